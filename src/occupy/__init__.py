@@ -1,0 +1,85 @@
+"""OccuPy: local scale of cryo-EM maps as a measure of occupancy.
+
+The public names are loaded when first used, so that ``import occupy`` costs nothing::
+
+    import occupy
+    volume = occupy.read_map("map.mrc")
+    result = occupy.estimate(volume, occupy.Settings(amplify=3))
+    result.scale, result.confidence, result.lowest_confident_scale
+    occupy.write_map("equalised.mrc", result.amplify(10))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from occupy._version import __version__
+
+if TYPE_CHECKING:
+    from occupy.errors import DownloadError, InputError, Notice, OccupyError, OutputError
+    from occupy.io.mrc import read_map, write_map
+    from occupy.masks import solvent_definition, subtraction_mask
+    from occupy.modify import amplify, attenuate, exclude_solvent, sigmoid
+    from occupy.pipeline import Estimate, estimate
+    from occupy.settings import Settings
+    from occupy.simulate import simulate
+    from occupy.volume import Frame, Volume
+
+__all__ = [
+    "DownloadError",
+    "Estimate",
+    "Frame",
+    "InputError",
+    "Notice",
+    "OccupyError",
+    "OutputError",
+    "Settings",
+    "Volume",
+    "__version__",
+    "amplify",
+    "attenuate",
+    "estimate",
+    "exclude_solvent",
+    "read_map",
+    "sigmoid",
+    "simulate",
+    "solvent_definition",
+    "subtraction_mask",
+    "write_map",
+]
+
+_ROOM = {
+    "DownloadError": "errors",
+    "Estimate": "pipeline",
+    "Frame": "volume",
+    "InputError": "errors",
+    "Notice": "errors",
+    "OccupyError": "errors",
+    "OutputError": "errors",
+    "Settings": "settings",
+    "Volume": "volume",
+    "amplify": "modify",
+    "attenuate": "modify",
+    "estimate": "pipeline",
+    "exclude_solvent": "modify",
+    "read_map": "io.mrc",
+    "sigmoid": "modify",
+    "simulate": "simulate",
+    "solvent_definition": "masks",
+    "subtraction_mask": "masks",
+    "write_map": "io.mrc",
+}
+
+
+def __getattr__(name: str) -> Any:
+    room = _ROOM.get(name)
+    if room is None:
+        raise AttributeError(f"module 'occupy' has no attribute {name!r}")
+    value = getattr(import_module(f"occupy.{room}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
