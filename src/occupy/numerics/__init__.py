@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: the kernels everything else stands on. No domain type is known here."""
