@@ -1,0 +1,99 @@
+"""Recognise maps that are unsuitable: errors where the answer would be wrong, notices where doubtful."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from occupy.errors import InputError, Notice
+from occupy.numerics.parallel import for_each_slab, planes_per_slab
+from occupy.volume import Volume
+
+SMALLEST_BOX = 12
+MASKED_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class MapFacts:
+    """What one pass over a map tells.
+
+    Attributes
+    ----------
+    low, high : float
+        Range of values.
+    flat_value : float
+        Value of the box's first voxel or zero, whichever is more frequent.
+    flat_share : float
+        Share of voxels with exactly this value: near 0 in a raw map, large in a masked one.
+    """
+
+    low: float
+    high: float
+    flat_value: float
+    flat_share: float
+
+    @property
+    def masked(self) -> bool:
+        """Whether so many voxels are equal that the map must have been masked or flattened."""
+        return self.flat_share > MASKED_SHARE
+
+
+def look_at(volume: Volume, *, threads: int = 1) -> MapFacts:
+    """Pass over a map once; raise InputError where no answer could be right."""
+    _check_shape(volume)
+    data = volume.data
+    corner = data[0, 0, 0]
+    thickness = planes_per_slab(data.shape)
+    rows = np.zeros((-(-data.shape[0] // thickness), 4))
+
+    def work(start: int, stop: int) -> None:
+        slab = data[start:stop]
+        equal = np.count_nonzero(slab == corner), slab.size - np.count_nonzero(slab)
+        rows[start // thickness] = slab.min(), slab.max(), *equal
+
+    for_each_slab(work, data.shape[0], thickness, threads)
+    low, high = float(rows[:, 0].min()), float(rows[:, 1].max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = int(data.size - np.count_nonzero(np.isfinite(data)))
+        raise InputError(f"{volume.name}: {bad} voxels are not finite numbers (NaN or infinite); repair the map first")
+    if low == high:
+        raise InputError(f"{volume.name}: the map is constant ({low:.4g} everywhere); there is nothing to estimate")
+    at_corner, zeros = float(rows[:, 2].sum()), float(rows[:, 3].sum())
+    value, count = (float(corner), at_corner) if at_corner >= zeros else (0.0, zeros)
+    return MapFacts(low, high, value, count / data.size)
+
+
+def _check_shape(volume: Volume) -> None:
+    shape = " x ".join(str(n) for n in reversed(volume.shape))
+    if volume.frame.space_group >= 401:
+        raise InputError(f"{volume.name}: this is a stack of volumes (space group {volume.frame.space_group}); split it first")
+    if min(volume.shape) == 1:
+        raise InputError(f"{volume.name}: this is a 2D image ({shape}), not a map")
+    if min(volume.shape) < SMALLEST_BOX:
+        raise InputError(f"{volume.name}: the box is too small ({shape} voxels; at least {SMALLEST_BOX} along every axis)")
+
+
+def input_notices(volume: Volume, facts: MapFacts) -> list[Notice]:
+    """Return what is doubtful about the map itself."""
+    notices = []
+    if facts.masked:
+        notices.append(
+            Notice(
+                "masked",
+                f"{facts.flat_share:.0%} of the voxels are exactly {facts.flat_value:.3g}: the map is masked or "
+                "solvent-flattened; those voxels are left out of the solvent fit. Use an unmasked map if you can.",
+            )
+        )
+    if all(abs(a - 1.0) < 1e-6 for a in volume.voxel_size):
+        notices.append(
+            Notice("voxel-size", "the voxel size is exactly 1 Å, which often means that it was never set; see --voxel-size")
+        )
+    if any(abs(angle - 90.0) > 0.01 for angle in volume.frame.angles):
+        notices.append(Notice("cell-angles", f"the cell is not orthogonal ({volume.frame.angles}); treated as if it were"))
+    if facts.low < 0 and -facts.low > 1.5 * facts.high:
+        notices.append(Notice("contrast", "negative values dominate: the contrast may be inverted"))
+    nz, ny, nx = volume.shape
+    if volume.frame.space_group == 0 and nx == ny != nz and volume.frame.sampling[2] == 1:
+        notices.append(Notice("stack", f"the header looks like that of a stack of {nz} images, not of a map"))
+    return notices
