@@ -1,0 +1,94 @@
+"""Confidence that a voxel is content and not solvent: one minus the local false discovery rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.numerics.histogram import bin_index
+from occupy.solvent import SolventModel
+
+_FINE = 8192
+
+
+@dataclass(frozen=True)
+class ConfidenceCurve:
+    """Confidence as a function of the low-passed map's value, as a table with equal steps.
+
+    Attributes
+    ----------
+    low, high : float
+        Values at the table's ends; beyond them its first and last entries hold.
+    table : ndarray of float32
+        Confidence per step, rising from 0 to 1.
+    """
+
+    low: float
+    high: float
+    table: npt.NDArray[np.float32]
+
+    def __call__(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the confidence of voxels with these values (float32, same shape)."""
+        return self.table[bin_index(values, self.low, self.high, len(self.table))]
+
+    def crossing(self, level: float = 0.5) -> float:
+        """Return the lowest value whose confidence reaches ``level`` (``high`` where none does)."""
+        reached = np.flatnonzero(self.table >= level)
+        step = (self.high - self.low) / len(self.table)
+        return self.high if len(reached) == 0 else self.low + float(reached[0]) * step
+
+
+def rise_monotonically(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Force a raw confidence to fall, ever more steeply, from the highest value down to zero.
+
+    Going down, each value is at most the one before it and at most the straight continuation of the two
+    before it; after the first zero all are zero. So a second rise towards negative values (where the
+    Gaussian fits badly) can't be taken for content.
+    """
+    out = np.clip(confidence, 0.0, 1.0)
+    out[-2:] = 1.0
+    for i in range(len(out) - 3, -1, -1):
+        out[i] = max(0.0, min(out[i], 2 * out[i + 1] - out[i + 2]))
+        if out[i] == 0:
+            out[:i] = 0
+            break
+    return out
+
+
+def _one_minus_ratio(
+    solvent: npt.NDArray[np.float64], density: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    ratio = np.divide(solvent, density, out=np.zeros_like(solvent), where=density > 0)
+    return 1.0 - ratio
+
+
+def confidence_curve(model: SolventModel, *, hedge: float = 1.0, published: bool = False) -> ConfidenceCurve:
+    """Return 1 − g(v)/h(v), made monotone in value and slope.
+
+    Parameters
+    ----------
+    model : SolventModel
+        The Gaussian g and the histogram h.
+    hedge : float, default 1
+        Power of the confidence: above 1, weak density is trusted less.
+    published : bool, default False
+        As observed of OccuPy 0.1.13: h is the histogram of the whole box although g was fitted to the
+        region, g is taken at the lower edge of each bin, and voxels look up the bin below their own.
+        Otherwise both come from the region, at the middles of the bins, interpolated in between.
+
+    References
+    ----------
+    Efron, Large-Scale Inference (2010), ch. 5, for the local false discovery rate.
+    """
+    region = model.region
+    if published:
+        raw = _one_minus_ratio(model.density(region.edges[:-1]), model.everything.density)
+        table = rise_monotonically(np.concatenate([raw[:1], raw[:-1]]))
+        return ConfidenceCurve(region.low, region.high, (table**hedge).astype(np.float32))
+    raw = _one_minus_ratio(model.density(region.centres), region.density)
+    coarse = rise_monotonically(raw)
+    step = (region.high - region.low) / _FINE
+    fine = np.interp(region.low + (np.arange(_FINE) + 0.5) * step, region.centres, coarse)
+    return ConfidenceCurve(region.low, region.high, (fine**hedge).astype(np.float32))

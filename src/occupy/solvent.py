@@ -1,0 +1,149 @@
+"""A Gaussian model of the solvent, fitted to the main peak of the map's histogram."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.errors import InputError
+from occupy.numerics.histogram import Histogram, fit_gaussian, gaussian, two_histograms, value_range
+
+BINS = 1000
+Region = Callable[[int, int], npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class SolventModel:
+    """Values of solvent voxels: ``height · exp(−(v − mean)²/2 sigma²)`` per unit of value.
+
+    Attributes
+    ----------
+    mean, sigma, height : float
+        The Gaussian, fitted to the density of ``region``.
+    region : Histogram
+        Values inside the inscribed ellipsoid, or on the solvent side of a mask.
+    everything : Histogram
+        Values of the whole box, same bins.
+    misfit : float
+        Area between the Gaussian and the histogram below mean + sigma, relative to the Gaussian's area
+        there; near 0 for Gaussian solvent.
+    """
+
+    mean: float
+    sigma: float
+    height: float
+    region: Histogram
+    everything: Histogram
+    misfit: float
+
+    def density(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the solvent's share of the histogram at ``values``."""
+        return gaussian(values, self.height, self.mean, self.sigma)
+
+
+def inscribed_ellipsoid(shape: tuple[int, int, int]) -> Region:
+    """Return the region within the ellipsoid that touches the box's faces (a sphere in a cubic box)."""
+    z, y, x = (((np.arange(n) - n / 2) / (n / 2)) ** 2 for n in shape)
+    in_plane = y[:, None] + x
+
+    def inside(start: int, stop: int) -> npt.NDArray[np.bool_]:
+        return np.asarray(in_plane <= (1 + 1e-9) - z[start:stop, None, None])
+
+    return inside
+
+
+def solvent_side(
+    data: npt.NDArray[np.float32], mask: npt.NDArray[np.floating], limit: float = 0.9
+) -> Region:
+    """Return the side of a mask, thresholded at ``limit``, where the map varies less.
+
+    So a mask of the solvent and a mask of the content both work.
+    """
+    if mask.shape != data.shape:
+        raise InputError(f"the solvent mask is {mask.shape} voxels, the map {data.shape}")
+    above = mask >= limit
+    count = int(np.count_nonzero(above))
+    if min(count, above.size - count) < 100:
+        raise InputError(
+            f"the solvent mask has {count} of {above.size} voxels above {limit}: one side is too small to fit"
+        )
+    use = above if data[above].var() < data[~above].var() else ~above
+    return lambda start, stop: use[start:stop]
+
+
+def both(first: Region, second: Region) -> Region:
+    """Return the common part of two regions."""
+    return lambda start, stop: first(start, stop) & second(start, stop)
+
+
+def histogram_range(data: npt.NDArray[np.float32], *, published: bool, threads: int = 1) -> tuple[float, float]:
+    """Return the value range of the histogram.
+
+    The published one is the map's own. Otherwise it is cut at 12 (below) and 40 (above) robust standard
+    deviations around the median, so that a few hot voxels don't press the solvent into one bin.
+    """
+    low, high = value_range(data, threads=threads)
+    if published:
+        return low, high
+    step = max(1, int((data.size / 500_000) ** (1 / 3)))
+    sample = data[::step, ::step, ::step]
+    middle = float(np.median(sample))
+    spread = 1.4826 * float(np.median(np.abs(sample - np.float32(middle))))
+    if spread <= 0:
+        return low, high
+    return max(low, middle - 12 * spread), min(high, middle + 40 * spread)
+
+
+def _histograms(
+    data: npt.NDArray[np.float32], region: Region, low: float, high: float, threads: int
+) -> tuple[Histogram, Histogram]:
+    """Histogram the whole box and a region; values outside the range are left out."""
+    width = (high - low) / BINS
+    # One bin more at each end catches what lies outside, and is thrown away.
+    found = two_histograms(data, region, low - width, high + width, BINS + 2, threads=threads)
+    first, last = (Histogram(low, high, h.counts[1:-1].copy()) for h in found)
+    return first, last
+
+
+def fit_solvent(
+    data: npt.NDArray[np.float32], region: Region, *, published: bool = False, threads: int = 1
+) -> SolventModel:
+    """Fit a Gaussian to the main peak of the histogram of a region by least squares.
+
+    Parameters
+    ----------
+    data : ndarray of float32, shape (sections, rows, columns)
+        The low-passed map.
+    region : callable
+        ``region(start, stop)``: mask of planes; see `inscribed_ellipsoid` and `solvent_side`.
+    published : bool, default False
+        Histogram over the full range of the map, with abscissae from its first to its last edge, as in
+        the published program; otherwise the middles of the bins of a robust range.
+    threads : int, default 1
+        Threads to use.
+    """
+    low, high = histogram_range(data, published=published, threads=threads)
+    if not high > low:
+        raise InputError(f"the map is constant ({low:.4g}): there is nothing to estimate")
+    if published:
+        everything, inside = two_histograms(data, region, low, high, BINS, threads=threads)
+    else:
+        everything, inside = _histograms(data, region, low, high, threads)
+    if not inside.counts.any():
+        raise InputError("the region for the solvent fit holds no voxel")
+    x = np.linspace(low, high, BINS) if published else inside.centres
+    density = inside.density
+    peak = int(density.argmax())
+    above_half = np.flatnonzero(density > density[peak] / 2)
+    width = max(1, int(above_half[-1] - above_half[0])) * inside.width / 2.355
+    # The width at half height can span two peaks; then the main peak's own neighbourhood is the guess.
+    start = (float(density[peak]), float(x[peak]), min(width, 0.1 * (high - low)))
+    height, mean, sigma = fit_gaussian(x, density, start)
+    fitted = gaussian(x, height, mean, sigma)
+    left = x <= mean + sigma
+    area = float(fitted[left].sum())
+    misfit = float(np.abs(fitted - density)[left].sum()) / area if area > 0 else np.inf
+    return SolventModel(mean, sigma, height, inside, everything, misfit)
