@@ -1,0 +1,1 @@
+"""Files as they are in the world: maps, compressed maps, the EMDB archive."""

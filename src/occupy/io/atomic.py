@@ -1,0 +1,69 @@
+"""Write files so that a final name never holds half a file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from occupy.errors import OutputError
+
+
+def explain(error: OSError, path: Path) -> OutputError:
+    """Turn an operating system's error into one line that names the file and what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(f"no space left while writing {path}; free some space or choose another folder with -o")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return OutputError(f"cannot write {path}: permission denied; choose another folder with -o")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        return OutputError(f"cannot write {path}: a file or folder of another kind is in the way")
+    return OutputError(f"cannot write {path}: {error.strerror or error}")
+
+
+def make_folder(folder: Path) -> Path:
+    """Create a folder for results (and its parents); OutputError where that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(error, folder) from error
+    return folder
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary name beside ``path``; on success it is moved to ``path``, on failure removed.
+
+    Raises
+    ------
+    OutputError
+        Where the file cannot be written.
+    """
+    final = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
+    except OSError as error:
+        raise explain(error, final) from error
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        # mkstemp makes files private; results are for everybody the user's umask allows.
+        umask = os.umask(0)
+        os.umask(umask)
+        part.chmod(0o666 & ~umask)
+        part.replace(final)
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError) and not isinstance(error, OutputError):
+            raise explain(error, final) from error
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file atomically, UTF-8."""
+    with atomic_file(path) as part:
+        part.write_text(text, encoding="utf-8")

@@ -1,0 +1,344 @@
+"""Read and write MRC/CCP4 maps, slab by slab, keeping every field of the header.
+
+The layout of the header and the codes of data modes come from the mrcfile package. The payload is read
+and written here, in slabs, because whole-file objects would need the file's size in memory once more.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import os
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import mrcfile.dtypes
+import mrcfile.utils
+import numpy as np
+import numpy.typing as npt
+
+from occupy._version import __version__
+from occupy.errors import InputError, Notice
+from occupy.io.atomic import atomic_file
+from occupy.numerics.parallel import planes_per_slab
+from occupy.volume import Frame, Volume
+
+HEADER_BYTES = 1024
+SUFFIXES = (".mrc", ".map", ".ccp4", ".rec")
+STACK_SUFFIXES = (".mrcs", ".st", ".ali")
+_LONGEST_AXIS = 1 << 15
+# Deflate cannot do better than about 1030 : 1; a header that claims more is wrong.
+_BEST_COMPRESSION = 1100
+_MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+_IMOD_STAMP = 1146047817
+
+
+def map_stem(path: str | Path) -> str:
+    """Return a map's name without folder and without .mrc, .map, .ccp4, .gz, .bz2."""
+    name = Path(path).name
+    for suffix in (".gz", ".bz2"):
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+    for suffix in (*SUFFIXES, *STACK_SUFFIXES):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def _open(path: Path, stack: ExitStack) -> tuple[BinaryIO, bool]:
+    """Open a map, decompressing by content (not by name); tell whether it was compressed."""
+    try:
+        raw = stack.enter_context(path.open("rb"))
+        magic = raw.read(3)
+        raw.seek(0)
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
+        raise InputError(f"{path}: {reason}") from error
+    if magic[:2] == b"\x1f\x8b":
+        return cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=raw, mode="rb"))), True
+    if magic == b"BZh":
+        return cast(BinaryIO, stack.enter_context(bz2.BZ2File(raw, "rb"))), True
+    return raw, False
+
+
+def _read_exactly(stream: BinaryIO, count: int, path: Path, what: str) -> bytes:
+    parts = []
+    left = count
+    while left:
+        part = stream.read(min(left, 1 << 24))
+        if not part:
+            raise InputError(f"{path}: the file is truncated: it ends inside the {what}")
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _plausible(header: Any) -> bool:
+    sizes = [int(header[k]) for k in ("nx", "ny", "nz")]
+    return int(header["mode"]) in (*_MODES, 3, 4, 101) and all(0 < n <= _LONGEST_AXIS for n in sizes)
+
+
+def _parse_header(raw: bytes, path: Path) -> tuple[Any, str, list[Notice]]:
+    """Return the header record, its byte order and remarks about it."""
+    little, big = (np.frombuffer(raw, mrcfile.dtypes.HEADER_DTYPE.newbyteorder(o))[0] for o in "<>")
+    stamp = raw[212:216]
+    stamped = {b"\x44\x44": "<", b"\x44\x41": "<", b"\x11\x11": ">"}.get(stamp[:2])
+    fits = [order for order, header in (("<", little), (">", big)) if _plausible(header)]
+    if not fits:
+        raise InputError(f"{path}: not an MRC/CCP4 map (the header makes no sense in either byte order)")
+    order = stamped if stamped in fits else fits[0]
+    notices = []
+    if stamped is None:
+        notices.append(Notice("machine-stamp", f"{path.name}: no machine stamp; the byte order was guessed from the header"))
+    elif stamped != order:
+        notices.append(Notice("machine-stamp", f"{path.name}: the machine stamp contradicts the header; byte order guessed"))
+    if raw[208:211] != b"MAP":
+        notices.append(Notice("map-id", f"{path.name}: no 'MAP' identifier in the header (a very old or foreign file)"))
+    return (little if order == "<" else big), order, notices
+
+
+def _dtype(header: Any, order: str, raw: bytes, path: Path) -> np.dtype[Any]:
+    mode = int(header["mode"])
+    if mode in (3, 4):
+        raise InputError(f"{path}: this is a complex transform (mode {mode}), not a map")
+    if mode not in _MODES:
+        raise InputError(f"{path}: data mode {mode} is not supported; convert the map to 32-bit floats (mode 2)")
+    code = _MODES[mode]
+    stamp, flags = np.frombuffer(raw[152:160], dtype=f"{order}i4")
+    if mode == 0 and stamp == _IMOD_STAMP and not flags & 1:
+        code = "u1"
+    return np.dtype(order + code)
+
+
+def _finite(value: Any, fallback: float = 0.0) -> float:
+    return float(value) if np.isfinite(value) else fallback
+
+
+def _frame(header: Any, extended: bytes, order: str, path: Path) -> tuple[Frame, list[Notice]]:
+    notices = []
+    axes = tuple(int(header[k]) for k in ("mapc", "mapr", "maps"))
+    if sorted(axes) != [1, 2, 3]:
+        notices.append(Notice("axes", f"{path.name}: axis order {axes} is impossible; taken as x, y, z"))
+        axes = (1, 2, 3)
+    counts = {axis: int(header[k]) for axis, k in zip(axes, ("nx", "ny", "nz"), strict=True)}
+    sampling = tuple(
+        int(header[k]) if 0 < int(header[k]) <= _LONGEST_AXIS else counts[axis]
+        for axis, k in enumerate(("mx", "my", "mz"), start=1)
+    )
+    label_count = min(max(int(header["nlabl"]), 0), 10)
+    labels = tuple(bytes(label).decode("latin-1").rstrip(" \x00") for label in header["label"][:label_count])
+    kind = bytes(header["exttyp"])
+    is_text = all(byte in b"\r\n\t" or 32 <= byte < 127 or byte == 0 for byte in extended)
+    if extended and order == ">" and not is_text:
+        notices.append(Notice("extended-header", f"{path.name}: binary extended header of the other byte order left out"))
+        extended, kind = b"", b""
+    angles = tuple(_finite(header["cellb"][k], 90.0) or 90.0 for k in ("alpha", "beta", "gamma"))
+    frame = Frame(
+        axes=cast(Any, axes),
+        cell=cast(Any, tuple(_finite(header["cella"][k]) for k in "xyz")),
+        angles=cast(Any, angles),
+        sampling=cast(Any, sampling),
+        nstart=cast(Any, tuple(int(header[k]) for k in ("nxstart", "nystart", "nzstart"))),
+        origin=cast(Any, tuple(_finite(header["origin"][k]) for k in "xyz")),
+        space_group=int(header["ispg"]),
+        labels=labels,
+        extended_type=kind,
+        extended=extended,
+    )
+    return frame, notices
+
+
+def _voxel_size(frame: Frame, override: float | None, path: Path) -> tuple[Frame, tuple[float, float, float]]:
+    """Return the frame and Å per voxel along sections, rows, columns."""
+    if override is not None:
+        if not (np.isfinite(override) and override > 0):
+            raise InputError(f"the voxel size must be positive, not {override}")
+        cell = tuple(m * override for m in frame.sampling)
+        frame = Frame(**{**frame.__dict__, "cell": cell})
+    per_axis = [c / m for c, m in zip(frame.cell, frame.sampling, strict=True)]
+    if not all(1e-3 < a < 1e4 for a in per_axis):
+        found = ", ".join(f"{a:.4g}" for a in per_axis)
+        raise InputError(f"{path}: the header gives no usable voxel size ({found} Å); give it with --voxel-size")
+    columns, rows, sections = (per_axis[axis - 1] for axis in frame.axes)
+    return frame, (sections, rows, columns)
+
+
+def _payload(
+    stream: BinaryIO, shape: tuple[int, int, int], dtype: np.dtype[Any], path: Path
+) -> npt.NDArray[np.float32]:
+    """Read sections slab by slab and convert each to float32."""
+    try:
+        out = np.empty(shape, dtype=np.float32)
+    except (MemoryError, ValueError) as error:
+        raise InputError(f"{path}: a map of {shape[::-1]} voxels does not fit into memory") from error
+    thickness = planes_per_slab(shape, 1 << 22)
+    same = dtype == np.dtype("<f4") and np.little_endian
+    for start in range(0, shape[0], thickness):
+        target = out[start : start + thickness]
+        if same:
+            view = memoryview(target).cast("B")
+            filled = 0
+            while filled < len(view):
+                got = stream.readinto(view[filled:])  # type: ignore[attr-defined]
+                if not got:
+                    raise InputError(f"{path}: the file is truncated: it ends inside the data")
+                filled += got
+        else:
+            raw = _read_exactly(stream, target.size * dtype.itemsize, path, "data")
+            with np.errstate(invalid="ignore"):
+                target[...] = np.frombuffer(raw, dtype).reshape(target.shape)
+    return out
+
+
+def read_map(path: str | Path, *, voxel_size: float | None = None) -> Volume:
+    """Read a map.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.mrc``, ``.map`` or ``.ccp4``; may be compressed with gzip or bzip2. Any axis order, byte order
+        and real data mode (0, 1, 2, 6, 12).
+    voxel_size : float, optional
+        Å per voxel, in place of the header's.
+
+    Returns
+    -------
+    Volume
+        Data as float32 in the order of the file, with the header's frame.
+
+    Raises
+    ------
+    InputError
+        Where the file is not a map, truncated, a stack of images, or has no voxel size.
+    """
+    path = Path(path)
+    if path.name.lower().endswith(STACK_SUFFIXES):
+        raise InputError(f"{path}: this is a stack of images, not a map")
+    with ExitStack() as stack:
+        stream, compressed = _open(path, stack)
+        try:
+            return _read(stream, compressed, path, voxel_size)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise InputError(f"{path}: the compressed file is damaged or truncated") from error
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _read(stream: BinaryIO, compressed: bool, path: Path, voxel_size: float | None) -> Volume:
+    raw = _read_exactly(stream, HEADER_BYTES, path, "header")
+    header, order, notices = _parse_header(raw, path)
+    dtype = _dtype(header, order, raw, path)
+    shape = (int(header["nz"]), int(header["ny"]), int(header["nx"]))
+    extra = int(header["nsymbt"])
+    size = path.stat().st_size
+    claimed = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    allowed = size * _BEST_COMPRESSION if compressed else size - HEADER_BYTES
+    if extra < 0 or extra > allowed:
+        raise InputError(f"{path}: the header claims an extended header of {extra} bytes, more than the file holds")
+    if claimed + (0 if compressed else extra) > allowed:
+        dims = " x ".join(str(n) for n in shape[::-1])
+        raise InputError(
+            f"{path}: the file is truncated or its header is wrong: it says {dims} voxels ({claimed} bytes), "
+            f"the file has {size} bytes"
+        )
+    extended = _read_exactly(stream, extra, path, "extended header")
+    frame, remarks = _frame(header, extended, order, path)
+    frame, voxel = _voxel_size(frame, voxel_size, path)
+    data = _payload(stream, shape, dtype, path)
+    return Volume(data, voxel, frame, map_stem(path), tuple(notices + remarks))
+
+
+class MapWriter:
+    """Writes one float32 map slab by slab, in any order and from several threads; see `open_writer`."""
+
+    def __init__(self, stream: BinaryIO, like: Volume, label: str) -> None:
+        self._stream = stream
+        self._like = like
+        self._label = label
+        self._lock = threading.Lock()
+        self._stats: list[tuple[int, float, float, float, float]] = []
+        self._offset = HEADER_BYTES + len(like.frame.extended)
+        stream.write(b"\x00" * HEADER_BYTES + like.frame.extended)
+
+    def write_planes(self, start: int, slab: npt.NDArray[np.float32]) -> None:
+        """Write planes from ``start`` on."""
+        block = np.ascontiguousarray(slab, dtype="<f4")
+        flat = block.reshape(-1)
+        mean = float(flat.mean(dtype=np.float64))
+        square = float(np.dot(flat, flat)) / flat.size
+        place = self._offset + start * block.shape[1] * block.shape[2] * 4
+        with self._lock:
+            self._stats.append((flat.size, float(flat.min()), float(flat.max()), mean, square))
+            self._stream.seek(place)
+            self._stream.write(memoryview(block).cast("B"))
+
+    def close(self) -> None:
+        """Write the header, now that the statistics are known."""
+        self._stream.seek(0)
+        self._stream.write(_header(self._like, self._label, self._stats).tobytes())
+
+
+def _header(like: Volume, label: str, stats: list[tuple[int, float, float, float, float]]) -> Any:
+    header = np.zeros((), dtype=mrcfile.dtypes.HEADER_DTYPE.newbyteorder("<"))
+    frame = like.frame
+    header["nz"], header["ny"], header["nx"] = like.shape
+    header["mode"] = 2
+    for names, values in (
+        (("nxstart", "nystart", "nzstart"), frame.nstart),
+        (("mx", "my", "mz"), frame.sampling),
+        (("mapc", "mapr", "maps"), frame.axes),
+    ):
+        for name, value in zip(names, values, strict=True):
+            header[name] = value
+    for name, lengths in (("cella", frame.cell), ("origin", frame.origin)):
+        for axis, length in zip("xyz", lengths, strict=True):
+            header[name][axis] = length
+    for angle, degrees in zip(("alpha", "beta", "gamma"), frame.angles, strict=True):
+        header["cellb"][angle] = degrees
+    header["ispg"], header["nsymbt"] = frame.space_group, len(frame.extended)
+    header["exttyp"], header["nversion"] = frame.extended_type, 20141
+    header["map"], header["machst"] = b"MAP ", list(mrcfile.utils.machine_stamp_from_byte_order("<"))
+    labels = [*frame.labels[:9], label]
+    header["nlabl"] = len(labels)
+    for i, text in enumerate(labels):
+        header["label"][i] = text.encode("latin-1", "replace")[:80]
+    total = sum(s[0] for s in stats)
+    if total:
+        mean = sum(s[0] * s[3] for s in stats) / total
+        variance = sum(s[0] * s[4] for s in stats) / total - mean**2
+        header["dmin"], header["dmax"] = min(s[1] for s in stats), max(s[2] for s in stats)
+        header["dmean"], header["rms"] = mean, max(variance, 0.0) ** 0.5
+    return header
+
+
+@contextmanager
+def open_writer(path: str | Path, like: Volume, what: str = "map") -> Iterator[MapWriter]:
+    """Write a map with the frame of another, slab by slab; it appears under its name when complete.
+
+    Parameters
+    ----------
+    path : path-like
+        Where to.
+    like : Volume
+        Its shape, voxel size, position, axis order, labels and extended header are kept.
+    what : str
+        For the label that is added.
+    """
+    with atomic_file(path) as part, part.open("r+b") as stream:
+        writer = MapWriter(stream, like, f"occupy {__version__}: {what}")
+        yield writer
+        writer.close()
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def write_map(path: str | Path, volume: Volume, what: str = "map") -> None:
+    """Write a volume as a 32-bit float MRC map, atomically, with its own frame."""
+    thickness = planes_per_slab(volume.shape, 1 << 22)
+    with open_writer(path, volume, what) as writer:
+        for start in range(0, volume.shape[0], thickness):
+            writer.write_planes(start, volume.data[start : start + thickness])
