@@ -56,9 +56,13 @@ def look_at(volume: Volume, *, threads: int = 1) -> MapFacts:
     low, high = float(rows[:, 0].min()), float(rows[:, 1].max())
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = int(data.size - np.count_nonzero(np.isfinite(data)))
-        raise InputError(f"{volume.name}: {bad} voxels are not finite numbers (NaN or infinite); repair the map first")
+        raise InputError(
+            f"{volume.name}: {bad} voxels are not finite numbers (NaN or infinite); repair the map first"
+        )
     if low == high:
-        raise InputError(f"{volume.name}: the map is constant ({low:.4g} everywhere); there is nothing to estimate")
+        raise InputError(
+            f"{volume.name}: the map is constant ({low:.4g} everywhere); there is nothing to estimate"
+        )
     at_corner, zeros = float(rows[:, 2].sum()), float(rows[:, 3].sum())
     value, count = (float(corner), at_corner) if at_corner >= zeros else (0.0, zeros)
     return MapFacts(low, high, value, count / data.size)
@@ -67,11 +71,14 @@ def look_at(volume: Volume, *, threads: int = 1) -> MapFacts:
 def _check_shape(volume: Volume) -> None:
     shape = " x ".join(str(n) for n in reversed(volume.shape))
     if volume.frame.space_group >= 401:
-        raise InputError(f"{volume.name}: this is a stack of volumes (space group {volume.frame.space_group}); split it first")
+        group = volume.frame.space_group
+        raise InputError(f"{volume.name}: this is a stack of volumes (space group {group}); split it first")
     if min(volume.shape) == 1:
         raise InputError(f"{volume.name}: this is a 2D image ({shape}), not a map")
     if min(volume.shape) < SMALLEST_BOX:
-        raise InputError(f"{volume.name}: the box is too small ({shape} voxels; at least {SMALLEST_BOX} along every axis)")
+        raise InputError(
+            f"{volume.name}: the box is too small: {shape} voxels, fewer than {SMALLEST_BOX} along an axis"
+        )
 
 
 def input_notices(volume: Volume, facts: MapFacts) -> list[Notice]:
@@ -81,16 +88,23 @@ def input_notices(volume: Volume, facts: MapFacts) -> list[Notice]:
         notices.append(
             Notice(
                 "masked",
-                f"{facts.flat_share:.0%} of the voxels are exactly {facts.flat_value:.3g}: the map is masked or "
-                "solvent-flattened; those voxels are left out of the solvent fit. Use an unmasked map if you can.",
+                f"{facts.flat_share:.0%} of the voxels are exactly {facts.flat_value:.3g}: the map is masked "
+                "or solvent-flattened. Those voxels are left out of the solvent fit; use an unmasked map if you can",
             )
         )
     if all(abs(a - 1.0) < 1e-6 for a in volume.voxel_size):
         notices.append(
-            Notice("voxel-size", "the voxel size is exactly 1 Å, which often means that it was never set; see --voxel-size")
+            Notice(
+                "voxel-size",
+                "the voxel size is exactly 1 Å, which often means that it was never set; see --voxel-size",
+            )
         )
     if any(abs(angle - 90.0) > 0.01 for angle in volume.frame.angles):
-        notices.append(Notice("cell-angles", f"the cell is not orthogonal ({volume.frame.angles}); treated as if it were"))
+        notices.append(
+            Notice(
+                "cell-angles", f"the cell is not orthogonal ({volume.frame.angles}); treated as if it were"
+            )
+        )
     if facts.low < 0 and -facts.low > 1.5 * facts.high:
         notices.append(Notice("contrast", "negative values dominate: the contrast may be inverted"))
     nz, ny, nx = volume.shape

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from occupy.numerics.parallel import for_each_slab, planes_per_slab
 
 Array = npt.NDArray[np.float32]
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 def amplification(scale: Array, power: float, limit: float = 0.05) -> Array:
@@ -33,7 +34,7 @@ def attenuation(scale: Array, power: float, limit: float = 0.05) -> Array:
 def _power(scale: Array, exponent: float, limit: float) -> Array:
     if exponent == 0:
         return np.ones_like(scale)
-    modified = scale >= max(limit, np.finfo(np.float32).tiny)
+    modified = scale >= max(limit, _TINY)
     out = np.ones_like(scale)
     np.power(scale, np.float32(exponent), out=out, where=modified)
     return out
@@ -67,15 +68,13 @@ def sigmoid_curve(scale: npt.NDArray[np.floating], power: float, pivot: float) -
 def sigmoid_gain(scale: Array, power: float, pivot: float, limit: float = 0.05) -> Array:
     """Return the factor f(S)/S of `sigmoid_curve`; 1 below ``limit``."""
     out = np.ones_like(scale)
-    modified = scale >= max(limit, np.finfo(np.float32).tiny)
+    modified = scale >= max(limit, _TINY)
     s = scale[modified]
     out[modified] = sigmoid_curve(s, power, pivot) / s
     return out
 
 
-def blend(
-    data: Array, modified: Array, confidence: Array | None, *, exclude_solvent: bool = False
-) -> Array:
+def blend(data: Array, modified: Array, confidence: Array | None, *, exclude_solvent: bool = False) -> Array:
     """Return c·modified + (1 − c)·data; with ``exclude_solvent`` without the second term.
 
     Without a confidence, the modified map is taken as it is.
@@ -176,9 +175,7 @@ def _same_shape(data: Array, *others: Array | None) -> None:
             raise ValueError(f"the map is {data.shape} voxels, another array {other.shape}")
 
 
-def solvent_noise(
-    data: Array, confidence: Array, mean: float, *, seed: int = 0, threads: int = 1
-) -> Array:
+def solvent_noise(data: Array, confidence: Array, mean: float, *, seed: int = 0, threads: int = 1) -> Array:
     """Draw noise that has the mean and the radial power spectrum of the map's solvent.
 
     Parameters
@@ -201,14 +198,18 @@ def solvent_noise(
     outside = np.zeros(data.shape, dtype=np.float32)
     generator = np.random.default_rng(seed)
     noise = generator.standard_normal(data.shape, dtype=np.float32)
+    thickness = planes_per_slab(data.shape)
+    weights = np.zeros(-(-data.shape[0] // thickness))
 
     def work(start: int, stop: int) -> None:
         weight = 1 - confidence[start:stop]
         weight *= weight > 0.5
+        weights[start // thickness] = np.square(weight, dtype=np.float64).sum()
         outside[start:stop] = (data[start:stop] - np.float32(mean)) * weight
 
-    for_each_slab(work, data.shape[0], planes_per_slab(data.shape), threads)
-    share = float(np.count_nonzero(confidence < 0.5)) / data.size
+    for_each_slab(work, data.shape[0], thickness, threads)
+    # Power is lost where the weight is 0, and in part where it is below 1.
+    share = float(weights.sum()) / data.size
     shells = _radial_shells(data.shape)
     spectrum = np.fft.rfftn(outside)
     power = _shell_means(shells, np.abs(spectrum) ** 2) / max(share, 1e-6)
@@ -225,12 +226,11 @@ def _radial_shells(shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
     n = max(shape)
     z, y = (np.fft.fftfreq(m) * n for m in shape[:2])
     x = np.fft.rfftfreq(shape[2]) * n
-    return np.rint(np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2)).astype(np.int32)
+    distance = np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2)
+    return np.asarray(np.rint(distance), dtype=np.int32)
 
 
-def _shell_means(
-    shells: npt.NDArray[np.int32], values: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float64]:
+def _shell_means(shells: npt.NDArray[np.int32], values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     count = np.bincount(shells.ravel())
     total = np.bincount(shells.ravel(), weights=values.ravel())
     return np.asarray(total / np.maximum(count, 1), dtype=np.float64)

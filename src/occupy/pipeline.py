@@ -25,8 +25,16 @@ from occupy.numerics.fourier import fourier_crop, lowpass, sphere_band
 from occupy.numerics.histogram import match_histogram
 from occupy.numerics.parallel import for_each_slab, planes_per_slab
 from occupy.numerics.resample import refine_slab
-from occupy.scale import FullScale, TargetOccupancy, find_full_scale, lowpass_band, scale_slab, target_occupancy
-from occupy.settings import ResolvedSettings, Settings, resolve
+from occupy.resolve import ResolvedSettings, resolve
+from occupy.scale import (
+    FullScale,
+    TargetOccupancy,
+    find_full_scale,
+    lowpass_band,
+    scale_slab,
+    target_occupancy,
+)
+from occupy.settings import Settings
 from occupy.solvent import SolventModel, both, fit_solvent, inscribed_ellipsoid, solvent_side
 from occupy.volume import Volume
 
@@ -109,9 +117,8 @@ class Estimate:
     @cached_property
     def variability_limit(self) -> float:
         """Mean of the map where the scale is 1, relative to full scale."""
-        full = self.scale >= 1.0
-        source = self.volume.data if self.resampled else self.working_map
-        return float(source[full].mean() / self.full_scale.value) if full.any() else float("nan")
+        count, total = _sum_at_full(self, self.scale, 0, self.volume.shape[0])
+        return total / count / self.full_scale.value if count else float("nan")
 
     @cached_property
     def _coarse(self) -> tuple[Array, Array]:
@@ -178,8 +185,8 @@ def _mask_data(mask: Volume | None, volume: Volume, what: str, settings: Resolve
         return None
     if mask.shape != volume.shape:
         raise InputError(
-            f"the {what} mask {mask.name} is {mask.shape[::-1]} voxels, the map {volume.name} {volume.shape[::-1]}; "
-            "resample the mask onto the map first"
+            f"the {what} mask {mask.name} is {mask.shape[::-1]} voxels, the map {volume.name} "
+            f"{volume.shape[::-1]}; resample the mask onto the map first"
         )
     return _on_working_grid(mask.data, settings)
 
@@ -244,9 +251,7 @@ def estimate(
         log.warning("%s", notice.text)
     target = None if target_data is None else target_occupancy(working, target_data, resolved)
     report("done", 4, 4)
-    return Estimate(
-        volume, resolved, facts, low, full, solvent, curve, lowest, target, notices, working
-    )
+    return Estimate(volume, resolved, facts, low, full, solvent, curve, lowest, target, notices, working)
 
 
 def solvent_notices(solvent: SolventModel, curve: ConfidenceCurve, facts: MapFacts) -> list[Notice]:
@@ -282,40 +287,54 @@ def products_of(settings: ResolvedSettings) -> list[str]:
     return wanted
 
 
-def _modified(est: Estimate, product: str, data: Array, scale: Array, conf: Array, noise: Array | None) -> Array:
-    s = est.settings
-    weight = conf if s.use_confidence else None
+def modified_slab(
+    product: str,
+    settings: ResolvedSettings,
+    span: tuple[float, float],
+    data: Array,
+    scale: Array,
+    confidence: Array,
+    noise: Array | None = None,
+) -> Array:
+    """Return one modified map, or a slab of it, clipped to the input's range of values.
+
+    Parameters
+    ----------
+    product : {"amplified", "attenuated", "sigmoid", "solvent_excluded"}
+        Which.
+    settings : ResolvedSettings
+        Powers, pivot, limit, solvent exclusion.
+    span : tuple of float
+        Lowest and highest value of the input.
+    data, scale, confidence, noise : ndarray of float32, same shape
+        The map, its scale and confidence, and noise for attenuation.
+    """
+    s = settings
+    weight = confidence if s.use_confidence else None
+    common: dict[str, Any] = {
+        "confidence": weight,
+        "exclude_solvent": s.exclude_solvent,
+        "limit": s.scale_limit,
+    }
     if product == "amplified":
-        out = modify.amplify(
-            data, scale, s.amplify or 1.0, confidence=weight, exclude_solvent=s.exclude_solvent, limit=s.scale_limit
-        )
+        out = modify.amplify(data, scale, s.amplify or 1.0, **common)
     elif product == "attenuated":
-        out = modify.attenuate(
-            data, scale, s.attenuate or 1.0, confidence=weight, exclude_solvent=s.exclude_solvent, noise=noise,
-            limit=s.scale_limit,
-        )  # fmt: skip
+        out = modify.attenuate(data, scale, s.attenuate or 1.0, noise=noise, **common)
     elif product == "sigmoid":
-        out = modify.sigmoid(
-            data, scale, s.sigmoid or 1.0, s.pivot, confidence=weight, exclude_solvent=s.exclude_solvent,
-            limit=s.scale_limit,
-        )  # fmt: skip
+        out = modify.sigmoid(data, scale, s.sigmoid or 1.0, s.pivot, **common)
     elif product == "solvent_excluded":
-        out = modify.exclude_solvent(data, conf)
+        out = modify.exclude_solvent(data, confidence)
     else:
         raise ValueError(f"no such product: {product!r}")
-    return np.clip(out, np.float32(est.facts.low), np.float32(est.facts.high), out=out)
+    return np.clip(out, np.float32(span[0]), np.float32(span[1]), out=out)
 
 
-def _noise_for(est: Estimate, products: list[str]) -> Array | None:
-    s = est.settings
-    if "attenuated" not in products or s.exclude_solvent or s.attenuate == 1:
-        return None
-    return modify.solvent_noise(
-        est.volume.data, est.confidence, est.solvent.mean, seed=s.seed, threads=s.threads
-    )
+def needs_noise(settings: ResolvedSettings, products: list[str]) -> bool:
+    """Tell whether attenuation will put solvent noise in the place of what it takes away."""
+    return "attenuated" in products and not settings.exclude_solvent and settings.attenuate != 1
 
 
-def render(est: Estimate, products: list[str], consume: Consume, progress: Progress | None = None) -> None:
+def render(est: Estimate, products: list[str], consume: Consume, progress: Progress | None = None) -> float:
     """Compute maps slab by slab and hand each slab to ``consume``.
 
     Parameters
@@ -329,9 +348,21 @@ def render(est: Estimate, products: list[str], consume: Consume, progress: Progr
         not be kept without a copy where they are views.
     progress : callable, optional
         ``progress("maps", planes done, planes)``.
+
+    Returns
+    -------
+    float
+        The variability limit: mean of the map where the scale is 1, relative to full scale (NaN where no
+        voxel has it, or the scale was not computed).
     """
     planes = est.volume.shape[0]
-    noise = _noise_for(est, products)
+    at_full = np.zeros((planes, 2))
+    noise = None
+    if needs_noise(est.settings, products):
+        s = est.settings
+        noise = modify.solvent_noise(
+            est.volume.data, est.confidence, est.solvent.mean, seed=s.seed, threads=s.threads
+        )
     if est.resampled:
         _ = est._coarse
     modified = [p for p in products if p not in ("scale", "confidence", "lowpass")]
@@ -342,13 +373,17 @@ def render(est: Estimate, products: list[str], consume: Consume, progress: Progr
         made: dict[str, Array] = {}
         if modified or "scale" in products:
             made["scale"] = est.scale_planes(start, stop)
+            at_full[start] = _sum_at_full(est, made["scale"], start, stop)
         if modified or "confidence" in products:
             made["confidence"] = est.confidence_planes(start, stop)
         for product in products:
             if product in modified:
                 part = None if noise is None else noise[start:stop]
                 data = est.volume.data[start:stop]
-                slab = _modified(est, product, data, made["scale"], made["confidence"], part)
+                span = est.facts.low, est.facts.high
+                slab = modified_slab(
+                    product, est.settings, span, data, made["scale"], made["confidence"], part
+                )
             elif product == "lowpass":
                 slab = _lowpass_planes(est, start, stop)
             else:
@@ -361,6 +396,17 @@ def render(est: Estimate, products: list[str], consume: Consume, progress: Progr
     # Thick enough that the footprint's reach into the neighbouring slabs costs little.
     thickness = max(16, planes_per_slab(est.volume.shape, 1 << 20))
     for_each_slab(work, planes, thickness, est.settings.threads)
+    count, total = at_full.sum(axis=0)
+    return float(total / count / est.full_scale.value) if count else float("nan")
+
+
+def _sum_at_full(est: Estimate, scale: Array, start: int, stop: int) -> tuple[int, float]:
+    """Count the voxels of full scale in a slab and sum the map there."""
+    source = est.working_map
+    if est.resampled:
+        source = est.volume.data
+    full = scale >= 1.0
+    return int(np.count_nonzero(full)), float(source[start:stop][full].sum(dtype=np.float64))
 
 
 def _lowpass_planes(est: Estimate, start: int, stop: int) -> Array:
@@ -374,14 +420,24 @@ def needs_finish(settings: ResolvedSettings) -> bool:
     return settings.lowpass_output is not None or settings.match_histogram
 
 
-def finish(est: Estimate, data: Array) -> Array:
-    """Low-pass a modified map and match its histogram to the input's, as the settings say."""
-    s = est.settings
-    if s.lowpass_output is not None:
-        radius = [n * a / s.lowpass_output for n, a in zip(est.volume.shape, est.volume.voxel_size, strict=True)]
-        band = sphere_band(est.volume.shape, (radius[0], radius[1], radius[2]))
-        data = lowpass(data, band, threads=s.threads)
-        np.clip(data, est.facts.low, est.facts.high, out=data)
-    if s.match_histogram:
-        data = match_histogram(data, est.volume.data)
+def finish(settings: ResolvedSettings, volume: Volume, data: Array) -> Array:
+    """Low-pass a modified map and match its histogram to the input's, as the settings say.
+
+    Parameters
+    ----------
+    settings : ResolvedSettings
+        Whether and how.
+    volume : Volume
+        The input.
+    data : ndarray of float32
+        A modified map.
+    """
+    if settings.lowpass_output is not None:
+        d = settings.lowpass_output
+        radius = [n * a / d for n, a in zip(volume.shape, volume.voxel_size, strict=True)]
+        band = sphere_band(volume.shape, (radius[0], radius[1], radius[2]))
+        data = lowpass(data, band, threads=settings.threads)
+        np.clip(data, volume.data.min(), volume.data.max(), out=data)
+    if settings.match_histogram:
+        data = match_histogram(data, volume.data)
     return data

@@ -11,7 +11,7 @@ from occupy.errors import InputError
 from occupy.numerics.fourier import Band, published_band, sphere_band
 from occupy.numerics.morphology import ball_widths, dilate_slab
 from occupy.numerics.quantiles import Tile, central_tiles, extreme_tile, tau_of, tile_starts
-from occupy.settings import ResolvedSettings
+from occupy.resolve import ResolvedSettings
 
 TILES_PER_AXIS = 20
 TILE_REACH = 9.0

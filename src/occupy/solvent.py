@@ -55,9 +55,7 @@ def inscribed_ellipsoid(shape: tuple[int, int, int]) -> Region:
     return inside
 
 
-def solvent_side(
-    data: npt.NDArray[np.float32], mask: npt.NDArray[np.floating], limit: float = 0.9
-) -> Region:
+def solvent_side(data: npt.NDArray[np.float32], mask: npt.NDArray[np.floating], limit: float = 0.9) -> Region:
     """Return the side of a mask, thresholded at ``limit``, where the map varies less.
 
     So a mask of the solvent and a mask of the content both work.
@@ -79,7 +77,9 @@ def both(first: Region, second: Region) -> Region:
     return lambda start, stop: first(start, stop) & second(start, stop)
 
 
-def histogram_range(data: npt.NDArray[np.float32], *, published: bool, threads: int = 1) -> tuple[float, float]:
+def histogram_range(
+    data: npt.NDArray[np.float32], *, published: bool, threads: int = 1
+) -> tuple[float, float]:
     """Return the value range of the histogram.
 
     The published one is the map's own. Otherwise it is cut at 12 (below) and 40 (above) robust standard

@@ -15,9 +15,13 @@ from occupy.errors import OutputError
 def explain(error: OSError, path: Path) -> OutputError:
     """Turn an operating system's error into one line that names the file and what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OutputError(f"no space left while writing {path}; free some space or choose another folder with -o")
+        return OutputError(
+            f"no space left while writing {path}; free some space or choose another folder with -o"
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"cannot write {path}: permission denied; choose another folder with -o")
+    if error.errno == errno.ENOENT:
+        return OutputError(f"cannot write {path}: there is no folder {path.parent}")
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
         return OutputError(f"cannot write {path}: a file or folder of another kind is in the way")
     return OutputError(f"cannot write {path}: {error.strerror or error}")

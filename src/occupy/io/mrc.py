@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import os
 import threading
 import zlib
 from collections.abc import Iterator
@@ -24,17 +23,21 @@ import numpy.typing as npt
 from occupy._version import __version__
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import atomic_file
-from occupy.numerics.parallel import planes_per_slab
+from occupy.numerics.parallel import VOXELS_IN_CACHE, planes_per_slab
 from occupy.volume import Frame, Volume
 
 HEADER_BYTES = 1024
 SUFFIXES = (".mrc", ".map", ".ccp4", ".rec")
 STACK_SUFFIXES = (".mrcs", ".st", ".ali")
 _LONGEST_AXIS = 1 << 15
-# Deflate cannot do better than about 1030 : 1; a header that claims more is wrong.
-_BEST_COMPRESSION = 1100
+# A compressed map that claims to unpack to more than this many times its size is measured before memory
+# is set aside for it (a mask may compress 10,000 : 1, a damaged header may claim anything).
+_USUAL_COMPRESSION = 8
+_TEXT = bytes([0, *b"\t\r\n", *range(32, 127)])
 _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _IMOD_STAMP = 1146047817
+
+Moments = tuple[int, float, float, float, float]
 
 
 def map_stem(path: str | Path) -> str:
@@ -56,7 +59,9 @@ def _open(path: Path, stack: ExitStack) -> tuple[BinaryIO, bool]:
         magic = raw.read(3)
         raw.seek(0)
     except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
+        reason = (
+            "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
+        )
         raise InputError(f"{path}: {reason}") from error
     if magic[:2] == b"\x1f\x8b":
         return cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=raw, mode="rb"))), True
@@ -77,6 +82,18 @@ def _read_exactly(stream: BinaryIO, count: int, path: Path, what: str) -> bytes:
     return b"".join(parts)
 
 
+def _measure(stream: BinaryIO, count: int, path: Path) -> None:
+    """Make sure that ``count`` more bytes follow, keeping none of them."""
+    here = stream.tell()
+    left = count
+    while left:
+        got = len(stream.read(min(left, 1 << 20)))
+        if not got:
+            raise InputError(f"{path}: the file is truncated: it ends inside the data")
+        left -= got
+    stream.seek(here)
+
+
 def _plausible(header: Any) -> bool:
     sizes = [int(header[k]) for k in ("nx", "ny", "nz")]
     return int(header["mode"]) in (*_MODES, 3, 4, 101) and all(0 < n <= _LONGEST_AXIS for n in sizes)
@@ -93,11 +110,21 @@ def _parse_header(raw: bytes, path: Path) -> tuple[Any, str, list[Notice]]:
     order = stamped if stamped in fits else fits[0]
     notices = []
     if stamped is None:
-        notices.append(Notice("machine-stamp", f"{path.name}: no machine stamp; the byte order was guessed from the header"))
+        notices.append(
+            Notice(
+                "machine-stamp", f"{path.name}: no machine stamp; the byte order was guessed from the header"
+            )
+        )
     elif stamped != order:
-        notices.append(Notice("machine-stamp", f"{path.name}: the machine stamp contradicts the header; byte order guessed"))
+        notices.append(
+            Notice(
+                "machine-stamp", f"{path.name}: the machine stamp contradicts the header; byte order guessed"
+            )
+        )
     if raw[208:211] != b"MAP":
-        notices.append(Notice("map-id", f"{path.name}: no 'MAP' identifier in the header (a very old or foreign file)"))
+        notices.append(
+            Notice("map-id", f"{path.name}: no 'MAP' identifier in the header (a very old or foreign file)")
+        )
     return (little if order == "<" else big), order, notices
 
 
@@ -106,7 +133,9 @@ def _dtype(header: Any, order: str, raw: bytes, path: Path) -> np.dtype[Any]:
     if mode in (3, 4):
         raise InputError(f"{path}: this is a complex transform (mode {mode}), not a map")
     if mode not in _MODES:
-        raise InputError(f"{path}: data mode {mode} is not supported; convert the map to 32-bit floats (mode 2)")
+        raise InputError(
+            f"{path}: data mode {mode} is not supported; convert the map to 32-bit floats (mode 2)"
+        )
     code = _MODES[mode]
     stamp, flags = np.frombuffer(raw[152:160], dtype=f"{order}i4")
     if mode == 0 and stamp == _IMOD_STAMP and not flags & 1:
@@ -132,9 +161,10 @@ def _frame(header: Any, extended: bytes, order: str, path: Path) -> tuple[Frame,
     label_count = min(max(int(header["nlabl"]), 0), 10)
     labels = tuple(bytes(label).decode("latin-1").rstrip(" \x00") for label in header["label"][:label_count])
     kind = bytes(header["exttyp"])
-    is_text = all(byte in b"\r\n\t" or 32 <= byte < 127 or byte == 0 for byte in extended)
-    if extended and order == ">" and not is_text:
-        notices.append(Notice("extended-header", f"{path.name}: binary extended header of the other byte order left out"))
+    if order == ">" and extended.translate(None, _TEXT):
+        notices.append(
+            Notice("extended-header", f"{path.name}: binary extended header of the other byte order left out")
+        )
         extended, kind = b"", b""
     angles = tuple(_finite(header["cellb"][k], 90.0) or 90.0 for k in ("alpha", "beta", "gamma"))
     frame = Frame(
@@ -162,7 +192,9 @@ def _voxel_size(frame: Frame, override: float | None, path: Path) -> tuple[Frame
     per_axis = [c / m for c, m in zip(frame.cell, frame.sampling, strict=True)]
     if not all(1e-3 < a < 1e4 for a in per_axis):
         found = ", ".join(f"{a:.4g}" for a in per_axis)
-        raise InputError(f"{path}: the header gives no usable voxel size ({found} Å); give it with --voxel-size")
+        raise InputError(
+            f"{path}: the header gives no usable voxel size ({found} Å); give it with --voxel-size"
+        )
     columns, rows, sections = (per_axis[axis - 1] for axis in frame.axes)
     return frame, (sections, rows, columns)
 
@@ -180,7 +212,7 @@ def _payload(
     for start in range(0, shape[0], thickness):
         target = out[start : start + thickness]
         if same:
-            view = memoryview(target).cast("B")
+            view = memoryview(target.data).cast("B")
             filled = 0
             while filled < len(view):
                 got = stream.readinto(view[filled:])  # type: ignore[attr-defined]
@@ -236,19 +268,24 @@ def _read(stream: BinaryIO, compressed: bool, path: Path, voxel_size: float | No
     extra = int(header["nsymbt"])
     size = path.stat().st_size
     claimed = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    allowed = size * _BEST_COMPRESSION if compressed else size - HEADER_BYTES
-    if extra < 0 or extra > allowed:
-        raise InputError(f"{path}: the header claims an extended header of {extra} bytes, more than the file holds")
-    if claimed + (0 if compressed else extra) > allowed:
+    if extra < 0 or (not compressed and extra > size - HEADER_BYTES):
+        raise InputError(
+            f"{path}: the header claims an extended header of {extra} bytes, more than the file holds"
+        )
+    if not compressed and claimed + extra > size - HEADER_BYTES:
         dims = " x ".join(str(n) for n in shape[::-1])
         raise InputError(
             f"{path}: the file is truncated or its header is wrong: it says {dims} voxels ({claimed} bytes), "
             f"the file has {size} bytes"
         )
     extended = _read_exactly(stream, extra, path, "extended header")
+    if compressed and claimed > _USUAL_COMPRESSION * size:
+        _measure(stream, claimed, path)
     frame, remarks = _frame(header, extended, order, path)
     frame, voxel = _voxel_size(frame, voxel_size, path)
     data = _payload(stream, shape, dtype, path)
+    if compressed:
+        stream.read(1)  # the checksum at the end is verified only by reading on
     return Volume(data, voxel, frame, map_stem(path), tuple(notices + remarks))
 
 
@@ -260,21 +297,19 @@ class MapWriter:
         self._like = like
         self._label = label
         self._lock = threading.Lock()
-        self._stats: list[tuple[int, float, float, float, float]] = []
+        self._stats: list[Moments] = []
         self._offset = HEADER_BYTES + len(like.frame.extended)
         stream.write(b"\x00" * HEADER_BYTES + like.frame.extended)
 
     def write_planes(self, start: int, slab: npt.NDArray[np.float32]) -> None:
         """Write planes from ``start`` on."""
         block = np.ascontiguousarray(slab, dtype="<f4")
-        flat = block.reshape(-1)
-        mean = float(flat.mean(dtype=np.float64))
-        square = float(np.dot(flat, flat)) / flat.size
+        moments = _moments(block.reshape(-1))
         place = self._offset + start * block.shape[1] * block.shape[2] * 4
         with self._lock:
-            self._stats.append((flat.size, float(flat.min()), float(flat.max()), mean, square))
+            self._stats.append(moments)
             self._stream.seek(place)
-            self._stream.write(memoryview(block).cast("B"))
+            self._stream.write(block.data.cast("B"))
 
     def close(self) -> None:
         """Write the header, now that the statistics are known."""
@@ -282,7 +317,18 @@ class MapWriter:
         self._stream.write(_header(self._like, self._label, self._stats).tobytes())
 
 
-def _header(like: Volume, label: str, stats: list[tuple[int, float, float, float, float]]) -> Any:
+def _moments(flat: npt.NDArray[np.float32]) -> Moments:
+    """Return count, minimum, maximum, mean and the sum of squared deviations from that mean."""
+    mean = float(flat.mean(dtype=np.float64))
+    squares = 0.0
+    with np.errstate(invalid="ignore"):  # infinite values have no deviation
+        for start in range(0, flat.size, VOXELS_IN_CACHE):
+            centred = np.subtract(flat[start : start + VOXELS_IN_CACHE], mean, dtype=np.float64)
+            squares += float(np.dot(centred, centred))
+    return flat.size, float(flat.min()), float(flat.max()), mean, squares
+
+
+def _header(like: Volume, label: str, stats: list[Moments]) -> Any:
     header = np.zeros((), dtype=mrcfile.dtypes.HEADER_DTYPE.newbyteorder("<"))
     frame = like.frame
     header["nz"], header["ny"], header["nx"] = like.shape
@@ -302,16 +348,16 @@ def _header(like: Volume, label: str, stats: list[tuple[int, float, float, float
     header["ispg"], header["nsymbt"] = frame.space_group, len(frame.extended)
     header["exttyp"], header["nversion"] = frame.extended_type, 20141
     header["map"], header["machst"] = b"MAP ", list(mrcfile.utils.machine_stamp_from_byte_order("<"))
-    labels = [*frame.labels[:9], label]
+    labels = [*[text for text in frame.labels if text.strip(" \x00")][:9], label]
     header["nlabl"] = len(labels)
     for i, text in enumerate(labels):
         header["label"][i] = text.encode("latin-1", "replace")[:80]
     total = sum(s[0] for s in stats)
     if total:
         mean = sum(s[0] * s[3] for s in stats) / total
-        variance = sum(s[0] * s[4] for s in stats) / total - mean**2
+        variance = sum(s[4] + s[0] * (s[3] - mean) ** 2 for s in stats) / total
         header["dmin"], header["dmax"] = min(s[1] for s in stats), max(s[2] for s in stats)
-        header["dmean"], header["rms"] = mean, max(variance, 0.0) ** 0.5
+        header["dmean"], header["rms"] = mean, variance**0.5
     return header
 
 
@@ -332,8 +378,6 @@ def open_writer(path: str | Path, like: Volume, what: str = "map") -> Iterator[M
         writer = MapWriter(stream, like, f"occupy {__version__}: {what}")
         yield writer
         writer.close()
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def write_map(path: str | Path, volume: Volume, what: str = "map") -> None:

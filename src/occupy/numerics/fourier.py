@@ -77,7 +77,9 @@ def published_band(shape: Shape, shells: tuple[int, int, int]) -> Band:
     """
     s = [min(int(k), n // 2) for k, n in zip(shells, shape, strict=True)]
     k = [_signed(n) for n in shape[:2]]
-    rows = tuple(np.flatnonzero((i >= -m) & (i < max(m, 1))).astype(np.intp) for i, m in zip(k, s[:2], strict=True))
+    rows = tuple(
+        np.flatnonzero((i >= -m) & (i < max(m, 1))).astype(np.intp) for i, m in zip(k, s[:2], strict=True)
+    )
     columns = min(s[2], shape[2] // 2) + 1
     z, y = ((i[r] + 0.5) / (m + 1) for i, r, m in zip(k, rows, s[:2], strict=True))
     x = (np.arange(columns) - 0.5) / (s[2] + 1)
@@ -172,7 +174,7 @@ def fourier_crop(
         raise ValueError(f"cannot crop a map of {old} to {shape}")
     # Nyquist coefficients of an even target are left out: they have no partner of the other sign.
     reach = [(n - 1) // 2 for n in shape]
-    kept = [_signed(o)[np.abs(_signed(o)) <= r] for o, r in zip(old[:2], reach, strict=True)]
+    kept = [_signed(o)[np.abs(_signed(o)) <= r] for o, r in zip(old[:2], reach[:2], strict=True)]
     keep = np.ones((len(kept[0]), len(kept[1]), reach[2] + 1), dtype=bool)
 
     def band(of: Shape) -> Band:

@@ -35,12 +35,12 @@ class Histogram:
     @property
     def edges(self) -> npt.NDArray[np.float64]:
         """All edges, one more than there are bins."""
-        return np.linspace(self.low, self.high, len(self.counts) + 1)
+        return np.linspace(self.low, self.high, len(self.counts) + 1, dtype=np.float64)
 
     @property
     def centres(self) -> npt.NDArray[np.float64]:
         """Middles of the bins."""
-        return self.low + (np.arange(len(self.counts)) + 0.5) * self.width
+        return np.asarray(self.low + (np.arange(len(self.counts)) + 0.5) * self.width, dtype=np.float64)
 
     @property
     def density(self) -> npt.NDArray[np.float64]:
@@ -62,9 +62,7 @@ def value_range(data: npt.NDArray[np.floating], *, threads: int = 1) -> tuple[fl
     return float(ends[:, 0].min()), float(ends[:, 1].max())
 
 
-def bin_index(
-    values: npt.NDArray[np.float32], low: float, high: float, bins: int
-) -> npt.NDArray[np.int16]:
+def bin_index(values: npt.NDArray[np.float32], low: float, high: float, bins: int) -> npt.NDArray[np.int16]:
     """Return the bin each value falls into; values outside land in the first or last bin."""
     scaled = values - np.float32(low)
     scaled *= np.float32(bins / (high - low))
@@ -114,9 +112,7 @@ def two_histograms(
     return Histogram(low, high, counts[:bins] + counts[bins:]), Histogram(low, high, counts[bins:])
 
 
-def gaussian(
-    x: npt.NDArray[np.float64], height: float, mean: float, sigma: float
-) -> npt.NDArray[np.float64]:
+def gaussian(x: npt.NDArray[np.float64], height: float, mean: float, sigma: float) -> npt.NDArray[np.float64]:
     """Return height · exp(−(x − mean)² / 2 sigma²)."""
     return np.asarray(height * np.exp(-0.5 * ((x - mean) / sigma) ** 2), dtype=np.float64)
 

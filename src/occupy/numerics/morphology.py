@@ -37,7 +37,11 @@ def ball_widths(radius: tuple[float, float, float], size: tuple[int, int, int]) 
     # 1e-9: a voxel exactly on the sphere belongs to it whatever the rounding of the squares.
     return tuple(
         tuple(
-            int(np.count_nonzero((z / radius[0]) ** 2 + (y / radius[1]) ** 2 + (x / radius[2]) ** 2 <= 1 + 1e-9))
+            int(
+                np.count_nonzero(
+                    (z / radius[0]) ** 2 + (y / radius[1]) ** 2 + (x / radius[2]) ** 2 <= 1 + 1e-9
+                )
+            )
             - 1
             for y in range(half[1] + 1)
         )

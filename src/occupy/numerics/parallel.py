@@ -29,9 +29,7 @@ def planes_per_slab(shape: tuple[int, ...], voxels: int = VOXELS_IN_CACHE) -> in
     return max(1, min(int(shape[0]), voxels // per_plane))
 
 
-def for_each_slab(
-    work: Callable[[int, int], None], planes: int, thickness: int, threads: int = 1
-) -> None:
+def for_each_slab(work: Callable[[int, int], None], planes: int, thickness: int, threads: int = 1) -> None:
     """Call ``work(start, stop)`` for every slab, on ``threads`` threads.
 
     Parameters

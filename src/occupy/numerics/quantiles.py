@@ -146,7 +146,9 @@ def extreme_tile(
             excess = _counts_above(data, starts, tile, best.value) - (volume - 1 - rank)
         else:
             # Smaller statistic: at least rank + 1 voxels below the best, so at most the rest not below.
-            not_below = _counts_above(data, starts, tile, float(np.nextafter(np.float32(best.value), -np.inf)))
+            not_below = _counts_above(
+                data, starts, tile, float(np.nextafter(np.float32(best.value), -np.inf))
+            )
             excess = (volume - rank) - not_below
         excess[~use] = 0
         if excess.max() <= 0:

@@ -15,7 +15,9 @@ def _neighbours(
     return low, np.minimum(low + 1, coarse - 1), (x - low).astype(np.float32)
 
 
-def _along(array: npt.NDArray[np.float32], axis: int, fine: int, start: int, stop: int) -> npt.NDArray[np.float32]:
+def _along(
+    array: npt.NDArray[np.float32], axis: int, fine: int, start: int, stop: int
+) -> npt.NDArray[np.float32]:
     low, high, weight = _neighbours(array.shape[axis], fine, start, stop)
     shape = [1, 1, 1]
     shape[axis] = -1

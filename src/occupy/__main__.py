@@ -1,0 +1,5 @@
+"""Run as ``python -m occupy``."""
+
+from occupy.cli.main import main
+
+main()

@@ -1,0 +1,238 @@
+"""The commands of `occupy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from occupy._version import __version__
+from occupy.cli.options import SETTINGS_OF_MODIFICATION, takes_settings
+from occupy.settings import Settings
+
+app = typer.Typer(
+    name="occupy",
+    help="Local scale of cryo-EM maps as a measure of occupancy. `occupy MAP` means `occupy estimate MAP`.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+mask_app = typer.Typer(help="Make masks from a scale map.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(mask_app, name="mask")
+
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Folder for the results.", show_default=False)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.", show_default=False)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.", show_default=False)]
+VoxelSize = Annotated[
+    float | None,
+    typer.Option("--voxel-size", help="Å per voxel, in place of the header's.", show_default=False),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"occupy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def general(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Estimate the local scale of cryo-EM maps as a measure of occupancy."""
+
+
+@app.command()
+@takes_settings()
+def estimate(
+    maps: Annotated[
+        list[str],
+        typer.Argument(metavar="MAP...", help="Maps (.mrc, .map, .gz …) or EMDB entries (EMD-3061)."),
+    ],
+    settings: Settings,
+    output: Output = None,
+    solvent_mask: Annotated[
+        Path | None,
+        typer.Option(
+            "--solvent-mask", help="Mask of solvent or content, to help the solvent fit.", show_default=False
+        ),
+    ] = None,
+    target_mask: Annotated[
+        Path | None,
+        typer.Option("--target-mask", help="Mask of a part whose occupancy is wanted.", show_default=False),
+    ] = None,
+    voxel_size: VoxelSize = None,
+    plot: Annotated[
+        bool,
+        typer.Option("--plot", help="Draw slices, solvent fit and modification curve.", show_default=False),
+    ] = False,
+    save_intermediate: Annotated[
+        bool, typer.Option("--save-intermediate", help="Write the low-passed map too.", show_default=False)
+    ] = False,
+    level: Annotated[
+        float | None,
+        typer.Option("--level", help="Contour level for ChimeraX, in map units.", show_default=False),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Skip maps whose results are complete.", show_default=False)
+    ] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write local scale, confidence and modified maps of one map or many."""
+    from occupy.cli.estimate import Job, estimate_all
+
+    job = Job(
+        solvent_mask=solvent_mask,
+        target_mask=target_mask,
+        voxel_size=voxel_size,
+        plot=plot,
+        intermediate=save_intermediate,
+        quiet=quiet,
+        resume=resume,
+        level=level,
+    )
+    if estimate_all(maps, settings, output, job):
+        raise typer.Exit(1)
+
+
+@app.command()
+@takes_settings(SETTINGS_OF_MODIFICATION)
+def modify(
+    result: Annotated[
+        Path, typer.Argument(metavar="RESULT", help="Folder of an earlier estimate, or its _occupy.json.")
+    ],
+    settings: Settings,
+    output: Output = None,
+    map: Annotated[
+        Path | None,
+        typer.Option("--map", help="The input map, where it is no longer where it was.", show_default=False),
+    ] = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Make new modified maps from an earlier estimate, without estimating again."""
+    from occupy.cli.modify import modify_result
+
+    modify_result(result, settings, output, map, quiet)
+
+
+@mask_app.command("subtraction")
+def mask_subtraction(
+    scale: Annotated[Path, typer.Argument(metavar="SCALE", help="Scale map, or the folder of an estimate.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write.", show_default=False)
+    ] = None,
+    attenuate: Annotated[
+        float | None,
+        typer.Option("--attenuate", help="Power: keep S^(power − 1) of each part.", show_default=False),
+    ] = None,
+    sigmoid: Annotated[
+        float | None,
+        typer.Option("--sigmoid", help="Power: keep all above the pivot, less below.", show_default=False),
+    ] = None,
+    pivot: Annotated[float, typer.Option("--pivot", help="Scale the sigmoid leaves as it is.")] = 0.5,
+    soft_edge: Annotated[float, typer.Option("--soft-edge", help="Å over which the mask is smoothed.")] = 0.0,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Mask for particle subtraction, RELION's convention: 1 is kept, 0 is subtracted."""
+    from occupy.cli.mask import write_subtraction_mask
+
+    write_subtraction_mask(
+        scale, output, attenuate=attenuate, sigmoid=sigmoid, pivot=pivot, soft_edge=soft_edge, quiet=quiet
+    )
+
+
+@mask_app.command("solvent")
+def mask_solvent(
+    scale: Annotated[Path, typer.Argument(metavar="SCALE", help="Scale map, or the folder of an estimate.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write.", show_default=False)
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            help="Scale above which a voxel is content [default: lowest confident scale].",
+            show_default=False,
+        ),
+    ] = None,
+    weak: Annotated[
+        float | None,
+        typer.Option(
+            "--weak", help="Keep parts above this too, where they touch content.", show_default=False
+        ),
+    ] = None,
+    smallest: Annotated[
+        float, typer.Option("--smallest", help="Drop pieces of less than this volume (Å³).")
+    ] = 0.0,
+    extend: Annotated[float, typer.Option("--extend", help="Grow the mask by this (Å).")] = 0.0,
+    soft_edge: Annotated[
+        float, typer.Option("--soft-edge", help="Width of the soft edge outside it (Å).")
+    ] = 0.0,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Solvent definition: 1 where there is content, with a soft edge, keeping weak density."""
+    from occupy.cli.mask import write_solvent_definition
+
+    write_solvent_definition(
+        scale,
+        output,
+        threshold=threshold,
+        weak=weak,
+        smallest=smallest,
+        extend=extend,
+        soft_edge=soft_edge,
+        quiet=quiet,
+    )
+
+
+@app.command()
+def fetch(
+    entries: Annotated[list[str], typer.Argument(metavar="ENTRY...", help="EMDB entries, such as EMD-3061.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Folder to download to [default: the cache].", show_default=False
+        ),
+    ] = None,
+    half_maps: Annotated[
+        bool, typer.Option("--half-maps", help="Download half-maps too.", show_default=False)
+    ] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Download maps from EMDB."""
+    from occupy.cli.fetch import fetch_all
+
+    fetch_all(entries, output, half_maps=half_maps, quiet=quiet)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(
+        "occupy_demo"
+    ),
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the noise.")] = 0,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run on a simulated map of known occupancies; no input and no network needed."""
+    from occupy.cli.demo import run_demo
+
+    run_demo(output, seed, quiet)
+
+
+# The flags of OccuPy 0.1.13; its module brings its own options.
+from occupy.cli.legacy import legacy  # noqa: E402
+
+app.command("legacy", hidden=True)(legacy)

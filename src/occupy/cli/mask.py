@@ -1,0 +1,111 @@
+"""`occupy mask`: masks from a scale map or the folder of an estimate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from occupy.cli.console import say
+from occupy.errors import InputError
+
+
+def find_record(result: Path) -> Path:
+    """Return the record in a result folder (or the record itself, if given)."""
+    if result.is_dir():
+        found = sorted(result.glob("*_occupy.json"))
+        if len(found) == 1:
+            return found[0]
+        what = "no" if not found else f"{len(found)}"
+        raise InputError(
+            f"{result}: {what} *_occupy.json there; give the folder of one estimate, or the file"
+        )
+    if result.suffix == ".json" and result.exists():
+        return result
+    raise InputError(f"{result}: no such folder or record of an estimate")
+
+
+def _scale_file(source: Path) -> tuple[Path, dict[str, Any] | None]:
+    """Return the scale map behind a file, folder or record, and the record where there is one."""
+    from occupy.report.record import read_record
+
+    if source.is_dir() or source.suffix == ".json":
+        path = find_record(source)
+        record = read_record(path)
+        return path.parent / record["outputs"]["scale"], record
+    return source, None
+
+
+def write_subtraction_mask(
+    source: Path,
+    output: Path | None,
+    *,
+    attenuate: float | None,
+    sigmoid: float | None,
+    pivot: float,
+    soft_edge: float,
+    quiet: bool,
+) -> None:
+    """Write a mask for `relion_particle_subtract`."""
+    from occupy.io.mrc import map_stem, read_map, write_map
+    from occupy.masks import smooth, subtraction_mask
+
+    path, _ = _scale_file(source)
+    scale = read_map(path)
+    _check_scale(scale.data, path)
+    mask = subtraction_mask(scale.data, attenuate=attenuate, sigmoid=sigmoid, pivot=pivot)
+    if soft_edge > 0:
+        mask = smooth(mask, scale.voxel_size, soft_edge)
+    stem = map_stem(path).removesuffix("_scale")
+    target = output or path.with_name(f"{stem}_subtraction_mask.mrc")
+    write_map(target, scale.with_data(mask), "subtraction mask, 1 = keep")
+    say(
+        f"{target}: keeps {mask.mean():.1%} of the box; 1 is kept and 0 subtracted (RELION's convention)",
+        quiet,
+    )
+
+
+def write_solvent_definition(
+    source: Path,
+    output: Path | None,
+    *,
+    threshold: float | None,
+    weak: float | None,
+    smallest: float,
+    extend: float,
+    soft_edge: float,
+    quiet: bool,
+) -> None:
+    """Write a mask of the content, for `--solvent-mask` here and as a mask elsewhere."""
+    from occupy.io.mrc import map_stem, read_map, write_map
+    from occupy.masks import solvent_definition
+
+    path, record = _scale_file(source)
+    if threshold is None:
+        if record is None:
+            raise InputError(
+                "give a --threshold (a scale between 0 and 1), or the folder of an estimate instead of a map"
+            )
+        recalibrated = record["settings"]["recalibrate"]
+        threshold = 0.0 if recalibrated else float(record["numbers"]["lowest_confident_scale"])
+    scale = read_map(path)
+    _check_scale(scale.data, path)
+    mask = solvent_definition(
+        scale.data,
+        threshold,
+        scale.voxel_size,
+        weak=weak,
+        smallest=smallest,
+        extend=extend,
+        soft_edge=soft_edge,
+    )
+    stem = map_stem(path).removesuffix("_scale")
+    target = output or path.with_name(f"{stem}_solvent_mask.mrc")
+    write_map(target, scale.with_data(mask), f"content, scale above {threshold:.3g}")
+    say(f"{target}: content (1) is {(mask > 0.5).mean():.1%} of the box, scale above {threshold:.3g}", quiet)
+
+
+def _check_scale(data: Any, path: Path) -> None:
+    if data.min() < -1e-6 or data.max() > 1 + 1e-6:
+        raise InputError(
+            f"{path}: not a scale map (values from {data.min():.3g} to {data.max():.3g}, not 0 to 1)"
+        )

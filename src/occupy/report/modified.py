@@ -1,0 +1,75 @@
+"""Write modified maps from the scale and confidence of an earlier run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from occupy.errors import InputError
+from occupy.io.atomic import make_folder, write_text
+from occupy.io.mrc import write_map
+from occupy.modify import solvent_noise
+from occupy.pipeline import finish, modified_slab, needs_noise, products_of
+from occupy.report.record import to_json
+from occupy.report.results import WHAT
+from occupy.resolve import ResolvedSettings
+from occupy.volume import Volume
+
+
+def write_modified(
+    volume: Volume,
+    scale: Volume,
+    confidence: Volume,
+    record: Mapping[str, Any],
+    settings: ResolvedSettings,
+    folder: Path,
+    progress: Callable[[str, int, int], None],
+) -> list[str]:
+    """Write the maps the settings ask for, and a record of them; return their file names.
+
+    Parameters
+    ----------
+    volume, scale, confidence : Volume
+        Input map of the earlier run and the two maps it wrote.
+    record : mapping
+        Record of the earlier run.
+    settings : ResolvedSettings
+        Settings of that run with the modifications wanted now.
+    folder : Path
+        Where to.
+    progress : callable
+        ``progress(stage, done, total)``.
+    """
+    for other in (scale, confidence):
+        if other.shape != volume.shape:
+            raise InputError(f"{other.name} is {other.shape[::-1]} voxels, the map {volume.shape[::-1]}")
+    products = products_of(settings)[2:]
+    if not products:
+        raise InputError("nothing to do: give --amplify, --attenuate, --sigmoid or --exclude-solvent")
+    noise = None
+    if needs_noise(settings, products):
+        mean = float(record["numbers"]["solvent"]["mean"])
+        noise = solvent_noise(
+            volume.data, confidence.data, mean, seed=settings.seed, threads=settings.threads
+        )
+    make_folder(folder)
+    span = float(volume.data.min()), float(volume.data.max())
+    names = []
+    for number, product in enumerate(products):
+        progress(product, number, len(products))
+        data = modified_slab(product, settings, span, volume.data, scale.data, confidence.data, noise)
+        names.append(f"{volume.name}_{product}.mrc")
+        whole = volume.with_data(finish(settings, volume, np.asarray(data)))
+        write_map(folder / names[-1], whole, WHAT[product])
+    made = {
+        **record,
+        "modified_from": record["created"],
+        "settings": settings.as_dict(),
+        "outputs": dict(zip(products, names, strict=True)),
+    }
+    names.append(f"{volume.name}_modified.json")
+    write_text(folder / names[-1], to_json(made))
+    return names

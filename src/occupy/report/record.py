@@ -1,0 +1,151 @@
+"""The record of a run: every setting as it held, every number found, enough to repeat it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from occupy._version import __version__
+from occupy.errors import InputError
+from occupy.numerics.quantiles import Tile
+from occupy.pipeline import Estimate
+from occupy.settings import Settings
+from occupy.volume import Volume
+
+FORMAT = 1
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 checksum of a file, as ``sha256sum`` prints it."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def tile_centre(est: Estimate, tile: Tile) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the centre of a tile as an index into the input map (section, row, column)."""
+    factor = np.array(est.volume.shape) / np.array(est.settings.shape)
+    middle = np.array(tile.start) + (np.array(est.full_scale.tile_size) - 1) / 2
+    return np.asarray(middle * factor, dtype=np.float64)
+
+
+def _tile(est: Estimate, tile: Tile) -> dict[str, Any]:
+    centre = tile_centre(est, tile)
+    side = [n * a for n, a in zip(est.full_scale.tile_size, est.settings.voxel_size, strict=True)]
+    return {
+        "value": tile.value,
+        "centre_angstrom_xyz": [round(float(c), 3) for c in est.volume.position(centre)],
+        "centre_index_section_row_column": [round(float(c), 2) for c in centre],
+        "side_voxels": list(est.full_scale.tile_size),
+        "side_angstrom": [round(s, 3) for s in side],
+    }
+
+
+def numbers_of(est: Estimate, variability_limit: float) -> dict[str, Any]:
+    """Return every number an estimate found, as plain values with units in their names."""
+    solvent = est.solvent
+    found: dict[str, Any] = {
+        "full_scale_value": est.full_scale.value,
+        "full_scale_tile": _tile(est, est.full_scale.largest),
+        "smallest_tile": _tile(est, est.full_scale.smallest),
+        "variability_limit": variability_limit,
+        "lowest_confident_scale": est.lowest_confident_scale,
+        "lowest_confident_value": est.curve.crossing(0.5),
+        "solvent": {
+            "mean": solvent.mean,
+            "sigma": solvent.sigma,
+            "height": solvent.height,
+            "misfit": solvent.misfit,
+            "good_fit": not est.solvent_fit_is_bad,
+        },
+        "map_range": [est.facts.low, est.facts.high],
+        "equal_voxels_share": est.facts.flat_share,
+    }
+    if est.target is not None:
+        found["target"] = asdict(est.target)
+    return found
+
+
+def input_of(volume: Volume, path: Path) -> dict[str, Any]:
+    """Describe an input file: where, checksum, box, voxel size and frame."""
+    frame = volume.frame
+    return {
+        "path": str(path.resolve()),
+        "sha256": sha256_of(path),
+        "bytes": path.stat().st_size,
+        "columns_rows_sections": list(volume.shape[::-1]),
+        "voxel_size_angstrom_columns_rows_sections": [round(a, 6) for a in volume.voxel_size[::-1]],
+        "axes": list(frame.axes),
+        "nstart": list(frame.nstart),
+        "origin_angstrom_xyz": list(frame.origin),
+        "space_group": frame.space_group,
+    }
+
+
+def record_of(
+    est: Estimate,
+    asked: Settings,
+    *,
+    inputs: Mapping[str, tuple[Volume, Path]],
+    outputs: Mapping[str, str],
+    variability_limit: float,
+    command: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Return the whole record of a run as plain values."""
+    return {
+        "program": "occupy",
+        "format": FORMAT,
+        "version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": list(command or []),
+        "environment": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "system": f"{platform.system()} {platform.machine()}",
+            "byteorder": sys.byteorder,
+        },
+        "inputs": {role: input_of(volume, path) for role, (volume, path) in inputs.items()},
+        "settings_asked": asdict(asked),
+        "settings": est.settings.as_dict(),
+        "numbers": numbers_of(est, variability_limit),
+        "notices": [asdict(notice) for notice in est.notices],
+        "outputs": dict(outputs),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Replace what JSON cannot say (NaN, infinity) by null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def to_json(record: Mapping[str, Any]) -> str:
+    """Return a record as JSON text (strict: no NaN)."""
+    return json.dumps(_plain(record), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a record; InputError where it is none, or of a newer format."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable record of a run ({error})") from error
+    if not isinstance(record, dict) or record.get("program") != "occupy":
+        raise InputError(f"{path}: not a record of this program")
+    if record.get("format", 0) > FORMAT:
+        raise InputError(f"{path}: written by a newer version ({record.get('version')}); update the program")
+    return record

@@ -1,0 +1,155 @@
+"""Write everything a run gives into one folder, maps slab by slab, the record last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.io.atomic import make_folder, write_text
+from occupy.io.mrc import open_writer, write_map
+from occupy.pipeline import Estimate, finish, needs_finish, products_of, render
+from occupy.report.chimerax import chimerax_script
+from occupy.report.record import record_of, to_json
+from occupy.report.text import log_text
+from occupy.settings import Settings
+from occupy.volume import Volume
+
+Array = npt.NDArray[np.float32]
+Progress = Callable[[str, int, int], None]
+
+WHAT = {
+    "scale": "local scale",
+    "confidence": "confidence",
+    "lowpass": "low-passed input",
+    "amplified": "amplified by local scale",
+    "attenuated": "attenuated by local scale",
+    "sigmoid": "modified by a sigmoid of local scale",
+    "solvent_excluded": "solvent excluded",
+}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: folder, product → file name, the variability limit, and the record."""
+
+    folder: Path
+    files: Mapping[str, str]
+    variability_limit: float
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_maps(
+    est: Estimate,
+    folder: Path,
+    stem: str,
+    *,
+    intermediate: bool = False,
+    progress: Progress | None = None,
+) -> Written:
+    """Write scale, confidence and the modified maps asked for.
+
+    Parameters
+    ----------
+    est : Estimate
+        From `occupy.pipeline.estimate`.
+    folder : Path
+        Created where missing.
+    stem : str
+        Names are ``<stem>_<product>.mrc``.
+    intermediate : bool, default False
+        Write the low-passed map too.
+    progress : callable, optional
+        ``progress(stage, done, total)``.
+    """
+    make_folder(folder)
+    products = products_of(est.settings) + (["lowpass"] if intermediate else [])
+    late = (
+        [p for p in products if p not in ("scale", "confidence", "lowpass")]
+        if needs_finish(est.settings)
+        else []
+    )
+    whole = {product: np.empty(est.volume.shape, dtype=np.float32) for product in late}
+    files = {product: f"{stem}_{product}.mrc" for product in products}
+    with ExitStack() as stack:
+        writers = {
+            product: stack.enter_context(open_writer(folder / files[product], est.volume, WHAT[product]))
+            for product in products
+            if product not in late
+        }
+
+        def consume(product: str, start: int, stop: int, slab: Array) -> None:
+            if product in late:
+                whole[product][start:stop] = slab
+            else:
+                writers[product].write_planes(start, slab)
+
+        limit = render(est, products, consume, progress)
+    for product, data in whole.items():
+        volume = est.volume.with_data(finish(est.settings, est.volume, data))
+        write_map(folder / files[product], volume, WHAT[product])
+    return Written(folder, files, limit)
+
+
+def write_results(
+    est: Estimate,
+    asked: Settings,
+    folder: Path,
+    *,
+    inputs: Mapping[str, tuple[Volume, Path]],
+    command: Sequence[str] | None = None,
+    intermediate: bool = False,
+    plot: bool = False,
+    level: float | None = None,
+    minimum_scale: float = 0.2,
+    progress: Progress | None = None,
+) -> Written:
+    """Write maps, ChimeraX script, pictures and, last, the record ``<stem>_occupy.json``.
+
+    Parameters
+    ----------
+    est : Estimate
+        From `occupy.pipeline.estimate`.
+    asked : Settings
+        What the user said.
+    folder : Path
+        Created where missing.
+    inputs : mapping
+        Role (``map``, ``solvent_mask``, ``target_mask``) → volume and its file.
+    command : sequence of str, optional
+        The command line.
+    intermediate, plot : bool
+        Write the low-passed map; draw pictures.
+    level : float, optional
+        Contour level for ChimeraX, in the map's units.
+    minimum_scale : float
+        Lower end of the colours.
+    progress : callable, optional
+        ``progress(stage, done, total)``.
+    """
+    stem = est.volume.name
+    written = write_maps(est, folder, stem, intermediate=intermediate, progress=progress)
+    files = dict(written.files)
+    shown = {"map": str(inputs["map"][1].resolve()), **{p: f for p, f in files.items() if p != "lowpass"}}
+    script = chimerax_script(est, shown, level=level, minimum_scale=minimum_scale)
+    files["chimerax"] = f"{stem}.cxc"
+    write_text(folder / files["chimerax"], script)
+    if plot:
+        from occupy.report.figures import write_figures
+
+        for path in write_figures(est, folder, stem):
+            files[path.stem.removeprefix(f"{stem}_") + "_picture"] = path.name
+    record = record_of(
+        est, asked, inputs=inputs, outputs=files, variability_limit=written.variability_limit, command=command
+    )
+    files["log"] = f"{stem}_occupy.log"
+    write_text(folder / files["log"], log_text(record))
+    # Last: where the record is, everything else is complete.
+    files["record"] = f"{stem}_occupy.json"
+    write_text(folder / files["record"], to_json(record))
+    return Written(folder, files, written.variability_limit, record)

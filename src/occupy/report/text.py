@@ -1,0 +1,61 @@
+"""The record of a run as text for people: the log file and the summary on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def _number(value: Any) -> str:
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _place(tile: Mapping[str, Any]) -> str:
+    x, y, z = tile["centre_angstrom_xyz"]
+    return f"tile of {_number(tile['side_angstrom'][0])} Å at x, y, z = {x:.1f}, {y:.1f}, {z:.1f} Å"
+
+
+def number_lines(numbers: Mapping[str, Any]) -> list[str]:
+    """Return the numbers of a run, one per line, with units."""
+    solvent = numbers["solvent"]
+    spread = f"{_number(solvent['mean'])} ± {_number(solvent['sigma'])}, misfit {solvent['misfit'] or 0:.0%}"
+    lowest = _number(numbers["lowest_confident_scale"])
+    rows = [
+        (
+            "full scale",
+            f"{_number(numbers['full_scale_value'])} map units, {_place(numbers['full_scale_tile'])}",
+        ),
+        ("lowest confident scale", f"{lowest} (map value {_number(numbers['lowest_confident_value'])})"),
+        ("variability limit", _number(numbers["variability_limit"])),
+        ("solvent", spread + ("" if solvent["good_fit"] else "  BAD FIT")),
+    ]
+    if "target" in numbers:
+        target = numbers["target"]
+        rows.append(("target occupancy", f"{_number(target['occupancy'])} ({target['voxels']} voxels)"))
+    return [f"{name:<23} {text}" for name, text in rows]
+
+
+def log_text(record: Mapping[str, Any]) -> str:
+    """Return the text of the log file."""
+    source = record["inputs"]["map"]
+    size = " x ".join(str(n) for n in source["columns_rows_sections"])
+    voxel = ", ".join(_number(a) for a in dict.fromkeys(source["voxel_size_angstrom_columns_rows_sections"]))
+    lines = [
+        f"occupy {record['version']}, {record['created']}",
+        f"command  {' '.join(record['command']) or '(from Python)'}",
+        f"map      {source['path']}",
+        f"         {size} voxels of {voxel} Å, sha256 {source['sha256'][:16]}…",
+        "",
+        "Settings as they held",
+        *(f"  {name:<18} {value}" for name, value in record["settings"].items()),
+        "",
+        "Numbers",
+        *("  " + line for line in number_lines(record["numbers"])),
+        "",
+        "Notices" if record["notices"] else "No notices",
+        *(f"  [{n['code']}] {n['text']}" for n in record["notices"]),
+        "",
+        "Files",
+        *(f"  {product:<20} {name}" for product, name in record["outputs"].items()),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,162 @@
+"""What the settings mean for one map: every number, none left open."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from occupy.numerics.morphology import ball_footprint
+from occupy.numerics.parallel import available_cores
+from occupy.numerics.quantiles import tau_of
+from occupy.settings import Estimator, Mode, Settings, parse_tile
+
+Triple = tuple[float, float, float]
+IntTriple = tuple[int, int, int]
+
+# A tile of five low-pass resolutions holds about 125 independent elements of the map, enough for its
+# quantile to be a property of the structure and not of one side chain; see docs/explanation/scale.md.
+TILE_IN_RESOLUTIONS = 5.0
+
+
+@dataclass(frozen=True)
+class ResolvedSettings:
+    """The settings as they hold for one map: no ``None`` where a number is needed.
+
+    Attributes
+    ----------
+    lowpass : float
+        Å.
+    kernel_size, kernel_radius : tuple
+        Footprint per axis (sections, rows, columns) in voxels of the working grid.
+    kernel_voxels : int
+        Number of voxels in the footprint.
+    tau : float
+        Quantile level.
+    tile_size : tuple of int
+        Sides of a tile in voxels of the working grid.
+    shape, voxel_size : tuple
+        Working grid; differs from the map's own only with ``max_box``.
+    """
+
+    mode: Mode
+    estimator: Estimator
+    lowpass: float
+    kernel_size: IntTriple
+    kernel_radius: Triple
+    kernel_voxels: int
+    tau: float
+    tile_size: IntTriple
+    shape: IntTriple
+    voxel_size: Triple
+    naive: bool
+    recalibrate: bool
+    hedge: float
+    scale_limit: float
+    amplify: float | None
+    attenuate: float | None
+    sigmoid: float | None
+    pivot: float
+    exclude_solvent: bool
+    use_confidence: bool
+    lowpass_output: float | None
+    match_histogram: bool
+    seed: int
+    threads: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values for a record."""
+        return asdict(self)
+
+
+def working_grid(shape: IntTriple, voxel_size: Triple, max_box: int | None) -> tuple[IntTriple, Triple]:
+    """Return shape and voxel size of the grid the estimate is made on.
+
+    Without ``max_box``, or in a smaller map, that is the map's own; otherwise every axis shrinks by the
+    same factor (to a whole even number of voxels).
+    """
+    if max_box is None or max(shape) <= max_box:
+        return shape, voxel_size
+    # Whole-number division: n · (max_box / n) may fall short of max_box by rounding.
+    small = [max(2, 2 * (n * max_box // (2 * max(shape)))) if n > 1 else 1 for n in shape]
+    size = [a * n / m for a, n, m in zip(voxel_size, shape, small, strict=True)]
+    return (small[0], small[1], small[2]), (size[0], size[1], size[2])
+
+
+def resolve(settings: Settings, shape: IntTriple, voxel_size: Triple) -> ResolvedSettings:
+    """Decide everything the user left open, for a map of this shape and voxel size.
+
+    Parameters
+    ----------
+    settings : Settings
+        What the user said.
+    shape : tuple of int
+        The map (sections, rows, columns).
+    voxel_size : tuple of float
+        Å per voxel along the same axes.
+    """
+    grid, size = working_grid(shape, voxel_size, settings.max_box)
+    lowpass = _lowpass(settings, max(size))
+    kernel_size, kernel_radius = _kernel(settings, lowpass, size)
+    voxels = int(ball_footprint(kernel_radius, kernel_size).sum())
+    return ResolvedSettings(
+        mode=settings.mode,
+        estimator=settings.estimator,
+        lowpass=lowpass,
+        kernel_size=kernel_size,
+        kernel_radius=kernel_radius,
+        kernel_voxels=voxels,
+        tau=tau_of(voxels) if settings.tau is None else settings.tau,
+        tile_size=_tile(settings, lowpass, grid, size),
+        shape=grid,
+        voxel_size=size,
+        naive=settings.naive,
+        recalibrate=settings.recalibrate,
+        hedge=settings.hedge,
+        scale_limit=settings.scale_limit,
+        amplify=settings.amplify,
+        attenuate=settings.attenuate,
+        sigmoid=settings.sigmoid,
+        pivot=settings.pivot,
+        exclude_solvent=settings.exclude_solvent,
+        use_confidence=settings.use_confidence,
+        lowpass_output=settings.lowpass_output,
+        match_histogram=settings.match_histogram,
+        seed=settings.seed,
+        threads=available_cores() if settings.threads is None else settings.threads,
+    )
+
+
+def _lowpass(settings: Settings, voxel: float) -> float:
+    if settings.lowpass is not None:
+        return settings.lowpass
+    return max(8.0, 3.0 * voxel, settings.resolution or 0.0)
+
+
+def _kernel(settings: Settings, lowpass: float, size: Triple) -> tuple[IntTriple, Triple]:
+    def side(voxel: float) -> int:
+        if settings.kernel_size is not None:
+            return settings.kernel_size
+        # A division that should be whole must not fall short by rounding (8 Å / 1.6 Å).
+        return min(9, max(3, 2 * (int(lowpass / voxel + 1e-6) // 2) + 1))
+
+    def radius(voxel: float) -> float:
+        if settings.kernel_radius is not None:
+            return settings.kernel_radius
+        if settings.kernel_size is not None and settings.lowpass is None:
+            return settings.kernel_size / 2
+        return lowpass / (2 * voxel)
+
+    sides, radii = [side(a) for a in size], [radius(a) for a in size]
+    return (sides[0], sides[1], sides[2]), (radii[0], radii[1], radii[2])
+
+
+def _tile(settings: Settings, lowpass: float, shape: IntTriple, size: Triple) -> IntTriple:
+    wanted, physical = TILE_IN_RESOLUTIONS * lowpass, True
+    if settings.tile_size is not None:
+        wanted, physical = parse_tile(settings.tile_size)
+    sides = [round(wanted / a) if physical else int(wanted) for a in size]
+    # A tile larger than a third of the box would hold solvent whatever the particle.
+    if settings.tile_size is None:
+        sides = [min(t, n // 3) for t, n in zip(sides, shape, strict=True)]
+    fitted = [max(1, min(t, n)) for t, n in zip(sides, shape, strict=True)]
+    return fitted[0], fitted[1], fitted[2]
