@@ -57,6 +57,25 @@ def rise_monotonically(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.fl
     return out
 
 
+def rising_fit(
+    values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the non-decreasing sequence nearest to ``values`` in weighted least squares.
+
+    Pool-adjacent-violators: neighbours in the wrong order are replaced by their weighted mean until none
+    are left.
+    """
+    blocks: list[tuple[float, float, int]] = []
+    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
+        mean, total, count = value, weight, 1
+        while blocks and blocks[-1][0] >= mean:
+            before, more, number = blocks.pop()
+            mean = (mean * total + before * more) / (total + more)
+            total, count = total + more, count + number
+        blocks.append((mean, total, count))
+    return np.repeat([b[0] for b in blocks], [b[2] for b in blocks]).astype(np.float64)
+
+
 def _one_minus_ratio(
     solvent: npt.NDArray[np.float64], density: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
@@ -65,7 +84,7 @@ def _one_minus_ratio(
 
 
 def confidence_curve(model: SolventModel, *, hedge: float = 1.0, published: bool = False) -> ConfidenceCurve:
-    """Return 1 − g(v)/h(v), made monotone in value and slope.
+    """Return 1 − g(v)/h(v), made monotone.
 
     Parameters
     ----------
@@ -76,7 +95,8 @@ def confidence_curve(model: SolventModel, *, hedge: float = 1.0, published: bool
     published : bool, default False
         As observed of OccuPy 0.1.13: h is the histogram of the whole box although g was fitted to the
         region, g is taken at the lower edge of each bin, and voxels look up the bin below their own.
-        Otherwise both come from the region, at the middles of the bins, interpolated in between.
+        Otherwise both come from the region, at the middles of the bins, interpolated in between; monotone
+        by weighted regression from the solvent's mean on, and zero below it.
 
     References
     ----------
@@ -88,7 +108,11 @@ def confidence_curve(model: SolventModel, *, hedge: float = 1.0, published: bool
         table = rise_monotonically(np.concatenate([raw[:1], raw[:-1]]))
         return ConfidenceCurve(region.low, region.high, (table**hedge).astype(np.float32))
     raw = _one_minus_ratio(model.density(region.centres), region.density)
-    coarse = rise_monotonically(raw)
+    # Weighted by h, pooled bins get 1 − Σg/Σh. Empty bins weigh next to nothing and are content.
+    weights = np.maximum(region.density, 1e-9 * region.density.max())
+    first = int(np.searchsorted(region.centres, model.mean))
+    coarse = np.zeros(len(raw))
+    coarse[first:] = np.clip(rising_fit(raw[first:], weights[first:]), 0.0, 1.0)
     step = (region.high - region.low) / _FINE
     fine = np.interp(region.low + (np.arange(_FINE) + 0.5) * step, region.centres, coarse)
     return ConfidenceCurve(region.low, region.high, (fine**hedge).astype(np.float32))
