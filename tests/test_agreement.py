@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from occupy import Settings, Volume, estimate, read_map
-from occupy.pipeline import render
+from occupy.render import render
 
 CASES = {
     "betaGal": ("maps/beta_galactosidase.mrc", 5),

@@ -5,19 +5,21 @@ import pytest
 from numpy.testing import assert_allclose
 
 from occupy import InputError, Settings, Volume, estimate
-from occupy.pipeline import finish, products_of, render
+from occupy.render import finish, products_of, render
 
 
 def texture(shape, seed, width):
     """Return band-limited noise of unit variance: a Gaussian low-pass of white noise."""
     rng = np.random.default_rng(seed)
     k2 = sum(np.meshgrid(*(np.fft.fftfreq(n) ** 2 for n in shape), indexing="ij"))
-    field = np.fft.ifftn(np.fft.fftn(rng.standard_normal(shape)) * np.exp(-2 * (np.pi * width) ** 2 * k2)).real
+    field = np.fft.ifftn(
+        np.fft.fftn(rng.standard_normal(shape)) * np.exp(-2 * (np.pi * width) ** 2 * k2)
+    ).real
     return (field / field.std()).astype(np.float32)
 
 
 def phantom(shape=(64, 64, 64), occupancy=0.5, centre=None, seed=0, noise=0.3):
-    """Return a ball of dense texture, full on one side (z below the middle) and ``occupancy`` on the other."""
+    """Return a ball of dense texture, full below the middle (z) and ``occupancy`` above it."""
     centre = np.array(shape) / 2 if centre is None else np.array(centre)
     z, y, x = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
     radius = np.sqrt((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2)
@@ -57,7 +59,9 @@ def test_confidence_separates_content_from_solvent(estimator):
 @pytest.mark.parametrize("factor", [1e-4, 3.0, 2e5])
 def test_a_positive_factor_changes_nothing(estimator, factor):
     data = phantom()
-    one, other = (estimate(volume(d), Settings(estimator=estimator)) for d in (data, data * np.float32(factor)))
+    one, other = (
+        estimate(volume(d), Settings(estimator=estimator)) for d in (data, data * np.float32(factor))
+    )
     assert_allclose(other.scale, one.scale, atol=2e-5)
     # A voxel may move to the neighbouring step of the table by rounding; no more than a few do.
     assert np.mean(np.abs(other.confidence - one.confidence) > 1e-3) < 1e-3
@@ -189,7 +193,7 @@ def test_a_low_passed_output_has_nothing_beyond():
 
 
 def test_masks_of_another_size_are_refused():
-    with pytest.raises(InputError, match="solvent mask .*resample the mask"):
+    with pytest.raises(InputError, match=r"solvent mask .*resample the mask"):
         estimate(volume(phantom()), solvent_mask=volume(np.ones((32, 32, 32), np.float32)))
 
 

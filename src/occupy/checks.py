@@ -65,7 +65,17 @@ def look_at(volume: Volume, *, threads: int = 1) -> MapFacts:
         )
     at_corner, zeros = float(rows[:, 2].sum()), float(rows[:, 3].sum())
     value, count = (float(corner), at_corner) if at_corner >= zeros else (0.0, zeros)
-    return MapFacts(low, high, value, count / data.size)
+    share = count / data.size
+    return MapFacts(low, high, value, 0.0 if _is_coarse(volume, share) else share)
+
+
+def _is_coarse(volume: Volume, share: float) -> bool:
+    """Tell whether values are equal because the file holds few different ones (8-bit maps), not by a mask."""
+    if share <= MASKED_SHARE:
+        return False
+    step = max(1, int((volume.data.size / 200_000) ** (1 / 3)))
+    counts = np.sort(np.unique(volume.data[::step, ::step, ::step], return_counts=True)[1])
+    return bool(len(counts) > 1 and counts[-2] > 0.2 * counts[-1])
 
 
 def _check_shape(volume: Volume) -> None:
@@ -89,7 +99,8 @@ def input_notices(volume: Volume, facts: MapFacts) -> list[Notice]:
             Notice(
                 "masked",
                 f"{facts.flat_share:.0%} of the voxels are exactly {facts.flat_value:.3g}: the map is masked "
-                "or solvent-flattened. Those voxels are left out of the solvent fit; use an unmasked map if you can",
+                "or solvent-flattened. Those voxels are left out of the solvent fit; use an unmasked map "
+                "if you can",
             )
         )
     if all(abs(a - 1.0) < 1e-6 for a in volume.voxel_size):

@@ -31,7 +31,8 @@ class ConfidenceCurve:
 
     def __call__(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the confidence of voxels with these values (float32, same shape)."""
-        return self.table[bin_index(values, self.low, self.high, len(self.table))]
+        out = np.empty(values.shape, dtype=np.float32)
+        return self.table.take(bin_index(values, self.low, self.high, len(self.table)), mode="clip", out=out)
 
     def crossing(self, level: float = 0.5) -> float:
         """Return the lowest value whose confidence reaches ``level`` (``high`` where none does)."""
@@ -57,9 +58,7 @@ def rise_monotonically(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.fl
     return out
 
 
-def rising_fit(
-    values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def rising_fit(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the non-decreasing sequence nearest to ``values`` in weighted least squares.
 
     Pool-adjacent-violators: neighbours in the wrong order are replaced by their weighted mean until none

@@ -42,6 +42,7 @@ def subtraction_mask(
     """
     if (attenuate is None) == (sigmoid is None):
         raise InputError("a subtraction mask needs either an attenuation or a sigmoid power, and not both")
+    scale = to_unit_range(scale)
     if attenuate is not None:
         _at_least_one(attenuate, "attenuate")
         return to_unit_range(np.power(scale, np.float32(attenuate - 1)))

@@ -139,7 +139,7 @@ def attenuate(
         Solvent noise (see `solvent_noise`), mixed in with weight 1 − S^(γ − 1). Not used when solvent is
         excluded.
     """
-    _same_shape(data, scale, confidence)
+    _same_shape(data, scale, confidence, noise)
     factor = attenuation(scale, power, limit)
     modified = data * factor
     if noise is not None and not exclude_solvent:
@@ -213,6 +213,7 @@ def solvent_noise(data: Array, confidence: Array, mean: float, *, seed: int = 0,
     shells = _radial_shells(data.shape)
     spectrum = np.fft.rfftn(outside)
     power = _shell_means(shells, np.abs(spectrum) ** 2) / max(share, 1e-6)
+    power[0] = 0.0  # the mean is given, not drawn
     drawn = np.fft.rfftn(noise)
     # White noise of unit variance has power equal to the number of voxels in every coefficient.
     drawn *= np.sqrt(power / data.size).astype(np.float32)[shells]

@@ -1,8 +1,8 @@
-"""From a map to its local scale, its confidence and its modified maps.
+"""From a map to its local scale and its confidence.
 
-``estimate`` reads the map once and finds all numbers: full scale, solvent model, confidence curve. What
-is written is then computed slab by slab (`render`), so that no more than the map, its low-passed copy
-and a few slabs are in memory at once.
+``estimate`` finds all numbers: full scale, solvent model, confidence curve. The maps themselves are
+computed slab by slab when they are wanted (`occupy.render`), so that no more than the input, its low-passed
+copy and a few slabs are in memory at once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from occupy import modify
 from occupy.checks import MapFacts, input_notices, look_at
 from occupy.confidence import ConfidenceCurve, confidence_curve
 from occupy.errors import InputError, Notice
-from occupy.numerics.fourier import fourier_crop, lowpass, sphere_band
-from occupy.numerics.histogram import match_histogram
+from occupy.numerics.fourier import fourier_crop, lowpass
 from occupy.numerics.parallel import for_each_slab, planes_per_slab
 from occupy.numerics.resample import refine_slab
 from occupy.resolve import ResolvedSettings, resolve
@@ -35,18 +34,21 @@ from occupy.scale import (
     target_occupancy,
 )
 from occupy.settings import Settings
-from occupy.solvent import SolventModel, both, fit_solvent, inscribed_ellipsoid, solvent_side
+from occupy.solvent import Region, SolventModel, both, fit_solvent, inscribed_ellipsoid, solvent_side
 from occupy.volume import Volume
 
 log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
-Consume = Callable[[str, int, int, Array], None]
 
 # A Gaussian solvent leaves 2–10 % between fit and histogram; beyond a third it is no Gaussian.
 WORST_MISFIT = 0.35
 LEAST_SOLVENT = 0.15
+# Share of the box that must remain for a fit when a mask's voxels are left out.
+LEAST_REGION = 0.01
+# Where content is told from solvent only above this scale, little of a partial map would be seen.
+MOST_CONFIDENT_SCALE = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,18 +109,26 @@ class Estimate:
     @cached_property
     def scale(self) -> Array:
         """Local scale of the whole map in [0, 1], on the map's grid."""
-        return self._whole("scale")
+        return self._whole(self.scale_planes)
 
     @cached_property
     def confidence(self) -> Array:
         """Confidence that each voxel is content, in [0, 1], on the map's grid."""
-        return self._whole("confidence")
+        return self._whole(self.confidence_planes)
 
     @cached_property
     def variability_limit(self) -> float:
         """Mean of the map where the scale is 1, relative to full scale."""
-        count, total = _sum_at_full(self, self.scale, 0, self.volume.shape[0])
+        count, total = self.sum_at_full_scale(self.scale, 0)
         return total / count / self.full_scale.value if count else float("nan")
+
+    def sum_at_full_scale(self, scale: Array, start: int) -> tuple[int, float]:
+        """Count the voxels of full scale in planes from ``start`` on, and sum the map there."""
+        source = self.volume.data if self.resampled else self.working_map
+        full = scale >= 1.0
+        return int(np.count_nonzero(full)), float(
+            source[start : start + len(scale)][full].sum(dtype=np.float64)
+        )
 
     @cached_property
     def _coarse(self) -> tuple[Array, Array]:
@@ -129,13 +139,15 @@ class Estimate:
     def _scale_on_grid(self, start: int, stop: int) -> Array:
         return scale_slab(self.working_map, self.settings, self.full_scale.value, start, stop, self.zero)
 
-    def _whole(self, product: str) -> Array:
+    def _whole(self, planes: Callable[[int, int], Array]) -> Array:
         out = np.empty(self.volume.shape, dtype=np.float32)
 
-        def keep(_: str, start: int, stop: int, slab: Array) -> None:
-            out[start:stop] = slab
+        def work(start: int, stop: int) -> None:
+            out[start:stop] = planes(start, stop)
 
-        render(self, [product], keep)
+        if self.resampled:
+            _ = self._coarse
+        for_each_slab(work, len(out), slab_thickness(self.volume.shape), self.settings.threads)
         out.flags.writeable = False
         return out
 
@@ -144,6 +156,12 @@ class Estimate:
         if self.resampled:
             return refine_slab(self._coarse[0], self.volume.shape, start, stop)
         return self._scale_on_grid(start, stop)
+
+    def lowpass_planes(self, start: int, stop: int) -> Array:
+        """Return planes ``start`` to ``stop`` of the low-passed map."""
+        if self.resampled:
+            return refine_slab(self.lowpassed, self.volume.shape, start, stop)
+        return self.lowpassed[start:stop]
 
     def confidence_planes(self, start: int, stop: int) -> Array:
         """Return the confidence of planes ``start`` to ``stop`` of the map."""
@@ -172,6 +190,11 @@ class Estimate:
             return figure
         figure.savefig(path)
         return None
+
+
+def slab_thickness(shape: tuple[int, int, int]) -> int:
+    """Return planes per slab: thick enough that the footprint's reach into its neighbours costs little."""
+    return max(16, planes_per_slab(shape, 1 << 20))
 
 
 def _on_working_grid(array: npt.NDArray[np.floating], settings: ResolvedSettings) -> Array:
@@ -241,12 +264,15 @@ def estimate(
     report("solvent", 3, 4)
     region = inscribed_ellipsoid(low.shape) if solvent_data is None else solvent_side(low, solvent_data)
     if facts.masked and solvent_data is None and raw.shape == volume.shape:
-        flat = np.float32(facts.flat_value)
-        region = both(region, lambda start, stop: raw[start:stop] != flat)
+        region = _without_flat(region, raw, facts.flat_value)
     solvent = fit_solvent(low, region, published=published and not facts.masked, threads=resolved.threads)
     curve = confidence_curve(solvent, hedge=resolved.hedge, published=published)
     lowest = min(max(curve.crossing(0.5) / full.value, 0.0), 0.999)
-    notices = volume.notices + tuple(input_notices(volume, facts) + solvent_notices(solvent, curve, facts))
+    notices = volume.notices + tuple(
+        input_notices(volume, facts)
+        + setting_notices(resolved)
+        + solvent_notices(solvent, curve, facts, full)
+    )
     for notice in notices:
         log.warning("%s", notice.text)
     target = None if target_data is None else target_occupancy(working, target_data, resolved)
@@ -254,190 +280,55 @@ def estimate(
     return Estimate(volume, resolved, facts, low, full, solvent, curve, lowest, target, notices, working)
 
 
-def solvent_notices(solvent: SolventModel, curve: ConfidenceCurve, facts: MapFacts) -> list[Notice]:
+def _without_flat(region: Region, raw: Array, flat: float) -> Region:
+    """Leave the voxels a mask has made equal out of a region, unless next to nothing would remain."""
+    rest = both(region, lambda start, stop: raw[start:stop] != np.float32(flat))
+    left = sum(int(np.count_nonzero(rest(z, z + 1))) for z in range(len(raw)))
+    return rest if left >= LEAST_REGION * raw.size else region
+
+
+def setting_notices(settings: ResolvedSettings) -> list[Notice]:
+    """Return what is doubtful about the settings for this map."""
+    extent = min(n * a for n, a in zip(settings.shape, settings.voxel_size, strict=True))
+    if extent >= 5 * settings.lowpass:
+        return []
+    return [
+        Notice(
+            "small-box",
+            f"the box is only {extent:.0f} Å wide, {extent / settings.lowpass:.1f} low-pass resolutions: too "
+            "little for a scale relative to full; give a whole map, or a finer --lowpass",
+        )
+    ]
+
+
+def solvent_notices(
+    solvent: SolventModel, curve: ConfidenceCurve, facts: MapFacts, full: FullScale
+) -> list[Notice]:
     """Return what is doubtful about the solvent fit."""
     problem = None
     share = solvent.height * solvent.sigma * np.sqrt(2 * np.pi)
+    crossing = curve.crossing(0.5)
     if solvent.sigma < 1.5 * solvent.region.width:
         problem = "the solvent has no width (flattened)"
-    elif curve.crossing(0.5) > 0.5 * (facts.low + facts.high):
+    elif crossing > 0.5 * (facts.low + facts.high):
         problem = "the solvent peak reaches above the middle of the map's values"
-    elif not np.isfinite(solvent.misfit) or solvent.misfit > WORST_MISFIT:
+    elif crossing > MOST_CONFIDENT_SCALE * full.value:
+        problem = f"content is told from solvent only above {crossing / full.value:.2f} of full scale"
+    elif not np.isfinite(solvent.misfit):
+        problem = "the values end at the solvent peak"
+    elif solvent.misfit > WORST_MISFIT:
         problem = f"the solvent is not Gaussian (misfit {solvent.misfit:.0%})"
     elif share < LEAST_SOLVENT:
         problem = f"only {share:.0%} of the box looks like solvent"
-    if problem is None:
-        return []
-    advice = "do not trust the confidence; give an unmasked map, or --solvent-mask"
-    return [Notice("solvent-fit", f"bad solvent fit: {problem}; {advice}")]
-
-
-def products_of(settings: ResolvedSettings) -> list[str]:
-    """Return the names of the maps these settings ask for, in the order they are written."""
-    wanted = ["scale", "confidence"]
-    for product, power in (
-        ("amplified", settings.amplify),
-        ("attenuated", settings.attenuate),
-        ("sigmoid", settings.sigmoid),
-    ):
-        if power is not None:
-            wanted.append(product)
-    if settings.exclude_solvent and len(wanted) == 2:
-        wanted.append("solvent_excluded")
-    return wanted
-
-
-def modified_slab(
-    product: str,
-    settings: ResolvedSettings,
-    span: tuple[float, float],
-    data: Array,
-    scale: Array,
-    confidence: Array,
-    noise: Array | None = None,
-) -> Array:
-    """Return one modified map, or a slab of it, clipped to the input's range of values.
-
-    Parameters
-    ----------
-    product : {"amplified", "attenuated", "sigmoid", "solvent_excluded"}
-        Which.
-    settings : ResolvedSettings
-        Powers, pivot, limit, solvent exclusion.
-    span : tuple of float
-        Lowest and highest value of the input.
-    data, scale, confidence, noise : ndarray of float32, same shape
-        The map, its scale and confidence, and noise for attenuation.
-    """
-    s = settings
-    weight = confidence if s.use_confidence else None
-    common: dict[str, Any] = {
-        "confidence": weight,
-        "exclude_solvent": s.exclude_solvent,
-        "limit": s.scale_limit,
-    }
-    if product == "amplified":
-        out = modify.amplify(data, scale, s.amplify or 1.0, **common)
-    elif product == "attenuated":
-        out = modify.attenuate(data, scale, s.attenuate or 1.0, noise=noise, **common)
-    elif product == "sigmoid":
-        out = modify.sigmoid(data, scale, s.sigmoid or 1.0, s.pivot, **common)
-    elif product == "solvent_excluded":
-        out = modify.exclude_solvent(data, confidence)
-    else:
-        raise ValueError(f"no such product: {product!r}")
-    return np.clip(out, np.float32(span[0]), np.float32(span[1]), out=out)
-
-
-def needs_noise(settings: ResolvedSettings, products: list[str]) -> bool:
-    """Tell whether attenuation will put solvent noise in the place of what it takes away."""
-    return "attenuated" in products and not settings.exclude_solvent and settings.attenuate != 1
-
-
-def render(est: Estimate, products: list[str], consume: Consume, progress: Progress | None = None) -> float:
-    """Compute maps slab by slab and hand each slab to ``consume``.
-
-    Parameters
-    ----------
-    est : Estimate
-        From `estimate`.
-    products : list of str
-        Any of scale, confidence, lowpass, amplified, attenuated, sigmoid, solvent_excluded.
-    consume : callable
-        ``consume(product, start, stop, slab)``; called from several threads, each slab once. Slabs must
-        not be kept without a copy where they are views.
-    progress : callable, optional
-        ``progress("maps", planes done, planes)``.
-
-    Returns
-    -------
-    float
-        The variability limit: mean of the map where the scale is 1, relative to full scale (NaN where no
-        voxel has it, or the scale was not computed).
-    """
-    planes = est.volume.shape[0]
-    at_full = np.zeros((planes, 2))
-    noise = None
-    if needs_noise(est.settings, products):
-        s = est.settings
-        noise = modify.solvent_noise(
-            est.volume.data, est.confidence, est.solvent.mean, seed=s.seed, threads=s.threads
+    notices = []
+    if problem is not None:
+        advice = "do not trust the confidence; give an unmasked map, or --solvent-mask"
+        notices.append(Notice("solvent-fit", f"bad solvent fit: {problem}; {advice}"))
+    elif abs(solvent.mean) > max(2 * solvent.sigma, 0.05 * full.value):
+        notices.append(
+            Notice(
+                "offset",
+                f"the solvent lies at {solvent.mean:.3g} and not at 0, but the scale is relative to 0",
+            )
         )
-    if est.resampled:
-        _ = est._coarse
-    modified = [p for p in products if p not in ("scale", "confidence", "lowpass")]
-    done = 0
-
-    def work(start: int, stop: int) -> None:
-        nonlocal done
-        made: dict[str, Array] = {}
-        if modified or "scale" in products:
-            made["scale"] = est.scale_planes(start, stop)
-            at_full[start] = _sum_at_full(est, made["scale"], start, stop)
-        if modified or "confidence" in products:
-            made["confidence"] = est.confidence_planes(start, stop)
-        for product in products:
-            if product in modified:
-                part = None if noise is None else noise[start:stop]
-                data = est.volume.data[start:stop]
-                span = est.facts.low, est.facts.high
-                slab = modified_slab(
-                    product, est.settings, span, data, made["scale"], made["confidence"], part
-                )
-            elif product == "lowpass":
-                slab = _lowpass_planes(est, start, stop)
-            else:
-                slab = made[product]
-            consume(product, start, stop, slab)
-        done += stop - start
-        if progress is not None:
-            progress("maps", done, planes)
-
-    # Thick enough that the footprint's reach into the neighbouring slabs costs little.
-    thickness = max(16, planes_per_slab(est.volume.shape, 1 << 20))
-    for_each_slab(work, planes, thickness, est.settings.threads)
-    count, total = at_full.sum(axis=0)
-    return float(total / count / est.full_scale.value) if count else float("nan")
-
-
-def _sum_at_full(est: Estimate, scale: Array, start: int, stop: int) -> tuple[int, float]:
-    """Count the voxels of full scale in a slab and sum the map there."""
-    source = est.working_map
-    if est.resampled:
-        source = est.volume.data
-    full = scale >= 1.0
-    return int(np.count_nonzero(full)), float(source[start:stop][full].sum(dtype=np.float64))
-
-
-def _lowpass_planes(est: Estimate, start: int, stop: int) -> Array:
-    if est.resampled:
-        return refine_slab(est.lowpassed, est.volume.shape, start, stop)
-    return est.lowpassed[start:stop]
-
-
-def needs_finish(settings: ResolvedSettings) -> bool:
-    """Tell whether modified maps need a step on the whole map after `render`."""
-    return settings.lowpass_output is not None or settings.match_histogram
-
-
-def finish(settings: ResolvedSettings, volume: Volume, data: Array) -> Array:
-    """Low-pass a modified map and match its histogram to the input's, as the settings say.
-
-    Parameters
-    ----------
-    settings : ResolvedSettings
-        Whether and how.
-    volume : Volume
-        The input.
-    data : ndarray of float32
-        A modified map.
-    """
-    if settings.lowpass_output is not None:
-        d = settings.lowpass_output
-        radius = [n * a / d for n, a in zip(volume.shape, volume.voxel_size, strict=True)]
-        band = sphere_band(volume.shape, (radius[0], radius[1], radius[2]))
-        data = lowpass(data, band, threads=settings.threads)
-        np.clip(data, volume.data.min(), volume.data.max(), out=data)
-    if settings.match_histogram:
-        data = match_histogram(data, volume.data)
-    return data
+    return notices

@@ -47,10 +47,12 @@ class SolventModel:
 def inscribed_ellipsoid(shape: tuple[int, int, int]) -> Region:
     """Return the region within the ellipsoid that touches the box's faces (a sphere in a cubic box)."""
     z, y, x = (((np.arange(n) - n / 2) / (n / 2)) ** 2 for n in shape)
-    in_plane = y[:, None] + x
+    in_plane = (y[:, None] + x).astype(np.float32)
+    # A little beyond 1: float32 must not lose the voxels that lie exactly on the ellipsoid.
+    left = (1 + 1e-6 - z).astype(np.float32)[:, None, None]
 
     def inside(start: int, stop: int) -> npt.NDArray[np.bool_]:
-        return np.asarray(in_plane <= (1 + 1e-9) - z[start:stop, None, None])
+        return np.asarray(in_plane <= left[start:stop])
 
     return inside
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,25 @@ def warn(text: str, quiet: bool = False) -> None:
 def fail(text: str) -> None:
     """Print an error on the error stream."""
     print(f"occupy: error: {' '.join(text.split())}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+class _Warnings(logging.Handler):
+    """Show what the library warns of, except notices: those come with the summary."""
+
+    quiet = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != "occupy.pipeline":
+            warn(record.getMessage(), self.quiet)
+
+
+_warnings = _Warnings(logging.WARNING)
+
+
+def hear_the_library(quiet: bool) -> None:
+    """Turn the library's log into warnings for the user."""
+    _warnings.quiet = quiet
+    logging.getLogger("occupy").addHandler(_warnings)
 
 
 def on_terminal(quiet: bool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from occupy.cli.console import Report, fail, progress, say, warn
 from occupy.errors import InputError, OccupyError
@@ -29,6 +29,22 @@ class Job:
     resume: bool = False
     level: float | None = None
     minimum_scale: float = 0.2
+
+    @property
+    def masks(self) -> dict[str, Path]:
+        """Role → file of the masks given."""
+        masks = {"solvent_mask": self.solvent_mask, "target_mask": self.target_mask}
+        return {role: path for role, path in masks.items() if path is not None}
+
+    def options(self, level: float | None) -> dict[str, Any]:
+        """Return what `write_results` is asked for, given the contour level an EMDB entry has."""
+        return {
+            "intermediate": self.intermediate,
+            "plot": self.plot,
+            "level": level if self.level is None else self.level,
+            "minimum_scale": self.minimum_scale,
+            "voxel_size": self.voxel_size,
+        }
 
 
 def output_folders(maps: list[Path], output: Path | None) -> list[Path]:
@@ -57,7 +73,8 @@ def output_folders(maps: list[Path], output: Path | None) -> list[Path]:
 def find_map(name: str, quiet: bool) -> tuple[Path, float | None]:
     """Return the file behind a path or an EMDB entry, and the entry's contour level if known."""
     path = Path(name)
-    if path.exists() or not _is_entry(name):
+    # A folder of an entry's name may be where `occupy fetch -o` put it.
+    if path.is_file() or not _is_entry(name):
         return path, None
     from occupy.io.emdb import fetch
 
@@ -95,6 +112,9 @@ def estimate_all(names: list[str], settings: Settings, output: Path | None, job:
             except OccupyError as error:
                 fail(f"{error}")
                 failures.append(name)
+            except MemoryError:
+                fail(f"{source}: not enough memory; try --max-box 256")
+                failures.append(name)
     if failures:
         fail(f"{len(failures)} of {len(names)} maps failed: {', '.join(failures)}")
     return len(failures)
@@ -113,7 +133,7 @@ def _estimate_one(
 ) -> None:
     from occupy.io.mrc import map_stem, read_map
 
-    if job.resume and already_done(path, settings, folder, job):
+    if job.resume and already_done(path, settings, folder, job, level):
         say(f"{path}: done already, in {folder}", job.quiet)
         return
     # Within a run over many maps the bar counts maps; a bar of its own would fight with it.
@@ -138,56 +158,54 @@ def run(
     from occupy.pipeline import estimate
     from occupy.report.results import write_results
 
-    masks = {"solvent_mask": job.solvent_mask, "target_mask": job.target_mask}
-    read = {role: read_map(mask) for role, mask in masks.items() if mask is not None}
-    est = estimate(
-        volume,
-        settings,
-        solvent_mask=read.get("solvent_mask"),
-        target_mask=read.get("target_mask"),
-        progress=report,
-    )
-    inputs = {"map": (volume, path)} | {role: (mask, masks[role] or path) for role, mask in read.items()}
+    read = {role: read_map(mask, voxel_size=job.voxel_size) for role, mask in job.masks.items()}
+    try:
+        est = estimate(volume, settings, **read, progress=report)
+    except InputError as error:
+        # Of many maps, the user wants to know which one it is about.
+        raise InputError(str(error) if volume.name in str(error) else f"{path}: {error}") from error
+    inputs = {"map": (volume, path)} | {role: (mask, job.masks[role]) for role, mask in read.items()}
     return write_results(
         est,
         settings,
         folder,
         inputs=inputs,
         command=sys.argv,
-        intermediate=job.intermediate,
-        plot=job.plot,
-        level=level if job.level is None else job.level,
-        minimum_scale=job.minimum_scale,
         progress=report,
+        **job.options(level),
     )
 
 
 def summarise(written: Written, job: Job) -> None:
     """Print what was found and where it is."""
+    name = Path(written.record["inputs"]["map"]["path"]).name
     for notice in written.record["notices"]:
-        warn(notice["text"], job.quiet)
+        # Notices about the file begin with its name.
+        text = notice["text"]
+        warn(text if text.startswith(name) else f"{name}: {text}", job.quiet)
     if job.quiet:
         return
     from occupy.report.text import number_lines
 
-    say(Path(written.record["inputs"]["map"]["path"]).name)
+    say(name)
     for line in number_lines(written.record["numbers"]):
         say("  " + line)
     say(f"  look at it with         chimerax {written.folder / written.files['chimerax']}")
 
 
-def already_done(path: Path, settings: Settings, folder: Path, job: Job) -> bool:
-    """Tell whether a folder holds the complete results of the same file with the same settings."""
+def already_done(path: Path, settings: Settings, folder: Path, job: Job, level: float | None = None) -> bool:
+    """Tell whether a folder holds the complete results of the same files with the same settings."""
     from occupy.io.mrc import map_stem
     from occupy.report.record import read_record, sha256_of
 
     try:
         record = read_record(folder / f"{map_stem(path)}_occupy.json")
-        same = record["settings_asked"] == asdict(settings) and record["inputs"]["map"][
-            "sha256"
-        ] == sha256_of(path)
+        asked = record["settings_asked"], record["options"]
+        if asked != (asdict(settings), job.options(level)):
+            return False
+        used = {role: about["sha256"] for role, about in record["inputs"].items()}
+        given = {role: sha256_of(file) for role, file in {"map": path, **job.masks}.items()}
         present = all((folder / name).exists() for name in record["outputs"].values())
     except (OccupyError, OSError, KeyError):
         return False
-    wanted = job.plot <= any(key.endswith("_picture") for key in record["outputs"])
-    return bool(same and present and wanted)
+    return bool(used == given and present)

@@ -178,6 +178,12 @@ def legacy(
         show_in_chimerax(script)
 
 
+def _entry(name: str) -> str:
+    from occupy.io.emdb import normalise_entry_id
+
+    return normalise_entry_id(name)
+
+
 def _run(
     input_map: str | None,
     emdb: str | None,
@@ -191,8 +197,7 @@ def _run(
     from occupy.io.mrc import read_map
 
     job = Job(**options)
-    entry = None if emdb is None else f"EMD-{emdb.upper().removeprefix('EMD').lstrip('-_')}"
-    path, level = find_map(entry or str(input_map), job.quiet)
+    path, level = find_map(str(input_map) if emdb is None else _entry(emdb), job.quiet)
     folder = output_folders([path], output)[0]
     if beside and output is None:
         folder = path.parent / folder

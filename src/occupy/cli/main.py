@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
+STOPPED = "stopped; unfinished files were removed"
 COMMANDS = ("estimate", "modify", "mask", "fetch", "demo", "legacy")
 _GENERAL = ("--help", "-h", "--version", "--install-completion", "--show-completion")
 _OF_OLD = ("-i", "--input-map", "--emdb", "--emdb-id")
@@ -29,30 +32,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
     # One BLAS thread: the products are small, and idle BLAS threads burn time spinning.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows no Å gets a question mark, not a traceback.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    for name in ("SIGTERM", "SIGHUP"):
+        # A job that a scheduler ends cleans up after itself, as after Ctrl-C (nohup still holds).
+        if signal.getsignal(number := getattr(signal, name, signal.SIGTERM)) is signal.SIG_DFL:
+            signal.signal(number, _ended)
     words = with_command(sys.argv[1:] if arguments is None else arguments)
     sys.exit(run(words))
 
 
+def _ended(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def run(words: list[str]) -> int:
     """Run a complete command line; return the exit code."""
-    from occupy.cli.app import app
     from occupy.errors import OccupyError
 
     debug = "--debug" in words
     try:
+        from occupy.cli.app import app
+        from occupy.cli.console import hear_the_library
+
+        hear_the_library(quiet="--quiet" in words)
         code = app(args=words or ["--help"], prog_name="occupy", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        # Typer turns Ctrl-C into a code (older ones into Abort).
+        return _say(STOPPED, 130) if code == 130 else code if isinstance(code, int) else 0
+    except KeyboardInterrupt:
+        return _say(STOPPED, 130)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
-    except KeyboardInterrupt:
-        return _say("stopped; unfinished files were removed", 130)
     except OccupyError as error:
         if debug:
             raise
         return _say(f"error: {error}", 1)
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone; there is nobody left to tell.
-        sys.stderr.close()
+        # The reader of our output (head, less) has gone; what is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         return _unexpected(error, debug)
@@ -62,13 +81,13 @@ def _unexpected(error: Exception, debug: bool) -> int:
     import typer
 
     if isinstance(error, typer.Abort):
-        return _say("stopped", 130)
+        return _say(STOPPED, 130)
     if isinstance(error, typer.Exit):
         return error.exit_code
     # Usage errors come from click, or from the copy of it inside newer Typers: known by what they can do.
     describe = getattr(error, "format_message", None)
     if describe is not None:
-        return _say(f"error: {describe().rstrip('.')} (see --help)", 2)
+        return _say(f"error: {describe().rstrip('.').replace('Value error, ', '')} (see --help)", 2)
     if debug:
         raise error
     if isinstance(error, MemoryError):

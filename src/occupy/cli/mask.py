@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,12 @@ def find_record(result: Path) -> Path:
 
 def _scale_file(source: Path) -> tuple[Path, dict[str, Any] | None]:
     """Return the scale map behind a file, folder or record, and the record where there is one."""
-    from occupy.report.record import read_record
+    from occupy.report.record import output_file, read_record
 
     if source.is_dir() or source.suffix == ".json":
         path = find_record(source)
         record = read_record(path)
-        return path.parent / record["outputs"]["scale"], record
+        return output_file(path, record, "scale"), record
     return source, None
 
 
@@ -49,6 +50,8 @@ def write_subtraction_mask(
     from occupy.io.mrc import map_stem, read_map, write_map
     from occupy.masks import smooth, subtraction_mask
 
+    if not (math.isfinite(soft_edge) and soft_edge >= 0):
+        raise InputError(f"soft edge must not be negative, not {soft_edge}")
     path, _ = _scale_file(source)
     scale = read_map(path)
     _check_scale(scale.data, path)
@@ -105,7 +108,7 @@ def write_solvent_definition(
 
 
 def _check_scale(data: Any, path: Path) -> None:
-    if data.min() < -1e-6 or data.max() > 1 + 1e-6:
+    if not (data.min() >= -1e-6 and data.max() <= 1 + 1e-6):
         raise InputError(
             f"{path}: not a scale map (values from {data.min():.3g} to {data.max():.3g}, not 0 to 1)"
         )

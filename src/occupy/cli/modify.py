@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import sys
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +47,22 @@ def modify_result(
     """Read map, scale and confidence of an earlier estimate and write modified maps."""
     from occupy.io.mrc import read_map
     from occupy.report.modified import write_modified
-    from occupy.report.record import read_record
+    from occupy.report.record import output_file, read_record
 
     path = find_record(result)
     record = read_record(path)
+    files = {name: output_file(path, record, name) for name in ("scale", "confidence")}
     resolved = _resolved(record, settings)
-    voxel = record["inputs"]["map"]["voxel_size_angstrom_columns_rows_sections"]
     source = _input_map(record, given)
     with progress(source.name, quiet) as report:
         report("reading", 0, 0)
-        volume = read_map(source, voxel_size=voxel[0] if len(set(voxel)) == 1 else None)
-        maps = {name: read_map(path.parent / record["outputs"][name]) for name in ("scale", "confidence")}
+        volume = read_map(source, voxel_size=record["options"].get("voxel_size"))
+        # Names follow the earlier outputs, also where the map was renamed.
+        volume = replace(volume, name=path.name.removesuffix("_occupy.json"))
+        maps = {name: read_map(file) for name, file in files.items()}
+        now = {**record, "command": sys.argv, "settings_asked": asdict(settings)}
         written = write_modified(
-            volume, maps["scale"], maps["confidence"], record, resolved, output or path.parent, report
+            volume, maps["scale"], maps["confidence"], now, resolved, output or path.parent, report
         )
     for name in written:
         say(str((output or path.parent) / name), quiet)

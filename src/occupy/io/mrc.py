@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import math
 import threading
 import zlib
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from occupy._version import __version__
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import atomic_file
-from occupy.numerics.parallel import VOXELS_IN_CACHE, planes_per_slab
+from occupy.numerics.parallel import VOXELS_IN_CACHE, planes_per_slab, scratch
 from occupy.volume import Frame, Volume
 
 HEADER_BYTES = 1024
@@ -31,8 +32,9 @@ SUFFIXES = (".mrc", ".map", ".ccp4", ".rec")
 STACK_SUFFIXES = (".mrcs", ".st", ".ali")
 _LONGEST_AXIS = 1 << 15
 # A compressed map that claims to unpack to more than this many times its size is measured before memory
-# is set aside for it (a mask may compress 10,000 : 1, a damaged header may claim anything).
+# is set aside for it (bzip2 may shrink a mask 100,000 : 1, and a damaged header may claim anything).
 _USUAL_COMPRESSION = 8
+_PIECE = 1 << 20
 _TEXT = bytes([0, *b"\t\r\n", *range(32, 127)])
 _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _IMOD_STAMP = 1146047817
@@ -74,7 +76,7 @@ def _read_exactly(stream: BinaryIO, count: int, path: Path, what: str) -> bytes:
     parts = []
     left = count
     while left:
-        part = stream.read(min(left, 1 << 24))
+        part = stream.read(min(left, _PIECE))
         if not part:
             raise InputError(f"{path}: the file is truncated: it ends inside the {what}")
         parts.append(part)
@@ -87,11 +89,18 @@ def _measure(stream: BinaryIO, count: int, path: Path) -> None:
     here = stream.tell()
     left = count
     while left:
-        got = len(stream.read(min(left, 1 << 20)))
+        got = len(stream.read(min(left, _PIECE)))
         if not got:
             raise InputError(f"{path}: the file is truncated: it ends inside the data")
         left -= got
     stream.seek(here)
+
+
+def _verify_checksum(stream: BinaryIO, most: int) -> None:
+    """Read on to the end of a compressed file, where its checksum is, unless that is very far."""
+    for _ in range(0, most, _PIECE):
+        if not stream.read(_PIECE):
+            return
 
 
 def _plausible(header: Any) -> bool:
@@ -285,7 +294,7 @@ def _read(stream: BinaryIO, compressed: bool, path: Path, voxel_size: float | No
     frame, voxel = _voxel_size(frame, voxel_size, path)
     data = _payload(stream, shape, dtype, path)
     if compressed:
-        stream.read(1)  # the checksum at the end is verified only by reading on
+        _verify_checksum(stream, max(claimed, 1 << 26))
     return Volume(data, voxel, frame, map_stem(path), tuple(notices + remarks))
 
 
@@ -307,7 +316,7 @@ class MapWriter:
         moments = _moments(block.reshape(-1))
         place = self._offset + start * block.shape[1] * block.shape[2] * 4
         with self._lock:
-            self._stats.append(moments)
+            self._stats.extend(moments)
             self._stream.seek(place)
             self._stream.write(block.data.cast("B"))
 
@@ -317,15 +326,22 @@ class MapWriter:
         self._stream.write(_header(self._like, self._label, self._stats).tobytes())
 
 
-def _moments(flat: npt.NDArray[np.float32]) -> Moments:
-    """Return count, minimum, maximum, mean and the sum of squared deviations from that mean."""
-    mean = float(flat.mean(dtype=np.float64))
-    squares = 0.0
-    with np.errstate(invalid="ignore"):  # infinite values have no deviation
+def _moments(flat: npt.NDArray[np.float32]) -> list[Moments]:
+    """Return count, minimum, maximum, mean and sum of squared deviations from it, for each part."""
+    parts = []
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite values have no deviation
         for start in range(0, flat.size, VOXELS_IN_CACHE):
-            centred = np.subtract(flat[start : start + VOXELS_IN_CACHE], mean, dtype=np.float64)
-            squares += float(np.dot(centred, centred))
-    return flat.size, float(flat.min()), float(flat.max()), mean, squares
+            part = flat[start : start + VOXELS_IN_CACHE]
+            low, high, mean = float(part.min()), float(part.max()), float(part.mean(dtype=np.float64))
+            # Taken from a float32 next to the mean the differences are exact where the mean is large.
+            pivot = np.float32(mean)
+            centred = np.subtract(part, pivot, out=scratch("centred", part.shape))
+            squares = float(np.dot(centred, centred)) - part.size * (mean - float(pivot)) ** 2
+            if not math.isfinite(squares):
+                wide = part.astype(np.float64) - mean
+                squares = float(np.dot(wide, wide))
+            parts.append((part.size, low, high, mean, max(squares, 0.0)))
+    return parts
 
 
 def _header(like: Volume, label: str, stats: list[Moments]) -> Any:

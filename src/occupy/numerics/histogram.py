@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from occupy.numerics.parallel import for_each_slab, planes_per_slab
+from occupy.numerics.parallel import for_each_slab, planes_per_slab, scratch
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,18 @@ def value_range(data: npt.NDArray[np.floating], *, threads: int = 1) -> tuple[fl
     return float(ends[:, 0].min()), float(ends[:, 1].max())
 
 
-def bin_index(values: npt.NDArray[np.float32], low: float, high: float, bins: int) -> npt.NDArray[np.int16]:
-    """Return the bin each value falls into; values outside land in the first or last bin."""
-    scaled = values - np.float32(low)
+def bin_index(values: npt.NDArray[np.float32], low: float, high: float, bins: int) -> npt.NDArray[np.intp]:
+    """Return the bin each value falls into; values outside land in the first or last bin.
+
+    The result is this thread's scratch array: use it before the next call.
+    """
+    scaled = scratch("scaled", values.shape)
+    np.subtract(values, np.float32(low), out=scaled)
     scaled *= np.float32(bins / (high - low))
     np.clip(scaled, 0, bins - 1, out=scaled)
-    return scaled.astype(np.int16)
+    index = scratch("index", values.shape, np.intp)
+    index[...] = scaled
+    return index
 
 
 def two_histograms(
@@ -90,7 +96,7 @@ def two_histograms(
     low, high : float
         Outer edges; must differ.
     bins : int
-        Number of bins, at most 16383 (two histograms share 16-bit indices).
+        Number of bins.
     threads : int, default 1
         Threads to use.
 
@@ -104,7 +110,7 @@ def two_histograms(
 
     def work(start: int, stop: int) -> None:
         index = bin_index(data[start:stop], low, high, bins)
-        index += np.int16(bins) * inside(start, stop)
+        np.add(index, bins, out=index, where=inside(start, stop))
         parts[start // thickness] = np.bincount(index.ravel(), minlength=2 * bins)
 
     for_each_slab(work, data.shape[0], thickness, threads)

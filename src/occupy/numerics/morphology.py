@@ -7,9 +7,11 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from occupy.numerics.parallel import for_each_slab, planes_per_slab
+from occupy.numerics.parallel import for_each_slab, planes_per_slab, scratch
 
 Widths = tuple[int, ...]
+# Voxels per step: all maxima of one block then stay in a core's second-level cache.
+_BLOCK = 1 << 15
 
 
 @cache
@@ -61,35 +63,60 @@ def ball_footprint(radius: tuple[float, float, float], size: tuple[int, int, int
     return np.array(rows, dtype=bool)
 
 
-def _running_maxima(block: npt.NDArray[np.float32], widest: int) -> list[npt.NDArray[np.float32]]:
-    """Return maxima over runs of half-length 0, 1, … widest along x; beyond the border counts as absent."""
-    maxima = [block]
+def _running_maxima(block: npt.NDArray[np.float32], pad: int, widest: int) -> list[npt.NDArray[np.float32]]:
+    """Return, for half-lengths 0 … widest, the maxima over runs along x of a block padded by −∞.
+
+    Item w has ``pad`` rows more than the block on both sides in y and none in x.
+    """
+    nz, ny, nx = block.shape
+    padded = scratch("padded", (nz, ny + 2 * pad, nx + 2 * widest))
+    padded[:, :pad] = padded[:, ny + pad :] = -np.inf
+    padded[..., :widest] = padded[..., nx + widest :] = -np.inf
+    padded[:, pad : ny + pad, widest : nx + widest] = block
+    maxima = [padded]
     for width in range(1, widest + 1):
         inner = maxima[-1]
-        # Runs of half-length w−1 shifted by ±1 cover w; only at w = 1 they leave out the centre itself.
-        outer = block.copy() if width == 1 else inner.copy()
-        if block.shape[2] > 1:
-            np.maximum(outer[..., 1:], inner[..., :-1], out=outer[..., 1:])
-            np.maximum(outer[..., :-1], inner[..., 1:], out=outer[..., :-1])
+        outer = scratch(f"run {width}", (*inner.shape[:2], inner.shape[2] - 2))
+        np.maximum(inner[..., :-2], inner[..., 2:], out=outer)
+        # Runs of half-length w − 1 shifted by ±1 cover w; only at w = 1 they leave out the centre itself.
+        if width == 1:
+            np.maximum(outer, inner[..., 1:-1], out=outer)
         maxima.append(outer)
-    return maxima
+    return [run[..., widest - w : widest - w + nx] for w, run in enumerate(maxima)]
 
 
-def _disc_maximum(maxima: list[npt.NDArray[np.float32]], widths: Widths) -> npt.NDArray[np.float32]:
-    """Return maxima over the disc made of runs ``widths[|dy|]``."""
-    disc: npt.NDArray[np.float32] = maxima[widths[0]].copy()
-    rows = disc.shape[1]
-    for dy, width in enumerate(widths[1:], start=1):
-        if width < 0 or dy >= rows:
-            break
-        run = maxima[width]
-        np.maximum(disc[:, dy:], run[:, :-dy], out=disc[:, dy:])
-        np.maximum(disc[:, :-dy], run[:, dy:], out=disc[:, :-dy])
-    return disc
+def _discs(
+    maxima: list[npt.NDArray[np.float32]], pad: int, rows: list[Widths]
+) -> list[npt.NDArray[np.float32]]:
+    """Return, for every disc of the ball, the maxima over it: runs ``widths[|dy|]`` stacked along y."""
+    ny = maxima[0].shape[1] - 2 * pad
+
+    def at(width: int, dy: int) -> npt.NDArray[np.float32]:
+        return maxima[width][:, pad + dy : pad + dy + ny]
+
+    pairs: dict[tuple[int, int], npt.NDArray[np.float32]] = {}
+    made: dict[Widths, npt.NDArray[np.float32]] = {}
+    for row in rows:
+        if row in made:
+            continue
+        disc = at(row[0], 0)
+        for dy in range(1, sum(width >= 0 for width in row)):
+            key = row[dy], dy
+            if key not in pairs:
+                pairs[key] = scratch(f"pair {key}", disc.shape)
+                np.maximum(at(row[dy], dy), at(row[dy], -dy), out=pairs[key])
+            target = scratch(f"disc {len(made)}", disc.shape)
+            disc = np.maximum(disc, pairs[key], out=target)
+        made[row] = disc
+    return [made[row] for row in rows]
 
 
 def dilate_slab(
-    data: npt.NDArray[np.float32], widths: tuple[Widths, ...], start: int, stop: int
+    data: npt.NDArray[np.float32],
+    widths: tuple[Widths, ...],
+    start: int,
+    stop: int,
+    out: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Dilate planes ``start`` to ``stop`` of ``data`` with the footprint described by ``widths``.
 
@@ -101,31 +128,32 @@ def dilate_slab(
         The footprint, from `ball_widths`.
     start, stop : int
         Slab to compute.
+    out : ndarray of float32, optional
+        Where to put the result.
 
     Returns
     -------
     ndarray of float32, shape (stop − start, ny, nx)
         Exactly ``scipy.ndimage.maximum_filter(data, footprint=…)[start:stop]``. For these footprints a
-        reflecting border gives the same as leaving out voxels beyond it, so nothing is padded.
+        reflecting border gives the same as leaving out voxels beyond it: the border is padded with −∞.
     """
-    discs = [row for row in widths if row[0] >= 0]
-    reach = len(discs) - 1
-    widest = max(max(row) for row in discs)
-    out = np.full((stop - start, *data.shape[1:]), -np.inf, dtype=np.float32)
+    rows = [row for row in widths if row[0] >= 0]
+    reach, pad = len(rows) - 1, max(sum(width >= 0 for width in row) for row in rows) - 1
+    widest = max(max(row) for row in rows)
+    if out is None:
+        out = np.empty((stop - start, *data.shape[1:]), dtype=np.float32)
+    out.fill(-np.inf)
     low, high = max(0, start - reach), min(data.shape[0], stop + reach)
-    thickness = planes_per_slab(data.shape, 1 << 16)
+    thickness = planes_per_slab(data.shape, _BLOCK)
     for z0 in range(low, high, thickness):
         z1 = min(high, z0 + thickness)
-        maxima = _running_maxima(data[z0:z1], widest)
-        made: dict[Widths, npt.NDArray[np.float32]] = {}
-        for dz, row in enumerate(discs):
-            if row not in made:
-                made[row] = _disc_maximum(maxima, row)
+        discs = _discs(_running_maxima(data[z0:z1], pad, widest), pad, rows)
+        for dz, disc in enumerate(discs):
             for shift in {dz, -dz}:
                 first, last = max(start, z0 + shift), min(stop, z1 + shift)
                 if first < last:
                     target = out[first - start : last - start]
-                    np.maximum(target, made[row][first - shift - z0 : last - shift - z0], out=target)
+                    np.maximum(target, disc[first - shift - z0 : last - shift - z0], out=target)
     return out
 
 

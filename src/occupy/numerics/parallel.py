@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 # Slabs of this many voxels (float32: half a megabyte) stay in a core's cache between point-wise steps.
 VOXELS_IN_CACHE = 1 << 17
+
+
+_local = threading.local()
+
+
+def scratch(slot: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
+    """Return this thread's reusable work array of a name; its contents are whatever was left there.
+
+    Arrays of a few hundred kilobytes are given back to the system when freed and cost more in page faults
+    than in arithmetic when made anew for every slab. An array must not outlive the step it is used in.
+    """
+    pool = _local.__dict__.setdefault("pool", {})
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    buffer = pool.get(slot)
+    if buffer is None or len(buffer) < size:
+        buffer = pool[slot] = np.empty(size, dtype=np.uint8)
+    return np.asarray(buffer[:size].view(dtype).reshape(shape))
 
 
 def available_cores() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from occupy.errors import InputError
 from occupy.io.atomic import make_folder, write_text
 from occupy.io.mrc import write_map
 from occupy.modify import solvent_noise
-from occupy.pipeline import finish, modified_slab, needs_noise, products_of
+from occupy.render import finish, modified_slab, needs_noise, products_of
 from occupy.report.record import to_json
 from occupy.report.results import WHAT
 from occupy.resolve import ResolvedSettings
@@ -66,6 +67,7 @@ def write_modified(
         write_map(folder / names[-1], whole, WHAT[product])
     made = {
         **record,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "modified_from": record["created"],
         "settings": settings.as_dict(),
         "outputs": dict(zip(products, names, strict=True)),

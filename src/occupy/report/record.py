@@ -23,6 +23,7 @@ from occupy.settings import Settings
 from occupy.volume import Volume
 
 FORMAT = 1
+_PARTS = {"created", "inputs", "settings_asked", "options", "settings", "numbers", "notices", "outputs"}
 
 
 def sha256_of(path: Path) -> str:
@@ -99,8 +100,27 @@ def record_of(
     outputs: Mapping[str, str],
     variability_limit: float,
     command: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the whole record of a run as plain values."""
+    """Return the whole record of a run as plain values.
+
+    Parameters
+    ----------
+    est : Estimate
+        From `occupy.pipeline.estimate`.
+    asked : Settings
+        What the user said.
+    inputs : mapping
+        Role → volume and its file.
+    outputs : mapping
+        Product → file name within the folder of the record.
+    variability_limit : float
+        From `occupy.pipeline.render`.
+    command : sequence of str, optional
+        The command line.
+    options : mapping, optional
+        What else was asked for: how to read the map, what to write besides.
+    """
     return {
         "program": "occupy",
         "format": FORMAT,
@@ -115,6 +135,7 @@ def record_of(
         },
         "inputs": {role: input_of(volume, path) for role, (volume, path) in inputs.items()},
         "settings_asked": asdict(asked),
+        "options": dict(options or {}),
         "settings": est.settings.as_dict(),
         "numbers": numbers_of(est, variability_limit),
         "notices": [asdict(notice) for notice in est.notices],
@@ -146,6 +167,16 @@ def read_record(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a readable record of a run ({error})") from error
     if not isinstance(record, dict) or record.get("program") != "occupy":
         raise InputError(f"{path}: not a record of this program")
-    if record.get("format", 0) > FORMAT:
+    if not isinstance(record.get("format"), int) or not record.keys() >= _PARTS:
+        raise InputError(f"{path}: the record is incomplete")
+    if record["format"] > FORMAT:
         raise InputError(f"{path}: written by a newer version ({record.get('version')}); update the program")
     return record
+
+
+def output_file(path: Path, record: Mapping[str, Any], product: str) -> Path:
+    """Return where a map is that the run wrote whose record lies at ``path``."""
+    name = record["outputs"].get(product)
+    if not isinstance(name, str):
+        raise InputError(f"{path}: this record names no {product} map; give the folder of an estimate")
+    return path.parent / name

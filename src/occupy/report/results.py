@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from occupy.io.atomic import make_folder, write_text
 from occupy.io.mrc import open_writer, write_map
-from occupy.pipeline import Estimate, finish, needs_finish, products_of, render
+from occupy.pipeline import Estimate
+from occupy.render import finish, needs_finish, products_of, render
 from occupy.report.chimerax import chimerax_script
 from occupy.report.record import record_of, to_json
 from occupy.report.text import log_text
@@ -44,6 +45,20 @@ class Written:
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
+@contextmanager
+def _folder_for(folder: Path) -> Iterator[None]:
+    """Create a folder; where the work fails before anything is in it, take it away again."""
+    existed = folder.exists()
+    make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        if not existed:
+            with suppress(OSError):  # not empty
+                folder.rmdir()
+        raise
+
+
 def write_maps(
     est: Estimate,
     folder: Path,
@@ -67,7 +82,6 @@ def write_maps(
     progress : callable, optional
         ``progress(stage, done, total)``.
     """
-    make_folder(folder)
     products = products_of(est.settings) + (["lowpass"] if intermediate else [])
     late = (
         [p for p in products if p not in ("scale", "confidence", "lowpass")]
@@ -76,7 +90,7 @@ def write_maps(
     )
     whole = {product: np.empty(est.volume.shape, dtype=np.float32) for product in late}
     files = {product: f"{stem}_{product}.mrc" for product in products}
-    with ExitStack() as stack:
+    with _folder_for(folder), ExitStack() as stack:
         writers = {
             product: stack.enter_context(open_writer(folder / files[product], est.volume, WHAT[product]))
             for product in products
@@ -90,9 +104,11 @@ def write_maps(
                 writers[product].write_planes(start, slab)
 
         limit = render(est, products, consume, progress)
-    for product, data in whole.items():
-        volume = est.volume.with_data(finish(est.settings, est.volume, data))
-        write_map(folder / files[product], volume, WHAT[product])
+        # The record of an earlier run must not vouch for maps that are about to replace its own.
+        (folder / f"{stem}_occupy.json").unlink(missing_ok=True)
+        for product, data in whole.items():
+            volume = est.volume.with_data(finish(est.settings, est.volume, data))
+            write_map(folder / files[product], volume, WHAT[product])
     return Written(folder, files, limit)
 
 
@@ -107,6 +123,7 @@ def write_results(
     plot: bool = False,
     level: float | None = None,
     minimum_scale: float = 0.2,
+    voxel_size: float | None = None,
     progress: Progress | None = None,
 ) -> Written:
     """Write maps, ChimeraX script, pictures and, last, the record ``<stem>_occupy.json``.
@@ -129,14 +146,18 @@ def write_results(
         Contour level for ChimeraX, in the map's units.
     minimum_scale : float
         Lower end of the colours.
+    voxel_size : float, optional
+        What the user gave in place of the header's, for the record.
     progress : callable, optional
         ``progress(stage, done, total)``.
     """
     stem = est.volume.name
+    shown = {product: f"{stem}_{product}.mrc" for product in products_of(est.settings)}
+    shown["map"] = str(inputs["map"][1].resolve())
+    # Before anything is written: a name that ChimeraX cannot open, or a bad level, is found here.
+    script = chimerax_script(est, shown, level=level, minimum_scale=minimum_scale)
     written = write_maps(est, folder, stem, intermediate=intermediate, progress=progress)
     files = dict(written.files)
-    shown = {"map": str(inputs["map"][1].resolve()), **{p: f for p, f in files.items() if p != "lowpass"}}
-    script = chimerax_script(est, shown, level=level, minimum_scale=minimum_scale)
     files["chimerax"] = f"{stem}.cxc"
     write_text(folder / files["chimerax"], script)
     if plot:
@@ -144,10 +165,22 @@ def write_results(
 
         for path in write_figures(est, folder, stem):
             files[path.stem.removeprefix(f"{stem}_") + "_picture"] = path.name
-    record = record_of(
-        est, asked, inputs=inputs, outputs=files, variability_limit=written.variability_limit, command=command
-    )
     files["log"] = f"{stem}_occupy.log"
+    record = record_of(
+        est,
+        asked,
+        inputs=inputs,
+        outputs=files,
+        variability_limit=written.variability_limit,
+        command=command,
+        options={
+            "intermediate": intermediate,
+            "plot": plot,
+            "level": level,
+            "minimum_scale": minimum_scale,
+            "voxel_size": voxel_size,
+        },
+    )
     write_text(folder / files["log"], log_text(record))
     # Last: where the record is, everything else is complete.
     files["record"] = f"{stem}_occupy.json"

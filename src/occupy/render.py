@@ -1,0 +1,198 @@
+"""The maps of an estimate, computed slab by slab: scale, confidence and modified maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy import modify
+from occupy.numerics.fourier import lowpass, sphere_band
+from occupy.numerics.histogram import match_histogram
+from occupy.numerics.parallel import for_each_slab, planes_per_slab, slabs
+from occupy.pipeline import Estimate, Progress, slab_thickness
+from occupy.resolve import ResolvedSettings
+from occupy.volume import Volume
+
+Array = npt.NDArray[np.float32]
+Consume = Callable[[str, int, int, Array], None]
+
+PLAIN = ("scale", "confidence", "lowpass")
+
+
+def products_of(settings: ResolvedSettings) -> list[str]:
+    """Return the names of the maps these settings ask for, in the order they are written."""
+    wanted = ["scale", "confidence"]
+    for product, power in (
+        ("amplified", settings.amplify),
+        ("attenuated", settings.attenuate),
+        ("sigmoid", settings.sigmoid),
+    ):
+        if power is not None:
+            wanted.append(product)
+    if settings.exclude_solvent and len(wanted) == 2:
+        wanted.append("solvent_excluded")
+    return wanted
+
+
+def modified_slab(
+    product: str,
+    settings: ResolvedSettings,
+    span: tuple[float, float],
+    data: Array,
+    scale: Array,
+    confidence: Array,
+    noise: Array | None = None,
+) -> Array:
+    """Return one modified map, or a slab of it, clipped to the input's range of values.
+
+    Parameters
+    ----------
+    product : {"amplified", "attenuated", "sigmoid", "solvent_excluded"}
+        Which.
+    settings : ResolvedSettings
+        Powers, pivot, limit, solvent exclusion.
+    span : tuple of float
+        Lowest and highest value of the input.
+    data, scale, confidence, noise : ndarray of float32, same shape
+        The map, its scale and confidence, and noise for attenuation.
+    """
+    s = settings
+    weight = confidence if s.use_confidence else None
+    common: dict[str, Any] = {
+        "confidence": weight,
+        "exclude_solvent": s.exclude_solvent,
+        "limit": s.scale_limit,
+    }
+    if product == "amplified":
+        out = modify.amplify(data, scale, s.amplify or 1.0, **common)
+    elif product == "attenuated":
+        out = modify.attenuate(data, scale, s.attenuate or 1.0, noise=noise, **common)
+    elif product == "sigmoid":
+        out = modify.sigmoid(data, scale, s.sigmoid or 1.0, s.pivot, **common)
+    elif product == "solvent_excluded":
+        out = modify.exclude_solvent(data, confidence)
+    else:
+        raise ValueError(f"no such product: {product!r}")
+    return np.clip(out, np.float32(span[0]), np.float32(span[1]), out=out)
+
+
+def needs_noise(settings: ResolvedSettings, products: list[str]) -> bool:
+    """Tell whether attenuation will put solvent noise in the place of what it takes away."""
+    return "attenuated" in products and not settings.exclude_solvent and settings.attenuate != 1
+
+
+def render(est: Estimate, products: list[str], consume: Consume, progress: Progress | None = None) -> float:
+    """Compute maps slab by slab and hand each slab to ``consume``.
+
+    Parameters
+    ----------
+    est : Estimate
+        From `occupy.pipeline.estimate`.
+    products : list of str
+        Any of scale, confidence, lowpass, amplified, attenuated, sigmoid, solvent_excluded.
+    consume : callable
+        ``consume(product, start, stop, slab)``; called from several threads, each plane once. What it
+        wants to keep it must copy.
+    progress : callable, optional
+        ``progress("maps", planes done, planes)``.
+
+    Returns
+    -------
+    float
+        The variability limit: mean of the map where the scale is 1, relative to full scale (NaN where no
+        voxel has it, or the scale was not computed).
+    """
+    planes = est.volume.shape[0]
+    at_full = np.zeros((planes, 2))
+    noise = _noise(est, products)
+    if est.resampled:
+        _ = est._coarse
+    fine = planes_per_slab(est.volume.shape)
+    needs_scale = any(product not in ("confidence", "lowpass") for product in products)
+    done = 0
+
+    def work(start: int, stop: int) -> None:
+        nonlocal done
+        scale = est.scale_planes(start, stop) if needs_scale else None
+        # The dilation wants thick slabs; what follows is point-wise and wants ones that stay in cache.
+        for low, high in slabs(stop - start, fine):
+            part = None if scale is None else scale[low:high]
+            if part is not None:
+                at_full[start + low] = est.sum_at_full_scale(part, start + low)
+            _render_slab(est, products, part, noise, start + low, start + high, consume)
+        done += stop - start
+        if progress is not None:
+            progress("maps", done, planes)
+
+    for_each_slab(work, planes, slab_thickness(est.volume.shape), est.settings.threads)
+    count, total = at_full.sum(axis=0)
+    return float(total / count / est.full_scale.value) if count else float("nan")
+
+
+def _render_slab(
+    est: Estimate,
+    products: list[str],
+    scale: Array | None,
+    noise: Array | None,
+    start: int,
+    stop: int,
+    consume: Consume,
+) -> None:
+    """Make every product of one slab whose scale is known."""
+    modified = [product for product in products if product not in PLAIN]
+    data = est.volume.data[start:stop]
+    span = est.facts.low, est.facts.high
+    confidence = est.confidence_planes(start, stop) if modified or "confidence" in products else None
+    for product in products:
+        if product == "lowpass":
+            slab = est.lowpass_planes(start, stop)
+        elif product == "scale" and scale is not None:
+            slab = scale
+        elif product == "confidence" and confidence is not None:
+            slab = confidence
+        else:
+            assert scale is not None
+            assert confidence is not None
+            drawn = None if noise is None else noise[start:stop]
+            slab = modified_slab(product, est.settings, span, data, scale, confidence, drawn)
+        consume(product, start, stop, slab)
+
+
+def _noise(est: Estimate, products: list[str]) -> Array | None:
+    if not needs_noise(est.settings, products):
+        return None
+    s = est.settings
+    return modify.solvent_noise(
+        est.volume.data, est.confidence, est.solvent.mean, seed=s.seed, threads=s.threads
+    )
+
+
+def needs_finish(settings: ResolvedSettings) -> bool:
+    """Tell whether modified maps need a step on the whole map after `render`."""
+    return settings.lowpass_output is not None or settings.match_histogram
+
+
+def finish(settings: ResolvedSettings, volume: Volume, data: Array) -> Array:
+    """Low-pass a modified map and match its histogram to the input's, as the settings say.
+
+    Parameters
+    ----------
+    settings : ResolvedSettings
+        Whether and how.
+    volume : Volume
+        The input.
+    data : ndarray of float32
+        A modified map.
+    """
+    if settings.lowpass_output is not None:
+        d = settings.lowpass_output
+        radius = [n * a / d for n, a in zip(volume.shape, volume.voxel_size, strict=True)]
+        band = sphere_band(volume.shape, (radius[0], radius[1], radius[2]))
+        data = lowpass(data, band, threads=settings.threads)
+        np.clip(data, volume.data.min(), volume.data.max(), out=data)
+    if settings.match_histogram:
+        data = match_histogram(data, volume.data)
+    return data

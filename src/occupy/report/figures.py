@@ -1,0 +1,494 @@
+"""Figures of an estimate: central slices, solvent fit, modification curves.
+
+Figures are made without pyplot, so no display is needed and no global state is touched.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy import modify
+from occupy.io.atomic import atomic_file, make_folder
+from occupy.pipeline import Estimate
+from occupy.report.chimerax import tile_bounds, tile_sphere
+from occupy.report.palette import ALARM, MINIMUM_SCALE, SCALE_PALETTE
+from occupy.resolve import ResolvedSettings
+from occupy.scale import scale_slab
+from occupy.volume import Volume
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
+Array = npt.NDArray[np.float32]
+
+AXES = "zyx"
+DPI = 160
+_ALARM_TEXT = "BAD SOLVENT FIT — do not trust the confidence, nor maps weighted by it"
+_WIDTH = 9.6  # inches; every measure below in inches is for this width
+_GREY = "#d5d5d5"
+_BLUE, _ORANGE, _GREEN, _PURPLE = "#0072b2", "#e69f00", "#009e73", "#cc79a7"  # Okabe & Ito
+
+
+def scale_colormap() -> LinearSegmentedColormap:
+    """Return the palette of local scale as a matplotlib colour map."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    # 257 steps: one falls on every colour of the palette.
+    return LinearSegmentedColormap.from_list("occupy_scale", list(SCALE_PALETTE), N=257)
+
+
+def file_axes(volume: Volume) -> tuple[int, int, int]:
+    """Return along which axis of the data z, y and x run."""
+    columns, rows, sections = volume.frame.axes
+    along = {sections: 0, rows: 1, columns: 2}
+    return along[3], along[2], along[1]
+
+
+def central_slice(volume: Volume, data: Array, axis: int) -> Array:
+    """Return the slice through the box centre across one axis of space.
+
+    Parameters
+    ----------
+    volume : Volume
+        Says how the file's axes lie in space.
+    data : ndarray of float32, shape (sections, rows, columns)
+        Values on the volume's grid.
+    axis : {0, 1, 2}
+        Across z, y or x; the slice's index is half the number of voxels, rounded down.
+
+    Returns
+    -------
+    ndarray of float32, two-dimensional
+        Of the two other axes the one first in z, y, x runs along rows, the other along columns: (y, x),
+        (z, x), (z, y).
+    """
+    standard = volume.with_data(data).standard()
+    return np.asarray(standard.take(standard.shape[axis] // 2, axis=axis))
+
+
+def scale_slice(est: Estimate, axis: int) -> Array:
+    """Return the central slice of the local scale; see `central_slice`.
+
+    Only a slab as thick as the footprint is dilated, so that no whole map is made for three slices.
+    """
+    if est.resampled:
+        return central_slice(est.volume, est.scale, axis)
+    along = file_axes(est.volume)[axis]
+    middle = est.volume.shape[along] // 2
+    reach = est.settings.kernel_size[along] // 2
+    first = max(0, middle - reach)
+    band = [slice(None)] * 3
+    band[along] = slice(first, middle + reach + 1)
+    data = np.ascontiguousarray(est.working_map[tuple(band)])
+    slab = scale_slab(data, est.settings, est.full_scale.value, 0, data.shape[0], est.zero)
+    plane = slab.take([middle - first], axis=along)
+    # As a view of full size, so that one function turns all slices.
+    return central_slice(est.volume, np.broadcast_to(plane, est.volume.shape), axis)
+
+
+def confidence_slice(est: Estimate, axis: int) -> Array:
+    """Return the central slice of the confidence; see `central_slice`."""
+    if est.resampled:
+        return central_slice(est.volume, est.confidence, axis)
+    return est.curve(central_slice(est.volume, est.lowpassed, axis))
+
+
+def tile_rectangle(est: Estimate, axis: int) -> tuple[float, float, float, float] | None:
+    """Return where the full-scale tile shows on a central slice.
+
+    Returns
+    -------
+    tuple of float or None
+        left, bottom, width, height in Å from the slice's lower left corner; None where the slice does not
+        cross the tile.
+    """
+    order = list(file_axes(est.volume))
+    low, high = (edge[order] + 0.5 for edge in tile_bounds(est, est.full_scale.largest))
+    size = np.array(est.volume.voxel_size)[order]
+    middle = est.volume.shape[order[axis]] // 2 + 0.5
+    if not low[axis] <= middle <= high[axis]:
+        return None
+    up, right = (i for i in range(3) if i != axis)
+    width, height = ((high - low) * size)[[right, up]]
+    return float(low[right] * size[right]), float(low[up] * size[up]), float(width), float(height)
+
+
+def _plain(text: str, longest: int = 10_000) -> str:
+    """Return one line, shortened in the middle, that matplotlib will not take for a formula."""
+    line = " ".join(text.split())
+    if len(line) > longest:
+        half = (longest - 1) // 2
+        line = f"{line[:half]}…{line[-half:]}"
+    return line.replace("$", r"\$")
+
+
+def _halo(width: float, colour: str = "black") -> list[Any]:
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=width, foreground=colour)]
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _notice_lines(est: Estimate, width: int) -> list[str]:
+    wrapped = (textwrap.wrap("! " + _plain(n.text), width, subsequent_indent="  ") for n in est.notices)
+    return [line for lines in wrapped for line in lines]
+
+
+def _headline(figure: Figure, est: Estimate, title: str) -> float:
+    """Write title, one line of numbers and, where due, a loud band; return the height used in inches."""
+    height = figure.get_figheight()
+    s = est.settings
+    source = "maximum of the map" if est.full_scale.naive else "tile"
+    numbers = (
+        f"{s.mode} mode  ·  low-pass {s.lowpass:.3g} Å  ·  footprint {s.kernel_voxels} voxels  ·  "
+        f"full scale {est.full_scale.value:.3g} ({source})  ·  lowest confident scale "
+        f"{est.lowest_confident_scale:.2f}"
+    )
+    left = 0.35 / figure.get_figwidth()
+    figure.text(left, 1 - 0.2 / height, title, size=13, weight="bold", va="top")
+    figure.text(left, 1 - 0.47 / height, numbers, size=8.5, color="#444444", va="top")
+    if not est.solvent_fit_is_bad:
+        return 0.72
+    band = {"facecolor": ALARM, "edgecolor": ALARM, "boxstyle": "square,pad=0.45"}
+    look: dict[str, Any] = {"size": 12, "weight": "bold", "color": "white", "ha": "center", "va": "center"}
+    figure.text(0.5, 1 - 0.88 / height, _ALARM_TEXT, bbox=band, **look)
+    return 1.15
+
+
+def _footer(figure: Figure, lines: list[str], height: float, colour: str) -> None:
+    """Write lines whose lowest stands ``height`` inches above the figure's lower edge."""
+    x, y = 0.35 / figure.get_figwidth(), height / figure.get_figheight()
+    figure.text(x, y, "\n".join(lines), size=8, color=colour, va="bottom", linespacing=1.35)
+
+
+def nice_length(extent: float) -> float:
+    """Return a round length (1, 2 or 5 times a power of ten) of about a quarter of ``extent``."""
+    power = 10.0 ** np.floor(np.log10(extent / 4))
+    return float(max(step * power for step in (1, 2, 5) if step * power <= extent / 4))
+
+
+def _scale_bar(axes: Axes, width: float, height: float) -> None:
+    length, right, y = nice_length(width), 0.96 * width, 0.06 * height
+    ends = [right - length, right]
+    axes.plot(ends, [y, y], color="white", lw=2.5, solid_capstyle="butt", path_effects=_halo(4.5))
+    look: dict[str, Any] = {"color": "white", "size": 8, "ha": "center", "va": "bottom"}
+    axes.text(right - length / 2, y + 0.025 * height, f"{length:g} Å", path_effects=_halo(2), **look)
+
+
+def _panel(axes: Axes, image: Array, est: Estimate, axis: int, column: int, look: dict[str, Any]) -> Any:
+    """Draw one slice in Å with its tile; return the image for a colour bar."""
+    from matplotlib.patches import Rectangle
+
+    order = file_axes(est.volume)
+    up, right = (i for i in range(3) if i != axis)
+    height, width = (image.shape[k] * est.volume.voxel_size[order[i]] for k, i in enumerate((up, right)))
+    drawn = axes.imshow(image, origin="lower", extent=(0, width, 0, height), interpolation="nearest", **look)
+    axes.set(xticks=[], yticks=[])
+    axes.set_xlabel(f"{AXES[right]} →", size=8, labelpad=1.5, loc="left", color="#444444")
+    axes.set_ylabel(f"{AXES[up]} →", size=8, labelpad=1.5, loc="bottom", color="#444444")
+    box = tile_rectangle(est, axis)
+    if box is not None:
+        axes.add_patch(Rectangle(box[:2], *box[2:], fill=False, ec="white", lw=1.4, path_effects=_halo(3)))
+    ink, halo = ("black", _GREY) if isinstance(image, np.ma.MaskedArray) else ("white", "black")
+    name = f"{AXES[axis]} slice {est.volume.shape[order[axis]] // 2}"
+    effects = _halo(2, halo)
+    axes.text(0.03, 0.97, name, transform=axes.transAxes, va="top", color=ink, size=8.5, path_effects=effects)
+    if column == 0:
+        _scale_bar(axes, width, height)
+    return drawn
+
+
+def _looks(est: Estimate, inputs: list[Array]) -> list[dict[str, Any]]:
+    """Return how to draw input, scale and confidence."""
+    from matplotlib.colors import Normalize
+
+    low, high = np.quantile(np.concatenate([image.ravel() for image in inputs]), [0.002, 0.998])
+    if not high > low:
+        low, high = est.facts.low, est.facts.high
+    colours = scale_colormap().with_extremes(bad=_GREY)
+    return [
+        {"cmap": "gray", "norm": Normalize(float(low), float(high))},
+        {"cmap": colours, "norm": Normalize(MINIMUM_SCALE, 1.0)},
+        {"cmap": "gray", "norm": Normalize(0.0, 1.0)},
+    ]
+
+
+def lowest_shown_scale(est: Estimate) -> float:
+    """Return the scale below which a slice is grey: where colours begin, or the lowest confident scale."""
+    # A recalibrated scale has its zero there already; where the fit is bad, it says nothing.
+    doubtful = est.settings.recalibrate or est.solvent_fit_is_bad
+    return MINIMUM_SCALE if doubtful else max(MINIMUM_SCALE, est.lowest_confident_scale)
+
+
+def slices_figure(est: Estimate) -> Figure:
+    """Draw the three central slices of input, local scale and confidence.
+
+    Parameters
+    ----------
+    est : Estimate
+        From `occupy.estimate`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Rows: slices across z, y and x. Columns: input, scale (colours as in ChimeraX, grey below
+        `lowest_shown_scale`), confidence. The outlined square is the tile that gave full scale.
+    """
+    lowest = lowest_shown_scale(est)
+    inputs = [central_slice(est.volume, est.volume.data, axis) for axis in range(3)]
+    confidences = [confidence_slice(est, axis) for axis in range(3)]
+    scales = [np.ma.masked_less(scale_slice(est, axis), lowest) for axis in range(3)]
+    looks = _looks(est, inputs)
+    figure, grid, bars = _slices_grid(est)
+    titles = ("Input map", f"Local scale (grey below {lowest:.2f})", "Confidence (content, not solvent)")
+    units = ("map value", "local scale (1 = fully present)", "confidence")
+    columns: tuple[list[Any], ...] = (inputs, scales, confidences)
+    for column, images in enumerate(columns):
+        for axis, image in enumerate(images):
+            drawn = _panel(grid[axis][column], image, est, axis, column, looks[column])
+        grid[0][column].set_title(titles[column], size=9.5, pad=5)
+        extend = ("both", "neither", "neither")[column]
+        bar = figure.colorbar(drawn, cax=bars[column], orientation="horizontal", extend=extend)
+        bar.set_label(units[column], size=8.5)
+        bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def _slices_grid(est: Estimate) -> tuple[Figure, list[list[Axes]], list[Axes]]:
+    """Lay out three by three panels, all at one scale, with a colour bar under each column."""
+    order = file_axes(est.volume)
+    z, y, x = (est.volume.shape[i] * est.volume.voxel_size[i] for i in order)
+    column = (_WIDTH - 0.35 * 2 - 0.25 * 2) / 3
+    widest = max(x, y)
+    # Very long boxes would make a figure of any height; then the panels shrink instead.
+    heights = [min(side / widest * column, 2.2 * column) for side in (y, z, z)]
+    lines = _notice_lines(est, 140)
+    top = 1.42 if est.solvent_fit_is_bad else 1.0
+    bottom = 1.1 + 0.155 * len(lines)
+    total = top + sum(heights) + 2 * 0.22 + bottom
+    figure = _new_figure(_WIDTH, total)
+    _headline(figure, est, _plain(est.volume.name, 50) + ": local scale")
+    _footer(figure, [_tile_note(est)], 0.18 + 0.155 * len(lines), "#444444")
+    _footer(figure, lines, 0.14, ALARM)
+    grid, y0 = [], total - top
+    for height in heights:
+        y0 -= height
+        row = [(0.35 + i * (column + 0.25)) / _WIDTH for i in range(3)]
+        grid.append([figure.add_axes((x0, y0 / total, column / _WIDTH, height / total)) for x0 in row])
+        y0 -= 0.22
+    y0 = y0 - 0.12
+    starts = [(0.35 + i * (column + 0.25) + 0.08 * column) / _WIDTH for i in range(3)]
+    size = (0.84 * column / _WIDTH, 0.11 / total)
+    return figure, grid, [figure.add_axes((x0, y0 / total, *size)) for x0 in starts]
+
+
+def _tile_note(est: Estimate) -> str:
+    centre, radius = tile_sphere(est, est.full_scale.largest)
+    what = "the fullest tile" if est.full_scale.naive else "the tile that gave full scale"
+    seen = [AXES[axis] for axis in range(3) if tile_rectangle(est, axis) is not None]
+    where = ", ".join(f"{value + 0.0:.0f}" for value in centre)
+    crossed = "outlined" if seen else "on none of these slices"
+    return f"□ {what}: {2 * radius:.0f} Å wide around (x, y, z) = ({where}) Å, {crossed}"
+
+
+def solvent_figure(est: Estimate) -> Figure:
+    """Draw the histogram of low-passed values, the solvent fit and the confidence it gives.
+
+    Left: the solvent peak. Right: everything up to full scale. Upper axis: value / full scale.
+    """
+    lines = _notice_lines(est, 140)
+    height = 4.9 + 0.155 * len(lines) + (0.43 if est.solvent_fit_is_bad else 0)
+    figure = _new_figure(_WIDTH, height)
+    used = _headline(figure, est, _plain(est.volume.name, 50) + ": solvent and confidence")
+    _footer(figure, lines, 0.14, ALARM)
+    bottom = (0.25 + 0.155 * len(lines) + 1.0) / height
+    top = 1 - (used + 0.62) / height
+    titles = ("Solvent peak", "Up to full scale")
+    handles: list[Any] = []
+    for i, (span, title) in enumerate(zip(value_spans(est), titles, strict=True)):
+        axes = figure.add_axes((0.075 + i * 0.475, bottom, 0.385, top - bottom))
+        handles = _solvent_panel(axes, est, span)
+        axes.set_title(title, size=9.5, pad=31)
+        if i == 0:
+            axes.set_ylabel("density of voxels (per unit of map value)", size=8.5)
+    where = (0.5, (0.25 + 0.155 * len(lines)) / height)
+    look: dict[str, Any] = {"ncols": 3, "fontsize": 8, "frameon": False}
+    figure.legend(handles=handles, loc="lower center", bbox_to_anchor=where, **look)
+    return figure
+
+
+def value_spans(est: Estimate) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return two ranges of map values: around the solvent's peak, and up to full scale."""
+    mean, sigma = est.solvent.mean, est.solvent.sigma
+    crossing = est.curve.crossing(0.5)
+    far = max(est.full_scale.value, crossing, est.curve.crossing(0.999))
+    near = min(mean - 8 * sigma, est.solvent.region.low)
+    # A solvent without width still needs an axis with some.
+    reach = max(6 * sigma, 3 * est.solvent.region.width)
+    return (mean - reach, max(mean + reach, crossing + reach / 3)), (near, far + 0.05 * (far - near))
+
+
+def _solvent_panel(axes: Axes, est: Estimate, span: tuple[float, float]) -> list[Any]:
+    """Draw one range of values; return what belongs into the legend."""
+    solvent, full, crossing = est.solvent, est.full_scale.value, est.curve.crossing(0.5)
+    region = solvent.region
+    floor = 0.25 / (max(1, int(region.counts.sum())) * region.width)
+    filled: dict[str, Any] = {"baseline": floor, "fill": True, "color": "#b8c4cc"}
+    density = np.maximum(region.density, floor)
+    bars = axes.stairs(density, region.edges, label="low-passed values", **filled)
+    tail, edges = _beyond_histogram(est)
+    axes.stairs(np.maximum(tail, floor), edges, **filled)
+    x = np.linspace(*span, 1500)
+    with np.errstate(under="ignore"):
+        fit = solvent.density(x)
+    fit[fit <= floor] = np.nan
+    (fitted,) = axes.plot(x, fit, color="black", lw=1.4, label="Gaussian solvent")
+    axes.set(yscale="log", xlim=span, ylim=(floor, 4 * max(density.max(), solvent.height)))
+    axes.set_xlabel("low-passed map value", size=8.5)
+    axes.tick_params(labelsize=8)
+    axes.ticklabel_format(axis="x", scilimits=(-3, 4))
+    axes.xaxis.get_offset_text().set_fontsize(8)
+    right = axes.twinx()
+    confidence = est.curve(x.astype(np.float32))
+    (curve,) = right.plot(x, confidence, color=_BLUE, lw=1.8, label="confidence (right axis)")
+    right.set_ylim(-0.02, 1.08)
+    right.tick_params(labelsize=8, colors=_BLUE)
+    right.set_ylabel("confidence", size=8.5, color=_BLUE)
+    lowest = f"lowest confident value {crossing:.3g} (scale {crossing / full:.2f})"
+    lines = [
+        axes.axvline(solvent.mean, color="#555555", ls=":", lw=1.3, label=f"solvent mean {solvent.mean:.3g}"),
+        axes.axvline(crossing, color=_ORANGE, ls="--", lw=1.5, label=lowest),
+        axes.axvline(full, color=_GREEN, ls="-.", lw=1.5, label=f"full scale {full:.3g}"),
+    ]
+    top = axes.secondary_xaxis("top", functions=(_divide_by(full), _divide_by(1 / full)))
+    top.set_xlabel("value / full scale", size=8.5)
+    top.tick_params(labelsize=8)
+    return [bars, fitted, curve, *lines]
+
+
+def _divide_by(unit: float) -> Callable[[Any], Any]:
+    return lambda values: values / unit
+
+
+def _beyond_histogram(est: Estimate) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the density of values above the solvent's histogram, which ends at a robust limit.
+
+    Counted in the whole box, in a sample of large maps, and normalised like the region's histogram:
+    values that high are content, which lies in the region.
+    """
+    region = est.solvent.region
+    step = max(1, int((est.lowpassed.size / 4e6) ** (1 / 3)))
+    sample = est.lowpassed[::step, ::step, ::step]
+    above = sample[sample > region.high]
+    top = max(float(above.max()) if above.size else region.high, region.high + region.width)
+    counts, edges = np.histogram(above, bins=100, range=(region.high, top))
+    return counts * step**3 / (max(1, int(region.counts.sum())) * (edges[1] - edges[0])), edges
+
+
+def modifications(settings: ResolvedSettings, scale: Array) -> dict[str, Array]:
+    """Return the scale that each modification asked for makes of a scale.
+
+    Parameters
+    ----------
+    settings : ResolvedSettings
+        Which modifications, how strong, from which scale on.
+    scale : ndarray of float32
+        Input scale in [0, 1].
+
+    Returns
+    -------
+    dict
+        Label → output scale: S·S^(1/γ−1), S·S^(γ−1), and the sigmoid.
+    """
+    s, limit = settings, settings.scale_limit
+    out: dict[str, Array] = {}
+    if s.amplify is not None:
+        out[f"amplify, power {s.amplify:g}"] = scale * modify.amplification(scale, s.amplify, limit)
+    if s.attenuate is not None:
+        out[f"attenuate, power {s.attenuate:g}"] = scale * modify.attenuation(scale, s.attenuate, limit)
+    if s.sigmoid is not None:
+        label = f"sigmoid, power {s.sigmoid:g}, pivot {s.pivot:g}"
+        out[label] = scale * modify.sigmoid_gain(scale, s.sigmoid, s.pivot, limit)
+    return out
+
+
+def modification_figure(settings: ResolvedSettings, lowest_confident_scale: float) -> Figure:
+    """Draw output scale against input scale for every modification asked for.
+
+    Parameters
+    ----------
+    settings : ResolvedSettings
+        Which modifications.
+    lowest_confident_scale : float
+        Scale below which a voxel is rather solvent than content (0 when recalibrated).
+    """
+    figure = _new_figure(5.2, 6.1)
+    axes = figure.add_axes((0.125, 0.23, 0.82, 0.715))
+    scale = np.linspace(0, 1, 2001, dtype=np.float32)
+    axes.plot([0, 1], [0, 1], color="#888888", lw=1, ls="--", label="unchanged")
+    looks = (_BLUE, _ORANGE, _PURPLE)
+    jump = int(np.searchsorted(scale, settings.scale_limit))
+    for (label, out), colour in zip(modifications(settings, scale).items(), looks, strict=False):
+        if 0 < jump < len(scale):
+            out[jump] = np.nan  # no line through a jump
+        axes.plot(scale, out, color=colour, lw=2, label=label)
+    if settings.sigmoid is not None:
+        axes.plot(settings.pivot, settings.pivot, "o", color=_PURPLE, mec="white", ms=8, zorder=5)
+    limit = settings.scale_limit
+    lowest = lowest_confident_scale
+    if lowest > 0:
+        axes.axvspan(
+            0, lowest, color="black", alpha=0.08, lw=0, label=f"rather solvent (scale < {lowest:.2f})"
+        )
+    if limit > 0:
+        hatch: dict[str, Any] = {"facecolor": "none", "edgecolor": "#888888", "hatch": "////", "lw": 0}
+        axes.axvspan(0, limit, label=f"never modified (scale < {limit:g})", **hatch)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+    axes.set_xlabel("local scale of the input", size=9)
+    axes.set_ylabel("local scale of the modified map", size=9)
+    axes.tick_params(labelsize=8.5)
+    axes.set_title("What the modification does, where confidence is 1", size=10)
+    axes.grid(color="#e6e6e6", lw=0.6)
+    axes.set_axisbelow(True)
+    figure.legend(fontsize=8, loc="lower center", ncols=2, frameon=False, bbox_to_anchor=(0.53, 0.015))
+    return figure
+
+
+def write_figures(est: Estimate, folder: Path, stem: str) -> list[Path]:
+    """Write the figures of an estimate as PNG, each complete or not at all; return their paths.
+
+    Names are ``<stem>_slices.png``, ``<stem>_solvent.png`` and, if a modification was asked for,
+    ``<stem>_modification.png``; the folder is made if missing.
+    """
+    make_folder(folder)
+    s = est.settings
+    figures = {"slices": slices_figure(est), "solvent": solvent_figure(est)}
+    if not s.amplify is s.attenuate is s.sigmoid is None:
+        lowest = 0.0 if s.recalibrate else est.lowest_confident_scale
+        figures["modification"] = modification_figure(s, lowest)
+    written = []
+    for what, figure in figures.items():
+        path = folder / f"{stem}_{what}.png"
+        with atomic_file(path) as part, warnings.catch_warnings():
+            # A name in letters that the font lacks is no reason to speak up.
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            figure.savefig(part, format="png", dpi=DPI)
+        written.append(path)
+    return written
