@@ -162,7 +162,9 @@ def _check(s: Settings) -> None:
         value = getattr(s, name)
         if value is not None:
             number = _number(value, name)
-            _require(number >= 1 and not math.isnan(number), f"{name} must be at least 1, not {value}")
+            # Infinite amplification is equalisation; the other two have no such limit that means anything.
+            most = math.inf if name == "amplify" else 1e6
+            _require(1 <= number <= most, f"{name} must be at least 1 (and finite), not {value}")
     _require(0 < s.pivot < 1, f"pivot must lie between 0 and 1, not {s.pivot}")
     _require(1 <= s.hedge < math.inf, f"hedge must be at least 1, not {s.hedge}")
     _require(0 <= s.scale_limit <= 1, f"scale limit must lie from 0 to 1, not {s.scale_limit}")

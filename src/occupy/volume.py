@@ -95,6 +95,11 @@ class Volume:
         data = np.ascontiguousarray(self.data, dtype=np.float32)
         object.__setattr__(self, "data", _read_only(data))
         object.__setattr__(self, "voxel_size", tuple(float(a) for a in self.voxel_size))
+        if self.frame == Frame():
+            # Nothing was said about the cell: it is the box.
+            sampling = data.shape[::-1]
+            cell = tuple(n * a for n, a in zip(sampling, self.voxel_size[::-1], strict=True))
+            object.__setattr__(self, "frame", replace(self.frame, cell=cell, sampling=sampling))
 
     @classmethod
     def from_array(cls, data: npt.NDArray[Any], voxel_size: float | Triple, name: str = "map") -> Volume:
@@ -103,10 +108,7 @@ class Volume:
         array = np.asarray(data)
         if array.ndim != 3:
             raise ValueError(f"a map has three dimensions, not {array.ndim}")
-        nz, ny, nx = array.shape
-        cell = (nx * size[2], ny * size[1], nz * size[0])
-        frame = Frame(cell=cell, sampling=(nx, ny, nz))
-        return cls(array, (float(size[0]), float(size[1]), float(size[2])), frame, name)
+        return cls(array, (float(size[0]), float(size[1]), float(size[2])), name=name)
 
     @property
     def shape(self) -> IntTriple:

@@ -1,0 +1,1 @@
+"""Measurements anyone can repeat; see docs/reference/benchmarks.md for the figures."""

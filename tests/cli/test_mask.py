@@ -1,0 +1,151 @@
+"""`occupy mask`: masks from a scale map or the folder of an estimate."""
+
+from __future__ import annotations
+
+import mrcfile
+import numpy as np
+import pytest
+
+from occupy.io.mrc import read_map, write_map
+
+
+@pytest.fixture
+def done(estimated):
+    return estimated()
+
+
+def headers_agree(one, other):
+    fields = ("nx", "ny", "nz", "nxstart", "nystart", "nzstart", "cella", "mapc", "mapr", "maps", "origin")
+    with mrcfile.open(one) as first, mrcfile.open(other) as second:
+        return all(first.header[f].tolist() == second.header[f].tolist() for f in fields)
+
+
+def test_subtraction_mask_from_a_folder(cli, done):
+    said = cli("mask", "subtraction", done.folder, "--attenuate", 3)
+    path = done.path("subtraction_mask")
+    assert said.code == 0
+    mask = done["subtraction_mask"]
+    assert said.out.startswith(f"{path}: keeps {mask.mean():.1%} of the box")
+    np.testing.assert_allclose(mask, done["scale"] ** 2, rtol=1e-6, atol=1e-12)
+    assert headers_agree(path, done.path("scale"))
+
+
+def test_subtraction_mask_from_a_map_to_a_file(cli, done, work):
+    said = cli(
+        "mask", "subtraction", done.path("scale"), "--sigmoid", 4, "--pivot", 0.6, "-o", "s.mrc", "--quiet"
+    )
+    assert (said.code, said.out, said.err) == (0, "", "")
+    mask, scale = read_map(work / "s.mrc").data, done["scale"]
+    assert np.all(mask[scale >= 0.6] == 1)
+    assert mask[(scale > 0.1) & (scale < 0.5)].max() < 0.9
+    assert np.array_equal(mask[scale == 0], np.zeros((scale == 0).sum(), np.float32))
+
+
+def test_a_soft_edge_smooths_within_the_range(cli, done):
+    cli("mask", "subtraction", done.folder, "--attenuate", 3)
+    plain = done["subtraction_mask"].copy()
+    cli("mask", "subtraction", done.folder, "--attenuate", 3, "--soft-edge", 8)
+    soft = done["subtraction_mask"]
+    assert 0 <= soft.min() < soft.max() <= 1
+    assert np.abs(np.diff(soft, axis=0)).max() < 0.6 * np.abs(np.diff(plain, axis=0)).max()
+    assert soft.mean() == pytest.approx(plain.mean(), rel=0.02)
+
+
+def test_exactly_one_of_attenuation_and_sigmoid(cli, the_error, done):
+    for options in ((), ("--attenuate", 3, "--sigmoid", 3)):
+        message = the_error(cli("mask", "subtraction", done.folder, *options))
+        assert "either an attenuation or a sigmoid power, and not both" in message
+    assert not done.path("subtraction_mask").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--attenuate", 0.5),
+        ("--sigmoid", 3, "--pivot", 1.5),
+        ("--attenuate", 3, "--soft-edge", -1),
+        ("--attenuate", "nan"),
+    ],
+)
+def test_subtraction_values_that_make_no_sense(cli, the_error, done, options):
+    the_error(cli("mask", "subtraction", done.folder, *options))
+    assert not done.path("subtraction_mask").exists()
+
+
+def test_solvent_definition_uses_the_lowest_confident_scale(cli, done):
+    said = cli("mask", "solvent", done.folder)
+    lowest = done.record["numbers"]["lowest_confident_scale"]
+    mask, scale = done["solvent_mask"], done["scale"]
+    assert np.array_equal(mask, (scale > np.float32(lowest)).astype(np.float32))
+    assert f"content (1) is {mask.mean():.1%} of the box, scale above {lowest:.3g}" in said.out
+    assert headers_agree(done.path("solvent_mask"), done.path("scale"))
+
+
+def test_after_recalibration_the_threshold_is_zero(cli, estimated):
+    plain, moved = estimated(), estimated("--recalibrate")
+    for got in (plain, moved):
+        assert cli("mask", "solvent", got.folder, "--quiet").code == 0
+    # The zero of the recalibrated scale is the lowest confident scale of the other.
+    assert np.mean(plain["solvent_mask"] != moved["solvent_mask"]) < 1e-4
+    assert 0.02 < moved["solvent_mask"].mean() < 0.9
+
+
+def test_a_threshold_for_a_map_alone(cli, the_error, done, work):
+    scale = done["scale"]
+    assert "give a --threshold" in the_error(cli("mask", "solvent", done.path("scale")))
+    assert cli("mask", "solvent", done.path("scale"), "--threshold", 0.4, "-o", "d.mrc").code == 0
+    assert np.array_equal(read_map(work / "d.mrc").data > 0, scale > 0.4)
+
+
+def test_a_soft_and_wider_mask_helps_the_solvent_fit(cli, done, blob, work):
+    options = ("--threshold", 0.3, "--extend", 6, "--soft-edge", 8, "--smallest", 500)
+    assert cli("mask", "solvent", done.folder, *options, "-o", "d.mrc").code == 0
+    mask = read_map(work / "d.mrc").data
+    assert set(np.unique(mask)[[0, -1]]) == {0, 1}
+    assert ((mask > 0) & (mask < 1)).any()
+    assert cli(blob, "--solvent-mask", "d.mrc", "-o", "again", "--quiet").code == 0
+
+
+def test_options_reach_the_mask(cli, done):
+    """Each of them changes it the way it says."""
+    volumes = {}
+    for name, options in {
+        "plain": (),
+        "weak": ("--weak", 0.2),
+        "smallest": ("--smallest", 1e6),
+        "extend": ("--extend", 4),
+        "soft": ("--soft-edge", 4),
+    }.items():
+        said = cli("mask", "solvent", done.folder, "--threshold", 0.45, *options)
+        volumes[name] = done["solvent_mask"].sum(dtype=float) if said.code == 0 else said.err
+    assert volumes["weak"] > volumes["plain"]
+    assert "empty" in volumes["smallest"]
+    assert volumes["extend"] > volumes["soft"] > volumes["plain"]
+
+
+def test_a_map_that_is_no_scale_is_refused(cli, the_error, blob, work):
+    for options in (("subtraction", "--attenuate", 3), ("solvent", "--threshold", 0.3)):
+        message = the_error(cli("mask", options[0], blob, *options[1:], "-o", "x.mrc"))
+        assert "not a scale map (values from" in message
+    nan = read_map(blob)
+    data = np.full(nan.shape, 0.5, np.float32)
+    data[3, 3, 3] = np.nan
+    write_map(work / "nan.mrc", nan.with_data(data))
+    assert "not a scale map" in the_error(cli("mask", "subtraction", "nan.mrc", "--attenuate", 3))
+    assert [p.name for p in work.iterdir()] == ["nan.mrc"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--threshold", 1.2), ("--threshold", -0.1), ("--threshold", 0.3, "--weak", 0.4), ("--extend", -1),
+     ("--soft-edge", "nan"), ("--smallest", -3)],
+)  # fmt: skip
+def test_solvent_values_that_make_no_sense(cli, the_error, done, options):
+    the_error(cli("mask", "solvent", done.folder, *options))
+    assert not done.path("solvent_mask").exists()
+
+
+def test_places_that_cannot_be_written(cli, the_error, done):
+    assert "there is no folder" in the_error(cli("mask", "solvent", done.folder, "-o", "none/x.mrc"))
+    assert "in the way" in the_error(cli("mask", "solvent", done.folder, "-o", done.folder))
+    assert "no such file" in the_error(cli("mask", "solvent", "none.mrc", "--threshold", 0.3))
