@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from occupy.modify import amplify, attenuate, exclude_solvent, sigmoid
     from occupy.pipeline import Estimate, estimate
     from occupy.settings import Settings
-    from occupy.simulate import simulate
+    from occupy.simulation import simulate
     from occupy.volume import Frame, Volume
 
 __all__ = [
@@ -65,7 +65,7 @@ _ROOM = {
     "exclude_solvent": "modify",
     "read_map": "io.mrc",
     "sigmoid": "modify",
-    "simulate": "simulate",
+    "simulate": "simulation",
     "solvent_definition": "masks",
     "subtraction_mask": "masks",
     "write_map": "io.mrc",

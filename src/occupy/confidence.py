@@ -106,9 +106,12 @@ def confidence_curve(model: SolventModel, *, hedge: float = 1.0, published: bool
         raw = _one_minus_ratio(model.density(region.edges[:-1]), model.everything.density)
         table = rise_monotonically(np.concatenate([raw[:1], raw[:-1]]))
         return ConfidenceCurve(region.low, region.high, (table**hedge).astype(np.float32))
-    raw = _one_minus_ratio(model.density(region.centres), region.density)
+    # A region without content says what solvent looks like; how much content there is, the box says.
+    counts = model.everything.counts if model.one_sided else region.counts
+    h = counts.astype(np.float64)
+    raw = _one_minus_ratio(model.density(region.centres) * region.counts.sum() * region.width, h)
     # Weighted by h, pooled bins get 1 − Σg/Σh. Empty bins weigh next to nothing and are content.
-    weights = np.maximum(region.density, 1e-9 * region.density.max())
+    weights = np.maximum(h, 1e-9 * h.max())
     first = int(np.searchsorted(region.centres, model.mean))
     coarse = np.zeros(len(raw))
     coarse[first:] = np.clip(rising_fit(raw[first:], weights[first:]), 0.0, 1.0)

@@ -11,6 +11,9 @@ from occupy.modify import sigmoid_curve
 Array = npt.NDArray[np.float32]
 Triple = tuple[float, float, float]
 
+# Å; a shorter edge cannot be told from a hard one, and would divide by nearly nothing.
+_SHORTEST_EDGE = 1e-3
+
 
 def to_unit_range(mask: npt.NDArray[np.floating]) -> Array:
     """Return a mask as float32 with every value within [0, 1] (RELION refuses 1.00001)."""
@@ -46,7 +49,7 @@ def subtraction_mask(
     if attenuate is not None:
         _at_least_one(attenuate, "attenuate")
         return to_unit_range(np.power(scale, np.float32(attenuate - 1)))
-    power = float(sigmoid or 1.0)
+    power = 1.0 if sigmoid is None else float(sigmoid)
     _at_least_one(power, "sigmoid")
     if not 0 < pivot < 1:
         raise InputError(f"pivot must lie between 0 and 1, not {pivot}")
@@ -135,7 +138,7 @@ def soften(
     from scipy.ndimage import distance_transform_edt
 
     distance = distance_transform_edt(~content, sampling=voxel_size).astype(np.float32) - np.float32(extend)
-    if soft_edge <= 0:
+    if soft_edge < _SHORTEST_EDGE:
         return np.asarray(distance <= 0, dtype=np.float32)
     fall = np.clip(distance / np.float32(soft_edge), 0, 1)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * fall), dtype=np.float32)

@@ -8,7 +8,7 @@ copy and a few slabs are in memory at once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from occupy.checks import MapFacts, input_notices, look_at
 from occupy.confidence import ConfidenceCurve, confidence_curve
 from occupy.errors import InputError, Notice
 from occupy.numerics.fourier import fourier_crop, lowpass
-from occupy.numerics.parallel import for_each_slab, planes_per_slab
+from occupy.numerics.parallel import for_each_slab, planes_per_slab, slabs
 from occupy.numerics.resample import refine_slab
 from occupy.resolve import ResolvedSettings, resolve
 from occupy.scale import (
@@ -30,7 +30,7 @@ from occupy.scale import (
     TargetOccupancy,
     find_full_scale,
     lowpass_band,
-    scale_slab,
+    scale_stream,
     target_occupancy,
 )
 from occupy.settings import Settings
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
+Stream = Iterator[tuple[int, int, Array]]
 
 # A Gaussian solvent leaves 2–10 % between fit and histogram; beyond a third it is no Gaussian.
 WORST_MISFIT = 0.35
@@ -109,12 +110,12 @@ class Estimate:
     @cached_property
     def scale(self) -> Array:
         """Local scale of the whole map in [0, 1], on the map's grid."""
-        return self._whole(self.scale_planes)
+        return self._whole(self.scale_stream)
 
     @cached_property
     def confidence(self) -> Array:
         """Confidence that each voxel is content, in [0, 1], on the map's grid."""
-        return self._whole(self.confidence_planes)
+        return self._whole(self._confidence_stream)
 
     @cached_property
     def variability_limit(self) -> float:
@@ -133,29 +134,47 @@ class Estimate:
     @cached_property
     def _coarse(self) -> tuple[Array, Array]:
         """Scale and confidence on the working grid, where that is coarser than the map's."""
-        planes = self.settings.shape[0]
-        return self._scale_on_grid(0, planes), self.curve(self.lowpassed)
+        scale = np.empty(self.settings.shape, dtype=np.float32)
+        for start, stop, part in self._scale_on_grid(0, len(scale)):
+            scale[start:stop] = part
+        return scale, self.curve(self.lowpassed)
 
-    def _scale_on_grid(self, start: int, stop: int) -> Array:
-        return scale_slab(self.working_map, self.settings, self.full_scale.value, start, stop, self.zero)
+    def _scale_on_grid(self, start: int, stop: int) -> Stream:
+        return scale_stream(self.working_map, self.settings, self.full_scale.value, start, stop, self.zero)
 
-    def _whole(self, planes: Callable[[int, int], Array]) -> Array:
+    def _whole(self, stream: Callable[[int, int], Stream]) -> Array:
         out = np.empty(self.volume.shape, dtype=np.float32)
 
         def work(start: int, stop: int) -> None:
-            out[start:stop] = planes(start, stop)
+            for first, last, part in stream(start, stop):
+                out[first:last] = part
 
-        if self.resampled:
-            _ = self._coarse
-        for_each_slab(work, len(out), slab_thickness(self.volume.shape), self.settings.threads)
+        self.prepare()
+        for_each_slab(work, len(out), self.planes_per_thread, self.settings.threads)
         out.flags.writeable = False
         return out
 
-    def scale_planes(self, start: int, stop: int) -> Array:
-        """Return the local scale of planes ``start`` to ``stop`` of the map."""
+    def _confidence_stream(self, start: int, stop: int) -> Stream:
+        for a, b in slabs(stop - start, planes_per_slab(self.volume.shape)):
+            yield start + a, start + b, self.confidence_planes(start + a, start + b)
+
+    def prepare(self) -> None:
+        """Compute what threads share, before they start."""
         if self.resampled:
-            return refine_slab(self._coarse[0], self.volume.shape, start, stop)
-        return self._scale_on_grid(start, stop)
+            _ = self._coarse
+
+    @property
+    def planes_per_thread(self) -> int:
+        """Planes each thread should take: one long stretch, as the dilation works its ends twice."""
+        return -(-self.volume.shape[0] // self.settings.threads)
+
+    def scale_stream(self, start: int, stop: int) -> Stream:
+        """Yield first plane, plane after the last, and local scale of planes ``start`` to ``stop``."""
+        if not self.resampled:
+            return self._scale_on_grid(start, stop)
+        steps = slabs(stop - start, planes_per_slab(self.volume.shape))
+        planes = ((start + a, start + b) for a, b in steps)
+        return ((a, b, refine_slab(self._coarse[0], self.volume.shape, a, b)) for a, b in planes)
 
     def lowpass_planes(self, start: int, stop: int) -> Array:
         """Return planes ``start`` to ``stop`` of the low-passed map."""
@@ -190,11 +209,6 @@ class Estimate:
             return figure
         figure.savefig(path)
         return None
-
-
-def slab_thickness(shape: tuple[int, int, int]) -> int:
-    """Return planes per slab: thick enough that the footprint's reach into its neighbours costs little."""
-    return max(16, planes_per_slab(shape, 1 << 20))
 
 
 def _on_working_grid(array: npt.NDArray[np.floating], settings: ResolvedSettings) -> Array:
@@ -265,7 +279,13 @@ def estimate(
     region = inscribed_ellipsoid(low.shape) if solvent_data is None else solvent_side(low, solvent_data)
     if facts.masked and solvent_data is None and raw.shape == volume.shape:
         region = _without_flat(region, raw, facts.flat_value)
-    solvent = fit_solvent(low, region, published=published and not facts.masked, threads=resolved.threads)
+    solvent = fit_solvent(
+        low,
+        region,
+        one_sided=solvent_data is not None,
+        published=published and not facts.masked,
+        threads=resolved.threads,
+    )
     curve = confidence_curve(solvent, hedge=resolved.hedge, published=published)
     lowest = min(max(curve.crossing(0.5) / full.value, 0.0), 0.999)
     notices = volume.notices + tuple(

@@ -12,7 +12,7 @@ from occupy import modify
 from occupy.numerics.fourier import lowpass, sphere_band
 from occupy.numerics.histogram import match_histogram
 from occupy.numerics.parallel import for_each_slab, planes_per_slab, slabs
-from occupy.pipeline import Estimate, Progress, slab_thickness
+from occupy.pipeline import Estimate, Progress
 from occupy.resolve import ResolvedSettings
 from occupy.volume import Volume
 
@@ -108,26 +108,26 @@ def render(est: Estimate, products: list[str], consume: Consume, progress: Progr
     planes = est.volume.shape[0]
     at_full = np.zeros((planes, 2))
     noise = _noise(est, products)
-    if est.resampled:
-        _ = est._coarse
+    est.prepare()
     fine = planes_per_slab(est.volume.shape)
     needs_scale = any(product not in ("confidence", "lowpass") for product in products)
     done = 0
 
     def work(start: int, stop: int) -> None:
         nonlocal done
-        scale = est.scale_planes(start, stop) if needs_scale else None
-        # The dilation wants thick slabs; what follows is point-wise and wants ones that stay in cache.
-        for low, high in slabs(stop - start, fine):
-            part = None if scale is None else scale[low:high]
-            if part is not None:
-                at_full[start + low] = est.sum_at_full_scale(part, start + low)
-            _render_slab(est, products, part, noise, start + low, start + high, consume)
-        done += stop - start
-        if progress is not None:
-            progress("maps", done, planes)
+        stream = est.scale_stream(start, stop) if needs_scale else iter([(start, stop, None)])
+        for first, last, scale in stream:
+            # What follows is point-wise and wants slabs that stay in cache.
+            for low, high in slabs(last - first, fine):
+                part = None if scale is None else scale[low:high]
+                if part is not None:
+                    at_full[first + low] = est.sum_at_full_scale(part, first + low)
+                _render_slab(est, products, part, noise, first + low, first + high, consume)
+            done += last - first
+            if progress is not None:
+                progress("maps", done, planes)
 
-    for_each_slab(work, planes, slab_thickness(est.volume.shape), est.settings.threads)
+    for_each_slab(work, planes, est.planes_per_thread, est.settings.threads)
     count, total = at_full.sum(axis=0)
     return float(total / count / est.full_scale.value) if count else float("nan")
 

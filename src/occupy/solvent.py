@@ -12,6 +12,8 @@ from occupy.errors import InputError
 from occupy.numerics.histogram import Histogram, fit_gaussian, gaussian, two_histograms, value_range
 
 BINS = 1000
+# Voxels that are enough for a median.
+_SAMPLE = 60_000
 Region = Callable[[int, int], npt.NDArray[np.bool_]]
 
 
@@ -27,6 +29,8 @@ class SolventModel:
         Values inside the inscribed ellipsoid, or on the solvent side of a mask.
     everything : Histogram
         Values of the whole box, same bins.
+    one_sided : bool
+        Whether the region is the solvent side of a mask, and so holds no content.
     misfit : float
         Area between the Gaussian and the histogram below mean + sigma, relative to the Gaussian's area
         there; near 0 for Gaussian solvent.
@@ -38,6 +42,7 @@ class SolventModel:
     region: Histogram
     everything: Histogram
     misfit: float
+    one_sided: bool = False
 
     def density(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the solvent's share of the histogram at ``values``."""
@@ -90,7 +95,7 @@ def histogram_range(
     low, high = value_range(data, threads=threads)
     if published:
         return low, high
-    step = max(1, int((data.size / 500_000) ** (1 / 3)))
+    step = max(1, round((data.size / _SAMPLE) ** (1 / 3)))
     sample = data[::step, ::step, ::step]
     middle = float(np.median(sample))
     spread = 1.4826 * float(np.median(np.abs(sample - np.float32(middle))))
@@ -111,7 +116,12 @@ def _histograms(
 
 
 def fit_solvent(
-    data: npt.NDArray[np.float32], region: Region, *, published: bool = False, threads: int = 1
+    data: npt.NDArray[np.float32],
+    region: Region,
+    *,
+    one_sided: bool = False,
+    published: bool = False,
+    threads: int = 1,
 ) -> SolventModel:
     """Fit a Gaussian to the main peak of the histogram of a region by least squares.
 
@@ -121,6 +131,8 @@ def fit_solvent(
         The low-passed map.
     region : callable
         ``region(start, stop)``: mask of planes; see `inscribed_ellipsoid` and `solvent_side`.
+    one_sided : bool, default False
+        Whether the region is the solvent side of a mask.
     published : bool, default False
         Histogram over the full range of the map, with abscissae from its first to its last edge, as in
         the published program; otherwise the middles of the bins of a robust range.
@@ -148,4 +160,4 @@ def fit_solvent(
     left = x <= mean + sigma
     area = float(fitted[left].sum())
     misfit = float(np.abs(fitted - density)[left].sum()) / area if area > 0 else np.inf
-    return SolventModel(mean, sigma, height, inside, everything, misfit)
+    return SolventModel(mean, sigma, height, inside, everything, misfit, one_sided)

@@ -85,7 +85,9 @@ def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> C
 class Program:
     """`occupy` as a process of its own."""
 
-    command = (sys.executable, "-W", "error", "-m", "occupy")
+    # ChimeraX is meant to outlive the run, of which Python would warn.
+    warnings = ("-W", "error", "-W", "ignore:subprocess:ResourceWarning")
+    command = (sys.executable, *warnings, "-m", "occupy")
 
     def start(self, *words: Any, **environment: str) -> subprocess.Popen[str]:
         """Start it; SIGINT reaches it also where the tests' own process ignores that."""
@@ -107,8 +109,8 @@ class Program:
             env=self.environment(environment),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
             encoding="utf-8",
+            errors="replace",
             timeout=60,
             check=False,
         )

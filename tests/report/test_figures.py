@@ -226,7 +226,7 @@ def test_modification_curves_are_the_formulas() -> None:
     assert sigmoid[3] > 0.9
 
 
-@pytest.mark.parametrize("power", [1, 3, float("inf")])
+@pytest.mark.parametrize("power", [1, 3, 1e6])
 def test_modification_figure_takes_every_power(power: float) -> None:
     asked = Settings(amplify=power, attenuate=power, sigmoid=power, scale_limit=0)
     figure = figures.modification_figure(resolve(asked, (48,) * 3, (3.0,) * 3), 0.3)

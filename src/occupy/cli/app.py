@@ -220,7 +220,7 @@ def fetch(
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(
-        "occupy_demo"
+        "occupy-demo"
     ),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the noise.")] = 0,
     quiet: Quiet = False,

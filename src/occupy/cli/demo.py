@@ -13,7 +13,7 @@ def run_demo(output: Path, seed: int, quiet: bool) -> None:
     from occupy.cli.estimate import Job, run
     from occupy.io.atomic import make_folder, write_text
     from occupy.io.mrc import read_map, write_map
-    from occupy.simulate import chain_values, demo_occupancies, demo_structure, simulate
+    from occupy.simulation import chain_values, demo_occupancies, demo_structure, simulate
     from occupy.volume import Volume
 
     say("Simulating PDB entry 7PBL (RuvAB on a Holliday junction) with chains of known occupancy …", quiet)

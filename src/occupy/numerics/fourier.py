@@ -8,12 +8,14 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from occupy.numerics.parallel import for_each_slab, planes_per_slab
+from occupy.numerics.parallel import for_each_slab, planes_per_slab, scratch
 
 Shape = tuple[int, int, int]
 Triple = tuple[float, float, float]
 # Larger slabs are handed back to the system after each step, and their pages cost more than the arithmetic.
 _SLAB = 1 << 17
+# Up to so many coefficients per line a matrix product is cheaper than a transform.
+_FEW = 80
 
 
 @dataclass(frozen=True)
@@ -95,22 +97,43 @@ def _twiddle(n: int, columns: int) -> npt.NDArray[np.complex64]:
     return np.asarray(np.exp(-2j * np.pi * np.arange(columns) / n), dtype=np.complex64)
 
 
+@cache
+def _matrices(n: int, columns: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the first ``columns`` rows of a real transform, and of its inverse, as matrices.
+
+    Real and imaginary parts alternate, so that products are complex arrays as they lie in memory.
+    """
+    phase = 2 * np.pi * (np.outer(np.arange(n), np.arange(columns)) % n) / n
+    forward = np.stack([np.cos(phase), -np.sin(phase)], axis=2)
+    inverse = forward * (np.where(np.arange(columns) == 0, 1, 2) / n)[:, None]
+    return (
+        forward.reshape(n, 2 * columns).astype(np.float32),
+        np.ascontiguousarray(inverse.reshape(n, 2 * columns).T, dtype=np.float32),
+    )
+
+
 def rfft_kept(slab: npt.NDArray[np.float32], columns: int) -> npt.NDArray[np.complex64]:
     """Return the first ``columns`` coefficients of a real transform along the last axis.
 
-    For an even length n this is a complex transform of length n/2: neighbouring values are taken as real
-    and imaginary part (no copy), and the two interleaved transforms are taken apart for the coefficients
-    kept only. NumPy's own real transform of float32 is several times slower.
+    Few coefficients are a matrix product. Otherwise, for an even length n, it is a complex transform of
+    length n/2: neighbouring values are taken as real and imaginary part (no copy), and the two interleaved
+    transforms are taken apart for the coefficients kept only. NumPy's own real transform of float32 is
+    several times slower. The result is this thread's scratch array.
     """
-    n = slab.shape[2]
+    nz, ny, n = slab.shape
     half = n // 2
+    shape = (nz, ny, columns)
+    if columns <= min(_FEW, half):
+        product = scratch("rfft", (nz * ny, 2 * columns))
+        np.matmul(slab.reshape(-1, n), _matrices(n, columns)[0], out=product)
+        return product.view(np.complex64).reshape(shape)
     if n % 2 or columns > half:
         return np.asarray(np.fft.rfft(slab, axis=2)[..., :columns], dtype=np.complex64)
-    z = np.fft.fft(slab.view(np.complex64), axis=2)
-    front, back = z[..., :columns], np.empty((*z.shape[:2], columns), dtype=np.complex64)
+    z = np.fft.fft(slab.view(np.complex64), axis=2, out=scratch("half", (nz, ny, half), np.complex64))
+    front, back = z[..., :columns], scratch("rfft", shape, np.complex64)
     np.conj(z[..., :1], out=back[..., :1])
     np.conj(z[..., : half - columns : -1], out=back[..., 1:])
-    odd = front - back
+    odd = np.subtract(front, back, out=scratch("odd", shape, np.complex64))
     odd *= np.complex64(-0.5j) * _twiddle(n, columns)
     back += front
     back *= np.float32(0.5)
@@ -118,24 +141,42 @@ def rfft_kept(slab: npt.NDArray[np.float32], columns: int) -> npt.NDArray[np.com
     return back
 
 
-def irfft_from(part: npt.NDArray[np.complex64], n: int) -> npt.NDArray[np.float32]:
-    """Return the real array of length ``n`` along the last axis whose first coefficients are ``part``.
+def irfft_from(part: npt.NDArray[np.complex64], out: npt.NDArray[np.float32]) -> None:
+    """Write the real array whose first coefficients along the last axis are ``part`` into ``out``.
 
     The counterpart of `rfft_kept`; the coefficients not given are zero.
+
+    Parameters
+    ----------
+    part : ndarray of complex64, shape (nz, ny, columns)
+        First coefficients.
+    out : ndarray of float32, shape (nz, ny, n), contiguous
+        Receives the result.
     """
+    nz, ny, n = out.shape
     columns, half = part.shape[2], n // 2
+    if columns <= min(_FEW, half):
+        rows = np.ascontiguousarray(part).view(np.float32).reshape(nz * ny, 2 * columns)
+        np.matmul(rows, _matrices(n, columns)[1], out=out.reshape(-1, n))
+        return
     if n % 2 or columns > half:
-        return np.asarray(np.fft.irfft(part, n=n, axis=2), dtype=np.float32)
-    z = np.zeros((*part.shape[:2], half), dtype=np.complex64)
-    odd = part * (1j * np.conj(_twiddle(n, columns))).astype(np.complex64)
+        out[...] = np.fft.irfft(part, n=n, axis=2)
+        return
+    z = scratch("half", (nz, ny, half), np.complex64)
+    z[..., columns:] = 0
+    odd = np.multiply(
+        part,
+        (1j * np.conj(_twiddle(n, columns))).astype(np.complex64),
+        out=scratch("odd", part.shape, np.complex64),
+    )
     np.add(part, odd, out=z[..., :columns])
     np.subtract(part, odd, out=odd)
-    z[..., : half - columns : -1] += np.conj(odd[..., 1:])
+    np.conj(odd, out=odd)
+    z[..., : half - columns : -1] += odd[..., 1:]
     # What irfft ignores: the imaginary part of the mean.
     z[..., 0] = part[..., 0].real * np.complex64(1 + 1j)
-    out = np.fft.ifft(z, axis=2)
+    np.fft.ifft(z, axis=2, out=out.view(np.complex64))
     out *= np.float32(0.5)
-    return out.view(np.float32)
 
 
 def spectrum_in_band(
@@ -149,6 +190,8 @@ def spectrum_in_band(
         The map; read slab by slab and converted to float32 on the way.
     band : Band
         What to keep.
+    threads : int, default 1
+        Threads to use.
 
     Returns
     -------
@@ -161,14 +204,16 @@ def spectrum_in_band(
     def in_plane(start: int, stop: int) -> None:
         slab = np.ascontiguousarray(data[start:stop], dtype=np.float32)
         along_x = rfft_kept(slab, band.columns)
-        part[start:stop] = np.fft.fft(along_x, axis=1)[:, band.rows[1]]
+        along_y = np.fft.fft(along_x, axis=1, out=scratch("along y", along_x.shape, np.complex64))
+        np.take(along_y, band.rows[1], axis=1, out=part[start:stop], mode="clip")
 
     for_each_slab(in_plane, nz, planes_per_slab(band.shape, _SLAB), threads)
     out = np.empty(band.keep.shape, dtype=np.complex64)
 
     def along_z(start: int, stop: int) -> None:
-        column = np.fft.fft(part[:, start:stop], axis=0)[band.rows[0]]
-        out[:, start:stop] = column * band.keep[:, start:stop]
+        columns = part[:, start:stop]
+        found = np.fft.fft(columns, axis=0, out=scratch("along z", columns.shape, np.complex64))
+        np.multiply(found[band.rows[0]], band.keep[:, start:stop], out=out[:, start:stop])
 
     for_each_slab(along_z, part.shape[1], max(1, _SLAB // max(1, nz * band.columns)), threads)
     return out
@@ -178,21 +223,24 @@ def map_from_band(
     spectrum: npt.NDArray[np.complex64], band: Band, *, threads: int = 1
 ) -> npt.NDArray[np.float32]:
     """Return the map (float32, shape ``band.shape``) whose coefficients in the band are ``spectrum``."""
-    nz, ny, nx = band.shape
+    nz, ny, _ = band.shape
     part = np.empty((nz, len(band.rows[1]), band.columns), dtype=np.complex64)
 
     def along_z(start: int, stop: int) -> None:
-        full = np.zeros((nz, stop - start, band.columns), dtype=np.complex64)
+        full = scratch("along z", (nz, stop - start, band.columns), np.complex64)
+        full.fill(0)
         full[band.rows[0]] = spectrum[:, start:stop]
-        part[:, start:stop] = np.fft.ifft(full, axis=0)
+        part[:, start:stop] = np.fft.ifft(full, axis=0, out=full)
 
     for_each_slab(along_z, part.shape[1], max(1, _SLAB // max(1, nz * band.columns)), threads)
     out = np.empty(band.shape, dtype=np.float32)
 
     def in_plane(start: int, stop: int) -> None:
-        full = np.zeros((stop - start, ny, band.columns), dtype=np.complex64)
+        full = scratch("along y", (stop - start, ny, band.columns), np.complex64)
+        full.fill(0)
         full[:, band.rows[1]] = part[start:stop]
-        out[start:stop] = irfft_from(np.asarray(np.fft.ifft(full, axis=1), dtype=np.complex64), nx)
+        np.fft.ifft(full, axis=1, out=full)
+        irfft_from(full, out[start:stop])
 
     for_each_slab(in_plane, nz, planes_per_slab(band.shape, _SLAB), threads)
     return out

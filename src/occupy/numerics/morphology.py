@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -111,60 +112,77 @@ def _discs(
     return [made[row] for row in rows]
 
 
-def dilate_slab(
-    data: npt.NDArray[np.float32],
-    widths: tuple[Widths, ...],
-    start: int,
-    stop: int,
-    out: npt.NDArray[np.float32] | None = None,
-) -> npt.NDArray[np.float32]:
-    """Dilate planes ``start`` to ``stop`` of ``data`` with the footprint described by ``widths``.
+def dilate_stream(
+    data: npt.NDArray[np.float32], widths: tuple[Widths, ...], start: int, stop: int, thickness: int
+) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
+    """Dilate planes ``start`` to ``stop`` with the footprint ``widths``, some planes at a time.
+
+    What a block of planes gives to those above it is kept until they are complete, so that every plane of
+    the input is worked on once; only the planes within the footprint's reach of ``start`` and ``stop`` are
+    worked on in excess.
 
     Parameters
     ----------
     data : ndarray of float32, shape (nz, ny, nx)
-        The whole array: planes next to the slab are read as far as the footprint reaches.
+        The whole array.
     widths : tuple of tuple of int
         The footprint, from `ball_widths`.
     start, stop : int
-        Slab to compute.
-    out : ndarray of float32, optional
-        Where to put the result.
+        Planes wanted.
+    thickness : int
+        Planes per step.
 
-    Returns
-    -------
-    ndarray of float32, shape (stop − start, ny, nx)
-        Exactly ``scipy.ndimage.maximum_filter(data, footprint=…)[start:stop]``. For these footprints a
-        reflecting border gives the same as leaving out voxels beyond it: the border is padded with −∞.
+    Yields
+    ------
+    first, last : int
+        Planes that are complete: ``first`` to ``last``.
+    dilated : ndarray of float32, shape (last − first, ny, nx)
+        Exactly ``scipy.ndimage.maximum_filter(data, footprint=…)[first:last]``; valid until the next step.
+        For these footprints a reflecting border gives the same as leaving out what lies beyond it: the
+        border is padded with −∞.
     """
     rows = [row for row in widths if row[0] >= 0]
     reach, pad = len(rows) - 1, max(sum(width >= 0 for width in row) for row in rows) - 1
     widest = max(max(row) for row in rows)
-    if out is None:
-        out = np.empty((stop - start, *data.shape[1:]), dtype=np.float32)
-    out.fill(-np.inf)
     low, high = max(0, start - reach), min(data.shape[0], stop + reach)
-    thickness = planes_per_slab(data.shape, _BLOCK)
+    hold = np.full((thickness + 2 * reach, *data.shape[1:]), -np.inf, dtype=np.float32)
+    few = planes_per_slab(data.shape, _BLOCK)
     for z0 in range(low, high, thickness):
-        z1 = min(high, z0 + thickness)
-        discs = _discs(_running_maxima(data[z0:z1], pad, widest), pad, rows)
-        for dz, disc in enumerate(discs):
-            for shift in {dz, -dz}:
-                first, last = max(start, z0 + shift), min(stop, z1 + shift)
-                if first < last:
-                    target = out[first - start : last - start]
-                    np.maximum(target, disc[first - shift - z0 : last - shift - z0], out=target)
+        z1, base = min(high, z0 + thickness), z0 - reach
+        for b0 in range(z0, z1, few):
+            b1 = min(z1, b0 + few)
+            discs = _discs(_running_maxima(data[b0:b1], pad, widest), pad, rows)
+            for dz, disc in enumerate(discs):
+                for shift in {dz, -dz}:
+                    target = hold[b0 + shift - base : b1 + shift - base]
+                    np.maximum(target, disc, out=target)
+        first, last = max(start, base), stop if z1 == high else min(stop, z1 - reach)
+        if first < last:
+            yield first, last, hold[first - base : last - base]
+        hold[: 2 * reach] = hold[z1 - z0 : z1 - z0 + 2 * reach]
+        hold[2 * reach :] = -np.inf
+
+
+def dilate_slab(
+    data: npt.NDArray[np.float32], widths: tuple[Widths, ...], start: int, stop: int
+) -> npt.NDArray[np.float32]:
+    """Return planes ``start`` to ``stop`` of the dilated array; see `dilate_stream`."""
+    out = np.empty((stop - start, *data.shape[1:]), dtype=np.float32)
+    for first, last, part in dilate_stream(data, widths, start, stop, max(1, stop - start)):
+        out[first - start : last - start] = part
     return out
 
 
 def dilate(
     data: npt.NDArray[np.float32], widths: tuple[Widths, ...], *, threads: int = 1
 ) -> npt.NDArray[np.float32]:
-    """Dilate a whole array; see `dilate_slab`."""
+    """Dilate a whole array; see `dilate_stream`."""
     out = np.empty(data.shape, dtype=np.float32)
+    thickness = max(4, planes_per_slab(data.shape, 1 << 19))
 
     def work(start: int, stop: int) -> None:
-        out[start:stop] = dilate_slab(data, widths, start, stop)
+        for first, last, part in dilate_stream(data, widths, start, stop, thickness):
+            out[first:last] = part
 
-    for_each_slab(work, data.shape[0], max(8, planes_per_slab(data.shape, 1 << 21)), threads)
+    for_each_slab(work, data.shape[0], -(-data.shape[0] // threads), threads)
     return out

@@ -20,7 +20,7 @@ from occupy.pipeline import Estimate
 from occupy.report.chimerax import tile_bounds, tile_sphere
 from occupy.report.palette import ALARM, MINIMUM_SCALE, SCALE_PALETTE
 from occupy.resolve import ResolvedSettings
-from occupy.scale import scale_slab
+from occupy.scale import scale_stream
 from occupy.volume import Volume
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def scale_slice(est: Estimate, axis: int) -> Array:
     band = [slice(None)] * 3
     band[along] = slice(first, middle + reach + 1)
     data = np.ascontiguousarray(est.working_map[tuple(band)])
-    slab = scale_slab(data, est.settings, est.full_scale.value, 0, data.shape[0], est.zero)
+    stream = scale_stream(data, est.settings, est.full_scale.value, 0, data.shape[0], est.zero)
+    slab = np.concatenate([part.copy() for _, _, part in stream])
     plane = slab.take([middle - first], axis=along)
     # As a view of full size, so that one function turns all slices.
     return central_slice(est.volume, np.broadcast_to(plane, est.volume.shape), axis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -112,6 +113,12 @@ def write_maps(
     return Written(folder, files, limit)
 
 
+def _seen_from(folder: Path, path: Path) -> str:
+    """Return a path as a script in ``folder`` should name it: relative where both may be copied together."""
+    relative = os.path.relpath(path.resolve(), folder.resolve())
+    return relative if relative.count("..") <= 2 else str(path.resolve())
+
+
 def write_results(
     est: Estimate,
     asked: Settings,
@@ -153,7 +160,7 @@ def write_results(
     """
     stem = est.volume.name
     shown = {product: f"{stem}_{product}.mrc" for product in products_of(est.settings)}
-    shown["map"] = str(inputs["map"][1].resolve())
+    shown["map"] = _seen_from(folder, inputs["map"][1])
     # Before anything is written: a name that ChimeraX cannot open, or a bad level, is found here.
     script = chimerax_script(est, shown, level=level, minimum_scale=minimum_scale)
     written = write_maps(est, folder, stem, intermediate=intermediate, progress=progress)

@@ -21,7 +21,9 @@ def _place(tile: Mapping[str, Any]) -> str:
 def number_lines(numbers: Mapping[str, Any]) -> list[str]:
     """Return the numbers of a run, one per line, with units."""
     solvent = numbers["solvent"]
-    spread = f"{_number(solvent['mean'])} ± {_number(solvent['sigma'])}, misfit {solvent['misfit'] or 0:.0%}"
+    misfit = solvent["misfit"]
+    fit = "no fit" if misfit is None or not math.isfinite(misfit) else f"misfit {misfit:.0%}"
+    spread = f"{_number(solvent['mean'])} ± {_number(solvent['sigma'])}, {fit}"
     lowest = _number(numbers["lowest_confident_scale"])
     rows = [
         (

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
-from occupy.simulate import (
+from occupy.simulation import (
     ATOM_VOLUME,
     HEAVY_SHARE,
     ICE,
