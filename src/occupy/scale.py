@@ -166,7 +166,7 @@ def scale_stream(
         next step.
     """
     widths = ball_widths(settings.kernel_radius, settings.kernel_size)
-    thickness = max(4, planes_per_slab(data.shape, _STEP))
+    thickness = max(12, planes_per_slab(data.shape, _STEP))
     factor = np.float32(1.0 / ((1.0 - zero) * full_scale))
     for first, last, dilated in dilate_stream(data, widths, start, stop, thickness):
         out = np.subtract(dilated, np.float32(zero * full_scale), out=scratch("scale", dilated.shape))

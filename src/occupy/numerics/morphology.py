@@ -12,7 +12,7 @@ from occupy.numerics.parallel import for_each_slab, planes_per_slab, scratch
 
 Widths = tuple[int, ...]
 # Voxels per step: all maxima of one block then stay in a core's second-level cache.
-_BLOCK = 1 << 15
+_BLOCK = 1 << 16
 
 
 @cache
@@ -64,16 +64,20 @@ def ball_footprint(radius: tuple[float, float, float], size: tuple[int, int, int
     return np.array(rows, dtype=bool)
 
 
-def _running_maxima(block: npt.NDArray[np.float32], pad: int, widest: int) -> list[npt.NDArray[np.float32]]:
-    """Return, for half-lengths 0 … widest, the maxima over runs along x of a block padded by −∞.
+def _running_maxima(
+    data: npt.NDArray[np.float32], planes: slice, rows: slice, pad: int, widest: int
+) -> list[npt.NDArray[np.float32]]:
+    """Return, for half-lengths 0 … widest, the maxima over runs along x of some rows of some planes.
 
-    Item w has ``pad`` rows more than the block on both sides in y and none in x.
+    Every item has ``pad`` rows more on both sides in y. What lies beyond the border of the array is −∞.
     """
-    nz, ny, nx = block.shape
-    padded = scratch("padded", (nz, ny + 2 * pad, nx + 2 * widest))
-    padded[:, :pad] = padded[:, ny + pad :] = -np.inf
+    ny, nx = data.shape[1:]
+    low, high = rows.start - pad, rows.stop + pad
+    padded = scratch("padded", (planes.stop - planes.start, high - low, nx + 2 * widest))
+    first, last = max(0, low), min(ny, high)
+    padded[:, : first - low] = padded[:, last - low :] = -np.inf
     padded[..., :widest] = padded[..., nx + widest :] = -np.inf
-    padded[:, pad : ny + pad, widest : nx + widest] = block
+    padded[:, first - low : last - low, widest : nx + widest] = data[planes, first:last]
     maxima = [padded]
     for width in range(1, widest + 1):
         inner = maxima[-1]
@@ -112,6 +116,15 @@ def _discs(
     return [made[row] for row in rows]
 
 
+def _blocks(shape: tuple[int, ...], start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+    """Cut planes into blocks that fit the cache: several whole planes, or a part of the rows of one."""
+    planes = planes_per_slab(shape, _BLOCK)
+    rows = shape[1] if planes > 1 else max(32, min(shape[1], _BLOCK // shape[2]))
+    for b0 in range(start, stop, planes):
+        for y0 in range(0, shape[1], rows):
+            yield b0, min(stop, b0 + planes), y0, min(shape[1], y0 + rows)
+
+
 def dilate_stream(
     data: npt.NDArray[np.float32], widths: tuple[Widths, ...], start: int, stop: int, thickness: int
 ) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
@@ -146,15 +159,13 @@ def dilate_stream(
     widest = max(max(row) for row in rows)
     low, high = max(0, start - reach), min(data.shape[0], stop + reach)
     hold = np.full((thickness + 2 * reach, *data.shape[1:]), -np.inf, dtype=np.float32)
-    few = planes_per_slab(data.shape, _BLOCK)
     for z0 in range(low, high, thickness):
         z1, base = min(high, z0 + thickness), z0 - reach
-        for b0 in range(z0, z1, few):
-            b1 = min(z1, b0 + few)
-            discs = _discs(_running_maxima(data[b0:b1], pad, widest), pad, rows)
-            for dz, disc in enumerate(discs):
+        for b0, b1, y0, y1 in _blocks(data.shape, z0, z1):
+            maxima = _running_maxima(data, slice(b0, b1), slice(y0, y1), pad, widest)
+            for dz, disc in enumerate(_discs(maxima, pad, rows)):
                 for shift in {dz, -dz}:
-                    target = hold[b0 + shift - base : b1 + shift - base]
+                    target = hold[b0 + shift - base : b1 + shift - base, y0:y1]
                     np.maximum(target, disc, out=target)
         first, last = max(start, base), stop if z1 == high else min(stop, z1 - reach)
         if first < last:
@@ -178,7 +189,7 @@ def dilate(
 ) -> npt.NDArray[np.float32]:
     """Dilate a whole array; see `dilate_stream`."""
     out = np.empty(data.shape, dtype=np.float32)
-    thickness = max(4, planes_per_slab(data.shape, 1 << 19))
+    thickness = max(12, planes_per_slab(data.shape, 1 << 19))
 
     def work(start: int, stop: int) -> None:
         for first, last, part in dilate_stream(data, widths, start, stop, thickness):
