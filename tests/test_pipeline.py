@@ -200,3 +200,14 @@ def test_masks_of_another_size_are_refused():
 def test_an_inverted_map_is_reported():
     est = estimate(volume(-phantom()))
     assert [n.code for n in est.notices].count("contrast") == 1
+
+
+def test_a_low_pass_longer_than_the_box_is_refused():
+    with pytest.raises(InputError, match="is the voxel size right"):
+        estimate(volume(phantom(), voxel=2.5), Settings(lowpass=500))
+
+
+def test_a_map_masked_to_nothing_but_content_is_reported():
+    blob = phantom(noise=0)
+    est = estimate(volume(blob))
+    assert {"masked", "solvent-fit"} <= {n.code for n in est.notices}

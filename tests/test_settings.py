@@ -47,7 +47,8 @@ def test_lowpass_and_resolution():
     assert resolved(1.0, resolution=12.5).lowpass == 12.5
     assert resolved(4.0, resolution=9.0).lowpass == 12.0
     assert resolved(1.0, lowpass=5.0).lowpass == 5.0
-    assert resolved(1.0, lowpass=5.0, resolution=12.0).lowpass == 5.0
+    assert resolved(1.0, lowpass=5.0, resolution=12.0).lowpass == 12.0
+    assert resolved(1.0, lowpass=8.0, resolution=4.0).lowpass == 8.0
     assert resolved((1.0, 2.0, 4.0)).lowpass == 12.0  # three of the largest voxels
 
 
@@ -69,7 +70,6 @@ def test_the_footprint_of_an_anisotropic_grid_is_round_in_space():
 
 def test_footprint_and_tau_by_hand():
     assert resolved(kernel_size=5).kernel_size == (5, 5, 5)
-    assert resolved(kernel_size=5).kernel_radius == (2.5, 2.5, 2.5)
     assert resolved(kernel_size=5, lowpass=8.0).kernel_radius == (4.0, 4.0, 4.0)
     assert resolved(kernel_size=5, kernel_radius=2.62).kernel_voxels == 81
     assert resolved(tau=0.9).tau == 0.9

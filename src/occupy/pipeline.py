@@ -267,6 +267,7 @@ def estimate(
     report = progress or (lambda *_: None)
     report("reading", 0, 4)
     facts = look_at(volume, threads=resolved.threads)
+    doubts = input_notices(volume, facts) + setting_notices(resolved)
     solvent_data = _mask_data(solvent_mask, volume, "solvent", resolved)
     target_data = _mask_data(target_mask, volume, "target", resolved)
     report("low-pass", 1, 4)
@@ -276,28 +277,32 @@ def estimate(
     report("full scale", 2, 4)
     full = find_full_scale(working, resolved)
     report("solvent", 3, 4)
-    region = inscribed_ellipsoid(low.shape) if solvent_data is None else solvent_side(low, solvent_data)
-    if facts.masked and solvent_data is None and raw.shape == volume.shape:
-        region = _without_flat(region, raw, facts.flat_value)
-    solvent = fit_solvent(
-        low,
-        region,
-        one_sided=solvent_data is not None,
-        published=published and not facts.masked,
-        threads=resolved.threads,
-    )
+    solvent = _fit_solvent(low, raw, solvent_data, facts, resolved)
     curve = confidence_curve(solvent, hedge=resolved.hedge, published=published)
     lowest = min(max(curve.crossing(0.5) / full.value, 0.0), 0.999)
-    notices = volume.notices + tuple(
-        input_notices(volume, facts)
-        + setting_notices(resolved)
-        + solvent_notices(solvent, curve, facts, full)
-    )
+    notices = (*volume.notices, *doubts, *solvent_notices(solvent, curve, facts, full))
     for notice in notices:
         log.warning("%s", notice.text)
     target = None if target_data is None else target_occupancy(working, target_data, resolved)
     report("done", 4, 4)
     return Estimate(volume, resolved, facts, low, full, solvent, curve, lowest, target, notices, working)
+
+
+def _fit_solvent(
+    low: Array, raw: Array, mask: Array | None, facts: MapFacts, settings: ResolvedSettings
+) -> SolventModel:
+    """Fit the solvent on one side of a mask, or inside the box without what another mask made equal."""
+    region = inscribed_ellipsoid(settings.shape) if mask is None else solvent_side(low, mask)
+    flat = facts.masked and mask is None
+    if flat:
+        region = _without_flat(region, raw, facts.flat_value)
+    return fit_solvent(
+        low,
+        region,
+        one_sided=mask is not None,
+        published=settings.estimator == "nlf" and not flat,
+        threads=settings.threads,
+    )
 
 
 def _without_flat(region: Region, raw: Array, flat: float) -> Region:
@@ -308,8 +313,13 @@ def _without_flat(region: Region, raw: Array, flat: float) -> Region:
 
 
 def setting_notices(settings: ResolvedSettings) -> list[Notice]:
-    """Return what is doubtful about the settings for this map."""
+    """Return what is doubtful about the settings for this map; InputError where they can't be right."""
     extent = min(n * a for n, a in zip(settings.shape, settings.voxel_size, strict=True))
+    if extent < settings.lowpass:
+        raise InputError(
+            f"the low-pass of {settings.lowpass:g} Å is longer than the box ({extent:.3g} Å): is the voxel "
+            "size right?"
+        )
     if extent >= 5 * settings.lowpass:
         return []
     return [

@@ -127,9 +127,8 @@ def resolve(settings: Settings, shape: IntTriple, voxel_size: Triple) -> Resolve
 
 
 def _lowpass(settings: Settings, voxel: float) -> float:
-    if settings.lowpass is not None:
-        return settings.lowpass
-    return max(8.0, 3.0 * voxel, settings.resolution or 0.0)
+    chosen = max(8.0, 3.0 * voxel) if settings.lowpass is None else settings.lowpass
+    return max(chosen, settings.resolution or 0.0)
 
 
 def _kernel(settings: Settings, lowpass: float, size: Triple) -> tuple[IntTriple, Triple]:
@@ -142,8 +141,6 @@ def _kernel(settings: Settings, lowpass: float, size: Triple) -> tuple[IntTriple
     def radius(voxel: float) -> float:
         if settings.kernel_radius is not None:
             return settings.kernel_radius
-        if settings.kernel_size is not None and settings.lowpass is None:
-            return settings.kernel_size / 2
         return lowpass / (2 * voxel)
 
     sides, radii = [side(a) for a in size], [radius(a) for a in size]
@@ -151,7 +148,8 @@ def _kernel(settings: Settings, lowpass: float, size: Triple) -> tuple[IntTriple
 
 
 def _tile(settings: Settings, lowpass: float, shape: IntTriple, size: Triple) -> IntTriple:
-    wanted, physical = TILE_IN_RESOLUTIONS * lowpass, True
+    # A low-pass beyond what the grid holds must not shrink the tile to nothing.
+    wanted, physical = TILE_IN_RESOLUTIONS * max(lowpass, 2 * max(size)), True
     if settings.tile_size is not None:
         wanted, physical = parse_tile(settings.tile_size)
     sides = [round(wanted / a) if physical else int(wanted) for a in size]

@@ -164,7 +164,8 @@ def _check(s: Settings) -> None:
             number = _number(value, name)
             # Infinite amplification is equalisation; the other two have no such limit that means anything.
             most = math.inf if name == "amplify" else 1e6
-            _require(1 <= number <= most, f"{name} must be at least 1 (and finite), not {value}")
+            _require(number >= 1, f"{name} must be at least 1, not {value}")
+            _require(number <= most, f"{name} must be at most {most:g}, not {value}")
     _require(0 < s.pivot < 1, f"pivot must lie between 0 and 1, not {s.pivot}")
     _require(1 <= s.hedge < math.inf, f"hedge must be at least 1, not {s.hedge}")
     _require(0 <= s.scale_limit <= 1, f"scale limit must lie from 0 to 1, not {s.scale_limit}")

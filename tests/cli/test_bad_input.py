@@ -105,8 +105,8 @@ def test_a_mask_without_content(cli, the_error, blob, work, role):
 OPTIONS = {
     "--tau 2": "tau must lie between 0 and 1, not 2",
     "--pivot 0": "pivot must lie between 0 and 1, not 0",
-    "--amplify 0.5": "amplify must be at least 1 (and finite), not 0.5",
-    "--attenuate nan": "attenuate must be at least 1 (and finite), not nan",
+    "--amplify 0.5": "amplify must be at least 1, not 0.5",
+    "--attenuate nan": "attenuate must be at least 1, not nan",
     "--kernel-size 4": "kernel size must be an odd number of voxels from 1 to 31, not 4",
     "--unknown": "No such option: --unknown",
     "--tile-size abc": "tile size must be a number of voxels (12) or a length in ångström (40A), not 'abc'",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import mrcfile
@@ -10,11 +11,18 @@ import pytest
 
 from occupy.io.mrc import map_stem, read_map, write_map
 
+
+def opened(got):
+    """Return the files that ChimeraX will open: it takes names as seen from the script's folder."""
+    lines = [line for line in got.script.splitlines() if line.startswith("open ")]
+    return [Path(os.path.normpath(got.folder / line[6:-1])) for line in lines]
+
+
 MAPS = ("scale", "confidence", "amplified", "attenuated", "sigmoid")
 ALL = ("--amplify", 3, "--attenuate", 3, "--sigmoid", 4, "--pivot", 0.4)
 
 
-def test_a_map_alone_means_estimate(cli, blob, work, result):
+def test_a_map_alone_means_estimate(cli, blob, work, result, body):
     short, long = cli(blob), cli("estimate", blob, "-o", "long")
     assert (short.code, short.err) == (0, "")
     assert long.out == short.out.replace("occupy_blob/", "long/")
@@ -23,7 +31,7 @@ def test_a_map_alone_means_estimate(cli, blob, work, result):
         "blob_scale.mrc", "blob_confidence.mrc", "blob_occupy.json", "blob.cxc", "blob_occupy.log",
     }  # fmt: skip
     for name in ("blob_scale.mrc", "blob_confidence.mrc"):
-        assert (one.folder / name).read_bytes() == (other.folder / name).read_bytes()
+        assert body(one.folder / name) == body(other.folder / name)
     assert {p.name for p in work.iterdir()} == {"occupy_blob", "long"}
 
 
@@ -56,6 +64,7 @@ def test_everything_in_one_run(estimated, blob):
     for name in outputs.values():
         if name.endswith(".png"):
             assert (got.folder / name).read_bytes().startswith(b"\x89PNG")
+    assert opened(got) == [blob, *(got.path(product) for product in MAPS)]
     assert got["lowpass"].std() < read_map(blob).data.std()
     assert got["scale"].min() >= 0
     assert got["scale"].max() == 1
@@ -187,9 +196,9 @@ def test_a_solvent_mask_moves_the_fit_and_not_the_scale(estimated, blob, work):
     assert np.array_equal(first["confidence"], second["confidence"])
 
 
-def test_a_seed_repeats_the_noise_and_another_does_not(estimated):
+def test_a_seed_repeats_the_noise_and_another_does_not(estimated, body):
     first, again, other = (estimated("--attenuate", 4, "--seed", seed) for seed in (7, 7, 8))
-    assert first.path("attenuated").read_bytes() == again.path("attenuated").read_bytes()
+    assert body(first.path("attenuated")) == body(again.path("attenuated"))
     assert not np.array_equal(first["attenuated"], other["attenuated"])
     assert first.record["settings"]["seed"] == 7
     # With the solvent excluded there is no noise to draw.
@@ -199,11 +208,11 @@ def test_a_seed_repeats_the_noise_and_another_does_not(estimated):
 
 @pytest.mark.parametrize("mode", ["occupancy", "resolution"])
 @pytest.mark.parametrize("estimator", ["local", "nlf"])
-def test_threads_change_nothing(estimated, mode, estimator):
+def test_threads_change_nothing(estimated, mode, estimator, body):
     options = (*ALL, "--mode", mode, "--estimator", estimator)
     one, two = estimated(*options, "--threads", 1), estimated(*options, "--threads", 2)
     for product in MAPS:
-        assert one.path(product).read_bytes() == two.path(product).read_bytes(), product
+        assert body(one.path(product)) == body(two.path(product)), product
 
 
 def test_modes_differ_in_what_they_look_at(estimated):
@@ -231,7 +240,7 @@ def test_the_contour_level_given_is_the_one_shown(estimated):
     assert "level 0.2345" not in estimated().script
 
 
-def test_a_voxel_size_takes_the_place_of_the_headers(estimated, cli, blob, half_mask, work):
+def test_a_voxel_size_takes_the_place_of_the_headers(estimated, cli, blob, half_mask, work, body):
     got = estimated("--voxel-size", 1.5)
     assert got.record["inputs"]["map"]["voxel_size_angstrom_columns_rows_sections"] == [1.5] * 3
     assert read_map(got.path("scale")).voxel_size == pytest.approx((1.5,) * 3)
@@ -242,7 +251,7 @@ def test_a_voxel_size_takes_the_place_of_the_headers(estimated, cli, blob, half_
         (work / source.name).write_bytes(raw)
     options = ("--voxel-size", 1.5, "--target-mask", work / "half.mrc", "-o", work / "zero", "--quiet")
     assert cli(work / "blob.mrc", *options).code == 0
-    assert (work / "zero" / "blob_scale.mrc").read_bytes() == got.path("scale").read_bytes()
+    assert body(work / "zero" / "blob_scale.mrc") == body(got.path("scale"))
 
 
 @pytest.mark.parametrize("name", ["blob.map", "my map.ccp4", "x.y.mrc.gz", "blob.mrc.bz2", "Ångström ü.mrc"])
@@ -260,7 +269,7 @@ def test_names_of_files(cli, blob, work, result, name):
         f"{stem}_occupy.log",
     }  # fmt: skip
     assert got["scale"].shape == read_map(blob).shape
-    assert f'open "{work / name}"' in got.script
+    assert opened(got)[0] == work / name
 
 
 def test_a_failed_repeat_leaves_no_record_that_vouches_for_other_maps(estimated, cli, blob, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mrcfile
 import numpy as np
 import pytest
+from scipy.ndimage import label, maximum
 
 from occupy.io.mrc import read_map, write_map
 
@@ -72,20 +73,26 @@ def test_subtraction_values_that_make_no_sense(cli, the_error, done, options):
     assert not done.path("subtraction_mask").exists()
 
 
-def test_solvent_definition_uses_the_lowest_confident_scale(cli, done):
+def test_solvent_definition_keeps_what_is_confident_and_touches_something_stronger(cli, done):
     said = cli("mask", "solvent", done.folder)
     lowest = done.record["numbers"]["lowest_confident_scale"]
     mask, scale = done["solvent_mask"], done["scale"]
-    assert np.array_equal(mask, (scale > np.float32(lowest)).astype(np.float32))
-    assert f"content (1) is {mask.mean():.1%} of the box, scale above {lowest:.3g}" in said.out
+    strong = min(0.5, 2 * lowest)
+    assert (mask[scale > np.float32(strong)] == 1).all()
+    assert (mask[scale <= np.float32(lowest)] == 0).all()
+    pieces, count = label(mask > 0)
+    assert (maximum(scale, pieces, range(1, count + 1)) > strong).all()
+    weak = (scale > np.float32(lowest)) & (scale <= np.float32(strong))
+    assert 0 < mask[weak].mean() <= 1
+    share = f"content (1) is {mask.mean():.1%} of the box"
+    assert f"{share}, scale above {strong:.3g}, weak parts above {lowest:.3g}" in said.out
     assert headers_agree(done.path("solvent_mask"), done.path("scale"))
 
 
-def test_after_recalibration_the_threshold_is_zero(cli, estimated):
+def test_recalibration_changes_the_axis_and_not_the_mask(cli, estimated):
     plain, moved = estimated(), estimated("--recalibrate")
     for got in (plain, moved):
         assert cli("mask", "solvent", got.folder, "--quiet").code == 0
-    # The zero of the recalibrated scale is the lowest confident scale of the other.
     assert np.mean(plain["solvent_mask"] != moved["solvent_mask"]) < 1e-4
     assert 0.02 < moved["solvent_mask"].mean() < 0.9
 

@@ -25,7 +25,7 @@ OPTIONS = ("--amplify", 3, "--attenuate", 2.5, "--sigmoid", 4, "--pivot", 0.3, "
     "more",
     [(), ("--exclude-solvent",), ("--ignore-confidence",), ("--lowpass-output", 10), ("--match-histogram",)],
 )
-def test_the_same_maps_as_estimating_with_these_options(cli, earlier, work, result, more):
+def test_the_same_maps_as_estimating_with_these_options(cli, earlier, work, result, more, body):
     said = cli("modify", "done", *OPTIONS, *more)
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines() == [
@@ -35,7 +35,7 @@ def test_the_same_maps_as_estimating_with_these_options(cli, earlier, work, resu
     assert cli("m.mrc", "-o", "whole", "--quiet", *OPTIONS, *more).code == 0
     whole = result(work / "whole", "m")
     for product in ("amplified", "attenuated", "sigmoid"):
-        assert earlier.path(product).read_bytes() == whole.path(product).read_bytes(), product
+        assert body(earlier.path(product)) == body(whole.path(product)), product
 
 
 def test_solvent_exclusion_alone_and_another_folder(cli, earlier, work):
@@ -73,7 +73,7 @@ def test_a_coarser_grid_is_no_obstacle(cli, earlier, work, result):
     np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
 
 
-def test_the_voxel_size_given_then_holds_now(cli, earlier, work, result):
+def test_the_voxel_size_given_then_holds_now(cli, earlier, work, result, body):
     raw = bytearray((work / "m.mrc").read_bytes())
     raw[40:52] = bytes(12)
     (work / "m.mrc").write_bytes(raw)
@@ -81,7 +81,7 @@ def test_the_voxel_size_given_then_holds_now(cli, earlier, work, result):
     assert cli("m.mrc", "-o", "one", "--quiet", "--voxel-size", 1.37).code == 0
     assert cli("m.mrc", "-o", "two", "--quiet", "--voxel-size", 1.37, *options).code == 0
     assert cli("modify", "one", "--quiet", *options).code == 0
-    assert (work / "one" / "m_amplified.mrc").read_bytes() == (work / "two" / "m_amplified.mrc").read_bytes()
+    assert body(work / "one" / "m_amplified.mrc") == body(work / "two" / "m_amplified.mrc")
 
 
 def test_voxel_sizes_with_many_digits_keep_the_frame(cli, earlier, work):

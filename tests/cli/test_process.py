@@ -148,12 +148,13 @@ def parts(folder):
 
 
 def run_until_it_writes(program, large, work):
-    """Start a run and return it at the moment when files have been begun and none is finished."""
+    """Start a run and return it when all of its maps have been begun and none is finished."""
     process = program.start(
         large, "-o", "out", "--amplify", 3, "--attenuate", 3, "--sigmoid", 3, "--threads", 1
     )
     for _ in range(3000):
-        if parts(work / "out"):
+        begun = parts(work / "out")
+        if len(begun) == 5 and all(part.stat().st_size > 1024 for part in begun):
             return process
         assert process.poll() is None
         time.sleep(0.01)

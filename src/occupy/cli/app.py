@@ -161,14 +161,16 @@ def mask_solvent(
         float | None,
         typer.Option(
             "--threshold",
-            help="Scale above which a voxel is content [default: lowest confident scale].",
+            help="Scale above which a voxel is content [default: twice the lowest confident one].",
             show_default=False,
         ),
     ] = None,
     weak: Annotated[
         float | None,
         typer.Option(
-            "--weak", help="Keep parts above this too, where they touch content.", show_default=False
+            "--weak",
+            help="Keep parts above this too, where they touch content [default: lowest confident].",
+            show_default=False,
         ),
     ] = None,
     smallest: Annotated[

@@ -67,6 +67,22 @@ def write_subtraction_mask(
     )
 
 
+# A scale that is content in any map: no threshold chosen for the user lies above it.
+_SURE = 0.5
+
+
+def _default_thresholds(record: dict[str, Any]) -> tuple[float, float]:
+    """Return the scale that is content, and the lower one that is content where it touches such.
+
+    Both on the scale map's own axis: recalibration has put the lowest confident scale at zero.
+    """
+    weak = float(record["numbers"]["lowest_confident_scale"])
+    strong = max(weak, min(_SURE, 2 * weak))
+    if record["settings"]["recalibrate"]:
+        return (strong - weak) / (1 - weak), 0.0
+    return strong, weak
+
+
 def write_solvent_definition(
     source: Path,
     output: Path | None,
@@ -78,7 +94,10 @@ def write_solvent_definition(
     soft_edge: float,
     quiet: bool,
 ) -> None:
-    """Write a mask of the content, for `--solvent-mask` here and as a mask elsewhere."""
+    """Write a mask of the content, for `--solvent-mask` here and as a mask elsewhere.
+
+    Without a threshold, what is confidently content is kept where it touches something twice as strong.
+    """
     from occupy.io.mrc import map_stem, read_map, write_map
     from occupy.masks import solvent_definition
 
@@ -88,8 +107,9 @@ def write_solvent_definition(
             raise InputError(
                 "give a --threshold (a scale between 0 and 1), or the folder of an estimate instead of a map"
             )
-        recalibrated = record["settings"]["recalibrate"]
-        threshold = 0.0 if recalibrated else float(record["numbers"]["lowest_confident_scale"])
+        strong, lowest = _default_thresholds(record)
+        weak = lowest if weak is None else weak
+        threshold = max(weak, strong)
     scale = read_map(path)
     _check_scale(scale.data, path)
     mask = solvent_definition(
@@ -104,7 +124,9 @@ def write_solvent_definition(
     stem = map_stem(path).removesuffix("_scale")
     target = output or path.with_name(f"{stem}_solvent_mask.mrc")
     write_map(target, scale.with_data(mask), f"content, scale above {threshold:.3g}")
-    say(f"{target}: content (1) is {(mask > 0.5).mean():.1%} of the box, scale above {threshold:.3g}", quiet)
+    kept = f", weak parts above {weak:.3g}" if weak is not None else ""
+    share = f"{(mask > 0.5).mean():.1%} of the box"
+    say(f"{target}: content (1) is {share}, scale above {threshold:.3g}{kept}", quiet)
 
 
 def _check_scale(data: Any, path: Path) -> None:

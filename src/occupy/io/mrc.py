@@ -306,7 +306,7 @@ class MapWriter:
         self._like = like
         self._label = label
         self._lock = threading.Lock()
-        self._stats: list[Moments] = []
+        self._stats: dict[int, list[Moments]] = {}
         self._offset = HEADER_BYTES + len(like.frame.extended)
         stream.write(b"\x00" * HEADER_BYTES + like.frame.extended)
 
@@ -316,14 +316,16 @@ class MapWriter:
         moments = _moments(block.reshape(-1))
         place = self._offset + start * block.shape[1] * block.shape[2] * 4
         with self._lock:
-            self._stats.extend(moments)
+            self._stats[start] = moments
             self._stream.seek(place)
             self._stream.write(block.data.cast("B"))
 
     def close(self) -> None:
         """Write the header, now that the statistics are known."""
+        # In the order of the planes, not in that in which threads finished: sums must not depend on it.
+        stats = [moments for start in sorted(self._stats) for moments in self._stats[start]]
         self._stream.seek(0)
-        self._stream.write(_header(self._like, self._label, self._stats).tobytes())
+        self._stream.write(_header(self._like, self._label, stats).tobytes())
 
 
 def _moments(flat: npt.NDArray[np.float32]) -> list[Moments]:

@@ -178,7 +178,7 @@ def _first_guess(
     largest: bool,
 ) -> Tile:
     """Return the best tile of a coarser problem, on every n-th voxel, or just one of the tiles."""
-    stride = min(4, min(tile) // 4)
+    stride = min(6, min(tile) // 4)
     if stride < 2:
         middle = _corner(starts, np.argwhere(use)[int(use.sum()) // 2])
         return Tile(middle, _order_statistic(data, middle, tile, rank))
