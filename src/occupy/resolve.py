@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from occupy.numerics.morphology import ball_footprint
-from occupy.numerics.parallel import available_cores
+from occupy.numerics.parallel import threads_worth_having
 from occupy.numerics.quantiles import tau_of
 from occupy.settings import Estimator, Mode, Settings, parse_tile
 
@@ -122,7 +123,7 @@ def resolve(settings: Settings, shape: IntTriple, voxel_size: Triple) -> Resolve
         lowpass_output=settings.lowpass_output,
         match_histogram=settings.match_histogram,
         seed=settings.seed,
-        threads=available_cores() if settings.threads is None else settings.threads,
+        threads=threads_worth_having(math.prod(shape)) if settings.threads is None else settings.threads,
     )
 
 

@@ -123,7 +123,7 @@ class Settings:
     lowpass_output: float | None = _option(None, "Modification", "Low-pass the modified maps.", "Å")
     match_histogram: bool = _option(False, "Modification", "Give modified maps the grey values of the input.")
     seed: int = _option(0, "Run", "Seed of the noise that attenuation puts in.")
-    threads: int | None = _option(None, "Run", "Threads [default: all cores].")
+    threads: int | None = _option(None, "Run", "Threads [default: all cores where the map is large enough].")
 
     def __post_init__(self) -> None:
         _check(self)

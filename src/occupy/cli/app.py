@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Annotated
 
@@ -238,3 +239,21 @@ def demo(
 from occupy.cli.legacy import legacy  # noqa: E402
 
 app.command("legacy", hidden=True)(legacy)
+
+
+def app_for(word: str) -> typer.Typer:
+    """Return the application with one command only, or the whole where ``word`` names none.
+
+    Describing every option of every command takes longer than estimating a small map.
+    """
+    commands = [
+        command
+        for command in app.registered_commands
+        if word == (command.name or getattr(command.callback, "__name__", None))
+    ]
+    groups = [group for group in app.registered_groups if group.name == word]
+    if not commands and not groups:
+        return app
+    chosen = copy(app)
+    chosen.registered_commands, chosen.registered_groups = commands, groups
+    return chosen

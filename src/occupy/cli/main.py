@@ -54,11 +54,12 @@ def run(words: list[str]) -> int:
 
     debug = "--debug" in words
     try:
-        from occupy.cli.app import app
+        from occupy.cli.app import app_for
         from occupy.cli.console import hear_the_library
 
         hear_the_library(quiet="--quiet" in words)
-        code = app(args=words or ["--help"], prog_name="occupy", standalone_mode=False)
+        words = words or ["--help"]
+        code = app_for(words[0])(args=words, prog_name="occupy", standalone_mode=False)
         # Typer turns Ctrl-C into a code (older ones into Abort).
         return _say(STOPPED, 130) if code == 130 else code if isinstance(code, int) else 0
     except KeyboardInterrupt:

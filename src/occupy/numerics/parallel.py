@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 # Slabs of this many voxels (float32: half a megabyte) stay in a core's cache between point-wise steps.
 VOXELS_IN_CACHE = 1 << 17
+_VOXELS_PER_THREAD = 24_000_000
 
 
 _local = threading.local()
@@ -25,12 +26,28 @@ def scratch(slot: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32
     Arrays of a few hundred kilobytes are given back to the system when freed and cost more in page faults
     than in arithmetic when made anew for every slab. An array must not outlive the step it is used in.
     """
-    pool = _local.__dict__.setdefault("pool", {})
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    buffer = pool.get(slot)
-    if buffer is None or len(buffer) < size:
-        buffer = pool[slot] = np.empty(size, dtype=np.uint8)
-    return np.asarray(buffer[:size].view(dtype).reshape(shape))
+    views = _local.__dict__.setdefault("views", {})
+    key = slot, shape, dtype
+    view = views.get(key)
+    if view is None:
+        buffers = _local.__dict__.setdefault("buffers", {})
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        buffer = buffers.get(slot)
+        if buffer is None or len(buffer) < size:
+            buffer = buffers[slot] = np.empty(size, dtype=np.uint8)
+            # Views of the smaller buffer would keep it alive.
+            views = _local.views = {k: v for k, v in views.items() if k[0] != slot}
+        view = views[key] = buffer[:size].view(dtype).reshape(shape)
+    return np.asarray(view)
+
+
+def threads_worth_having(voxels: int) -> int:
+    """Return how many threads pay for a map: one per so many voxels, at most all cores.
+
+    Below that, handing slabs to threads costs more processor time than it saves in waiting; measured at
+    128³ to 512³.
+    """
+    return max(1, min(available_cores(), round(voxels / _VOXELS_PER_THREAD)))
 
 
 def available_cores() -> int:
