@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,20 +28,32 @@ class Cost:
     peak: float
 
 
+# A child's peak memory counts what it was before it became the command, so it is started by a process that
+# is small, and not by this one, which has held maps.
+LAUNCHER = """
+import json, os, sys, time
+report, command = sys.argv[1], sys.argv[2:]
+begun = time.perf_counter()
+child = os.posix_spawnp(command[0], command, os.environ)
+_, status, usage = os.wait4(child, 0)
+wall = time.perf_counter() - begun
+with open(report, "w") as stream:
+    code = os.waitstatus_to_exitcode(status)
+    json.dump([code, usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss], stream)
+"""
+
+
 def measure(command: Sequence[str], folder: Path, environment: dict[str, str] | None = None) -> Cost:
     """Run a command in a folder; CalledProcessError where it fails."""
-    log = folder / "output.txt"
+    log, report = folder / "output.txt", folder / "usage.json"
     with log.open("wb") as stream:
-        begun = time.perf_counter()
-        process = subprocess.Popen(command, cwd=folder, stdout=stream, stderr=stream, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - begun
-    code = process.returncode = os.waitstatus_to_exitcode(status)
+        launch = [sys.executable, "-S", "-c", LAUNCHER, str(report), *command]
+        subprocess.run(launch, cwd=folder, stdout=stream, stderr=stream, env=environment, check=True)
+    code, cpu, wall, peak = json.loads(report.read_text())
     if code:
         raise subprocess.CalledProcessError(code, command, log.read_bytes())
     # Linux counts in kilobytes, macOS in bytes.
-    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-    return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / unit)
+    return Cost(cpu, wall, peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))
 
 
 def middle(costs: Sequence[Cost]) -> Cost:
