@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +32,19 @@ class ConfidenceCurve:
 
     def __call__(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the confidence of voxels with these values (float32, same shape)."""
-        out = np.empty(values.shape, dtype=np.float32)
-        return self.table.take(bin_index(values, self.low, self.high, len(self.table)), mode="clip", out=out)
+        # Most of a box lies below the first value with any confidence.
+        out = np.zeros(values.shape, dtype=np.float32)
+        above = np.flatnonzero(values >= np.float32(self._first_value))
+        index = bin_index(values.reshape(-1)[above], self.low, self.high, len(self.table))
+        out.reshape(-1)[above] = self.table.take(index, mode="clip")
+        return out
+
+    @cached_property
+    def _first_value(self) -> float:
+        """A value below which every voxel has confidence zero."""
+        step = (self.high - self.low) / len(self.table)
+        # A step less, so that rounding in the look-up cannot matter.
+        return self.low + (int(np.argmax(self.table > 0)) - 1) * step
 
     def crossing(self, level: float = 0.5) -> float:
         """Return the lowest value whose confidence reaches ``level`` (``high`` where none does)."""

@@ -59,24 +59,43 @@ def modified_slab(
     data, scale, confidence, noise : ndarray of float32, same shape
         The map, its scale and confidence, and noise for attenuation.
     """
+    if not settings.use_confidence:
+        out = _modify(product, settings, data, scale, confidence, noise)
+        return np.clip(out, np.float32(span[0]), np.float32(span[1]), out=out)
+    # Where confidence is zero (most of a box) the outcome is known: nothing, or the map as it was.
+    certain = np.flatnonzero(confidence)
+    out = np.zeros_like(data) if settings.exclude_solvent else data.copy()
+    few = [
+        None if array is None else array.reshape(-1)[certain] for array in (data, scale, confidence, noise)
+    ]
+    changed = _modify(product, settings, *few)  # type: ignore[arg-type]
+    out.reshape(-1)[certain] = np.clip(changed, np.float32(span[0]), np.float32(span[1]), out=changed)
+    return out
+
+
+def _modify(
+    product: str,
+    settings: ResolvedSettings,
+    data: Array,
+    scale: Array,
+    confidence: Array,
+    noise: Array | None,
+) -> Array:
     s = settings
-    weight = confidence if s.use_confidence else None
     common: dict[str, Any] = {
-        "confidence": weight,
+        "confidence": confidence if s.use_confidence else None,
         "exclude_solvent": s.exclude_solvent,
         "limit": s.scale_limit,
     }
     if product == "amplified":
-        out = modify.amplify(data, scale, s.amplify or 1.0, **common)
-    elif product == "attenuated":
-        out = modify.attenuate(data, scale, s.attenuate or 1.0, noise=noise, **common)
-    elif product == "sigmoid":
-        out = modify.sigmoid(data, scale, s.sigmoid or 1.0, s.pivot, **common)
-    elif product == "solvent_excluded":
-        out = modify.exclude_solvent(data, confidence)
-    else:
-        raise ValueError(f"no such product: {product!r}")
-    return np.clip(out, np.float32(span[0]), np.float32(span[1]), out=out)
+        return modify.amplify(data, scale, s.amplify or 1.0, **common)
+    if product == "attenuated":
+        return modify.attenuate(data, scale, s.attenuate or 1.0, noise=noise, **common)
+    if product == "sigmoid":
+        return modify.sigmoid(data, scale, s.sigmoid or 1.0, s.pivot, **common)
+    if product == "solvent_excluded":
+        return modify.exclude_solvent(data, confidence)
+    raise ValueError(f"no such product: {product!r}")
 
 
 def needs_noise(settings: ResolvedSettings, products: list[str]) -> bool:

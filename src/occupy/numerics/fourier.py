@@ -213,7 +213,8 @@ def spectrum_in_band(
     def along_z(start: int, stop: int) -> None:
         columns = part[:, start:stop]
         found = np.fft.fft(columns, axis=0, out=scratch("along z", columns.shape, np.complex64))
-        np.multiply(found[band.rows[0]], band.keep[:, start:stop], out=out[:, start:stop])
+        np.take(found, band.rows[0], axis=0, out=out[:, start:stop], mode="clip")
+        out[:, start:stop] *= band.keep[:, start:stop]
 
     for_each_slab(along_z, part.shape[1], max(1, _SLAB // max(1, nz * band.columns)), threads)
     return out
