@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from occupy import Volume, write_map
+from occupy import Volume
+from occupy.io.mrc import open_writer
 
 KINDS = ("particle", "filament", "shell")
 
@@ -22,27 +24,50 @@ def smooth_noise(n: int, passes: int, seed: int) -> npt.NDArray[np.float32]:
     return field
 
 
-def make_map(kind: str, n: int, seed: int = 0) -> npt.NDArray[np.float32]:
-    """Return a map of n³ voxels: textured content, half of it at half occupancy, in coloured noise."""
+@cache
+def _textures(n: int, seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return smooth texture and rougher noise; larger maps repeat those of 256³."""
+    return smooth_noise(min(n, 256), 2, seed), smooth_noise(min(n, 256), 1, seed + 1)
+
+
+def make_planes(kind: str, n: int, start: int, stop: int, seed: int = 0) -> npt.NDArray[np.float32]:
+    """Return planes of a map of n³ voxels: textured content, half of it at half occupancy, in noise.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+    n, start, stop : int
+        Side of the map and planes wanted.
+    seed : int
+        Of texture and noise.
+    """
     g = (np.arange(n, dtype=np.float32) - n / 2) / n
-    z, y, x = g[:, None, None], g[None, :, None], g[None, None, :]
+    z, y, x = g[start:stop, None, None], g[None, :, None], g[None, None, :]
     if kind == "particle":
         inside = z * z + y * y + x * x < 0.26**2
     elif kind == "filament":
-        inside = np.broadcast_to(y * y + x * x < 0.12**2, (n, n, n))
+        inside = np.broadcast_to(y * y + x * x < 0.12**2, (stop - start, n, n))
     elif kind == "shell":
         r2 = z * z + y * y + x * x
         inside = (r2 < 0.36**2) & (r2 > 0.28**2)
     else:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
-    content = np.clip(6 + 3 * smooth_noise(n, 2, seed), 0, None) * inside
-    content[n // 2 :] *= np.float32(0.5)
-    return np.asarray(content + smooth_noise(n, 1, seed + 1), dtype=np.float32)
+    index = np.arange(n) % min(n, 256)
+    texture, noise = (t[np.ix_(index[start:stop], index, index)] for t in _textures(n, seed))
+    content = np.clip(6 + 3 * texture, 0, None) * inside
+    content *= np.where(z < 0, np.float32(1), np.float32(0.5))
+    return np.asarray(content + noise, dtype=np.float32)
 
 
 def write_benchmark_map(folder: Path, kind: str, n: int, voxel_size: float = 1.06) -> Path:
-    """Write the map of a kind and size into a folder (once) and return its path."""
+    """Write the map of a kind and size into a folder (once), plane by plane, and return its path."""
     path = folder / f"{kind}_{n}.mrc"
     if not path.exists():
-        write_map(path, Volume.from_array(make_map(kind, n), voxel_size, path.stem))
+        # Only its shape and frame are looked at: no page of it is ever touched.
+        grid = Volume(np.empty((n, n, n), dtype=np.float32), (voxel_size,) * 3)
+        step = max(1, (1 << 22) // n**2)
+        with open_writer(path, grid, "benchmark") as writer:
+            for start in range(0, n, step):
+                writer.write_planes(start, make_planes(kind, n, start, min(n, start + step)))
     return path

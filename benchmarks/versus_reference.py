@@ -103,6 +103,8 @@ def agreement(case: Case, folder: Path) -> str:
     if not all(found):
         return "-"
     ours, theirs = (read_map(paths[0]).data for paths in found)
+    if ours.shape != theirs.shape:
+        return "other box"
     return f"{np.mean(np.abs(ours - theirs) > 0.01):.2%}"
 
 

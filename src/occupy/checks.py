@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from occupy.errors import InputError, Notice
 from occupy.numerics.parallel import for_each_slab, planes_per_slab
@@ -12,6 +13,7 @@ from occupy.volume import Volume
 
 SMALLEST_BOX = 12
 MASKED_SHARE = 0.01
+_SAMPLE = 300_000
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class MapFacts:
     flat_value : float
         Value of the box's first voxel or zero, whichever is more frequent.
     flat_share : float
-        Share of voxels with exactly this value: near 0 in a raw map, large in a masked one.
+        Share of a sample of the voxels with exactly this value: near 0 in a raw map, large in a masked one.
     """
 
     low: float
@@ -43,39 +45,42 @@ def look_at(volume: Volume, *, threads: int = 1) -> MapFacts:
     """Pass over a map once; raise InputError where no answer could be right."""
     _check_shape(volume)
     data = volume.data
-    corner = data[0, 0, 0]
     thickness = planes_per_slab(data.shape)
-    rows = np.zeros((-(-data.shape[0] // thickness), 4))
+    ends = np.zeros((-(-data.shape[0] // thickness), 2))
 
     def work(start: int, stop: int) -> None:
         slab = data[start:stop]
-        equal = np.count_nonzero(slab == corner), slab.size - np.count_nonzero(slab)
-        rows[start // thickness] = slab.min(), slab.max(), *equal
+        ends[start // thickness] = slab.min(), slab.max()
 
     for_each_slab(work, data.shape[0], thickness, threads)
-    low, high = float(rows[:, 0].min()), float(rows[:, 1].max())
+    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = int(data.size - np.count_nonzero(np.isfinite(data)))
-        raise InputError(
-            f"{volume.name}: {bad} voxels are not finite numbers (NaN or infinite); repair the map first"
-        )
+        voxels = "voxel is not a finite number" if bad == 1 else "voxels are not finite numbers"
+        raise InputError(f"{volume.name}: {bad} {voxels} (NaN or infinite); repair the map first")
     if low == high:
         raise InputError(
             f"{volume.name}: the map is constant ({low:.4g} everywhere); there is nothing to estimate"
         )
-    at_corner, zeros = float(rows[:, 2].sum()), float(rows[:, 3].sum())
-    value, count = (float(corner), at_corner) if at_corner >= zeros else (0.0, zeros)
-    share = count / data.size
-    return MapFacts(low, high, value, 0.0 if _is_coarse(volume, share) else share)
+    value, share = _flat_share(data)
+    return MapFacts(low, high, value, share)
 
 
-def _is_coarse(volume: Volume, share: float) -> bool:
-    """Tell whether values are equal because the file holds few different ones (8-bit maps), not by a mask."""
-    if share <= MASKED_SHARE:
-        return False
-    step = max(1, int((volume.data.size / 200_000) ** (1 / 3)))
-    counts = np.sort(np.unique(volume.data[::step, ::step, ::step], return_counts=True)[1])
-    return bool(len(counts) > 1 and counts[-2] > 0.2 * counts[-1])
+def _flat_share(data: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Return the value that many voxels share exactly, and how many do, judged from a sample.
+
+    Values shared because the file holds few different ones (8-bit maps), and not by a mask, don't count.
+    """
+    step = max(1, int((data.size / _SAMPLE) ** (1 / 3)))
+    sample = data[::step, ::step, ::step]
+    corner = data[0, 0, 0]
+    value = max((corner, np.float32(0)), key=lambda v: int(np.count_nonzero(sample == v)))
+    share = float(np.mean(sample == value))
+    if share > MASKED_SHARE:
+        counts = np.sort(np.unique(sample, return_counts=True)[1])
+        if len(counts) > 1 and counts[-2] > 0.2 * counts[-1]:
+            share = 0.0
+    return float(value), share
 
 
 def _check_shape(volume: Volume) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from occupy._version import __version__
+from occupy.cli.console import rate_text
 from occupy.io.mrc import write_map
 from occupy.volume import Volume
 
@@ -237,3 +238,17 @@ def test_progress_is_drawn_on_a_terminal_and_taken_away(blob, work, program):
     assert "blob" in text
     assert "\x1b[2K" in text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("done", "seconds", "unit", "text"),
+    [
+        (0, 5.0, "maps", ""),
+        (3, 0.1, "maps", ""),
+        (20, 8.0, "maps", "2.5 maps/s"),
+        (512, 2.0, "planes", "256 planes/s"),
+        (30_000_000, 10.0, "B", "3.0 MB/s"),
+    ],
+)
+def test_the_rate_that_is_shown(done, seconds, unit, text):
+    assert rate_text(done, seconds, unit) == text

@@ -52,12 +52,25 @@ def on_terminal(quiet: bool) -> bool:
     return not quiet and sys.stderr.isatty()
 
 
+def rate_text(done: int, seconds: float, unit: str) -> str:
+    """Return a rate for people: ``12 planes/s``, or ``3.4 MB/s`` for bytes; empty before it is known."""
+    if done <= 0 or seconds < 0.2:
+        return ""
+    rate = done / seconds
+    return f"{rate / 1e6:.1f} MB/s" if unit == "B" else f"{rate:.3g} {unit}/s"
+
+
 @contextmanager
-def progress(title: str, quiet: bool) -> Iterator[Report]:
-    """Yield ``report(stage, done, total)``, drawn as a bar on a terminal and silent elsewhere."""
+def progress(title: str, quiet: bool, unit: str = "planes") -> Iterator[Report]:
+    """Yield ``report(stage, done, total)``, drawn as a bar on a terminal and silent elsewhere.
+
+    The bar shows the stage, the rate in ``unit`` per second, time taken and time left.
+    """
     if not on_terminal(quiet):
         yield lambda *_: None
         return
+    from time import monotonic
+
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -65,13 +78,21 @@ def progress(title: str, quiet: bool) -> Iterator[Report]:
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[stage]}"),
+        TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     ]
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None, stage="")
+        task = bar.add_task(title, total=None, stage="", rate="")
+        last, begun = "", monotonic()
 
         def report(stage: str, done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total or None, stage=stage)
+            nonlocal last, begun
+            # With maps as the unit the stage is the map's name; otherwise a new stage counts anew.
+            if stage != last and unit != "maps":
+                begun = monotonic()
+            last = stage
+            rate = rate_text(done, monotonic() - begun, unit) if total > 4 or unit == "maps" else ""
+            bar.update(task, completed=done, total=total or None, stage=stage, rate=rate)
 
         yield report

@@ -78,7 +78,7 @@ def find_map(name: str, quiet: bool) -> tuple[Path, float | None]:
         return path, None
     from occupy.io.emdb import fetch
 
-    with progress(name, quiet) as report:
+    with progress(name, quiet, unit="B") as report:
         entry = fetch(name, progress=lambda label, done, total: report(label, done, total or 0))
     return entry.map_path, entry.contour_level
 
@@ -102,7 +102,7 @@ def estimate_all(names: list[str], settings: Settings, output: Path | None, job:
     paths = [path for _, path, _ in found if path is not None]
     folders = dict(zip(paths, output_folders(paths, output), strict=True))
     failures = [name for name, path, _ in found if path is None]
-    with progress("maps", job.quiet) as report:
+    with progress("maps", job.quiet, unit="maps") as report:
         for number, (name, source, level) in enumerate(found):
             report(name, number, len(found))
             if source is None:

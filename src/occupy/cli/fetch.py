@@ -12,7 +12,7 @@ def fetch_all(entries: list[str], output: Path | None, *, half_maps: bool, quiet
     from occupy.io.emdb import fetch
 
     for name in entries:
-        with progress(name, quiet) as report:
+        with progress(name, quiet, unit="B") as report:
             entry = fetch(
                 name,
                 output,

@@ -342,18 +342,27 @@ def _moments(flat: npt.NDArray[np.float32]) -> list[Moments]:
     with np.errstate(invalid="ignore", over="ignore"):  # infinite values have no deviation
         for start in range(0, flat.size, VOXELS_IN_CACHE):
             part = flat[start : start + VOXELS_IN_CACHE]
-            low, high = float(part.min()), float(part.max())
-            # Differences from a float32 next to the mean are exact where the mean is large, and small.
-            pivot = part.mean()
-            centred = np.subtract(part, pivot, out=scratch("centred", part.shape))
-            rest = float(centred.mean())
-            mean = float(pivot) + rest
-            squares = float(np.dot(centred, centred)) - part.size * rest**2
-            if not math.isfinite(squares):
-                wide = part.astype(np.float64) - mean
-                squares = float(np.dot(wide, wide))
+            low, high, mean = float(part.min()), float(part.max()), float(part.mean())
+            squares = float(np.dot(part, part)) - part.size * mean**2
+            if not 0.1 * part.size * mean**2 < squares < math.inf:
+                mean, squares = _centred_moments(part, mean)
             parts.append((part.size, low, high, mean, max(squares, 0.0)))
     return parts
+
+
+def _centred_moments(part: npt.NDArray[np.float32], guess: float) -> tuple[float, float]:
+    """Return mean and sum of squared deviations where the mean is large beside them."""
+    # Differences from a float32 next to the mean are exact, and small.
+    pivot = np.float32(guess)
+    centred = np.subtract(part, pivot, out=scratch("centred", part.shape))
+    rest = float(centred.mean())
+    squares = float(np.dot(centred, centred)) - part.size * rest**2
+    if math.isfinite(squares):
+        return float(pivot) + rest, squares
+    wide = part.astype(np.float64)
+    mean = float(wide.mean())
+    wide -= mean
+    return mean, float(np.dot(wide, wide))
 
 
 def _header(like: Volume, label: str, stats: list[Moments]) -> Any:

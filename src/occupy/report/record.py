@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import mmap
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,11 +29,7 @@ _PARTS = {"created", "inputs", "settings_asked", "options", "settings", "numbers
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 checksum of a file, as ``sha256sum`` prints it."""
     with path.open("rb") as stream:
-        if path.stat().st_size == 0:
-            return hashlib.sha256().hexdigest()
-        # Hashed where it lies in the page cache, not copied first.
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return hashlib.sha256(content).hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def tile_centre(est: Estimate, tile: Tile) -> np.ndarray[Any, np.dtype[np.float64]]:
