@@ -53,7 +53,7 @@ def nothing(blob: Path, path: Path) -> None:
 
 FILES = {
     "missing": (nothing, "no such file"),
-    "directory": (directory, "directory"),
+    "directory": (directory, "the folder is empty"),
     "empty": (with_bytes(lambda raw: b""), "truncated"),
     "text": (with_bytes(lambda raw: b"this is no map\n" * 100), "not an MRC/CCP4 map"),
     "truncated": (with_bytes(lambda raw: raw[:-1000]), "truncated"),

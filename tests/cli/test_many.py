@@ -193,3 +193,19 @@ def test_only_what_is_missing_in_a_set(cli, three, work):
     assert said.out.count("lowest confident scale") == 1
     assert done.stat().st_mtime_ns == before
     assert (work / "out" / "other" / "other_scale.mrc").exists()
+
+
+def test_the_classes_of_a_relion_job(cli, work, shared_data):
+    job = shared_data("relion_50s") / "Class3D" / "job004"
+    said = cli("estimate", job, "-o", "classes", "--max-box", 48)
+    assert said.code == 0
+    assert "4 RELION classes" in said.out
+    assert "can't be compared" in said.err
+    written = sorted(path.name for path in (work / "classes").iterdir())
+    assert written == [f"run_it025_class00{k}" for k in range(1, 5)]
+
+
+def test_a_folder_without_maps_says_what_it_holds(cli, the_error, work):
+    (work / "notes").mkdir()
+    (work / "notes" / "readme.txt").write_text("nothing")
+    assert "no maps here (it holds readme.txt" in the_error(cli("estimate", "notes"))

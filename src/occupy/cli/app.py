@@ -55,7 +55,10 @@ def general(
 def estimate(
     maps: Annotated[
         list[str],
-        typer.Argument(metavar="MAP...", help="Maps (.mrc, .map, .gz …) or EMDB entries (EMD-3061)."),
+        typer.Argument(
+            metavar="MAP...",
+            help="Maps (.mrc, .map, .gz …), EMDB entries (EMD-3061), or a job's folder or model.star.",
+        ),
     ],
     settings: Settings,
     output: Output = None,

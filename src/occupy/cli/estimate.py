@@ -92,8 +92,33 @@ def _is_entry(name: str) -> bool:
     return looks_like_entry_id(name)
 
 
+def with_sets_opened(names: list[str], quiet: bool) -> list[str]:
+    """Put the maps of a job in the place of its folder or STAR file, and say what was found."""
+    opened = []
+    for name in names:
+        if not name.lower().endswith(".star") and (not Path(name).is_dir() or _is_entry(name)):
+            opened.append(name)
+            continue
+        from occupy.io.sets import find_set
+
+        found = find_set([name])
+        for line in found.describe():
+            say(line, quiet)
+        for notice in found.notices:
+            warn(notice.text, quiet)
+        if found.kind == "relion":
+            warn(
+                f"{name}: RELION shrinks each class by its own signal-to-noise ratio, so scales of different "
+                "classes can't be compared; unregularised reconstructions can",
+                quiet,
+            )
+        opened += [str(each.path) for each in found.maps]
+    return opened
+
+
 def estimate_all(names: list[str], settings: Settings, output: Path | None, job: Job) -> int:
     """Estimate every map; return how many failed. One that fails does not stop the others."""
+    names = with_sets_opened(names, job.quiet)
     if len(names) == 1:
         path, level = find_map(names[0], job.quiet)
         _estimate_one(path, settings, output_folders([path], output)[0], job, level)

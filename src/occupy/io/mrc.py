@@ -14,6 +14,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -157,7 +158,7 @@ def _finite(value: Any, fallback: float = 0.0) -> float:
     return float(value) if np.isfinite(value) else fallback
 
 
-def _frame(header: Any, extended: bytes, order: str, path: Path) -> tuple[Frame, list[Notice]]:
+def _frame(header: Any, path: Path) -> tuple[Frame, list[Notice]]:
     notices = []
     axes = tuple(int(header[k]) for k in ("mapc", "mapr", "maps"))
     if sorted(axes) != [1, 2, 3]:
@@ -170,12 +171,6 @@ def _frame(header: Any, extended: bytes, order: str, path: Path) -> tuple[Frame,
     )
     label_count = min(max(int(header["nlabl"]), 0), 10)
     labels = tuple(bytes(label).decode("latin-1").rstrip(" \x00") for label in header["label"][:label_count])
-    kind = bytes(header["exttyp"])
-    if order == ">" and extended.translate(None, _TEXT):
-        notices.append(
-            Notice("extended-header", f"{path.name}: binary extended header of the other byte order left out")
-        )
-        extended, kind = b"", b""
     angles = tuple(_finite(header["cellb"][k], 90.0) or 90.0 for k in ("alpha", "beta", "gamma"))
     frame = Frame(
         axes=cast(Any, axes),
@@ -186,10 +181,17 @@ def _frame(header: Any, extended: bytes, order: str, path: Path) -> tuple[Frame,
         origin=cast(Any, tuple(_finite(header["origin"][k]) for k in "xyz")),
         space_group=int(header["ispg"]),
         labels=labels,
-        extended_type=kind,
-        extended=extended,
+        extended_type=bytes(header["exttyp"]),
     )
     return frame, notices
+
+
+def _with_extended(frame: Frame, extended: bytes, order: str, path: Path) -> tuple[Frame, tuple[Notice, ...]]:
+    """Add the extended header, unless it is binary and of the byte order we don't write."""
+    if order == ">" and extended.translate(None, _TEXT):
+        text = f"{path.name}: binary extended header of the other byte order left out"
+        return replace(frame, extended_type=b""), (Notice("extended-header", text),)
+    return replace(frame, extended=extended), ()
 
 
 def _voxel_size(frame: Frame, override: float | None, path: Path) -> tuple[Frame, tuple[float, float, float]]:
@@ -262,23 +264,68 @@ def read_map(path: str | Path, *, voxel_size: float | None = None) -> Volume:
     path = Path(path)
     if path.name.lower().endswith(STACK_SUFFIXES):
         raise InputError(f"{path}: this is a stack of images, not a map")
+    with _reading(path) as (stream, compressed):
+        return _read(stream, compressed, path, voxel_size)
+
+
+@dataclass(frozen=True)
+class MapHeader:
+    """What a map's header says, read without its data.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Sections, rows and columns.
+    dtype : numpy.dtype
+        Of the values in the file.
+    frame : Frame
+        Position, cell and axis order; without the extended header.
+    extended_bytes : int
+        Length of the extended header.
+    notices : tuple of Notice
+        What is odd about it.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    frame: Frame
+    extended_bytes: int
+    notices: tuple[Notice, ...]
+
+    def voxel_size(self, path: Path, override: float | None = None) -> tuple[float, float, float]:
+        """Return Å per voxel along sections, rows, columns; InputError where the header has none."""
+        return _voxel_size(self.frame, override, path)[1]
+
+
+def read_header(path: str | Path) -> MapHeader:
+    """Read the header of a map; InputError where it is none, or a plain file shorter than it says."""
+    path = Path(path)
+    with _reading(path) as (stream, compressed):
+        return _header_of(stream, compressed, path)[0]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
+    """Open a map; say in one line what went wrong while it was read."""
     with ExitStack() as stack:
         stream, compressed = _open(path, stack)
         try:
-            return _read(stream, compressed, path, voxel_size)
+            yield stream, compressed
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise InputError(f"{path}: the compressed file is damaged or truncated") from error
+        except InputError:
+            raise
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _read(stream: BinaryIO, compressed: bool, path: Path, voxel_size: float | None) -> Volume:
+def _header_of(stream: BinaryIO, compressed: bool, path: Path) -> tuple[MapHeader, str]:
+    """Read and check the header at the start of a stream; return it and the byte order."""
     raw = _read_exactly(stream, HEADER_BYTES, path, "header")
     header, order, notices = _parse_header(raw, path)
     dtype = _dtype(header, order, raw, path)
     shape = (int(header["nz"]), int(header["ny"]), int(header["nx"]))
-    extra = int(header["nsymbt"])
-    size = path.stat().st_size
+    extra, size = int(header["nsymbt"]), path.stat().st_size
     claimed = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if extra < 0 or (not compressed and extra > size - HEADER_BYTES):
         raise InputError(
@@ -290,20 +337,28 @@ def _read(stream: BinaryIO, compressed: bool, path: Path, voxel_size: float | No
             f"{path}: the file is truncated or its header is wrong: it says {dims} voxels ({claimed} bytes), "
             f"the file has {size} bytes"
         )
-    extended = _read_exactly(stream, extra, path, "extended header")
-    if compressed and claimed > _USUAL_COMPRESSION * size:
+    frame, remarks = _frame(header, path)
+    return MapHeader(shape, dtype, frame, extra, tuple(notices + remarks)), order
+
+
+def _read(stream: BinaryIO, compressed: bool, path: Path, voxel_size: float | None) -> Volume:
+    header, order = _header_of(stream, compressed, path)
+    claimed = math.prod(header.shape) * header.dtype.itemsize
+    extended = _read_exactly(stream, header.extended_bytes, path, "extended header")
+    if compressed and claimed > _USUAL_COMPRESSION * path.stat().st_size:
         _measure(stream, claimed, path)
-    frame, remarks = _frame(header, extended, order, path)
+    frame, remarks = _with_extended(header.frame, extended, order, path)
     frame, voxel = _voxel_size(frame, voxel_size, path)
-    offset = HEADER_BYTES + extra
-    if not compressed and dtype == np.dtype("<f4") and sys.byteorder == "little" and offset % 4 == 0:
+    offset = HEADER_BYTES + header.extended_bytes
+    plain = not compressed and header.dtype == np.dtype("<f4") and sys.byteorder == "little"
+    if plain and offset % 4 == 0:
         # The file's own pages: a copy of a large map costs more time than some of the steps made of it.
-        data: npt.NDArray[np.float32] = np.memmap(path, np.float32, "r", offset, shape)
+        data: npt.NDArray[np.float32] = np.memmap(path, np.float32, "r", offset, header.shape)
     else:
-        data = _payload(stream, shape, dtype, path)
+        data = _payload(stream, header.shape, header.dtype, path)
     if compressed:
         _verify_checksum(stream, max(claimed, 1 << 26))
-    return Volume(data, voxel, frame, map_stem(path), tuple(notices + remarks))
+    return Volume(data, voxel, frame, map_stem(path), header.notices + remarks)
 
 
 class MapWriter:

@@ -1,0 +1,218 @@
+"""A set of maps that belong together, and what all ways to find one share."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from occupy.errors import InputError, Notice
+from occupy.io.mrc import STACK_SUFFIXES, SUFFIXES, map_stem, read_header
+
+Kind = Literal["relion", "cryosparc", "cryodrgn", "files"]
+
+_KINDS = {"relion": "RELION classes", "cryosparc": "cryoSPARC volumes", "cryodrgn": "cryoDRGN volumes"}
+_SHOWN = 12
+_ENDINGS = tuple(s + packed for s in (*SUFFIXES, *STACK_SUFFIXES) for packed in ("", ".gz", ".bz2"))
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """One map of a set and what its source says about it.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    name : str
+        For tables and output files; unique within its set.
+    number : int or None
+        Class number as in the source, counted from where the source counts (see `MapSet.base`).
+    weight : float or None
+        Soft class distribution: the class's share of all particles, from posterior probabilities.
+    particles : int or None
+        Number of particles assigned to the class (hard), where it was asked for.
+    resolution : float or None
+        Å, as the source estimates it.
+    ssnr, tau2, sigma2 : tuple of float or None
+        Spectral signal-to-noise ratio and power of signal and noise per shell, from shell 0.
+    """
+
+    path: Path
+    name: str
+    number: int | None = None
+    weight: float | None = None
+    particles: int | None = None
+    resolution: float | None = None
+    ssnr: tuple[float, ...] | None = None
+    tau2: tuple[float, ...] | None = None
+    sigma2: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class MapSet:
+    """The maps of one experiment.
+
+    Attributes
+    ----------
+    kind : str
+        Where they come from: ``relion``, ``cryosparc``, ``cryodrgn`` or ``files``.
+    source : Path
+        The model.star, the job folder, or the folder that all files share.
+    maps : tuple of ClassMap
+        At least two, in the order of the source.
+    pixel_size : float or None
+        Å per voxel; of the first map where the source does not say.
+    box : int or None
+        Voxels along an edge, where the maps are cubes.
+    iteration : int or None
+        Iteration of the job.
+    tau_fudge : float or None
+        RELION's regularisation parameter T.
+    base : int or None
+        Number of the source's first class (0 or 1), where that could be told.
+    notices : tuple of Notice
+        What was doubtful.
+    """
+
+    kind: Kind
+    source: Path
+    maps: tuple[ClassMap, ...]
+    pixel_size: float | None = None
+    box: int | None = None
+    iteration: int | None = None
+    tau_fudge: float | None = None
+    base: int | None = None
+    notices: tuple[Notice, ...] = ()
+
+    def describe(self) -> list[str]:
+        """Return lines for people: what was found."""
+        iteration = "" if self.iteration is None else f", iteration {self.iteration}"
+        lines = [f"{len(self.maps)} {_KINDS.get(self.kind, 'maps')} of {self.source}{iteration}"]
+        grid = []
+        if self.box is not None:
+            grid.append(f"box {self.box}")
+        if self.pixel_size is not None:
+            grid.append(f"voxel size {self.pixel_size:.4g} Å")
+        if self.tau_fudge is not None:
+            grid.append(f"T = {self.tau_fudge:g}")
+        if self.base is not None and self.kind != "relion":
+            grid.append(f"numbered from {self.base}")
+        lines += [", ".join(grid)] if grid else []
+        lines += [_describe_map(entry) for entry in self.maps[:_SHOWN]]
+        if len(self.maps) > _SHOWN:
+            lines.append(f"  … and {len(self.maps) - _SHOWN} more, the last {self.maps[-1].name}")
+        return lines
+
+
+def _describe_map(entry: ClassMap) -> str:
+    parts = [entry.name if entry.number is None else f"{entry.number}: {entry.name}"]
+    if entry.weight is not None:
+        parts.append(f"{100 * entry.weight:.1f} %")
+    if entry.particles is not None:
+        parts.append(f"{entry.particles} particles")
+    if entry.resolution is not None:
+        parts.append(f"{entry.resolution:.1f} Å")
+    return "  " + ", ".join(parts)
+
+
+def natural(path: Path) -> list[tuple[int, int, str]]:
+    """Return a sort key by which vol_2 comes before vol_10."""
+    parts = re.split(r"(\d+)", str(path).lower())
+    return [(1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts]
+
+
+def is_map(path: Path) -> bool:
+    """Tell by its name whether a file is a map or a stack of images."""
+    return path.name.lower().endswith(_ENDINGS) and not path.name.startswith(".")
+
+
+def is_stack(path: Path) -> bool:
+    """Tell by its name whether a file is a stack of images."""
+    return path.name.lower().removesuffix(".gz").removesuffix(".bz2").endswith(STACK_SUFFIXES)
+
+
+def maps_in(folder: Path) -> list[Path]:
+    """Return the maps of a folder in natural order, without stacks and hidden files."""
+    found = (path for path in folder.iterdir() if is_map(path) and not is_stack(path) and path.is_file())
+    return sorted(found, key=natural)
+
+
+def some_of(names: Iterable[str], most: int = 4) -> str:
+    """Return the first few names, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more
+
+
+@dataclass(frozen=True)
+class _Grid:
+    shape: tuple[int, int, int]
+    voxel_size: tuple[float, float, float] | None
+
+
+def check_map(path: Path) -> None:
+    """Make sure that a file is a map and as long as its header says; InputError otherwise."""
+    _grid(path)
+
+
+def _grid(path: Path) -> _Grid:
+    """Read a map's header, without its data."""
+    header = read_header(path)
+    try:
+        return _Grid(header.shape, header.voxel_size(path))
+    except InputError:
+        return _Grid(header.shape, None)
+
+
+def _cube(grid: _Grid) -> tuple[int | None, float | None]:
+    """Return box and voxel size, each where it is the same along all axes."""
+    sizes = grid.voxel_size
+    same = sizes is not None and max(sizes) <= 1.01 * min(sizes)
+    return grid.shape[0] if len(set(grid.shape)) == 1 else None, sizes[0] if sizes and same else None
+
+
+def _unique_names(paths: Sequence[Path]) -> list[str]:
+    """Name maps by their stems, with the folder's name in front (then a number behind) where stems repeat."""
+    stems = [map_stem(path) for path in paths]
+    longer = [f"{path.absolute().parent.name}_{stem}" for path, stem in zip(paths, stems, strict=True)]
+    names = [b if twice else a for a, b, twice in zip(stems, longer, _repeated(stems), strict=True)]
+    again = zip(names, _repeated(names), strict=True)
+    return [f"{name}_{i}" if twice else name for i, (name, twice) in enumerate(again, start=1)]
+
+
+def _repeated(names: Sequence[str]) -> list[bool]:
+    """Tell which names occur twice, to file systems that take upper and lower case for the same."""
+    counts = Counter(name.lower() for name in names)
+    return [counts[name.lower()] > 1 for name in names]
+
+
+def make_set(
+    kind: Kind,
+    source: Path,
+    paths: Sequence[Path],
+    numbers: Sequence[int | None],
+    *,
+    iteration: int | None = None,
+    base: int | None = None,
+    notices: Sequence[Notice] = (),
+) -> MapSet:
+    """Make a set of maps whose source says nothing but names and numbers."""
+    if len(paths) == 1:
+        raise InputError(
+            f"only one map: {paths[0]}; a set needs at least two (for a single map: occupy estimate)"
+        )
+    grids = [_grid(path) for path in paths]
+    notices = list(notices)
+    if len(set(grids)) > 1:
+        other = next(path for path, grid in zip(paths, grids, strict=True) if grid != grids[0])
+        notices.append(
+            Notice("grids", f"box or voxel size differ, for example between {paths[0].name} and {other.name}")
+        )
+    box, pixel_size = _cube(grids[0])
+    entries = zip(paths, _unique_names(paths), numbers, strict=True)
+    maps = tuple(ClassMap(path, name, number) for path, name, number in entries)
+    return MapSet(kind, source, maps, pixel_size, box, iteration, None, base, tuple(notices))

@@ -1,0 +1,182 @@
+"""Read STAR files as RELION 3.0 to 5 writes them."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from occupy.errors import InputError
+
+
+@dataclass(frozen=True)
+class StarTable:
+    """One data block: a loop, or the pairs of a plain block as a table of one row.
+
+    Attributes
+    ----------
+    name : str
+        The block's name without ``data_``; empty for the nameless block of RELION 3.0.
+    columns : tuple of str
+        Labels without underscore in front and without ``#n``, for example ``rlnPixelSize``.
+    rows : tuple of tuple of str
+        Values as text, quotes removed.
+    source : str
+        File it was read from, for messages.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    source: str = ""
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a column of this name."""
+        return name in self.columns
+
+    def column(self, name: str) -> tuple[str, ...]:
+        """Return a column as text; InputError where there is none."""
+        if name not in self.columns:
+            raise InputError(f"{self._where()} has no column {name}")
+        index = self.columns.index(name)
+        return tuple(row[index] for row in self.rows)
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """Return a column as numbers (``inf`` and ``nan`` included); InputError where one is not."""
+        values = self.column(name)
+        try:
+            return tuple(map(float, values))
+        except ValueError as error:
+            wrong = next(value for value in values if not _is_number(value))
+            raise InputError(f"{self._where()}: {name} should be a number, not {wrong!r}") from error
+
+    def value(self, name: str) -> str:
+        """Return the value of a column in a table of one row, as text."""
+        values = self.column(name)
+        if len(values) != 1:
+            raise InputError(f"{self._where()} should have one row, not {len(values)}")
+        return values[0]
+
+    def _where(self) -> str:
+        prefix = f"{self.source}: " if self.source else ""
+        return f"{prefix}block data_{self.name}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def read_star(path: str | Path, *, columns: Collection[str] | None = None) -> dict[str, StarTable]:
+    """Read the tables of a STAR file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; may be compressed with gzip.
+    columns : collection of str, optional
+        Keep these columns only, and of the blocks those that have any of them: one column of a file with a
+        million particles costs no more memory than it must.
+
+    Returns
+    -------
+    dict of str to StarTable
+        By block name, without ``data_``.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing, no STAR file, or ends within a row.
+    """
+    path = Path(path)
+    raw, escaped = _ascii(_bytes(path))
+    tables: dict[str, StarTable] = {}
+    for block in _parse(raw, path):
+        name = block.name.strip()
+        if name in tables:
+            raise InputError(f"{path}: there are two blocks data_{name}")
+        table = _table(block, name, path, columns, escaped)
+        if table is not None:
+            tables[name] = table
+    return tables
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        raw = path.read_bytes()
+        return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: the compressed file is damaged or truncated") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def _ascii(raw: bytes) -> tuple[bytes, bool]:
+    """Escape what is not ASCII (paths may have it, the parser refuses it); tell whether there was any."""
+    if raw.isascii():
+        return raw, False
+    return re.sub(rb"[\x80-\xff]", lambda found: b"\\x%02x" % found[0][0], raw), True
+
+
+def _unescape(text: str) -> str:
+    """Undo `_ascii` for one value."""
+    raw = re.sub(rb"\\x([89a-f][0-9a-f])", lambda found: bytes([int(found[1], 16)]), text.encode())
+    return raw.decode("utf-8", "replace")
+
+
+def _parse(raw: bytes, path: Path) -> Any:
+    from gemmi import cif
+
+    try:
+        document = cif.read_string(raw, check_level=0)
+    except (ValueError, RuntimeError) as error:
+        message = str(error).splitlines()[0]
+        line = re.match(r"string:(\d+)", message)
+        where = f" (line {line[1]})" if line else ""
+        if "Wrong number of values" in message:
+            raise InputError(
+                f"{path}: the STAR file is truncated or damaged: the loop that begins{where or ' there'} "
+                "ends within a row"
+            ) from error
+        if "expected block header" in message:
+            raise InputError(f"{path}: not a STAR file (no data_ block{where})") from error
+        raise InputError(f"{path}: not a STAR file, or a damaged one{where}") from error
+    if not len(document):
+        raise InputError(f"{path}: not a STAR file (it is empty)")
+    return document
+
+
+def _table(
+    block: Any, name: str, path: Path, wanted: Collection[str] | None, escaped: bool
+) -> StarTable | None:
+    """Make one table of a block; None where it has none of the wanted columns."""
+    loops = [item.loop for item in block if item.loop is not None]
+    pairs = [item.pair for item in block if item.pair is not None]
+    if len(loops) > 1 or (loops and pairs):
+        raise InputError(f"{path}: block data_{name} holds more than one table, which RELION does not write")
+    tags = list(loops[0].tags) if loops else [tag for tag, _ in pairs]
+    kept = [i for i, tag in enumerate(tags) if wanted is None or tag.lstrip("_") in wanted]
+    if wanted is not None and not kept:
+        return None
+    columns = [block.find_loop(tags[i]) for i in kept] if loops else [[pairs[i][1]] for i in kept]
+    texts = [[_text(value, escaped) for value in column] for column in columns]
+    return StarTable(
+        name, tuple(tags[i].lstrip("_") for i in kept), tuple(zip(*texts, strict=True)), str(path)
+    )
+
+
+def _text(value: str, escaped: bool) -> str:
+    if value[:1] in ("'", '"', ";"):
+        from gemmi import cif
+
+        value = cif.as_string(value)
+    return _unescape(value) if escaped and "\\x" in value else value
