@@ -22,7 +22,7 @@ from occupy.checks import MapFacts, input_notices, look_at
 from occupy.confidence import ConfidenceCurve, confidence_curve
 from occupy.errors import InputError, Notice
 from occupy.numerics.fourier import fourier_crop, lowpass
-from occupy.numerics.parallel import for_each_slab, planes_per_slab, slabs
+from occupy.numerics.parallel import for_each_slab, large_empty, planes_per_slab, slabs
 from occupy.numerics.resample import refine_slab
 from occupy.resolve import ResolvedSettings, resolve
 from occupy.scale import (
@@ -78,6 +78,9 @@ class Estimate:
         Occupancy of the target mask.
     notices : tuple of Notice
         What makes the result doubtful.
+    working_map : ndarray of float32
+        What the scale is taken of: the low-passed map, or in resolution mode the map itself, on the
+        working grid.
     """
 
     volume: Volume
@@ -143,7 +146,7 @@ class Estimate:
         return scale_stream(self.working_map, self.settings, self.full_scale.value, start, stop, self.zero)
 
     def _whole(self, stream: Callable[[int, int], Stream]) -> Array:
-        out = np.empty(self.volume.shape, dtype=np.float32)
+        out = large_empty(self.volume.shape)
 
         def work(start: int, stop: int) -> None:
             for first, last, part in stream(start, stop):

@@ -63,7 +63,8 @@ def modified_slab(
         out = _modify(product, settings, data, scale, confidence, noise)
         return np.clip(out, np.float32(span[0]), np.float32(span[1]), out=out)
     # Where confidence is zero (most of a box) the outcome is known: nothing, or the map as it was.
-    certain = np.flatnonzero(confidence)
+    # (Of a boolean array: finding the non-zero floats takes six times as long.)
+    certain = np.flatnonzero(confidence > 0)
     out = np.zeros_like(data) if settings.exclude_solvent else data.copy()
     few = [
         None if array is None else array.reshape(-1)[certain] for array in (data, scale, confidence, noise)

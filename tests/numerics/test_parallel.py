@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.numerics.parallel import available_cores, for_each_slab, planes_per_slab, slabs
+from occupy.numerics.parallel import available_cores, for_each_slab, large_empty, planes_per_slab, slabs
 
 
 @given(st.integers(1, 60), st.integers(1, 70), st.integers(1, 4))
@@ -64,3 +64,26 @@ def test_cores_respect_the_affinity_mask(monkeypatch):
     monkeypatch.delattr("os.sched_getaffinity")
     monkeypatch.setattr("os.cpu_count", lambda: 7)
     assert available_cores() == 7
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (64, 512, 300)])
+def test_a_large_array_is_writable_contiguous_and_its_own(shape):
+    one, other = large_empty(shape), large_empty(shape)
+    assert one.shape == shape
+    assert one.dtype == np.float32
+    assert one.flags.writeable
+    assert one.flags.c_contiguous
+    one.fill(1)
+    other.fill(2)
+    assert (one == 1).all()
+
+
+def test_without_the_system_s_help_it_is_an_ordinary_array(monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise OSError("no huge pages here")
+
+    monkeypatch.setattr("occupy.numerics.parallel.mmap.mmap", refuse)
+    array = large_empty((64, 512, 300))
+    array.fill(3)
+    assert array.base is None
+    assert (array == 3).all()

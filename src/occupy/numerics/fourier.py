@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from occupy.numerics.parallel import for_each_slab, planes_per_slab, scratch
+from occupy.numerics.parallel import for_each_slab, large_empty, planes_per_slab, scratch
 
 Shape = tuple[int, int, int]
 Triple = tuple[float, float, float]
@@ -234,7 +234,7 @@ def map_from_band(
         part[:, start:stop] = np.fft.ifft(full, axis=0, out=full)
 
     for_each_slab(along_z, part.shape[1], max(1, _SLAB // max(1, nz * band.columns)), threads)
-    out = np.empty(band.shape, dtype=np.float32)
+    out = large_empty(band.shape)
 
     def in_plane(start: int, stop: int) -> None:
         full = scratch("along y", (stop - start, ny, band.columns), np.complex64)

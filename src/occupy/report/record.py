@@ -19,6 +19,7 @@ from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.numerics.quantiles import Tile
 from occupy.pipeline import Estimate
+from occupy.report.chimerax import tile_bounds
 from occupy.settings import Settings
 from occupy.volume import Volume
 
@@ -32,15 +33,9 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def tile_centre(est: Estimate, tile: Tile) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the centre of a tile as an index into the input map (section, row, column)."""
-    factor = np.array(est.volume.shape) / np.array(est.settings.shape)
-    middle = np.array(tile.start) + (np.array(est.full_scale.tile_size) - 1) / 2
-    return np.asarray(middle * factor, dtype=np.float64)
-
-
 def _tile(est: Estimate, tile: Tile) -> dict[str, Any]:
-    centre = tile_centre(est, tile)
+    low, high = tile_bounds(est, tile)
+    centre = (low + high) / 2
     side = [n * a for n, a in zip(est.full_scale.tile_size, est.settings.voxel_size, strict=True)]
     return {
         "value": tile.value,
@@ -115,7 +110,7 @@ def record_of(
     outputs : mapping
         Product → file name within the folder of the record.
     variability_limit : float
-        From `occupy.pipeline.render`.
+        From `occupy.render.render`.
     command : sequence of str, optional
         The command line.
     options : mapping, optional
