@@ -23,6 +23,9 @@ from benchmarks import reference
 from benchmarks.maps import KINDS, write_benchmark_map
 from benchmarks.processes import Cost, measure, middle
 from occupy import Settings, estimate, read_map
+from occupy.render import render
+from occupy.report.record import sha256_of
+from occupy.report.results import write_maps
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def options_of(n: int, estimator: str, box: int | None = None) -> tuple[str, ...
 
 
 def cases_of(
-    folder: Path, sizes: Sequence[int], kinds: Sequence[str], many: int, estimator: str
+    folder: Path, sizes: Sequence[int], kinds: Sequence[str], many: int, estimator: str, reference_too: bool
 ) -> list[Case]:
     """Return the comparisons asked for."""
     theirs = ("--occupancy", "-am", "3", "--exclude-solvent")
@@ -54,7 +57,7 @@ def cases_of(
             path = (write_benchmark_map(folder, kind, n),)
             native = (*theirs, "--max-box", str(n)) if n > 256 else theirs
             cases.append(Case(f"{n} {kind}", path, options_of(n, estimator), native))
-            if n > 256:
+            if n > 256 and reference_too:
                 cases.append(
                     Case(f"{n} {kind}, theirs cropped to 256", path, options_of(n, estimator), theirs)
                 )
@@ -108,12 +111,25 @@ def agreement(case: Case, folder: Path) -> str:
     return f"{np.mean(np.abs(ours - theirs) > 0.01):.2%}"
 
 
-def stages(case: Case) -> str:
-    """Return our time per stage of the estimate, in one process that is warm."""
+def stages(case: Case, folder: Path) -> str:
+    """Return our time per stage, single-threaded, in one process that is warm."""
     marks: list[tuple[str, float]] = []
-    volume = read_map(case.maps[0])
-    estimate(volume, Settings(), progress=lambda stage, *_: marks.append((stage, time.perf_counter())))
-    spans = [f"{a[0]} {b[1] - a[1]:.2f}" for a, b in pairwise(marks)]
+
+    def mark(stage: str, *_: int) -> None:
+        marks.append((stage, time.perf_counter()))
+
+    volume, settings = read_map(case.maps[0]), Settings(amplify=3, exclude_solvent=True, threads=1)
+    est = estimate(volume, settings, progress=mark)
+    for stage, work in (
+        ("scale", lambda: render(est, ["scale"], lambda *_: None)),
+        ("scale and amplification", lambda: render(est, ["amplified"], lambda *_: None)),
+        ("these and writing three maps", lambda: write_maps(est, folder, "stages")),
+        ("checksum", lambda: sha256_of(case.maps[0])),
+    ):
+        mark(stage)
+        work()
+    mark("end")
+    spans = [f"{a[0]} {b[1] - a[1]:.2f}" for a, b in pairwise(marks) if a[0] != "done"]
     return ", ".join(spans)
 
 
@@ -158,13 +174,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         start = None if a.no_reference else reference.install(folder)
         print("| map | ours: cpu s / wall s / peak MiB | OccuPy 0.1.13 | ratio | scale beyond 0.01 |")
         print("|---|---|---|---|---|", flush=True)
-        cases = cases_of(folder, a.sizes, a.kinds, a.many, a.estimator)
+        cases = cases_of(folder, a.sizes, a.kinds, a.many, a.estimator, not a.no_reference)
         for case in cases:
             with tempfile.TemporaryDirectory(dir=folder) as work:
                 print(compare(case, Path(work), a.runs, start), flush=True)
         print()
         for case in cases[: len(a.sizes)]:
-            print(f"{case.name}, seconds per stage: {stages(case)}", flush=True)
+            with tempfile.TemporaryDirectory(dir=folder) as work:
+                print(f"{case.name}, seconds per stage: {stages(case, Path(work))}", flush=True)
 
 
 if __name__ == "__main__":

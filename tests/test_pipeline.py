@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from occupy import InputError, Settings, Volume, estimate
+from occupy import Frame, InputError, Settings, Volume, estimate
 from occupy.render import finish, products_of, render
 
 
@@ -211,3 +211,12 @@ def test_a_map_masked_to_nothing_but_content_is_reported():
     blob = phantom(noise=0)
     est = estimate(volume(blob))
     assert {"masked", "solvent-fit"} <= {n.code for n in est.notices}
+
+
+def test_a_mask_with_other_axes_is_refused():
+    data = phantom()
+    turned = Volume(
+        np.ones_like(data), (2.5,) * 3, Frame(axes=(3, 2, 1), cell=(160.0,) * 3, sampling=(64,) * 3)
+    )
+    with pytest.raises(InputError, match="axes in the order"):
+        estimate(volume(data), target_mask=turned)

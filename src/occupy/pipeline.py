@@ -228,6 +228,11 @@ def _mask_data(mask: Volume | None, volume: Volume, what: str, settings: Resolve
             f"the {what} mask {mask.name} is {mask.shape[::-1]} voxels, the map {volume.name} "
             f"{volume.shape[::-1]}; resample the mask onto the map first"
         )
+    if mask.frame.axes != volume.frame.axes:
+        raise InputError(
+            f"the {what} mask {mask.name} has its axes in the order {mask.frame.axes}, the map {volume.name} "
+            f"in {volume.frame.axes}; resample the mask onto the map first"
+        )
     return _on_working_grid(mask.data, settings)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from occupy.numerics.morphology import ball_footprint
@@ -99,32 +99,20 @@ def resolve(settings: Settings, shape: IntTriple, voxel_size: Triple) -> Resolve
     lowpass = _lowpass(settings, max(size))
     kernel_size, kernel_radius = _kernel(settings, lowpass, size)
     voxels = int(ball_footprint(kernel_radius, kernel_size).sum())
-    return ResolvedSettings(
-        mode=settings.mode,
-        estimator=settings.estimator,
-        lowpass=lowpass,
-        kernel_size=kernel_size,
-        kernel_radius=kernel_radius,
-        kernel_voxels=voxels,
-        tau=tau_of(voxels) if settings.tau is None else settings.tau,
-        tile_size=_tile(settings, lowpass, grid, size),
-        shape=grid,
-        voxel_size=size,
-        naive=settings.naive,
-        recalibrate=settings.recalibrate,
-        hedge=settings.hedge,
-        scale_limit=settings.scale_limit,
-        amplify=settings.amplify,
-        attenuate=settings.attenuate,
-        sigmoid=settings.sigmoid,
-        pivot=settings.pivot,
-        exclude_solvent=settings.exclude_solvent,
-        use_confidence=settings.use_confidence,
-        lowpass_output=settings.lowpass_output,
-        match_histogram=settings.match_histogram,
-        seed=settings.seed,
-        threads=threads_worth_having(math.prod(shape)) if settings.threads is None else settings.threads,
-    )
+    decided: dict[str, Any] = {
+        "lowpass": lowpass,
+        "kernel_size": kernel_size,
+        "kernel_radius": kernel_radius,
+        "kernel_voxels": voxels,
+        "tau": tau_of(voxels) if settings.tau is None else settings.tau,
+        "tile_size": _tile(settings, lowpass, grid, size),
+        "shape": grid,
+        "voxel_size": size,
+        "threads": threads_worth_having(math.prod(shape)) if settings.threads is None else settings.threads,
+    }
+    # Everything else holds as the user said it.
+    said = {f.name: getattr(settings, f.name) for f in fields(ResolvedSettings) if f.name not in decided}
+    return ResolvedSettings(**said, **decided)
 
 
 def _lowpass(settings: Settings, voxel: float) -> float:

@@ -1,6 +1,7 @@
 """Dilation equals the plain filter voxel for voxel; footprints have the voxels they should."""
 
 import itertools
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import maximum_filter
 
 from occupy.numerics import morphology
-from occupy.numerics.morphology import ball_footprint, ball_widths, dilate, dilate_slab
+from occupy.numerics.morphology import ball_footprint, ball_widths, dilate, dilate_stream
 from strategies import arrays, cuts, footprints, shapes
 
 
@@ -85,7 +86,11 @@ def test_any_cut_into_slabs_gives_the_whole(data):
     radius, size = data.draw(footprints())
     slabs = data.draw(cuts(len(array)))
     widths = ball_widths(radius, size)
-    joined = np.concatenate([dilate_slab(array, widths, *slab) for slab in slabs])
+    streams = (
+        dilate_stream(array, widths, *slab, thickness)
+        for slab, thickness in zip(slabs, cycle((1, 3, 99)), strict=False)
+    )
+    joined = np.concatenate([part.copy() for stream in streams for _, _, part in stream])
     np.testing.assert_array_equal(joined, plain(array, radius, size))
 
 

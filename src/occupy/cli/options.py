@@ -52,15 +52,7 @@ def takes_settings(
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True)
         kept = [p for p in own.parameters.values() if p.name != "settings"]
-        added = [
-            inspect.Parameter(
-                f.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=f.default,
-                annotation=_option(f, hints[f.name]),
-            )
-            for f in offered
-        ]
+        added = [parameter(f.name, _option(f, hints[f.name]), f.default) for f in offered]
         names = {f.name for f in offered}
 
         @wraps(command)
@@ -68,8 +60,18 @@ def takes_settings(
             chosen = {name: given.pop(name) for name in names}
             command(*positional, settings=Settings(**chosen), **given)
 
-        run.__signature__ = own.replace(parameters=kept + added)  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in kept + added}
-        return run
+        return with_parameters(run, kept + added)
 
     return decorate
+
+
+def parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    """Return a keyword parameter for `with_parameters`."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def with_parameters(command: Callable[..., None], parameters: list[inspect.Parameter]) -> Callable[..., None]:
+    """Give a function the signature that Typer reads its options from."""
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command

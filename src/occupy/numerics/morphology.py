@@ -174,16 +174,6 @@ def dilate_stream(
         hold[2 * reach :] = -np.inf
 
 
-def dilate_slab(
-    data: npt.NDArray[np.float32], widths: tuple[Widths, ...], start: int, stop: int
-) -> npt.NDArray[np.float32]:
-    """Return planes ``start`` to ``stop`` of the dilated array; see `dilate_stream`."""
-    out = np.empty((stop - start, *data.shape[1:]), dtype=np.float32)
-    for first, last, part in dilate_stream(data, widths, start, stop, max(1, stop - start)):
-        out[first - start : last - start] = part
-    return out
-
-
 def dilate(
     data: npt.NDArray[np.float32], widths: tuple[Widths, ...], *, threads: int = 1
 ) -> npt.NDArray[np.float32]:
