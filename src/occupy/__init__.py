@@ -19,21 +19,28 @@ from occupy._version import __version__
 if TYPE_CHECKING:
     from occupy.errors import DownloadError, InputError, Notice, OccupyError, OutputError
     from occupy.io.mrc import read_map, write_map
+    from occupy.io.models import read_model
     from occupy.masks import solvent_definition, subtraction_mask
     from occupy.modify import amplify, attenuate, exclude_solvent, sigmoid
+    from occupy.model import AtomicModel
     from occupy.pipeline import Estimate, estimate
+    from occupy.regions.region import Region, regions_of_masks, regions_of_model
+    from occupy.regions.table import OccupancyTable, read_regions
     from occupy.settings import Settings
     from occupy.simulation import simulate
     from occupy.volume import Frame, Volume
 
 __all__ = [
+    "AtomicModel",
     "DownloadError",
     "Estimate",
     "Frame",
     "InputError",
     "Notice",
+    "OccupancyTable",
     "OccupyError",
     "OutputError",
+    "Region",
     "Settings",
     "Volume",
     "__version__",
@@ -42,6 +49,10 @@ __all__ = [
     "estimate",
     "exclude_solvent",
     "read_map",
+    "read_model",
+    "read_regions",
+    "regions_of_masks",
+    "regions_of_model",
     "sigmoid",
     "simulate",
     "solvent_definition",
@@ -50,13 +61,16 @@ __all__ = [
 ]
 
 _ROOM = {
+    "AtomicModel": "model",
     "DownloadError": "errors",
     "Estimate": "pipeline",
     "Frame": "volume",
     "InputError": "errors",
     "Notice": "errors",
+    "OccupancyTable": "regions.table",
     "OccupyError": "errors",
     "OutputError": "errors",
+    "Region": "regions.region",
     "Settings": "settings",
     "Volume": "volume",
     "amplify": "modify",
@@ -64,6 +78,10 @@ _ROOM = {
     "estimate": "pipeline",
     "exclude_solvent": "modify",
     "read_map": "io.mrc",
+    "read_model": "io.models",
+    "read_regions": "regions.table",
+    "regions_of_masks": "regions.region",
+    "regions_of_model": "regions.region",
     "sigmoid": "modify",
     "simulate": "simulation",
     "solvent_definition": "masks",

@@ -1,0 +1,248 @@
+"""Read atomic models, and write them with other occupancies. Parsing is gemmi's, imported when needed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from occupy.errors import InputError
+from occupy.io.atomic import atomic_file
+from occupy.model import AtomicModel, Kind, Residue
+
+if TYPE_CHECKING:
+    import gemmi
+
+SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent")
+ResidueKey = tuple[str, int, str]
+"""Chain (auth_asym_id), residue number (auth_seq_id) and insertion code."""
+
+_DECIMALS = 3
+_TAGS = {
+    "chain": ("auth_asym_id", "label_asym_id"),
+    "number": ("auth_seq_id", "label_seq_id"),
+    "insertion": ("pdbx_PDB_ins_code",),
+    "altloc": ("label_alt_id",),
+    "model": ("pdbx_PDB_model_num",),
+    "occupancy": ("occupancy",),
+}
+
+
+def model_stem(path: str | Path) -> str:
+    """Return a model's name without folder and without .cif, .pdb, .gz."""
+    name = Path(path).name
+    if name.lower().endswith(".gz"):
+        name = name[:-3]
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def _is_mmcif(path: Path) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith((".cif", ".mmcif"))
+
+
+def _structure(path: Path) -> gemmi.Structure:
+    """Read a structure with its entities told apart; InputError, in one line, where that is not possible."""
+    import gemmi
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file" if not path.exists() else f"{path}: a folder, not a model")
+    if not path.name.lower().removesuffix(".gz").endswith(SUFFIXES):
+        raise InputError(f"{path}: not a model by its name ({', '.join(SUFFIXES)}, also with .gz)")
+    try:
+        structure = gemmi.read_structure(str(path))
+        structure.setup_entities()
+    except (ValueError, RuntimeError, OSError, EOFError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).replace(str(path), "").split()).strip(": ")
+        raise InputError(f"{path}: not a readable model ({reason})") from error
+    if not len(structure) or not structure[0].count_atom_sites():
+        raise InputError(f"{path}: no atoms in it; is it a coordinate file (mmCIF or PDB)?")
+    return structure
+
+
+def read_model(paths: str | Path | Sequence[str | Path]) -> AtomicModel:
+    """Read one model, or several files of one complex in the same frame.
+
+    Parameters
+    ----------
+    paths : path-like or sequence of path-like
+        mmCIF or PDB files, also gzipped. Of a file with several models the first counts.
+
+    Returns
+    -------
+    AtomicModel
+        All atoms but hydrogens, in the order of the files.
+
+    Raises
+    ------
+    InputError
+        Where a file is missing, damaged, or has no atoms.
+    """
+    files = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    if not files:
+        raise InputError("no model given")
+    residues: list[Residue] = []
+    xyz: list[list[float]] = []
+    owner: list[int] = []
+    trace: list[bool] = []
+    for number, path in enumerate(files):
+        structure = _structure(path)
+        entities = {part: entity.name for entity in structure.entities for part in entity.subchains}
+        for chain in structure[0]:
+            for group in chain:
+                residue = _residue(number, chain.name, group, entities)
+                for atom in group:
+                    if atom.element.name in ("H", "D"):
+                        continue
+                    xyz.append(atom.pos.tolist())
+                    owner.append(len(residues))
+                    trace.append(residue.kind == "polymer" and _on_trace(atom))
+                residues.append(residue)
+    positions = np.array(xyz, dtype=np.float64).reshape(-1, 3)
+    if not np.isfinite(positions).all():
+        raise InputError(f"{files[0]}: positions that are not numbers")
+    names = _distinct([model_stem(path) for path in files])
+    return AtomicModel(names, positions, np.array(owner), np.array(trace), tuple(residues))
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{n}_{i}" if names.count(n) > 1 else n for i, n in enumerate(names, 1))
+
+
+def _on_trace(atom: gemmi.Atom) -> bool:
+    return (atom.name, atom.element.name) in (("CA", "C"), ("P", "P"))
+
+
+def _residue(file: int, chain: str, group: gemmi.Residue, entities: Mapping[str, str]) -> Residue:
+    kind: Kind = "polymer"
+    if group.is_water():
+        kind = "water"
+    elif group.entity_type.name in ("NonPolymer", "Branched"):
+        kind = "ligand"
+    insertion = group.seqid.icode.strip()
+    entity = entities.get(group.subchain, group.entity_id or "?")
+    number = group.seqid.num
+    return Residue(file, chain, 0 if number is None else number, insertion, group.name, entity, kind)
+
+
+def write_occupancies(
+    source: str | Path, target: str | Path, values: Mapping[ResidueKey, float], note: str = ""
+) -> int:
+    """Write a model as mmCIF with the occupancies of whole residues set.
+
+    Everything else in an mmCIF file is kept, every category of it (a PDB file is translated by gemmi). Where
+    a residue has alternative conformations, the shares of its conformations stay as they are and sum up to
+    the value. Residues that are not named keep their occupancies.
+
+    Parameters
+    ----------
+    source : path-like
+        mmCIF or PDB file.
+    target : path-like
+        mmCIF file to write; gzipped if its name ends with .gz.
+    values : mapping
+        (chain, residue number, insertion code), all as the author counts → occupancy, clipped to [0, 1].
+    note : str, optional
+        Written into the file as a comment.
+
+    Returns
+    -------
+    int
+        Number of atoms whose occupancy was set.
+    """
+    import gemmi
+
+    path = Path(source)
+    structure = _structure(path)  # the same errors as reading
+    if _is_mmcif(path):
+        document = gemmi.cif.read(str(path))
+    else:
+        document = structure.make_mmcif_document()
+    count = sum(_set_occupancies(block, values) for block in document)
+    text = document.as_string()
+    if note:
+        text = "".join(f"# {line}\n" for line in note.splitlines()) + text
+    _write(Path(target), text)
+    return count
+
+
+def _write(target: Path, text: str) -> None:
+    import gzip
+
+    data = text.encode()
+    with atomic_file(target) as part:
+        part.write_bytes(gzip.compress(data) if target.name.endswith(".gz") else data)
+
+
+def _set_occupancies(block: Any, values: Mapping[ResidueKey, float]) -> int:
+    """Set the occupancies in one block of a mmCIF document; return of how many atoms."""
+    columns = {role: _column(block, tags) for role, tags in _TAGS.items()}
+    chain, number = columns["chain"], columns["number"]
+    if chain is None or number is None:
+        return 0
+    occupancy = columns["occupancy"]
+    if occupancy is None:
+        loop = block.find_loop("_atom_site.id").get_loop()
+        loop.add_columns(["_atom_site.occupancy"], "1.0")
+        columns = {role: _column(block, tags) for role, tags in _TAGS.items()}
+        chain, number, occupancy = columns["chain"], columns["number"], columns["occupancy"]
+    groups: dict[tuple[str, ResidueKey], list[int]] = defaultdict(list)
+    blank = ["."] * len(chain)
+    insertions, models = columns["insertion"] or blank, columns["model"] or blank
+    for row, (c, n, i, m) in enumerate(zip(chain, number, insertions, models, strict=True)):
+        key = (_plain(c), int(n) if _plain(n) else 0, _plain(i))
+        if key in values and np.isfinite(values[key]):
+            groups[m, key].append(row)
+    altlocs = columns["altloc"] or blank
+    for (_, key), rows in groups.items():
+        value = min(max(float(values[key]), 0.0), 1.0)
+        shares = _shares([_plain(altlocs[r]) for r in rows], [_number(occupancy[r]) for r in rows])
+        parts = dict(zip(shares, rounded_parts(value, list(shares.values())), strict=True))
+        for row in rows:
+            name = _plain(altlocs[row])
+            occupancy[row] = f"{parts[name] if name else round(value, _DECIMALS):.{_DECIMALS}f}"
+    return sum(len(rows) for rows in groups.values())
+
+
+def _column(block: Any, tags: Sequence[str]) -> Any:
+    """Return the first of these columns that the atoms have."""
+    for tag in tags:
+        column = block.find_loop(f"_atom_site.{tag}")
+        if len(column):
+            return column
+    return None
+
+
+def _plain(value: str) -> str:
+    import gemmi
+
+    return "" if gemmi.cif.is_null(value) else str(gemmi.cif.as_string(value))
+
+
+def _number(value: str) -> float:
+    import gemmi
+
+    found = gemmi.cif.as_number(value)
+    return float(found) if np.isfinite(found) else 1.0
+
+
+def _shares(altlocs: Sequence[str], occupancies: Sequence[float]) -> dict[str, float]:
+    """Return each conformation's share of a residue; atoms outside of all conformations don't count."""
+    means = {
+        name: float(np.mean([o for a, o in zip(altlocs, occupancies, strict=True) if a == name]))
+        for name in sorted({a for a in altlocs if a})
+    }
+    total = sum(means.values())
+    return {name: mean / total if total > 0 else 1 / len(means) for name, mean in means.items()}
+
+
+def rounded_parts(value: float, shares: Sequence[float]) -> list[float]:
+    """Split a value into parts of three decimals that sum up to the value of three decimals."""
+    edges = [round(value * float(s), _DECIMALS) for s in np.cumsum([0.0, *shares])]
+    return [round(high - low, _DECIMALS) for low, high in pairwise(edges)]

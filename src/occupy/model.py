@@ -1,0 +1,99 @@
+"""An atomic model as plain arrays: what regions are made of, whatever file it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Kind = Literal["polymer", "ligand", "water"]
+
+
+class Residue(NamedTuple):
+    """One residue of a model.
+
+    Attributes
+    ----------
+    file : int
+        Which of the model's files it is from.
+    chain : str
+        Chain as the author named it (``auth_asym_id``), as it stands in the file.
+    number : int
+        Residue number as the author counted (``auth_seq_id``).
+    insertion : str
+        Insertion code, or nothing.
+    name : str
+        Three-letter name.
+    entity : str
+        Which of the model's different molecules it belongs to.
+    kind : str
+        ``polymer``, ``ligand`` (whatever is neither polymer nor water: ions and sugars too) or ``water``.
+    """
+
+    file: int
+    chain: str
+    number: int
+    insertion: str
+    name: str
+    entity: str
+    kind: Kind
+
+    @property
+    def label(self) -> str:
+        """Return number and insertion code."""
+        return f"{self.number}{self.insertion}"
+
+
+@dataclass(frozen=True, eq=False)
+class AtomicModel:
+    """Atoms of one model or of several that belong together.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Names of the files, without folder and ending.
+    xyz : ndarray of float64, shape (atoms, 3), read-only
+        Positions x, y, z in Å.
+    residue : ndarray of int, shape (atoms,), read-only
+        Index of each atom's residue.
+    trace : ndarray of bool, shape (atoms,), read-only
+        True for Cα and phosphorus atoms of polymers.
+    residues : tuple of Residue
+        In the order of the files.
+    """
+
+    names: tuple[str, ...]
+    xyz: npt.NDArray[np.float64]
+    residue: npt.NDArray[np.intp]
+    trace: npt.NDArray[np.bool_]
+    residues: tuple[Residue, ...]
+
+    def __post_init__(self) -> None:
+        arrays: tuple[tuple[str, Any], ...] = (
+            ("xyz", np.float64),
+            ("residue", np.intp),
+            ("trace", np.bool_),
+        )
+        for name, kind in arrays:
+            array = np.array(getattr(self, name), dtype=kind)
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        if self.xyz.shape != (len(self.residue), 3) or self.trace.shape != self.residue.shape:
+            raise ValueError(f"positions of shape {self.xyz.shape} for {len(self.residue)} atoms")
+
+    @property
+    def name(self) -> str:
+        """Return one name for all files."""
+        return self.names[0] if len(self.names) == 1 else f"{self.names[0]} and {len(self.names) - 1} more"
+
+    def chain_label(self, residue: Residue) -> str:
+        """Return the name of a residue's chain: ``A``, or ``file.A`` where several files name chains alike."""
+        return f"{self.names[residue.file]}.{residue.chain}" if self.chains_clash else residue.chain
+
+    @cached_property
+    def chains_clash(self) -> bool:
+        """Tell whether a chain's name occurs in more than one file."""
+        return len({(r.file, r.chain) for r in self.residues}) > len({r.chain for r in self.residues})

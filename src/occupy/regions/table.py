@@ -1,0 +1,238 @@
+"""What regions read in maps: values with standard errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.errors import InputError
+from occupy.regions.region import Region
+from occupy.volume import Volume
+
+Numbers = npt.NDArray[np.float64]
+Pair = tuple[Any, Any]
+
+NORMAL_95 = 1.959964
+"""Half the width of a 95 % interval of a normal distribution, in standard deviations."""
+
+
+class Reading(NamedTuple):
+    """What one region reads in one map: value, standard error (NaN where unknown)."""
+
+    value: float
+    error: float
+
+
+@dataclass(frozen=True, eq=False)
+class OccupancyTable:
+    """Occupancy of regions in maps. Unknown numbers are NaN.
+
+    Attributes
+    ----------
+    regions, maps : tuple of str
+        Names of the R regions and M maps, each unique.
+    values, errors : ndarray of float64, shape (R, M), read-only
+        Occupancy and its standard error.
+    voxels, independent : ndarray of float64, shape (R,), read-only
+        Voxels of each region, and how many of them are independent.
+    weights : ndarray of float64, shape (M,), read-only
+        Share of all particles that each map stands for.
+    kind : str
+        What the values are: ``occupancy``, ``relative`` (to the best map at each place) or ``scale``.
+    """
+
+    regions: tuple[str, ...]
+    maps: tuple[str, ...]
+    values: Numbers
+    errors: Numbers
+    voxels: Numbers
+    independent: Numbers
+    weights: Numbers
+    kind: str = "occupancy"
+
+    def __post_init__(self) -> None:
+        rows, columns = len(self.regions), len(self.maps)
+        for name, shape in (
+            ("values", (rows, columns)),
+            ("errors", (rows, columns)),
+            ("voxels", (rows,)),
+            ("independent", (rows,)),
+            ("weights", (columns,)),
+        ):
+            array = np.array(getattr(self, name), dtype=np.float64)
+            if array.shape != shape:
+                raise ValueError(
+                    f"{name} of shape {array.shape} in a table of {rows} regions, {columns} maps"
+                )
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        for what, names in (("region", self.regions), ("map", self.maps)):
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise InputError(f"two {what}s of a table are called {twice}")
+
+    @property
+    def low(self) -> Numbers:
+        """Lower end of the 95 % interval, not below 0, shape (R, M)."""
+        return np.asarray(np.maximum(self.values - NORMAL_95 * self.errors, np.minimum(self.values, 0.0)))
+
+    @property
+    def high(self) -> Numbers:
+        """Upper end of the 95 % interval, not above 1 (or the value), shape (R, M)."""
+        return np.asarray(np.minimum(self.values + NORMAL_95 * self.errors, np.maximum(self.values, 1.0)))
+
+    def reading(self, region: str, map_name: str) -> Reading:
+        """Return value and standard error of one region in one map; KeyError where there is none."""
+        row, column = self._row(region), self._column(map_name)
+        return Reading(float(self.values[row, column]), float(self.errors[row, column]))
+
+    def of_map(self, name: str) -> dict[str, float]:
+        """Return region → value in one map."""
+        return dict(zip(self.regions, self.values[:, self._column(name)].tolist(), strict=True))
+
+    def of_region(self, name: str) -> dict[str, float]:
+        """Return map → value of one region."""
+        return dict(zip(self.maps, self.values[self._row(name)].tolist(), strict=True))
+
+    def _row(self, name: str) -> int:
+        if name not in self.regions:
+            raise KeyError(f"no region {name!r} in this table")
+        return self.regions.index(name)
+
+    def _column(self, name: str) -> int:
+        if name not in self.maps:
+            raise KeyError(f"no map {name!r} in this table")
+        return self.maps.index(name)
+
+
+def independent_voxels(voxels: float, voxel_volume: float, cell: float) -> float:
+    """Return how many independent values a region holds.
+
+    A map whose details are no finer than d has about one independent value in each cube of side d.
+
+    Parameters
+    ----------
+    voxels : float
+        Number of voxels.
+    voxel_volume : float
+        Å³ per voxel.
+    cell : float
+        d in Å: resolution of the values, or their correlation length.
+
+    Returns
+    -------
+    float
+        At least 1 and at most the number of voxels.
+    """
+    return float(min(max(voxels * voxel_volume / cell**3, 1.0), max(voxels, 1)))
+
+
+def standard_error(uncertainty: npt.NDArray[Any], independent: float, systematic: float) -> float:
+    """Return the standard error of a region's value: √(mean(u²)/n + systematic²).
+
+    Parameters
+    ----------
+    uncertainty : ndarray
+        Standard error u of each voxel of the region.
+    independent : float
+        n, from `independent_voxels`.
+    systematic : float
+        What does not average out: error common to all voxels of a region.
+    """
+    mean = float(np.mean(np.square(uncertainty, dtype=np.float64)))
+    return sqrt(mean / independent + systematic**2)
+
+
+def read_regions(
+    regions: Sequence[Region],
+    maps: Mapping[str, Any] | Iterable[tuple[str, Any]],
+    volume: Volume,
+    *,
+    resolution: float,
+    systematic: float = 0.0,
+    weights: Sequence[float] | Mapping[str, float] | None = None,
+    kind: str = "occupancy",
+) -> OccupancyTable:
+    """Read every region in every map: the median over its voxels.
+
+    Parameters
+    ----------
+    regions : sequence of Region
+        On the grid of the maps.
+    maps : mapping or iterable of pairs
+        Name → values, or name → (values, uncertainty or None), all arrays of the grid's shape (or `Volume`);
+        uncertainty is a standard error per voxel. Taken one at a time, so an iterable may make them as it
+        goes.
+    volume : Volume
+        Any map on the grid.
+    resolution : float
+        Å: how far apart voxels must be to be independent, see `independent_voxels`.
+    systematic : float
+        Part of the standard error that does not average out over a region.
+    weights : sequence or mapping, optional
+        Share of all particles per map, in the order of the maps or by name.
+    kind : str
+        What the values are.
+
+    Returns
+    -------
+    OccupancyTable
+        Errors are NaN for maps without uncertainty.
+    """
+    if not regions:
+        raise InputError("no regions to read")
+    if not (np.isfinite(resolution) and resolution > 0):
+        raise InputError(f"the resolution must be a positive length in Å, not {resolution}")
+    voxel_volume = float(np.prod(volume.voxel_size))
+    independent = [independent_voxels(len(r.voxels), voxel_volume, resolution) for r in regions]
+    names, values, errors = [], [], []
+    for name, given in maps.items() if isinstance(maps, Mapping) else maps:
+        data, uncertainty = given if isinstance(given, tuple) else (given, None)
+        flat = _flat(data, volume, name)
+        spread = None if uncertainty is None else _flat(uncertainty, volume, f"uncertainty of {name}")
+        names.append(str(name))
+        values.append([float(np.median(flat[r.voxels])) if len(r.voxels) else np.nan for r in regions])
+        errors.append(
+            [
+                np.nan
+                if spread is None or not len(r.voxels)
+                else standard_error(spread[r.voxels], n, systematic)
+                for r, n in zip(regions, independent, strict=True)
+            ]
+        )
+    if not names:
+        raise InputError("no maps to read regions in")
+    return OccupancyTable(
+        tuple(region.name for region in regions),
+        tuple(names),
+        np.array(values).T,
+        np.array(errors).T,
+        np.array([len(region.voxels) for region in regions], dtype=np.float64),
+        np.array(independent),
+        _weights(weights, names),
+        kind,
+    )
+
+
+def _flat(data: Any, volume: Volume, name: str) -> npt.NDArray[Any]:
+    array = np.asarray(data.data if isinstance(data, Volume) else data)
+    if array.shape != volume.shape:
+        raise InputError(
+            f"{name} is {array.shape[::-1]} voxels, the regions are on {volume.shape[::-1]} ({volume.name})"
+        )
+    return array.reshape(-1)
+
+
+def _weights(given: Sequence[float] | Mapping[str, float] | None, names: Sequence[str]) -> Numbers:
+    if given is None:
+        return np.full(len(names), np.nan)
+    if isinstance(given, Mapping):
+        return np.array([given.get(name, np.nan) for name in names], dtype=np.float64)
+    if len(given) != len(names):
+        raise ValueError(f"{len(given)} weights for {len(names)} maps")
+    return np.array(given, dtype=np.float64)
