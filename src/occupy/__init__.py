@@ -18,11 +18,11 @@ from occupy._version import __version__
 
 if TYPE_CHECKING:
     from occupy.errors import DownloadError, InputError, Notice, OccupyError, OutputError
-    from occupy.io.mrc import read_map, write_map
     from occupy.io.models import read_model
+    from occupy.io.mrc import read_map, write_map
     from occupy.masks import solvent_definition, subtraction_mask
-    from occupy.modify import amplify, attenuate, exclude_solvent, sigmoid
     from occupy.model import AtomicModel
+    from occupy.modify import amplify, attenuate, exclude_solvent, sigmoid
     from occupy.pipeline import Estimate, estimate
     from occupy.regions.region import Region, regions_of_masks, regions_of_model
     from occupy.regions.table import OccupancyTable, read_regions

@@ -90,7 +90,7 @@ class AtomicModel:
         return self.names[0] if len(self.names) == 1 else f"{self.names[0]} and {len(self.names) - 1} more"
 
     def chain_label(self, residue: Residue) -> str:
-        """Return the name of a residue's chain: ``A``, or ``file.A`` where several files name chains alike."""
+        """Return a residue's chain: ``A``, or ``file.A`` where several files have chains of one name."""
         return f"{self.names[residue.file]}.{residue.chain}" if self.chains_clash else residue.chain
 
     @cached_property

@@ -160,10 +160,7 @@ def write_occupancies(
 
     path = Path(source)
     structure = _structure(path)  # the same errors as reading
-    if _is_mmcif(path):
-        document = gemmi.cif.read(str(path))
-    else:
-        document = structure.make_mmcif_document()
+    document = gemmi.cif.read(str(path)) if _is_mmcif(path) else structure.make_mmcif_document()
     count = sum(_set_occupancies(block, values) for block in document)
     text = document.as_string()
     if note:

@@ -239,7 +239,7 @@ def _check_inside(model: AtomicModel, volume: Volume, index: npt.NDArray[np.floa
     share = _share_inside(volume, index)
     if share >= 0.5:
         return
-    corners = volume.position([(-0.5,) * 3, np.array(volume.shape) - 0.5])
+    corners = volume.position(np.stack([np.full(3, -0.5), np.array(volume.shape) - 0.5]))
     low, high = corners.min(0), corners.max(0)
     middle = np.median(model.xyz, axis=0)
     apart = float(np.linalg.norm(np.maximum(np.maximum(low - middle, middle - high), 0)))
@@ -333,3 +333,29 @@ def check_same_grid(mask: Volume, volume: Volume) -> None:
 
 def _box(volume: Volume) -> str:
     return " x ".join(str(n) for n in volume.shape[::-1])
+
+
+def residue_values(
+    model: AtomicModel, regions: Sequence[Region], values: npt.ArrayLike
+) -> npt.NDArray[np.float64]:
+    """Return the value of every residue: that of the smallest region it belongs to.
+
+    Parameters
+    ----------
+    model : AtomicModel
+        The model the regions were made of.
+    regions : sequence of Region
+        R regions.
+    values : array_like, shape (R,)
+        One value per region.
+
+    Returns
+    -------
+    ndarray, shape (residues,)
+        NaN for residues in no region.
+    """
+    out = np.full(len(model.residues), np.nan)
+    numbers = np.asarray(values, dtype=np.float64)
+    for row in sorted(range(len(regions)), key=lambda i: -len(regions[i].residues)):
+        out[regions[row].residues] = numbers[row]
+    return out

@@ -62,7 +62,8 @@ def _residues_of_part(model: AtomicModel, chains: dict[str, list[int]], part: st
     if not found:
         numbers = [model.residues[i].number for i in chains[chain]]
         raise InputError(
-            f"selection {name}: no residues {ranges} in chain {chain} (numbers {min(numbers)} to {max(numbers)})"
+            f"selection {name}: no residues {ranges} in chain {chain} "
+            f"(it has {min(numbers)} to {max(numbers)})"
         )
     return found
 

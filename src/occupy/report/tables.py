@@ -1,0 +1,179 @@
+"""Occupancies of regions as tables: CSV for programs, TSV for people."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from occupy._version import __version__
+from occupy.errors import InputError
+from occupy.io.atomic import write_text
+from occupy.regions.table import OccupancyTable
+
+COLUMNS = (
+    "region",
+    "map",
+    "occupancy",
+    "standard_error",
+    "low_95",
+    "high_95",
+    "voxels",
+    "independent_voxels",
+)
+_NUMBERS = COLUMNS[2:]
+_WHAT = {
+    "occupancy": "occupancy",
+    "relative": "occupancy relative to the best map at each place",
+    "scale": "local scale",
+}
+
+
+def _text(value: float, digits: int = 4) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else ""
+
+
+def csv_text(table: OccupancyTable) -> str:
+    """Return a table in long form, one line per region and map; unknown numbers are empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    low, high = table.low, table.high
+    for row, region in enumerate(table.regions):
+        for column, name in enumerate(table.maps):
+            numbers = (
+                _text(table.values[row, column]),
+                _text(table.errors[row, column]),
+                _text(low[row, column]),
+                _text(high[row, column]),
+                _text(table.voxels[row], 0),
+                _text(table.independent[row], 1),
+            )
+            writer.writerow([region, name, *numbers])
+    return out.getvalue()
+
+
+def cell_text(value: float, error: float) -> str:
+    """Return a value for people: ``0.62 ± 0.05``, ``0.62``, or ``–`` where there is none."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:.2f} ± {error:.2f}" if math.isfinite(error) else f"{value:.2f}"
+
+
+def tsv_text(table: OccupancyTable, notes: Iterable[str] = ()) -> str:
+    """Return a table in wide form for people: a line per region, a column per map.
+
+    Lines with ``#`` come first: what the values are, notes, and (where known) each map's share of all
+    particles.
+    """
+    errors = np.isfinite(table.errors).any()
+    said = f"# {_WHAT.get(table.kind, table.kind)} of regions: median over the region's voxels"
+    head = [said + (" ± standard error" if errors else "") + f"; occupy {__version__}"]
+    head += [f"# {line}" for note in notes for line in note.splitlines()]
+    if np.isfinite(table.weights).any():
+        shares = (_text(100 * weight, 1) for weight in table.weights)
+        head.append("\t".join(["# share of particles, %", "", *shares]))
+    rows = ["\t".join(["region", "voxels", *map(_plain, table.maps)])]
+    for row, region in enumerate(table.regions):
+        cells = map(cell_text, table.values[row].tolist(), table.errors[row].tolist())
+        rows.append("\t".join([_plain(region), _text(table.voxels[row], 0), *cells]))
+    return "\n".join([*head, *rows]) + "\n"
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.split())
+
+
+def write_tables(
+    folder: Path, table: OccupancyTable, stem: str = "occupancy", notes: Iterable[str] = ()
+) -> Mapping[str, str]:
+    """Write ``<stem>.csv`` and ``<stem>.tsv``; return product → file name."""
+    write_text(folder / f"{stem}.csv", csv_text(table))
+    write_text(folder / f"{stem}.tsv", tsv_text(table, notes))
+    return {"csv": f"{stem}.csv", "tsv": f"{stem}.tsv"}
+
+
+def read_table(path: str | Path) -> OccupancyTable:
+    """Read a table that `write_tables` wrote as CSV.
+
+    Class weights and what kind of values they are do not stand in the CSV: weights are NaN, kind is
+    ``occupancy``.
+
+    Parameters
+    ----------
+    path : path-like
+        ``occupancy.csv``.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be read, columns are missing, a number is none, or a pair of region and map is
+        missing or comes twice; with the line.
+    """
+    source = Path(path)
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+        raise InputError(f"{source}: cannot be read: {reason}") from error
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise InputError(f"{source}: not a table of occupancies: no column {', '.join(missing)}")
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    try:
+        for row in reader:
+            key = row["region"] or "", row["map"] or ""
+            where = f"{source}: line {reader.line_num}"
+            if not all(key):
+                raise InputError(f"{where}: no name of region or map")
+            if key in found:
+                raise InputError(f"{where}: {key[0]} in {key[1]} comes twice")
+            found[key] = {name: _parsed(row[name], f"{where}: {name}") for name in _NUMBERS}
+    except csv.Error as error:
+        raise InputError(f"{source}: line {reader.line_num}: {error}") from error
+    return _assembled(found, source)
+
+
+def _parsed(text: str | None, where: str) -> float:
+    if text is None:
+        raise InputError(f"{where}: missing")
+    if not text.strip():
+        return math.nan
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{where} is not a number: {text!r}")
+    return value
+
+
+def _assembled(found: Mapping[tuple[str, str], Mapping[str, float]], source: Path) -> OccupancyTable:
+    regions = tuple(dict.fromkeys(region for region, _ in found))
+    maps = tuple(dict.fromkeys(name for _, name in found))
+    if not found:
+        raise InputError(f"{source}: a table without lines")
+    if len(found) < len(regions) * len(maps):
+        region, name = next((r, m) for r in regions for m in maps if (r, m) not in found)
+        raise InputError(f"{source}: {region} in {name} is missing")
+
+    def grid(column: str) -> list[list[float]]:
+        return [[found[region, name][column] for name in maps] for region in regions]
+
+    def per_region(column: str) -> list[float]:
+        return [found[region, maps[0]][column] for region in regions]
+
+    return OccupancyTable(
+        regions,
+        maps,
+        np.array(grid("occupancy")),
+        np.array(grid("standard_error")),
+        np.array(per_region("voxels")),
+        np.array(per_region("independent_voxels")),
+        np.full(len(maps), np.nan),
+    )
