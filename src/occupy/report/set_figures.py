@@ -90,7 +90,7 @@ class _Labels:
 
     def put(self, axis: Any, names: Sequence[str], **look: Any) -> None:
         """Write the labels along a matplotlib axis."""
-        at = np.arange(0, len(names), self.every)
+        at = range(0, len(names), self.every)
         axis.set_ticks(at, [_plain(names[i]) for i in at], fontsize=self.size, **look)
 
 
@@ -254,8 +254,9 @@ def _correlation_bar(axes: Axes) -> None:
     axes.imshow(np.linspace(0, 1, 256)[None], cmap=_difference_colours(), aspect="auto", extent=(-1, 1, 0, 1))
     axes.set_yticks([])
     axes.set_xticks([-1, 0, 1], ["excludes (−1)", "unrelated", "comes with (+1)"])
-    for label, side in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=True):
-        label.set_horizontalalignment(side)
+    first, _, last = axes.get_xticklabels()
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")
     axes.tick_params(labelsize=7, length=2, pad=1.5)
     axes.set_title("Correlation of occupancy over the maps", size=7.5, loc="left", pad=2)
 
