@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from occupy._version import __version__
-from occupy.cli.options import SETTINGS_OF_MODIFICATION, takes_settings
+from occupy.cli.options import SETTINGS_OF_ESTIMATE, SETTINGS_OF_MODIFICATION, takes_settings
 from occupy.settings import Settings
 
 app = typer.Typer(
@@ -200,6 +200,60 @@ def mask_solvent(
         soft_edge=soft_edge,
         quiet=quiet,
     )
+
+
+@app.command()
+@takes_settings(SETTINGS_OF_ESTIMATE)
+def regions(
+    map: Annotated[
+        str,
+        typer.Argument(
+            metavar="MAP", help="Map, EMDB entry, or the folder (or _occupy.json) of an earlier estimate."
+        ),
+    ],
+    settings: Settings,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--model", help="Model in the map's frame (.cif, .pdb, .gz); may be repeated.", show_default=False
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="chain|residue|entity|ligand",
+            help="What is a region of the model [default: chain].",
+            show_default=False,
+        ),
+    ] = None,
+    selections: Annotated[
+        Path | None,
+        typer.Option(
+            "--regions",
+            help="YAML file naming chains and residue ranges, instead of --by.",
+            show_default=False,
+        ),
+    ] = None,
+    masks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--masks",
+            metavar="PATTERN",
+            help="Masks as regions: file, folder, or pattern in quotes; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Output = None,
+    voxel_size: VoxelSize = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Read the occupancy of chains, residues, ligands or masks in a map."""
+    from occupy.cli.regions import Asked, read_map_regions
+
+    asked = Asked(tuple(model or ()), by, selections, tuple(masks or ()))
+    read_map_regions(map, asked, settings, output, voxel_size=voxel_size, quiet=quiet)
 
 
 @app.command()

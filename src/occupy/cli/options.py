@@ -20,6 +20,13 @@ SETTINGS_OF_MODIFICATION = frozenset(
     }
 )  # fmt: skip
 
+SETTINGS_OF_ESTIMATE = frozenset(
+    {
+        "mode", "estimator", "resolution", "lowpass", "kernel_size", "kernel_radius", "tau", "tile_size",
+        "naive", "recalibrate", "max_box", "threads",
+    }
+)  # fmt: skip
+
 
 def _option(setting: Field[Any], kind: Any) -> Any:
     """Return the annotated type Typer wants for one setting."""

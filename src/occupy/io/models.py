@@ -93,7 +93,7 @@ def read_model(paths: str | Path | Sequence[str | Path]) -> AtomicModel:
     trace: list[bool] = []
     for number, path in enumerate(files):
         structure = _structure(path)
-        entities = {part: entity.name for entity in structure.entities for part in entity.subchains}
+        entities = _entities(structure)
         for chain in structure[0]:
             for group in chain:
                 residue = _residue(number, chain.name, group, entities)
@@ -113,6 +113,23 @@ def read_model(paths: str | Path | Sequence[str | Path]) -> AtomicModel:
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{n}_{i}" if names.count(n) > 1 else n for i, n in enumerate(names, 1))
+
+
+def _entities(structure: gemmi.Structure) -> dict[str, str]:
+    """Return part of a chain → name of its entity; chains of the same residues are one where no file says."""
+    names = {part: entity.name for entity in structure.entities for part in entity.subchains}
+    unsaid = {
+        part
+        for entity in structure.entities
+        if entity.entity_type.name == "Polymer" and not entity.full_sequence
+        for part in entity.subchains
+    }
+    first: dict[tuple[str, ...], str] = {}
+    for part in structure[0].subchains():
+        sequence = tuple(residue.name for residue in part)
+        if part.subchain_id() in unsaid and set(sequence) != {"UNK"}:
+            names[part.subchain_id()] = first.setdefault(sequence, names[part.subchain_id()])
+    return names
 
 
 def _on_trace(atom: gemmi.Atom) -> bool:

@@ -254,7 +254,8 @@ def model_script(
         *_LOOKS,
         f"hide {everything} atoms",
         f"cartoon {everything}",
-        f"show {everything} & ligand atoms",
+        # What has no cartoon.
+        f"show {everything} & ~protein & ~nucleic & ~solvent atoms",
         f"color byattribute r:{shown} {options}",
         f"alias occupy_by color byattribute r:$1 {options}",
     ]

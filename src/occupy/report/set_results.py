@@ -25,10 +25,13 @@ from occupy.report.set_chimerax import (
 )
 from occupy.report.tables import write_tables
 
+MOST_MODELS = 20
+"""Models with occupancies are written for sets of up to so many maps."""
+
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model, the regions made of it (in the order of the table's rows), and the files it was read from."""
+    """A model, all regions in the order of the table's rows, and the files the model was read from."""
 
     model: AtomicModel
     regions: tuple[Region, ...]
@@ -65,7 +68,8 @@ def write_set_tables(
         What regions read.
     stem : str
         Names are ``<stem>.csv``, ``<stem>.tsv``, ``<stem>_<figure>.png``, ``<stem>_model.cxc``,
-        ``<map>.defattr`` and ``<map>_<model>.cif``.
+        ``<map>.defattr`` and
+        ``<map>_<model>_occupancies.cif``.
     model : ModelFiles, optional
         Where the regions are those of a model.
     notes : sequence of str
@@ -92,7 +96,10 @@ def write_set_tables(
 def write_model_files(
     folder: Path, table: OccupancyTable, model: ModelFiles, stem: str = "occupancy"
 ) -> dict[str, str]:
-    """Write a model coloured by its regions (``.defattr`` and script) and with occupancies (mmCIF), per map."""
+    """Write, per map, a model coloured by its regions (``.defattr``, script) and with occupancies (mmCIF).
+
+    The mmCIF files are left out for sets of more than 20 maps.
+    """
     files: dict[str, str] = {}
     attributes: dict[str, tuple[str, str]] = {}
     used: set[str] = set()
@@ -106,8 +113,8 @@ def write_model_files(
         write_text(folder / defattr, defattr_text(model.model, values, attribute))
         attributes[name] = attribute, defattr
         files[f"defattr_{name}"] = defattr
-        for number, path in enumerate(model.paths):
-            target = f"{file_name(name)}_{file_name(model.model.names[number])}.cif"
+        for number, path in enumerate(model.paths if len(table.maps) <= MOST_MODELS else ()):
+            target = f"{file_name(name)}_{file_name(model.model.names[number])}_occupancies.cif"
             note = f"occupancies by OccuPy: regions of the model read in {' '.join(name.split())}"
             write_occupancies(path, folder / target, by_residue(model.model, values, number), note)
             files[f"model_{name}" + (f"_{number + 1}" if len(model.paths) > 1 else "")] = target

@@ -1,0 +1,246 @@
+"""`occupy regions`: what chains, residues, ligands or masks read in one map."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from occupy.cli.console import Report, progress, say, warn
+from occupy.errors import InputError, Notice
+from occupy.settings import Settings
+
+if TYPE_CHECKING:
+    from occupy.regions.region import Region
+    from occupy.regions.table import OccupancyTable
+    from occupy.report.set_results import ModelFiles
+    from occupy.volume import Volume
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which regions the user wants."""
+
+    models: tuple[Path, ...] = ()
+    by: str | None = None
+    selections: Path | None = None
+    masks: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raise InputError where this makes no regions, or two answers to one question."""
+        if not self.models and not self.masks:
+            raise InputError("no regions: give --model (with --by or --regions), --masks, or both")
+        if self.by is not None and self.selections is not None:
+            raise InputError("give either --by or --regions, not both")
+        if not self.models and (self.by is not None or self.selections is not None):
+            raise InputError("--by and --regions need a --model")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return it as plain values, for the record."""
+        by = self.by or ("chain" if self.models and self.selections is None else None)
+        return {"by": by, "masks": list(self.masks)}
+
+
+@dataclass(frozen=True)
+class Found:
+    """The regions on one grid, the model some are made of, and the files behind them."""
+
+    regions: tuple[Region, ...]
+    model: ModelFiles | None
+    inputs: Mapping[str, Any]
+
+
+def mask_files(patterns: Sequence[str]) -> list[Path]:
+    """Return the files that names, folders and patterns stand for, in natural order."""
+    from occupy.io.mapset import maps_in, natural
+
+    found: list[Path] = []
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            matches = maps_in(path)
+        elif path.exists():
+            matches = [path]
+        else:
+            matches = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207
+        if not matches:
+            raise InputError(f"no mask matches {pattern!r}")
+        found += sorted(matches, key=natural)
+    return list(dict.fromkeys(found))
+
+
+def find_regions(asked: Asked, volume: Volume, voxel_size: float | None = None) -> Found:
+    """Make the regions asked for on the grid of a map."""
+    from occupy.io.models import read_model
+    from occupy.io.mrc import read_map
+    from occupy.io.selections import read_selections
+    from occupy.regions.region import regions_of_masks, regions_of_model
+    from occupy.report.region_record import file_of
+    from occupy.report.set_results import ModelFiles
+
+    asked.check()
+    regions: tuple[Region, ...] = ()
+    inputs: dict[str, Any] = {}
+    model = None
+    if asked.models:
+        by: Any = asked.by or "chain"
+        named = None if asked.selections is None else read_selections(asked.selections)
+        model = read_model(asked.models)
+        regions = regions_of_model(model, volume, by, selections=named)
+        inputs["model"] = [file_of(path) for path in asked.models]
+        if asked.selections is not None:
+            inputs["regions"] = file_of(asked.selections)
+    if asked.masks:
+        paths = mask_files(asked.masks)
+        regions += regions_of_masks((read_map(p, voxel_size=voxel_size) for p in paths), volume)
+        inputs["masks"] = [file_of(path) for path in paths]
+    files = None if model is None else ModelFiles(model, regions, asked.models)
+    return Found(regions, files, inputs)
+
+
+def read_map_regions(
+    name: str,
+    asked: Asked,
+    settings: Settings,
+    output: Path | None,
+    *,
+    voxel_size: float | None = None,
+    quiet: bool = False,
+) -> None:
+    """Estimate a map (or take an earlier estimate), read its regions, write everything, print a summary."""
+    asked.check()
+    with progress(Path(name).name, quiet) as report:
+        if Path(name).is_dir() or name.endswith(".json"):
+            if settings != Settings() or voxel_size is not None:
+                raise InputError(
+                    f"{name} is an earlier estimate, so its settings hold; name the map to estimate it anew"
+                )
+            path, found, folder = _earlier(Path(name), asked, output)
+        else:
+            path, found, folder = _estimated(name, asked, settings, output, voxel_size, report)
+        report("reading regions", 0, 0)
+        table, notices = _read(path, found)
+        report("writing", 0, 0)
+        files = _write(path, folder, table, found, asked, notices)
+    _summarise(table, files, folder, notices, quiet)
+
+
+def _earlier(result: Path, asked: Asked, output: Path | None) -> tuple[Path, Found, Path]:
+    """Return the record of an earlier estimate, the regions on its grid, and where to write."""
+    from occupy.cli.mask import find_record
+    from occupy.io.mrc import read_map
+    from occupy.report.record import output_file, read_record
+
+    path = find_record(result)
+    grid = read_map(output_file(path, read_record(path), "scale"))
+    return path, find_regions(asked, grid), output or path.parent
+
+
+def _estimated(
+    name: str,
+    asked: Asked,
+    settings: Settings,
+    output: Path | None,
+    voxel_size: float | None,
+    report: Report,
+) -> tuple[Path, Found, Path]:
+    """Estimate a map into the folder, once its regions are known to be good."""
+    from occupy.cli.estimate import Job, find_map, output_folders, run
+    from occupy.io.mrc import read_map
+
+    source, level = find_map(name, quiet=True)
+    report("reading", 0, 0)
+    volume = read_map(source, voxel_size=voxel_size)
+    found = find_regions(asked, volume, voxel_size)
+    folder = output_folders([source], output)[0]
+    job = Job(voxel_size=voxel_size, quiet=True)
+    written = run(volume, source, settings, folder, job, level, report)
+    return folder / written.files["record"], found, folder
+
+
+def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
+    """Read the regions in the scale of an estimate; with its uncertainty where the estimate wrote one."""
+    from occupy.io.mrc import read_map
+    from occupy.regions.table import read_regions
+    from occupy.report.record import output_file, read_record
+
+    record = read_record(path)
+    scale = read_map(output_file(path, record, "scale"))
+    uncertainty = None
+    if "uncertainty" in record["outputs"]:
+        uncertainty = read_map(output_file(path, record, "uncertainty")).data
+    name = path.name.removesuffix("_occupy.json")
+    lowpass = float(record["settings"]["lowpass"])
+    pairs: Iterator[tuple[str, Any]] = iter([(name, (scale.data, uncertainty))])
+    table = read_regions(found.regions, pairs, scale, resolution=lowpass, kind="scale")
+    notices = [Notice(n["code"], n["text"]) for n in record["notices"]]
+    lowest = 0.0 if record["settings"]["recalibrate"] else record["numbers"]["lowest_confident_scale"]
+    return table, notices + _doubts(table, float(lowest))
+
+
+def _doubts(table: OccupancyTable, lowest: float) -> list[Notice]:
+    below = int((table.values[:, 0] <= lowest).sum())
+    if 2 * below <= len(table.regions):
+        return []
+    text = f"{below} of {len(table.regions)} regions read no more than solvent ({lowest:.2f})"
+    return [Notice("regions-in-solvent", f"{text}: do they lie in the map's frame?")]
+
+
+def _write(
+    path: Path,
+    folder: Path,
+    table: OccupancyTable,
+    found: Found,
+    asked: Asked,
+    notices: Sequence[Notice],
+) -> dict[str, str]:
+    from occupy.io.atomic import write_text
+    from occupy.report.record import read_record, to_json
+    from occupy.report.region_record import file_of, region_record
+    from occupy.report.set_results import write_set_tables
+
+    name = table.maps[0]
+    stem = f"{name}_regions"
+    record = folder / f"{stem}.json"
+    # The record of an earlier run must not vouch for files that are about to replace its own.
+    record.unlink(missing_ok=True)
+    notes = [notice.text for notice in notices]
+    files = write_set_tables(folder, table, stem=stem, model=found.model, notes=notes)
+    about = region_record(
+        table,
+        found.regions,
+        inputs={"map": read_record(path)["inputs"]["map"], "estimate": file_of(path), **found.inputs},
+        options=asked.options,
+        outputs=files | {"record": record.name},
+        notices=notices,
+        command=sys.argv,
+    )
+    write_text(record, to_json(about))
+    return files | {"record": record.name}
+
+
+def _summarise(
+    table: OccupancyTable, files: Mapping[str, str], folder: Path, notices: Sequence[Notice], quiet: bool
+) -> None:
+    import numpy as np
+
+    from occupy.report.tables import cell_text
+
+    for notice in notices:
+        warn(notice.text, quiet)
+    values, errors = table.values[:, 0], table.errors[:, 0]
+    full = int((values >= 0.9).sum())
+    say(f"{table.maps[0]}: {len(values)} regions, {full} of them at 0.9 or above; the lowest:", quiet)
+    order = np.argsort(values, kind="stable")
+    width = max(len(table.regions[i]) for i in order[:_SHOWN])
+    for i in order[:_SHOWN]:
+        say(f"  {table.regions[i]:<{width}}  {cell_text(float(values[i]), float(errors[i]))}", quiet)
+    say(f"  all of them             {folder / files['tsv']}", quiet)
+    if "model_script" in files:
+        say(f"  look at them with       chimerax {folder / files['model_script']}", quiet)
