@@ -1,0 +1,159 @@
+"""Figures of sets say what they must and stay of bearable size; a person judges how they look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from occupy.regions.relations import correlations, tree_of
+from occupy.regions.table import OccupancyTable
+from occupy.report.set_figures import (
+    correlation_figure,
+    heat_map,
+    map_tree,
+    set_figures,
+    strip,
+    tree_lines,
+    write_set_figures,
+)
+
+
+def table(rows: int, columns: int, errors: float = np.nan, weights: float = np.nan) -> OccupancyTable:
+    values = np.random.default_rng(0).random((rows, columns))
+    return OccupancyTable(
+        tuple(f"unit {i}" for i in range(rows)),
+        tuple(f"class{i:03}" for i in range(columns)),
+        values,
+        np.full(values.shape, errors),
+        np.ones(rows),
+        np.ones(rows),
+        np.full(columns, weights),
+    )
+
+
+def texts(figure) -> str:
+    from matplotlib.text import Text
+
+    return "\n".join(t.get_text() for t in figure.findobj(Text))
+
+
+def images(figure) -> list[np.ndarray]:
+    return [np.asarray(i.get_array()) for axes in figure.axes for i in axes.images]
+
+
+def test_a_small_heat_map_shows_every_name_and_number_beside_each_other() -> None:
+    made = table(5, 4, weights=0.25)
+    figure = heat_map(made)
+    said = texts(figure)
+    for name in made.regions:
+        assert name in said
+    for name in made.maps:
+        assert f"{name} 25%" in said
+    cells = images(figure)[1]
+    assert cells.shape == (5, 4)
+    axes = figure.axes[1]
+    rows = [t.get_text() for t in axes.get_yticklabels()]
+    columns = [t.get_text().split()[0] for t in axes.get_xticklabels()]
+    for i, region in enumerate(rows):
+        for j, name in enumerate(columns):
+            assert cells[i, j] == pytest.approx(made.reading(region, name).value)
+            assert f"{cells[i, j]:.2f}" in said
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 2), (129, 4), (3, 300), (1500, 40)])
+def test_any_size_stays_bearable(rows: int, columns: int) -> None:
+    figure = heat_map(table(rows, columns))
+    width, height = figure.get_size_inches()
+    assert 2 < width < 22
+    assert 1 < height < 26
+    labels = [t.get_text() for t in figure.axes[1].get_yticklabels()]
+    assert (len(labels) == rows) if rows <= 200 else (50 < len(labels) < rows)
+
+
+def test_unknown_values_are_no_colour() -> None:
+    made = table(3, 3)
+    values = made.values.copy()
+    values[1, 1] = np.nan
+    holed = OccupancyTable(
+        made.regions, made.maps, values, made.errors, made.voxels, made.independent, made.weights
+    )
+    assert "–" in texts(heat_map(holed))
+
+
+def test_correlations_are_shown_with_what_they_are_worth() -> None:
+    figure = correlation_figure(correlations(table(6, 4)))
+    said = texts(figure)
+    assert "4 maps: by chance, one pair in twenty has |r| above 0.95" in said
+    assert "0 of 15 pairs stand out" in said
+    assert "With so few maps" in said
+    assert correlation_figure(correlations(table(6, 2))) is None
+    assert correlation_figure(correlations(table(1, 9))) is None
+
+
+def test_pairs_that_do_not_stand_out_are_pale() -> None:
+    rng = np.random.default_rng(1)
+    state = rng.random(20)
+    values = np.array([state, state, rng.random(20)])
+    made = table(3, 20)
+    found = correlations(
+        OccupancyTable(
+            made.regions, made.maps, values, made.errors, made.voxels, made.independent, made.weights
+        )
+    )
+    figure = correlation_figure(found)
+    assert "unit 0 with unit 1 (+1.00)" in texts(figure)
+    cells = images(figure)[1]
+    names = [t.get_text() for t in figure.axes[1].get_yticklabels()]
+    at = {name: i for i, name in enumerate(names)}
+    assert cells[at["unit 0"], at["unit 1"]].min() < 0.3  # full colour
+    assert cells[at["unit 0"], at["unit 2"]].min() > 0.6
+
+
+def test_the_tree_of_maps_names_them_all() -> None:
+    said = texts(map_tree(table(5, 7)))
+    assert all(f"class{i:03}" in said for i in range(7))
+    assert map_tree(table(5, 2)) is None
+
+
+def test_brackets_join_neighbours_at_their_distance() -> None:
+    tree = tree_of(np.array([[0.0], [1.0], [0.1]]))
+    across, depth = tree_lines(tree)
+    place = {leaf: i for i, leaf in enumerate(tree.order)}
+    assert sorted((across[0, 0], across[0, 2])) == sorted((place[0], place[2]))
+    np.testing.assert_allclose(depth[0], [0, 0.1, 0.1, 0])
+    np.testing.assert_allclose(sorted(depth[1]), [0, 0.1, 0.95, 0.95])
+
+
+def test_a_strip_goes_down_and_shows_intervals_where_known() -> None:
+    made = table(6, 1, errors=0.1)
+    figure = strip(made)
+    widths = [bar.get_width() for bar in figure.axes[0].patches]
+    assert widths == sorted(made.values[:, 0], reverse=True)
+    assert len(figure.axes[0].collections) == 2
+    assert not strip(table(6, 1)).axes[0].collections
+
+
+def test_which_figures_make_sense() -> None:
+    assert set(set_figures(table(4, 1))) == {"strip"}
+    assert set(set_figures(table(4, 2))) == {"heat_map"}
+    assert set(set_figures(table(4, 5))) == {"heat_map", "correlation", "map_tree"}
+
+
+def test_files_whatever_the_names(tmp_path: Path) -> None:
+    made = table(3, 3)
+    odd = OccupancyTable(
+        ("a$b_{c", "日本語", "x" * 90),
+        made.maps,
+        made.values,
+        made.errors,
+        made.voxels,
+        made.independent,
+        made.weights,
+    )
+    files = write_set_figures(odd, tmp_path)
+    assert files["heat_map"] == "occupancy_heat_map.png"
+    for name in files.values():
+        assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
+    assert len(list(tmp_path.iterdir())) == len(files)
