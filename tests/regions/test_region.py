@@ -180,6 +180,13 @@ def test_the_usual_shifts_are_recognised(centred) -> None:
     assert f"shift the model by {shift} Å" in str(caught.value)
 
 
+def test_a_model_that_follows_the_other_record_is_recognised() -> None:
+    frame = Frame(origin=(300.0, 0.0, 0.0), nstart=(-400, 0, 0), cell=(68, 64, 60), sampling=(34, 32, 30))
+    points = np.random.default_rng(1).uniform(10, 50, (50, 3)) - (800, 0, 0)
+    with pytest.raises(InputError, match=r"NSTART counted and not its ORIGIN.*by 1100, 0, 0 Å"):
+        regions_of_model(model_at(points), grid(frame=frame))
+
+
 def test_parts_outside_are_left_out_and_named(caplog) -> None:
     inside = model_at(np.full((3, 3), 20.0))
     residues = (*inside.residues, Residue(0, "Z", 1, "", "ALA", "2", "polymer"))

@@ -97,6 +97,12 @@ def test_runs_are_short_lists() -> None:
     ]
 
 
+def test_insertion_codes_are_named() -> None:
+    made = model([(0, "A", 52, ""), (0, "A", 52, "A"), (0, "A", 53, "")])
+    text = defattr_text(made, [0.1, 0.2, 0.2], "o")
+    assert assigned(text) == [("/A:52", 0.1), ("/A:52A-53", 0.2)]
+
+
 def test_chains_by_name_or_by_attribute() -> None:
     assert chain_target("A1").format("5") == "/A1:5"
     assert chain_target("A1", "#2").format("5-9") == "#2/A1:5-9"

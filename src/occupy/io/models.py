@@ -21,6 +21,7 @@ SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent")
 ResidueKey = tuple[str, int, str]
 """Chain (auth_asym_id), residue number (auth_seq_id) and insertion code."""
 
+_UNREADABLE = (ValueError, RuntimeError, OSError, EOFError)
 _DECIMALS = 3
 _TAGS = {
     "chain": ("auth_asym_id", "label_asym_id"),
@@ -47,20 +48,41 @@ def _is_mmcif(path: Path) -> bool:
     return path.name.lower().removesuffix(".gz").endswith((".cif", ".mmcif"))
 
 
-def _structure(path: Path) -> gemmi.Structure:
-    """Read a structure with its entities told apart; InputError, in one line, where that is not possible."""
-    import gemmi
-
+def _check_file(path: Path) -> None:
     if not path.is_file():
         raise InputError(f"{path}: no such file" if not path.exists() else f"{path}: a folder, not a model")
     if not path.name.lower().removesuffix(".gz").endswith(SUFFIXES):
         raise InputError(f"{path}: not a model by its name ({', '.join(SUFFIXES)}, also with .gz)")
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).replace(str(path), "").split()).strip(": ")
+    return InputError(f"{path}: not a readable model ({reason})")
+
+
+def _document(path: Path) -> Any:
+    """Read a model as a mmCIF document: as it is, or translated from PDB."""
+    import gemmi
+
+    if not _is_mmcif(path):
+        return _structure(path).make_mmcif_document()
+    _check_file(path)
+    try:
+        return gemmi.cif.read(str(path))
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
+def _structure(path: Path) -> gemmi.Structure:
+    """Read a structure with its entities told apart; InputError, in one line, where that is not possible."""
+    import gemmi
+
+    _check_file(path)
     try:
         structure = gemmi.read_structure(str(path))
         structure.setup_entities()
-    except (ValueError, RuntimeError, OSError, EOFError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).replace(str(path), "").split()).strip(": ")
-        raise InputError(f"{path}: not a readable model ({reason})") from error
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
     if not len(structure) or not structure[0].count_atom_sites():
         raise InputError(f"{path}: no atoms in it; is it a coordinate file (mmCIF or PDB)?")
     return structure
@@ -173,11 +195,7 @@ def write_occupancies(
     int
         Number of atoms whose occupancy was set.
     """
-    import gemmi
-
-    path = Path(source)
-    structure = _structure(path)  # the same errors as reading
-    document = gemmi.cif.read(str(path)) if _is_mmcif(path) else structure.make_mmcif_document()
+    document = _document(Path(source))
     count = sum(_set_occupancies(block, values) for block in document)
     text = document.as_string()
     if note:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Literal
 
@@ -267,8 +267,10 @@ def _advice(model: AtomicModel, volume: Volume) -> str:
     cell = np.empty(3)
     for position, axis in enumerate(volume.frame.axes):
         cell[axis - 1] = volume.shape[2 - position] * volume.voxel_size[2 - position]
+    by_start = replace(volume, frame=replace(volume.frame, origin=(0.0, 0.0, 0.0))).position((0, 0, 0))
     for shift, text in (
         (first, "it would lie inside if the map began at 0, 0, 0"),
+        (first - by_start, "it would lie inside if the map's NSTART counted and not its ORIGIN"),
         (first + cell / 2, "it would lie inside if 0, 0, 0 was the middle of the box"),
     ):
         if _share_inside(volume, index_of(volume, model.xyz + shift)) > 0.9:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -174,9 +173,3 @@ def pairs(found: Correlation, most: int = 5) -> tuple[list[tuple[str, str, float
     ]
     with_, without = ([e for e in every if e[2] > 0], [e for e in every if e[2] < 0])
     return sorted(with_, key=lambda e: -e[2])[:most], sorted(without, key=lambda e: e[2])[:most]
-
-
-def short(names: Sequence[str], most: int = 8) -> str:
-    """Return the first few names and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -191,14 +191,12 @@ def _assignments(model: AtomicModel, values: npt.NDArray[np.float64]) -> Iterato
     several = len(model.names) > 1
     order = sorted(
         range(len(model.residues)),
-        key=lambda i: (model.residues[i].file, model.residues[i].chain, model.residues[i].number),
+        key=lambda i: (*model.residues[i][:2], model.residues[i].number, model.residues[i].insertion),
     )
-    for (file, chain), members in groupby(
-        order, key=lambda i: (model.residues[i].file, model.residues[i].chain)
-    ):
+    for (file, chain), members in groupby(order, key=lambda i: model.residues[i][:2]):
         where = chain_target(chain, f"#{file + 1}" if several else "")
         for first, last, value in _runs(model, list(members), values):
-            span = f"{first}" if first == last else f"{first}-{last}"
+            span = first if first == last else f"{first}-{last}"
             yield where.format(span), value
 
 
@@ -215,12 +213,12 @@ def chain_target(chain: str, model: str = "") -> str:
 
 def _runs(
     model: AtomicModel, members: Sequence[int], values: npt.NDArray[np.float64]
-) -> Iterator[tuple[int, int, float]]:
-    """Yield first and last number and value of runs in a chain that have nothing else between them."""
+) -> Iterator[tuple[str, str, float]]:
+    """Yield first and last residue and value of runs in a chain that have nothing else between them."""
     for value, run in groupby(members, key=lambda i: round(float(values[i]), 4)):
         if math.isfinite(value):
-            numbers = [model.residues[i].number for i in run]
-            yield numbers[0], numbers[-1], value
+            labels = [model.residues[i].label for i in run]
+            yield labels[0], labels[-1], value
 
 
 def model_script(
