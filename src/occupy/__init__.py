@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from occupy.modify import amplify, attenuate, exclude_solvent, sigmoid
     from occupy.pipeline import Estimate, estimate
     from occupy.settings import Settings
-    from occupy.simulation import simulate
+    from occupy.simulation import simulate, simulate_classes
     from occupy.volume import Frame, Volume
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "read_map",
     "sigmoid",
     "simulate",
+    "simulate_classes",
     "solvent_definition",
     "subtraction_mask",
     "write_map",
@@ -66,6 +67,7 @@ _ROOM = {
     "read_map": "io.mrc",
     "sigmoid": "modify",
     "simulate": "simulation",
+    "simulate_classes": "simulation",
     "solvent_definition": "masks",
     "subtraction_mask": "masks",
     "write_map": "io.mrc",
