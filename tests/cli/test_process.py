@@ -17,7 +17,17 @@ from occupy.io.mrc import write_map
 from occupy.volume import Volume
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and pipes as POSIX has them")
-COMMANDS = ("estimate", "modify", "mask", "mask subtraction", "mask solvent", "fetch", "demo", "legacy")
+COMMANDS = (
+    "estimate",
+    "modify",
+    "mask",
+    "mask subtraction",
+    "mask solvent",
+    "fetch",
+    "demo",
+    "simulate",
+    "legacy",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -31,7 +41,7 @@ def test_help_of_every_command(cli, command):
 def test_help_and_version(cli):
     general = cli("--help")
     assert general.code == 0
-    for command in ("estimate", "modify", "mask", "fetch", "demo"):
+    for command in ("estimate", "modify", "mask", "fetch", "demo", "simulate"):
         assert f"\n  {command} " in general.out
     assert "legacy" not in general.out
     assert cli().out == general.out
