@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occupy.simulation.checks import chain_names, check_structure
+from occupy.simulation.models import marker_points
 
 if TYPE_CHECKING:
     import gemmi
@@ -32,6 +33,19 @@ def _centres(structure: gemmi.Structure) -> tuple[list[str], NDArray[np.float64]
     names = [name for name in chain_names(structure) if name in points]
     centres = np.array([np.mean(points[name], axis=0) for name in names])
     return names, centres, np.array([len(points[name]) for name in names])
+
+
+def _hosts(structure: gemmi.Structure) -> dict[str, str]:
+    """Return each chain's host: itself, or if it has no CA or P atom (a glycan), the nearest with one."""
+    from scipy.spatial import cKDTree
+
+    markers = marker_points(structure)
+    names, centres, _ = _centres(structure)
+    if not markers:
+        return {name: name for name in names}
+    owners = [name for name, points in markers.items() for _ in points]
+    nearest = cKDTree(np.concatenate(list(markers.values()))).query(centres)[1]
+    return {name: name if name in markers else owners[int(i)] for name, i in zip(names, nearest, strict=True)}
 
 
 def neighbour_blocks(
@@ -70,7 +84,8 @@ def neighbour_blocks(
         firsts = _spread(centres[outer], blocks, np.random.default_rng(seed))
         distance = np.linalg.norm(centres[outer][:, None] - centres[outer][firsts], axis=2)
         label[outer] = 1 + distance.argmin(axis=1)
-    return {name: f"B{k}" if k else CORE for name, k in zip(names, label, strict=True)}
+    block = {name: f"B{k}" if k else CORE for name, k in zip(names, label, strict=True)}
+    return {name: block[host] for name, host in _hosts(structure).items()}
 
 
 def _spread(points: NDArray[np.float64], count: int, rng: np.random.Generator) -> list[int]:
@@ -102,7 +117,8 @@ def draw_occupancies(
     Returns
     -------
     dict of str to float
-        Of the partial ones 15 % are absent and the others uniform in 0.05 to 0.95, in hundredths.
+        Of the partial ones 15 % are absent and the others uniform in 0.05 to 0.95, in hundredths. Chains
+        without CA and P atoms go with their nearest neighbour.
     """
     check_structure(structure)
     if not 0 <= full <= 1:
@@ -112,9 +128,11 @@ def draw_occupancies(
         block_of = neighbour_blocks(structure, blocks, core=min(full, 0.99), seed=seed)
         drawn = {block: _partial(rng) for block in sorted(set(block_of.values()))} | {CORE: 1.0}
         return {name: drawn[block] for name, block in block_of.items()}
-    names = _centres(structure)[0]
+    hosts = _hosts(structure)
+    names = list(dict.fromkeys(hosts.values()))
     present = set(rng.permutation(names)[: max(1, round(full * len(names)))].tolist())
-    return {name: 1.0 if name in present else _partial(rng) for name in names}
+    drawn = {name: 1.0 if name in present else _partial(rng) for name in names}
+    return {name: drawn[host] for name, host in hosts.items()}
 
 
 def _partial(rng: np.random.Generator) -> float:
