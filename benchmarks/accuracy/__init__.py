@@ -1,1 +1,1 @@
-"""Accuracy of occupancies on maps whose truth is known; see benchmarks/accuracy/README.md."""
+"""Accuracy of occupancies on maps whose truth is known; see docs/explanation/accuracy.md."""

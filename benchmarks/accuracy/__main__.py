@@ -9,6 +9,7 @@ environment of its own, at both its tiles) and ours, and writes tables and pictu
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
@@ -81,6 +82,8 @@ def write_results(folder: Path, results: Sequence[Result]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what was asked for; exit 1 where there was nothing to run."""
     a = parse(arguments)
+    # What is doubtful about a map is not the question here.
+    logging.getLogger("occupy").setLevel(logging.ERROR)
     unknown = set(a.estimators or ()) - set(ESTIMATORS)
     if unknown:
         sys.exit(f"unknown estimators: {', '.join(sorted(unknown))}; there are {', '.join(ESTIMATORS)}")

@@ -48,7 +48,7 @@ def bars(path: Path, results: Sequence[Result], title: str) -> None:
 
     names = names_of(results, lambda r: r.estimator)
     models = names_of(results, lambda r: r.sample.model)
-    figure = Figure(figsize=(2.2 + 1.5 * (len(models) + 1), 3.4), layout="constrained")
+    figure = Figure(figsize=(2.2 + 1.5 * (len(models) + 1), 3.8), layout="constrained")
     axis = figure.subplots()
     width = 0.8 / len(names)
     for k, name in enumerate(names):
@@ -58,8 +58,8 @@ def bars(path: Path, results: Sequence[Result], title: str) -> None:
         axis.bar(at, values, width * 0.92, label=name, color=f"C{k}")
     axis.set_xticks(range(len(models) + 1), [*models, "mean over maps"])
     axis.set_ylabel("mean absolute error near atoms")
-    axis.set_title(title, fontsize=10)
-    axis.legend(fontsize=7, ncols=2)
+    figure.suptitle(title, fontsize=10)
+    figure.legend(loc="outside lower center", fontsize=8, ncols=len(names), columnspacing=1, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
 

@@ -19,6 +19,7 @@ from scipy.ndimage import distance_transform_edt, map_coordinates
 RADIUS = 3.0
 SOLVENT_DISTANCE = 15.0
 FULL = 0.99
+LEAST_FOR_FACTOR = 0.5
 Z68, Z95 = 1.0, 1.959964
 
 
@@ -117,9 +118,12 @@ def mean(values: NDArray[Any]) -> float:
 
 
 def factor(truth: NDArray[np.float64], estimate: NDArray[np.float64]) -> float:
-    """Return the f that makes f · truth fit the estimates best; NaN where all truths are 0."""
-    square = float((truth**2).sum())
-    return float((truth * estimate).sum()) / square if square else math.nan
+    """Return mean estimate over mean truth of the units that are at least half there; NaN without such.
+
+    Below one half the constant that noise and neighbours add would hide what a factor takes away.
+    """
+    there = truth >= LEAST_FOR_FACTOR
+    return float(estimate[there].sum() / truth[there].sum()) if there.any() else math.nan
 
 
 def summarise(units: Sequence[Unit]) -> dict[str, float]:

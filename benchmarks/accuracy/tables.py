@@ -31,6 +31,7 @@ COLUMNS = {
     "seconds": "s",
 }
 SIGNED = ("bias", "error_at_one")
+POOLED = ("units", "cover68", "cover95", "width95")
 
 
 def per_map(result: Result) -> dict[str, float]:
@@ -39,15 +40,16 @@ def per_map(result: Result) -> dict[str, float]:
 
 
 def over_maps(results: Sequence[Result]) -> dict[str, float]:
-    """Return the numbers over several maps: errors, solvent and time as means over maps, the rest over units.
+    """Return the numbers over several maps: means in which each map counts once, however many chains it has.
 
-    Each map counts once in the errors, however many chains it has.
+    Only the coverage and the width of error bars are taken over all units together.
     """
     pooled = summarise([unit for result in results for unit in result.units])
     each = [per_map(result) for result in results]
-    for name in ("mae", "mae_atoms", "bias", "bias_atoms", "mae_partial", "solvent", "seconds"):
-        values = [numbers[name] for numbers in each if math.isfinite(numbers[name])]
-        pooled[name] = float(np.mean(values)) if values else math.nan
+    for name in each[0]:
+        if name not in POOLED:
+            values = [numbers[name] for numbers in each if math.isfinite(numbers[name])]
+            pooled[name] = float(np.mean(values)) if values else math.nan
     return pooled
 
 

@@ -110,7 +110,7 @@ def test_summary_of_known_units():
     assert found["at_zero"] == pytest.approx(0.1)
     assert found["error_at_one"] == pytest.approx(-0.1)
     assert found["factor_b150"] == pytest.approx(0.75)
-    assert found["factor_b0"] == pytest.approx((0.9 + 0.3) / 1.25)
+    assert found["factor_b0"] == pytest.approx((0.9 + 0.6) / 1.5)
     assert found["cover68"] == pytest.approx(2 / 3)
     assert found["cover95"] == pytest.approx(2 / 3)
     assert found["width95"] == pytest.approx(2 * 1.959964 * 0.34 / 3)
