@@ -13,7 +13,8 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from functools import cache, partial
 from pathlib import Path
@@ -70,6 +71,18 @@ def samples_of(a: argparse.Namespace, folder: Path) -> list[Callable[[], Sample]
     return made + [lambda s=s: s for s in found]
 
 
+@contextmanager
+def without_notices() -> Iterator[None]:
+    """Keep the library from saying what is doubtful about maps: that is not the question here."""
+    log = logging.getLogger("occupy")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
 def write_results(folder: Path, results: Sequence[Result]) -> None:
     """Write tables and pictures."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,8 +95,6 @@ def write_results(folder: Path, results: Sequence[Result]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what was asked for; exit 1 where there was nothing to run."""
     a = parse(arguments)
-    # What is doubtful about a map is not the question here.
-    logging.getLogger("occupy").setLevel(logging.ERROR)
     unknown = set(a.estimators or ()) - set(ESTIMATORS)
     if unknown:
         sys.exit(f"unknown estimators: {', '.join(sorted(unknown))}; there are {', '.join(ESTIMATORS)}")
@@ -95,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not made:
             sys.exit("nothing to measure")
         start = None if a.no_reference or a.smoke else published.start_of(a.reference_python, folder)
-        results = run_all(made, chosen, start, folder / "published", lambda line: print(line, flush=True))
+        with without_notices():
+            results = run_all(made, chosen, start, folder / "published", lambda line: print(line, flush=True))
         write_results(folder / "results", results)
         print()
         print(tables.markdown(results))

@@ -176,7 +176,7 @@ def test_the_collection_covers_what_it_should():
     assert all(case.box <= 128 and case.resolution >= 2 * case.voxel_size for case in collection.CASES)
 
 
-def test_traps_have_full_and_partial_chains_or_at_least_one(shared_data):
+def test_traps_are_150_and_only_where_asked_for():
     structure = collection.structure_of("7pbl", None)
     for case in collection.CASES:
         if case.model != "7pbl":

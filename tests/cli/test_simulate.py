@@ -182,6 +182,9 @@ def test_several_models_make_one_complex(cli, tmp_path, model_file):
         (("{model}", "--classes", "2", "--weights", "a,b"), "--weights"),
         (("{model}", "--chains", "{model}"), "no column 'chain'"),
         (("{model}", "--seed", "-1"), "--seed"),
+        (("{model}", "--weights", "1,1"), "--weights is about classes"),
+        (("{model}", "--partial-everywhere"), "--partial-everywhere is about classes"),
+        (("{model}", "--blocks", "2"), "--blocks is about what is drawn"),
     ],
 )
 def test_mistakes_give_one_line_and_no_files(cli, tmp_path, model_file, words, quoted):
@@ -213,6 +216,14 @@ def test_mistakes_in_tables_say_where(cli, tmp_path, model_file, text, quoted):
     assert said.code == 1
     assert quoted in said.err
     assert str(table) in said.err
+
+
+def test_a_table_of_occupancies_does_not_go_with_classes(cli, tmp_path, model_file):
+    table = tmp_path / "table.csv"
+    table.write_text("chain,occupancy\nG,0.5\n")
+    said = cli("simulate", model_file, "-o", tmp_path / "out", "--chains", table, "--classes", 2)
+    assert said.code == 1
+    assert "--composition" in said.err
 
 
 def test_a_damaged_model_is_one_line(cli, tmp_path):

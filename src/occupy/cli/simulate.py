@@ -205,6 +205,8 @@ def run_simulation(asked: Asked, output: Path, quiet: bool) -> None:
     table = _table(asked.chains)
     try:
         if asked.classes is not None or asked.composition is not None:
+            if table is not None and "occupancy" in table.columns:
+                raise InputError(f"{asked.chains}: occupancies of classes go into a --composition")
             files = _class_set(asked, structure, table, output)
         else:
             files = _one_map(asked, structure, table, asked.name or stem, output)
@@ -226,6 +228,14 @@ def _check(asked: Asked) -> None:
         raise InputError(
             f"{' and '.join(sources)}: classes are drawn as a whole; give a --composition instead"
         )
+    if asked.classes is None and asked.composition is None:
+        only_classes = {"--weights": asked.weights, "--class-noise": asked.class_noise}
+        idle = [name for name, value in only_classes.items() if value is not None]
+        if idle or asked.partial_everywhere:
+            flag = idle[0] if idle else "--partial-everywhere"
+            raise InputError(f"{flag} is about classes: give --classes or a --composition too")
+        if asked.blocks is not None and not asked.draw:
+            raise InputError("--blocks is about what is drawn: give --draw or --classes too")
     if asked.seed < 0:
         raise InputError(f"--seed must not be negative, not {asked.seed}")
 

@@ -115,9 +115,8 @@ def write_class_set(
     numbers = {name: _numbers(one) for name, one in zip(names, made.classes, strict=True)}
     numbers |= {"weights": list(made.weights)} | dict(further or {})
     files["relion_model"] = f"{run}_model.star"
+    write_text(folder / files["relion_model"], model_star(made, [files[name] for name in names]))
     _write_record(folder / "simulation.json", settings, numbers, files)
-    maps = [files[name] for name in names]
-    write_text(folder / files["relion_model"], model_star(made, maps))
     return files | {"record": "simulation.json"}
 
 
