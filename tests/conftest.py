@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, settings
 
 HERE = Path(__file__).resolve().parent
 # Test folders are no packages (importlib mode), so `import strategies` needs to be told where.
-if str(HERE) not in sys.path:
-    sys.path.append(str(HERE))
+# `import benchmarks` needs the folder that holds it, however pytest was started.
+for place in (HERE, HERE.parent):
+    if str(place) not in sys.path:
+        sys.path.append(str(place))
 
 settings.register_profile(
     "occupy",

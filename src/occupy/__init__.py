@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from occupy.regions.region import Region, regions_of_masks, regions_of_model
     from occupy.regions.table import OccupancyTable, read_regions
     from occupy.settings import Settings
-    from occupy.simulation import simulate
+    from occupy.simulation import simulate, simulate_classes
     from occupy.volume import Frame, Volume
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "regions_of_model",
     "sigmoid",
     "simulate",
+    "simulate_classes",
     "solvent_definition",
     "subtraction_mask",
     "write_map",
@@ -84,6 +85,7 @@ _ROOM = {
     "regions_of_model": "regions.region",
     "sigmoid": "modify",
     "simulate": "simulation",
+    "simulate_classes": "simulation",
     "solvent_definition": "masks",
     "subtraction_mask": "masks",
     "write_map": "io.mrc",

@@ -26,6 +26,7 @@ COMMANDS = (
     "regions",
     "fetch",
     "demo",
+    "simulate",
     "legacy",
 )
 
@@ -41,7 +42,7 @@ def test_help_of_every_command(cli, command):
 def test_help_and_version(cli):
     general = cli("--help")
     assert general.code == 0
-    for command in ("estimate", "modify", "mask", "regions", "fetch", "demo"):
+    for command in ("estimate", "modify", "mask", "regions", "fetch", "demo", "simulate"):
         assert f"\n  {command} " in general.out
     assert "legacy" not in general.out
     assert cli().out == general.out

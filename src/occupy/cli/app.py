@@ -292,6 +292,11 @@ def demo(
     run_demo(output, seed, quiet)
 
 
+# Its module brings its own options.
+from occupy.cli.simulate import simulate  # noqa: E402
+
+app.command("simulate")(simulate)
+
 # The flags of OccuPy 0.1.13; its module brings its own options.
 from occupy.cli.legacy import legacy  # noqa: E402
 

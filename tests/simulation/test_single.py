@@ -9,18 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
-from occupy.simulation import (
-    ATOM_VOLUME,
-    HEAVY_SHARE,
-    ICE,
-    PADDING,
-    VOLT,
-    _near,
-    chain_values,
-    demo_occupancies,
-    demo_structure,
-    simulate,
-)
+from occupy.simulation import chain_values, demo_occupancies, demo_structure, simulate
+from occupy.simulation.models import PADDING
+from occupy.simulation.potential import ATOM_VOLUME, HEAVY_SHARE, ICE, VOLT
+from occupy.simulation.readout import voxels_near
 
 SMALL = ("G", "U", "V")
 
@@ -355,7 +347,7 @@ def test_near_is_a_plain_search(points, radius):
     clear = np.abs(squared - radius**2).min() > 1e-9  # equal up to rounding may fall on either side
     if clear:
         expected = np.flatnonzero(((squared <= radius**2) | nearest).any(axis=1))
-        np.testing.assert_array_equal(_near(points_zyx, radius, shape), expected)
+        np.testing.assert_array_equal(voxels_near(points_zyx, radius, shape), expected)
 
 
 # --- mistakes -------------------------------------------------------------------------------------------

@@ -1,0 +1,178 @@
+"""Sets of class maps with known composition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occupy.simulation.checks import check_numbers, per_chain
+from occupy.simulation.processing import Processing, last_shell
+from occupy.simulation.scene import Scene, clean_map, clean_maps, make_scene, noise_sigma
+from occupy.simulation.single import Array, Noise, Simulation, finish, raw_maps, spectrum_of
+
+if TYPE_CHECKING:
+    import gemmi
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """The maps of a classification and the truth they were made from.
+
+    Attributes
+    ----------
+    classes : tuple of Simulation
+        One per class; all have the same frame.
+    weights : tuple of float
+        Share of the particles in each class; the sum is 1.
+    consensus : Simulation
+        All particles together: the weighted mean of the classes before processing. Its occupancies are the
+        weighted means of theirs.
+    processing : Processing
+        What was done to the class maps.
+    """
+
+    classes: tuple[Simulation, ...]
+    weights: tuple[float, ...]
+    consensus: Simulation
+    processing: Processing
+
+    @property
+    def occupancies(self) -> dict[str, tuple[float, ...]]:
+        """True occupancy of every chain in each class."""
+        names = self.consensus.occupancies
+        return {name: tuple(one.occupancies[name] for one in self.classes) for name in names}
+
+
+def simulate_classes(
+    structure: gemmi.Structure,
+    occupancies: Sequence[Mapping[str, float]],
+    *,
+    weights: Sequence[float] | None = None,
+    class_noise: Sequence[float] | None = None,
+    voxel_size: float = 3.0,
+    box: int | None = None,
+    resolution: float = 6.0,
+    b_factors: Mapping[str, float] | None = None,
+    rim_b_factor: float = 0.0,
+    signal_to_noise: float = 30.0,
+    noise_colour: float = 200.0,
+    half_maps: bool = False,
+    processing: Processing | None = None,
+    seed: int = 0,
+) -> ClassSet:
+    """Simulate the maps of a classification.
+
+    Parameters
+    ----------
+    structure : gemmi.Structure
+        As for `simulate`.
+    occupancies : sequence of mapping of str to float
+        One mapping per class: occupancy per chain within [0, 1], 1 for chains not named. A class that mixes
+        states has the mean of their compositions (see `draw_classes`).
+    weights : sequence of float, optional
+        Particles per class in any unit; equal by default.
+    class_noise : sequence of float, optional
+        Factor on the standard deviation of each class's noise, on top of what its size makes of it.
+    voxel_size, box, resolution, b_factors, rim_b_factor, noise_colour, half_maps
+        As for `simulate`; the same for every class.
+    signal_to_noise : float
+        As for `simulate`, and of *all particles together*: the noise of class k has 1/weight of its variance.
+    processing : Processing, optional
+        Done to every class map. With Wiener shrinkage each class has its own SSNR, and all are cut off where
+        the best one falls below 1, as in RELION, which has one current resolution.
+        ``Processing(wiener=True, mask="sphere")`` makes maps as a Class3D job writes them.
+    seed : int
+        Of the noise.
+
+    Returns
+    -------
+    ClassSet
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `simulate`, or where the lists differ in length or a weight is not positive.
+    """
+    check_numbers(voxel_size, resolution, signal_to_noise, noise_colour)
+    shares = _shares(weights, len(occupancies), "weights")
+    factors = _positive(class_noise, len(occupancies), "class_noise")
+    scene = make_scene(
+        structure,
+        voxel_size=voxel_size,
+        box=box,
+        resolution=resolution,
+        b_factors=b_factors,
+        rim_b_factor=rim_b_factor,
+    )
+    columns = [
+        per_chain(f"occupancies of class {k}", given, scene.chains, default=1.0, highest=1.0)
+        for k, given in enumerate(occupancies, start=1)
+    ]
+    sigma = noise_sigma(scene, clean_map(scene, dict.fromkeys(scene.chains, 1.0)), signal_to_noise)
+    noises = [
+        Noise(np.float32(sigma * factor / share**0.5), noise_colour, (seed, 2, k), _half(half_maps, seed, k))
+        for k, (share, factor) in enumerate(zip(shares, factors, strict=True))
+    ]
+    return _classes(scene, columns, shares, noises, processing or Processing())
+
+
+def _half(wanted: bool, seed: int, k: int) -> tuple[int, int, int] | None:
+    return (seed, 3, k) if wanted else None
+
+
+def _positive(given: Sequence[float] | None, count: int, what: str) -> NDArray[np.float64]:
+    """Return one positive number per class; ones where nothing is given."""
+    if count < 1:
+        raise ValueError("occupancies must be given for at least one class")
+    values = np.ones(count) if given is None else np.asarray(given, dtype=np.float64)
+    if values.shape != (count,):
+        raise ValueError(f"{what} must be {count} numbers, one per class, not {given!r}")
+    if not (np.isfinite(values).all() and (values > 0).all()):
+        raise ValueError(f"{what} must be positive, not {given!r}")
+    return values
+
+
+def _shares(given: Sequence[float] | None, count: int, what: str) -> NDArray[np.float64]:
+    """Return one share per class; they sum to 1."""
+    values = _positive(given, count, what)
+    return np.asarray(values / values.sum())
+
+
+def _classes(
+    scene: Scene,
+    columns: Sequence[dict[str, float]],
+    shares: NDArray[np.float64],
+    noises: Sequence[Noise],
+    processing: Processing,
+) -> ClassSet:
+    """Make the maps of all classes and their weighted mean."""
+    cleans = clean_maps(scene, columns)
+    raws = [raw_maps(scene, clean, noise) for clean, noise in zip(cleans, noises, strict=True)]
+    current = None
+    if processing.wiener:
+        spectra = (spectrum_of(scene, c, n, processing) for c, n in zip(cleans, noises, strict=True))
+        current = max(last_shell(spectrum) for spectrum in spectra)
+    classes = tuple(
+        finish(scene, column, clean, noise, processing, current=current, raw=raw)
+        for column, clean, noise, raw in zip(columns, cleans, noises, raws, strict=True)
+    )
+    mean = {
+        name: float(sum(s * c[name] for s, c in zip(shares, columns, strict=True))) for name in columns[0]
+    }
+    # Shares that sum to 1 only up to rounding must not make a full chain more than full.
+    mean = {name: min(1.0, round(value, 12)) for name, value in mean.items()}
+    together = [_weighted(shares, maps) for maps in zip(*raws, strict=True)]
+    consensus = finish(scene, mean, _weighted(shares, cleans), noises[0], Processing(), raw=together)
+    return ClassSet(classes, tuple(float(share) for share in shares), consensus, processing)
+
+
+def _weighted(shares: NDArray[np.float64], maps: Sequence[Array]) -> Array:
+    """Return the weighted sum of maps."""
+    out = np.zeros_like(maps[0])
+    for share, data in zip(shares, maps, strict=True):
+        out += np.float32(share) * data
+    return out

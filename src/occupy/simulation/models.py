@@ -1,0 +1,132 @@
+"""Atomic models: the bundled one, and models placed in a box."""
+
+from __future__ import annotations
+
+from importlib import resources
+from math import ceil
+from operator import index
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occupy.simulation.checks import check_structure
+
+if TYPE_CHECKING:
+    import gemmi
+
+PADDING = 0.3
+"""The least share of the default box's side that the model does not reach."""
+
+FADING = (0.15, 0.3, 0.5, 0.75)
+"""Occupancies of the demo's partial chains, from the outermost one inwards."""
+
+
+def demo_structure() -> gemmi.Structure:
+    """Read the model that ships with the package: PDB entry 7PBL, the RuvAB motor on DNA.
+
+    Returns
+    -------
+    gemmi.Structure
+        Nine chains, heavy atoms of protein and DNA, in the entry's own frame (see data/README.md).
+    """
+    import gzip
+
+    import gemmi
+
+    packed = resources.files("occupy.data").joinpath("demo_model.cif.gz").read_bytes()
+    block = gemmi.cif.read_string(gzip.decompress(packed).decode()).sole_block()
+    structure = gemmi.make_structure_from_block(block)
+    structure.setup_entities()
+    return structure
+
+
+def demo_occupancies(structure: gemmi.Structure) -> dict[str, float]:
+    """Choose occupancies as if the complex were assembled from the core to its outermost chain.
+
+    Parameters
+    ----------
+    structure : gemmi.Structure
+        Any structure; chains without CA or P atoms are not counted.
+
+    Returns
+    -------
+    dict of str to float
+        The chain whose centre is farthest from the complex's has 0.15, its nearest neighbours 0.3, 0.5 and
+        0.75 in the order of distance, and all others, at least half of the chains, 1.
+    """
+    check_structure(structure)
+    centres = {name: points.mean(axis=0) for name, points in marker_points(structure).items()}
+    if not centres:
+        raise ValueError(f"structure {structure.name!r} has no chain with CA or P atoms")
+    middle = np.mean(list(centres.values()), axis=0)
+    outermost = max(centres, key=lambda name: float(np.linalg.norm(centres[name] - middle)))
+    inwards = sorted(centres, key=lambda name: float(np.linalg.norm(centres[name] - centres[outermost])))
+    partial = dict(zip(inwards[: len(centres) // 2], FADING, strict=False))
+    return {name: partial.get(name, 1.0) for name in centres}
+
+
+def marker_points(structure: gemmi.Structure) -> dict[str, NDArray[np.float64]]:
+    """Return the CA (not calcium) and P positions of each chain that has any: (n, 3), xyz, in Å."""
+    points: dict[str, list[list[float]]] = {}
+    for site in structure[0].all():
+        if (site.atom.name, site.atom.element.name) in {("CA", "C"), ("P", "P")}:
+            points.setdefault(site.chain.name, []).append(site.atom.pos.tolist())
+    return {name: np.array(found) for name, found in points.items()}
+
+
+def heavy_atoms(structure: gemmi.Structure) -> gemmi.Structure:
+    """Return a copy of the first model without hydrogens and alternative conformations."""
+    heavy = structure.clone()
+    while len(heavy) > 1:
+        del heavy[-1]
+    heavy.remove_hydrogens()
+    heavy.remove_alternative_conformations()
+    return heavy
+
+
+def box_size(structure: gemmi.Structure, voxel_size: float, box: int | None) -> int:
+    """Return the box's side in voxels: the one asked for if the model fits, or the default."""
+    bounds = structure.calculate_box()
+    extent = max((bounds.maximum - bounds.minimum).tolist())
+    if box is None:
+        return _even_fast_size(ceil(extent / (1 - PADDING) / voxel_size))
+    if index(box) < 2 or box % 2:
+        raise ValueError(f"box must be an even number of voxels, not {box!r}")
+    if box * voxel_size <= extent:
+        raise ValueError(f"box {box!r} of {voxel_size!r} Å voxels is smaller than the model ({extent:.0f} Å)")
+    return index(box)
+
+
+def _even_fast_size(least: int) -> int:
+    """Return the smallest even number ≥ `least` whose prime factors are 2, 3 and 5 (fast to transform)."""
+    size = max(least + least % 2, 2)
+    while 30**20 % size:  # any other prime factor, and only that, leaves a remainder
+        size += 2
+    return size
+
+
+def place(structure: gemmi.Structure, side: float) -> gemmi.Structure:
+    """Return a copy with its bounding box centred in a cubic P1 cell of `side` Å."""
+    import gemmi
+
+    placed = structure.clone()
+    bounds = placed.calculate_box()
+    shift = gemmi.Position(side / 2, side / 2, side / 2) - (bounds.minimum + bounds.maximum) / 2
+    placed[0].transform_pos_and_adp(gemmi.Transform(gemmi.Mat33(), gemmi.Vec3(*shift.tolist())))
+    placed.cell = gemmi.UnitCell(side, side, side, 90, 90, 90)
+    placed.spacegroup_hm = "P 1"
+    return placed
+
+
+def set_atoms(chain: gemmi.Chain, occupancy: float, b_factor: float | None = None) -> None:
+    """Set occupancy and, where given, the isotropic B-factor (Å²) of a chain's atoms, in place."""
+    import gemmi
+
+    isotropic = gemmi.SMat33f(0, 0, 0, 0, 0, 0)
+    for residue in chain:
+        for atom in residue:
+            atom.occ = occupancy
+            if b_factor is not None:
+                atom.b_iso = b_factor
+                atom.aniso = isotropic
