@@ -34,6 +34,37 @@ VoxelSize = Annotated[
     typer.Option("--voxel-size", help="Å per voxel, in place of the header's.", show_default=False),
 ]
 
+Models = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--model", help="Model in the map's frame (.cif, .pdb, .gz); may be repeated.", show_default=False
+    ),
+]
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        metavar="chain|residue|entity|ligand",
+        help="What is a region of the model [default: chain].",
+        show_default=False,
+    ),
+]
+Selections = Annotated[
+    Path | None,
+    typer.Option(
+        "--regions", help="YAML file naming chains and residue ranges, instead of --by.", show_default=False
+    ),
+]
+Masks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--masks",
+        metavar="PATTERN",
+        help="Masks as regions: file, folder, or pattern in quotes; may be repeated.",
+        show_default=False,
+    ),
+]
+
 
 def _show_version(wanted: bool) -> None:
     if wanted:
@@ -203,6 +234,59 @@ def mask_solvent(
 
 
 @app.command()
+def classes(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="model.star, optimiser.star, job folder (RELION, cryoSPARC, cryoDRGN), or maps.",
+        ),
+    ],
+    model: Models = None,
+    by: By = None,
+    selections: Selections = None,
+    masks: Masks = None,
+    output: Output = None,
+    lowpass: Annotated[
+        float | None,
+        typer.Option(
+            "--lowpass",
+            help="Å: common resolution [default: of the least resolved class, 8 at the finest].",
+            show_default=False,
+        ),
+    ] = None,
+    components: Annotated[
+        bool, typer.Option("--components/--no-components", help="Find parts that come and go together.")
+    ] = True,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--compare",
+            metavar="A B",
+            help="Script of the difference of two classes (names or numbers).",
+            show_default=False,
+        ),
+    ] = None,
+    resample: Annotated[
+        bool,
+        typer.Option(
+            "--resample", help="Bring maps on other grids onto the first one's.", show_default=False
+        ),
+    ] = False,
+    voxel_size: VoxelSize = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Estimate what is there in each class of an experiment, and how sure that is."""
+    from occupy.cli.classes import ClassesJob, estimate_classes
+    from occupy.cli.regions import Asked
+
+    asked = Asked(tuple(model or ()), by, selections, tuple(masks or ()))
+    job = ClassesJob(asked, lowpass, resample, components, compare, voxel_size, quiet)
+    estimate_classes(inputs, output, job)
+
+
+@app.command()
 @takes_settings(SETTINGS_OF_ESTIMATE)
 def regions(
     map: Annotated[
@@ -212,38 +296,10 @@ def regions(
         ),
     ],
     settings: Settings,
-    model: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--model", help="Model in the map's frame (.cif, .pdb, .gz); may be repeated.", show_default=False
-        ),
-    ] = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            "--by",
-            metavar="chain|residue|entity|ligand",
-            help="What is a region of the model [default: chain].",
-            show_default=False,
-        ),
-    ] = None,
-    selections: Annotated[
-        Path | None,
-        typer.Option(
-            "--regions",
-            help="YAML file naming chains and residue ranges, instead of --by.",
-            show_default=False,
-        ),
-    ] = None,
-    masks: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--masks",
-            metavar="PATTERN",
-            help="Masks as regions: file, folder, or pattern in quotes; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    model: Models = None,
+    by: By = None,
+    selections: Selections = None,
+    masks: Masks = None,
     output: Output = None,
     voxel_size: VoxelSize = None,
     quiet: Quiet = False,

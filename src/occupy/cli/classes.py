@@ -1,0 +1,341 @@
+"""`occupy classes`: what is there in each class of an experiment."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from occupy.cli.console import Report, progress, say, warn
+from occupy.cli.regions import Asked, Found, find_regions
+from occupy.errors import InputError, Notice
+
+if TYPE_CHECKING:
+    from occupy.ensemble.components import Component
+    from occupy.ensemble.pipeline import Member, SetEstimate
+    from occupy.io.mapset import ClassMap, MapSet
+    from occupy.regions.region import Region
+    from occupy.regions.table import OccupancyTable
+    from occupy.volume import Volume
+
+FEW_PARTICLES = 50
+"""Classes of fewer particles are left out."""
+
+LEAST_SHARE = 0.002
+"""… and those with a smaller share of all particles, where only that is known."""
+
+IN_MEMORY = 1 << 29
+"""Numbers (2 GiB of them) that all maps may hold together before they are kept on disk."""
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class ClassesJob:
+    """What to do with a set."""
+
+    regions: Asked
+    lowpass: float | None = None
+    resample: bool = False
+    discover: bool = True
+    compare: tuple[str, str] | None = None
+    voxel_size: float | None = None
+    quiet: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return it as plain values, for the record."""
+        return {
+            "lowpass": self.lowpass,
+            "resample": self.resample,
+            "components": self.discover,
+            "compare": None if self.compare is None else list(self.compare),
+            "voxel_size": self.voxel_size,
+            **(self.regions.options if self.regions.models or self.regions.masks else {}),
+        }
+
+
+def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob) -> None:
+    """Find a set, say what it is, estimate it, write everything and print a summary."""
+    from occupy.io.sets import find_set
+
+    found = find_set(inputs, count_particles=True)
+    for line in found.describe():
+        say(line, job.quiet)
+    notices = list(found.notices)
+    used, left = without_small(found)
+    for notice in notices + left:
+        warn(notice.text, job.quiet)
+    compare = None if job.compare is None else (_named(used, job.compare[0]), _named(used, job.compare[1]))
+    folder = output or Path(f"occupy_{_stem(found)}")
+    with progress(_stem(found), job.quiet) as report:
+        regions = _regions(used, job)
+        est = _estimated(used, job, folder, report)
+        more = _doubts(est)
+        report("components", 0, 0)
+        components = _components(est) if job.discover else ()
+        table, files = _write(
+            found,
+            used,
+            est,
+            components,
+            regions,
+            folder,
+            replace(job, compare=compare),
+            notices + left + more,
+            report,
+        )
+    for notice in more:
+        warn(notice.text, job.quiet)
+    _summarise(est, components, table, files, folder, job.quiet)
+
+
+def without_small(found: MapSet) -> tuple[MapSet, list[Notice]]:
+    """Leave out classes that hold a handful of particles, and say which."""
+
+    def small(entry: ClassMap) -> bool:
+        if entry.particles is not None:
+            return entry.particles < FEW_PARTICLES
+        return entry.weight is not None and entry.weight < LEAST_SHARE
+
+    out = [entry for entry in found.maps if small(entry)]
+    if not out:
+        return found, []
+    kept = tuple(entry for entry in found.maps if entry not in out)
+    names = ", ".join(
+        f"{e.name} ({e.particles} particles)"
+        if e.particles is not None
+        else f"{e.name} ({100 * (e.weight or 0):.2g} %)"
+        for e in out
+    )
+    if len(kept) < 2:
+        raise InputError(
+            f"{found.source}: fewer than two classes hold {FEW_PARTICLES} particles or more ({names} do not)"
+        )
+    return replace(found, maps=kept), [
+        Notice("small-class", f"left out, as they hold too few particles: {names}")
+    ]
+
+
+def _stem(found: MapSet) -> str:
+    source = found.source
+    return source.name.removesuffix(".star").removesuffix("_model").removesuffix("_optimiser") or "set"
+
+
+def _named(found: MapSet, text: str) -> str:
+    """Return the name of the class that a name or a number means."""
+    names = [entry.name for entry in found.maps]
+    if text in names:
+        return text
+    by_number = [entry.name for entry in found.maps if text.isdecimal() and entry.number == int(text)]
+    if len(by_number) == 1:
+        return by_number[0]
+    raise InputError(f"--compare {text}: no such class; there are {', '.join(names[:8])}")
+
+
+def _reader(entry: ClassMap, job: ClassesJob, grid: Volume | None) -> Callable[[], Volume]:
+    def read() -> Volume:
+        from occupy.io.mrc import read_map
+
+        volume = read_map(entry.path, voxel_size=job.voxel_size)
+        if grid is not None and not volume.same_grid(grid):
+            from occupy.ensemble.resample import resampled
+
+            return resampled(volume, grid)
+        return volume
+
+    return read
+
+
+def _grid(used: MapSet, job: ClassesJob) -> Volume:
+    from occupy.io.mrc import read_map
+
+    return read_map(used.maps[0].path, voxel_size=job.voxel_size)
+
+
+def _regions(used: MapSet, job: ClassesJob) -> Found | None:
+    """Make the regions asked for, before any work is done."""
+    if not job.regions.models and not job.regions.masks:
+        if job.regions.by is not None or job.regions.selections is not None:
+            raise InputError("--by and --regions need a --model")
+        return None
+    return find_regions(job.regions, _grid(used, job), job.voxel_size)
+
+
+def _estimated(used: MapSet, job: ClassesJob, folder: Path, report: Report) -> SetEstimate:
+    from occupy.ensemble.pipeline import Member, estimate_set
+
+    grid = _grid(used, job) if job.resample else None
+    members: list[Member] = [
+        Member(entry.name, _reader(entry, job, grid), entry.weight, entry.ssnr) for entry in used.maps
+    ]
+    if grid is not None:
+        # Interpolation has changed what the source said of the shells.
+        members = [replace(member, ssnr=None) for member in members]
+    return estimate_set(members, lowpass=job.lowpass, allocate=_room(folder), progress=report)
+
+
+def _room(folder: Path) -> Any:
+    """Return what makes arrays: in memory, or, when large, in files that vanish with them."""
+    import numpy as np
+
+    def allocate(shape: tuple[int, ...]) -> Any:
+        if np.prod(shape, dtype=np.int64) <= IN_MEMORY:
+            return np.empty(shape, dtype=np.float32)
+        existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+        with tempfile.TemporaryFile(dir=existing, prefix=".occupy-") as file:
+            return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+
+    return allocate
+
+
+def _doubts(est: SetEstimate) -> list[Notice]:
+    from occupy.ensemble.alignment import pose_notices
+
+    return [*est.notices, *pose_notices(est.ground, est.names, est.weights)]
+
+
+def _components(est: SetEstimate) -> tuple[Component, ...]:
+    from occupy.ensemble.components import find_components
+
+    return find_components(est)
+
+
+def _component_regions(est: SetEstimate, components: Sequence[Component]) -> tuple[Region, ...]:
+    """Return components as regions on the grid of the maps."""
+    import numpy as np
+
+    from occupy.regions.region import Region
+
+    out = []
+    for component in components:
+        slabs = [slab > 0.5 for _, slab in est.on_grid(component.mask.astype(np.float32))]
+        inside = np.concatenate(slabs)
+        out.append(Region(component.name, "component", np.flatnonzero(inside), inside.shape))
+    return tuple(out)
+
+
+def _tabulated(est: SetEstimate, regions: Sequence[Region]) -> OccupancyTable:
+    import numpy as np
+
+    from occupy.regions.table import read_regions
+
+    def pairs() -> Iterator[tuple[str, Any]]:
+        for k, name in enumerate(est.names):
+            found = est.of_class(k)
+            yield (
+                name,
+                tuple(
+                    np.concatenate([slab for _, slab in est.on_grid(array)])
+                    for array in (found.occupancy, found.uncertainty)
+                ),
+            )
+
+    return read_regions(
+        regions,
+        pairs(),
+        est.grid,
+        resolution=est.ground.resolution,
+        common_error=True,
+        weights=dict(zip(est.names, est.weights.tolist(), strict=True)),
+    )
+
+
+def _write(
+    found: MapSet,
+    used: MapSet,
+    est: SetEstimate,
+    components: Sequence[Component],
+    asked: Found | None,
+    folder: Path,
+    job: ClassesJob,
+    notices: Sequence[Notice],
+    report: Report,
+) -> tuple[OccupancyTable | None, dict[str, Any]]:
+    from occupy.io.atomic import write_text
+    from occupy.report.record import to_json
+    from occupy.report.set_maps import write_class_maps, write_components
+    from occupy.report.set_record import NAME, set_record
+    from occupy.report.set_results import ModelFiles, write_class_scripts, write_set_tables
+
+    # The record of an earlier run must not vouch for files that are about to replace its own.
+    (folder / NAME).unlink(missing_ok=True)
+    of_classes, files = write_class_maps(folder, est, progress=report)
+    files = dict(files) | write_components(folder, est, components)
+    report("regions", 0, 0)
+    regions = (() if asked is None else asked.regions) + _component_regions(est, components)
+    table = None
+    if regions:
+        table = _tabulated(est, regions)
+        model = None if asked is None or asked.model is None else asked.model
+        model = None if model is None else ModelFiles(model.model, regions, model.paths)
+        files |= write_set_tables(folder, table, model=model, notes=[n.text for n in notices])
+    paths = {entry.name: entry.path for entry in used.maps}
+    shown = {name: (paths[name], folder / of_classes[name]["occupancy"]) for name in est.names}
+    files |= write_class_scripts(
+        folder, shown, level=_level(est, paths), compare=job.compare, surface=folder / files["composite"]
+    )
+    record = set_record(
+        found,
+        est,
+        components,
+        of_classes=of_classes,
+        outputs=files | {"record": NAME},
+        options=job.options,
+        inputs={} if asked is None else asked.inputs,
+        notices=notices,
+        command=sys.argv,
+    )
+    write_text(folder / NAME, to_json(record))
+    return table, files
+
+
+def _level(est: SetEstimate, paths: dict[str, Path]) -> float:
+    """Return a level at which the first map's surface encloses about as much as the content of the set."""
+    import numpy as np
+
+    from occupy.io.mrc import read_map
+
+    volume = read_map(paths[est.names[0]])
+    content = est.content.sum() * float(np.prod(est.ground.voxel_size))
+    share = min(0.6 * content / (volume.data.size * float(np.prod(volume.voxel_size))), 0.5)
+    return float(np.quantile(volume.data, 1 - share))
+
+
+def _summarise(
+    est: SetEstimate,
+    components: Sequence[Component],
+    table: OccupancyTable | None,
+    files: dict[str, Any],
+    folder: Path,
+    quiet: bool,
+) -> None:
+    say(f"compared at {est.ground.resolution:.1f} Å; {len(est.names)} classes", quiet)
+    if components:
+        say(f"{len(components)} parts come and go between the classes:", quiet)
+    else:
+        say("nothing differs between the classes by more than noise", quiet)
+    if table is not None:
+        _say_table(table, [c.name for c in components], quiet)
+        say(f"  all regions             {folder / files['tsv']}", quiet)
+    say(f"  look at it with         chimerax {folder / files['classes_script']}", quiet)
+
+
+def _say_table(table: OccupancyTable, components: Sequence[str], quiet: bool) -> None:
+    """Print the regions that differ most, components first."""
+    import numpy as np
+
+    from occupy.report.tables import cell_text
+
+    spread = np.nanmax(table.values, axis=1) - np.nanmin(table.values, axis=1)
+    order = [i for i in np.argsort(-spread, kind="stable") if table.regions[i] not in components]
+    rows = [table.regions.index(name) for name in components[:_SHOWN]] + order[:_SHOWN]
+    columns = range(min(len(table.maps), 6))
+    width = max(len(table.regions[i]) for i in rows)
+    say(f"  {'':<{width}}  " + "  ".join(f"{table.maps[c][-12:]:>12}" for c in columns), quiet)
+    for i in rows:
+        cells = [cell_text(float(table.values[i, c]), float(table.errors[i, c])) for c in columns]
+        say(f"  {table.regions[i]:<{width}}  " + "  ".join(f"{cell:>12}" for cell in cells), quiet)

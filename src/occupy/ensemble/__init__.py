@@ -1,0 +1,1 @@
+"""Sets of maps: what is there in each class of one experiment."""

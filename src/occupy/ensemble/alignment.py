@@ -1,0 +1,105 @@
+"""Are the classes of a set where they should be? Shifts and rotations against the mean of the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from occupy.ensemble.ground import Ground
+from occupy.errors import Notice
+
+Array = npt.NDArray[np.float32]
+
+MOST_SHIFT = 2.5
+"""Å: larger shifts are warned about; and larger ones than a fifth of the resolution."""
+
+MOST_ANGLE = 2.5
+"""Degrees: larger rotations are warned about."""
+
+LEAST_AGREEMENT = 0.5
+"""Correlation with the mean below which a class is warned about."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How a map lies against a reference: shift (Å), rotation (degrees), correlation once both are undone."""
+
+    shift: float
+    angle: float
+    agreement: float
+
+
+def pose_of(data: Array, reference: Array, voxel_size: tuple[float, float, float]) -> Pose:
+    """Find how a map is shifted and turned against a reference of the same content.
+
+    A whole-voxel shift is found by cross-correlation; then the difference is fitted by the reference's
+    derivatives along six rigid motions and its grey scale, exact for motions much smaller than the
+    resolution.
+
+    Parameters
+    ----------
+    data, reference : ndarray, shape (z, y, x)
+    voxel_size : tuple of float
+        Å along z, y, x.
+    """
+    shape = reference.shape
+    cross = scipy.fft.irfftn(scipy.fft.rfftn(data) * np.conj(scipy.fft.rfftn(reference)), s=shape)
+    peak = np.array(np.unravel_index(int(np.argmax(cross)), shape))
+    whole = np.where(peak > np.array(shape) // 2, peak - np.array(shape), peak)
+    moved = np.roll(data, tuple(-whole), axis=(0, 1, 2))
+    design = _motions(reference, voxel_size)
+    # Where the reference is weak, a part that this class lacks would count as motion.
+    inside = reference > 0.25 * float(np.quantile(reference, 0.995))
+    rows = design[:, inside]
+    target = moved[inside]
+    normal = rows @ rows.T
+    fit = np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(7), rows @ target)
+    residual = target - fit @ rows
+    agreement = 1 - float(residual.var() / max(float(target.var()), 1e-30))
+    gain = fit[0] if abs(fit[0]) > 1e-6 else 1e-6
+    shift = whole * np.array(voxel_size) - fit[1:4] / gain
+    return Pose(
+        float(np.linalg.norm(shift)),
+        float(np.degrees(np.linalg.norm(fit[4:] / gain))),
+        float(np.sqrt(max(agreement, 0.0))),
+    )
+
+
+def _motions(reference: Array, voxel_size: tuple[float, float, float]) -> Array:
+    """Return the reference and its derivatives along shifts (per Å) and rotations (per radian)."""
+    slopes = np.gradient(reference, *voxel_size)
+    axes = np.meshgrid(
+        *(np.arange(n) * a for n, a in zip(reference.shape, voxel_size, strict=True)), indexing="ij"
+    )
+    weight = np.maximum(reference, 0)
+    centre = np.array([float((x * weight).sum() / max(float(weight.sum()), 1e-30)) for x in axes])
+    z, y, x = (axis - c for axis, c in zip(axes, centre, strict=True))
+    dz, dy, dx = slopes
+    turns = (y * dx - x * dy, x * dz - z * dx, z * dy - y * dz)
+    return np.array([reference, dz, dy, dx, *turns], dtype=np.float32)
+
+
+def pose_notices(ground: Ground, names: tuple[str, ...], weights: npt.NDArray[np.float64]) -> list[Notice]:
+    """Return notices about classes that are shifted, turned or unlike the mean of the others."""
+    found = []
+    for k, name in enumerate(names):
+        rest = np.float32(max(1 - weights[k], 1e-6))
+        others = (ground.total - np.float32(weights[k]) * ground.maps[k]) / rest
+        pose = pose_of(ground.maps[k], others, ground.voxel_size)
+        text = None
+        if pose.agreement < LEAST_AGREEMENT:
+            text = (
+                f"{name} hardly agrees with the other classes (correlation {pose.agreement:.2f}): "
+                "another hand, orientation or particle?"
+            )
+        elif pose.shift > max(MOST_SHIFT, ground.resolution / 5) or pose.angle > MOST_ANGLE:
+            text = (
+                f"{name} lies {pose.shift:.1f} Å and {pose.angle:.1f}° away from the other classes: "
+                "align them first, for example with fitmap in ChimeraX"
+            )
+        if text:
+            found.append(Notice("misaligned", text + "; its occupancies can't be trusted"))
+    return found

@@ -1,0 +1,112 @@
+"""The record of a set, ``occupy_set.json``: what it was made of, how, what was found and where it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from occupy._version import __version__
+from occupy.ensemble.components import Component
+from occupy.ensemble.pipeline import SetEstimate
+from occupy.errors import InputError, Notice
+from occupy.io.mapset import MapSet
+
+FORMAT = 1
+NAME = "occupy_set.json"
+
+
+def set_record(
+    found: MapSet,
+    est: SetEstimate,
+    components: Sequence[Component],
+    *,
+    of_classes: Mapping[str, Mapping[str, str]],
+    outputs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    notices: Sequence[Notice],
+    command: Sequence[str],
+) -> dict[str, Any]:
+    """Return the record as plain values.
+
+    Parameters
+    ----------
+    found : MapSet
+        The set as it was found.
+    est : SetEstimate
+    components : sequence of Component
+    of_classes : mapping
+        Class → product → file name.
+    outputs : mapping
+        Product of the set → file name.
+    options, inputs : mapping
+        What was asked for, and the model and masks given.
+    notices : sequence of Notice
+    command : sequence of str
+    """
+    entries = {entry.name: entry for entry in found.maps}
+    ground = est.ground
+    return {
+        "program": "occupy",
+        "format": FORMAT,
+        "what": "set",
+        "version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": list(command),
+        "kind": found.kind,
+        "source": str(found.source.resolve()),
+        "iteration": found.iteration,
+        "base": found.base,
+        "options": dict(options),
+        "inputs": dict(inputs),
+        "maps": [
+            {
+                "name": name,
+                "number": entries[name].number,
+                "path": str(entries[name].path.resolve()),
+                "weight": entries[name].weight,
+                "share": round(float(est.weights[k]), 6),
+                "particles": entries[name].particles,
+                "resolution_angstrom": round(float(ground.resolutions[k]), 3),
+                "outputs": dict(of_classes[name]),
+            }
+            for k, name in enumerate(est.names)
+        ],
+        "numbers": {
+            "common_resolution_angstrom": round(ground.resolution, 3),
+            "working_voxel_size_angstrom": [round(a, 4) for a in ground.voxel_size],
+            "full_value": est.full.value,
+            "spread_of_full_regions": est.full.spread,
+            "scatter_without_difference": est.null.level,
+            "width_of_its_logarithm": est.null.width,
+            "content_angstrom3": float(est.content.sum()) * float(_product(ground.voxel_size)),
+        },
+        "components": [{"name": c.name, "volume_angstrom3": round(c.volume)} for c in components],
+        "notices": [asdict(notice) for notice in notices],
+        "outputs": dict(outputs),
+    }
+
+
+def _product(values: Sequence[float]) -> float:
+    out = 1.0
+    for value in values:
+        out *= value
+    return out
+
+
+def read_set_record(folder: Path) -> dict[str, Any]:
+    """Read the record of a set from its folder (or the file itself); InputError where it is none."""
+    path = folder / NAME if folder.is_dir() else folder
+    try:
+        record = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"{path}: no record of a set here; occupy classes makes one") from error
+    except ValueError as error:
+        raise InputError(f"{path}: damaged record ({error})") from error
+    if not isinstance(record, dict) or record.get("what") != "set" or "maps" not in record:
+        raise InputError(f"{path} is not the record of a set (made by occupy classes)")
+    return record
