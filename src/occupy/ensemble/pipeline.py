@@ -36,6 +36,9 @@ EVIDENCE_WINDOW = 4.0
 RESIDUAL_WINDOW = 8.0
 """Å: over which the misfit of a class is averaged."""
 
+ERROR_SCALE = 0.85
+"""Factor of standard errors, calibrated on simulated sets of other particles (docs/explanation/sets.md)."""
+
 CONSERVED = 0.15
 """Places where no class's ratio is farther (in logarithms) from its commonest are taken as conserved."""
 
@@ -149,7 +152,7 @@ class SetEstimate:
         noise = np.sqrt(self.null.level * self.ratio_variance(k) * np.maximum(self.keep, 0.1)) / np.maximum(
             self.best, 1e-6
         )
-        error = np.sqrt((spread * share) ** 2 + (top * noise) ** 2)
+        error = ERROR_SCALE * np.sqrt((spread * share) ** 2 + (top * noise) ** 2)
         return ClassEstimate(share, top * share, np.minimum(error, 0.5).astype(np.float32))
 
     def ratio_variance(self, k: int) -> Array:
