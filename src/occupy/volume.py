@@ -152,6 +152,13 @@ class Volume:
             out[..., axis - 1] = (points[..., along] + first) * self.voxel_size[along] + shift
         return out
 
+    @property
+    def spacing(self) -> Triple:
+        """Å per voxel along x, y, z, whatever the file's axis order."""
+        sections, rows, columns = self.voxel_size
+        along = dict(zip(self.frame.axes, (columns, rows, sections), strict=True))
+        return along[1], along[2], along[3]
+
     def standard(self) -> npt.NDArray[np.float32]:
         """Return the data as a view in (z, y, x) order, whatever the file's axis order."""
         columns, rows, sections = self.frame.axes
