@@ -196,6 +196,14 @@ class Estimate:
         changed = modify.amplify(self.volume.data, self.scale, power, confidence=self.confidence, **options)
         return self.volume.with_data(np.clip(changed, self.facts.low, self.facts.high))
 
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """Show itself in a notebook; see `occupy.report.notebook`."""
+        # As for plot: the room above this one is loaded by name.
+        from importlib import import_module
+
+        bundle: dict[str, Any] = import_module("occupy.report.notebook").mime_bundle(self)
+        return bundle
+
     def plot(self, path: str | Path | None = None) -> Any:
         """Draw central slices of input, scale and confidence; see `occupy.report.figures`.
 

@@ -139,7 +139,14 @@ def test_the_input_is_described_as_in_its_header(source, tmp_path):
 
 
 def test_the_options_are_there(source, tmp_path):
-    options = {"intermediate": True, "plot": False, "level": 0.4, "minimum_scale": 0.1, "voxel_size": 1.7}
+    options = {
+        "intermediate": True,
+        "plot": False,
+        "report": False,
+        "level": 0.4,
+        "minimum_scale": 0.1,
+        "voxel_size": 1.7,
+    }
     run(source, tmp_path, Settings(), command=["occupy", "x"], **options)
     record = read_record(tmp_path / "small_occupy.json")
     assert record["options"] == options

@@ -24,6 +24,7 @@ class Job:
     target_mask: Path | None = None
     voxel_size: float | None = None
     plot: bool = False
+    report: bool = False
     intermediate: bool = False
     quiet: bool = False
     resume: bool = False
@@ -41,6 +42,7 @@ class Job:
         return {
             "intermediate": self.intermediate,
             "plot": self.plot,
+            "report": self.report,
             "level": level if self.level is None else self.level,
             "minimum_scale": self.minimum_scale,
             "voxel_size": self.voxel_size,

@@ -128,6 +128,7 @@ def write_results(
     command: Sequence[str] | None = None,
     intermediate: bool = False,
     plot: bool = False,
+    report: bool = False,
     level: float | None = None,
     minimum_scale: float = 0.2,
     voxel_size: float | None = None,
@@ -147,8 +148,8 @@ def write_results(
         Role (``map``, ``solvent_mask``, ``target_mask``) → volume and its file.
     command : sequence of str, optional
         The command line.
-    intermediate, plot : bool
-        Write the low-passed map; draw pictures.
+    intermediate, plot, report : bool
+        Write the low-passed map; draw pictures; make a page of everything that opens in any browser.
     level : float, optional
         Contour level for ChimeraX, in the map's units.
     minimum_scale : float
@@ -172,6 +173,8 @@ def write_results(
 
         for path in write_figures(est, folder, stem):
             files[path.stem.removeprefix(f"{stem}_") + "_picture"] = path.name
+    if report:
+        files["report"] = f"{stem}_report.html"
     files["log"] = f"{stem}_occupy.log"
     record = record_of(
         est,
@@ -183,11 +186,16 @@ def write_results(
         options={
             "intermediate": intermediate,
             "plot": plot,
+            "report": report,
             "level": level,
             "minimum_scale": minimum_scale,
             "voxel_size": voxel_size,
         },
     )
+    if report:
+        from occupy.report.estimate_page import write_report
+
+        write_report(folder / files["report"], est, record, level=level)
     write_text(folder / files["log"], log_text(record))
     # Last: where the record is, everything else is complete.
     files["record"] = f"{stem}_occupy.json"

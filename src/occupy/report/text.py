@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def _number(value: Any) -> str:
+def number_text(value: Any) -> str:
+    """Return a number with four figures, or a dash."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -15,7 +16,7 @@ def _number(value: Any) -> str:
 
 def _place(tile: Mapping[str, Any]) -> str:
     x, y, z = tile["centre_angstrom_xyz"]
-    return f"tile of {_number(tile['side_angstrom'][0])} Å at x, y, z = {x:.1f}, {y:.1f}, {z:.1f} Å"
+    return f"tile of {number_text(tile['side_angstrom'][0])} Å at x, y, z = {x:.1f}, {y:.1f}, {z:.1f} Å"
 
 
 def number_lines(numbers: Mapping[str, Any]) -> list[str]:
@@ -23,20 +24,20 @@ def number_lines(numbers: Mapping[str, Any]) -> list[str]:
     solvent = numbers["solvent"]
     misfit = solvent["misfit"]
     fit = "no fit" if misfit is None or not math.isfinite(misfit) else f"misfit {misfit:.0%}"
-    spread = f"{_number(solvent['mean'])} ± {_number(solvent['sigma'])}, {fit}"
-    lowest = _number(numbers["lowest_confident_scale"])
+    spread = f"{number_text(solvent['mean'])} ± {number_text(solvent['sigma'])}, {fit}"
+    lowest = number_text(numbers["lowest_confident_scale"])
     rows = [
         (
             "full scale",
-            f"{_number(numbers['full_scale_value'])} map units, {_place(numbers['full_scale_tile'])}",
+            f"{number_text(numbers['full_scale_value'])} map units, {_place(numbers['full_scale_tile'])}",
         ),
-        ("lowest confident scale", f"{lowest} (map value {_number(numbers['lowest_confident_value'])})"),
-        ("variability limit", _number(numbers["variability_limit"])),
+        ("lowest confident scale", f"{lowest} (map value {number_text(numbers['lowest_confident_value'])})"),
+        ("variability limit", number_text(numbers["variability_limit"])),
         ("solvent", spread + ("" if solvent["good_fit"] else "  BAD FIT")),
     ]
     if "target" in numbers:
         target = numbers["target"]
-        rows.append(("target occupancy", f"{_number(target['occupancy'])} ({target['voxels']} voxels)"))
+        rows.append(("target occupancy", f"{number_text(target['occupancy'])} ({target['voxels']} voxels)"))
     return [f"{name:<23} {text}" for name, text in rows]
 
 
@@ -44,7 +45,9 @@ def log_text(record: Mapping[str, Any]) -> str:
     """Return the text of the log file."""
     source = record["inputs"]["map"]
     size = " x ".join(str(n) for n in source["columns_rows_sections"])
-    voxel = ", ".join(_number(a) for a in dict.fromkeys(source["voxel_size_angstrom_columns_rows_sections"]))
+    voxel = ", ".join(
+        number_text(a) for a in dict.fromkeys(source["voxel_size_angstrom_columns_rows_sections"])
+    )
     lines = [
         f"occupy {record['version']}, {record['created']}",
         f"command  {' '.join(record['command']) or '(from Python)'}",

@@ -1,0 +1,42 @@
+// Shows the surfaces of a report. Follows surface.js in the same module; everything it needs is in the page.
+async function inflate(text) {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Response(stream).arrayBuffer();
+}
+
+async function show(block) {
+  const about = JSON.parse(block.querySelector("script.about").textContent);
+  const canvas = block.querySelector("canvas");
+  const mesh = unpack(await inflate(block.querySelector("script.mesh").textContent));
+  const view = new SurfaceView(canvas);
+  const { positions, normals, indices } = mesh.arrays;
+  const choice = block.querySelector("select");
+  const source = { positions, normals, indices, origin: mesh.origin, extent: mesh.extent };
+  const pick = () => {
+    const colour = about.colours[choice.value];
+    const [low, high] = mesh.ranges[colour.layer];
+    const range = [colour.low, colour.high].map((v) => (v - low) / (high - low));
+    view.setMesh("surface", { ...source, values: mesh.arrays[`colour:${colour.layer}`] }, { palette: paletteBytes(colour.colours), range });
+    block.querySelector(".keybar").style.background = `linear-gradient(to right, ${colour.colours.join(", ")})`;
+    const ticks = [0, 0.25, 0.5, 0.75, 1].map((f) => Number((colour.low + f * (colour.high - colour.low)).toPrecision(3)));
+    block.querySelector(".keyticks").replaceChildren(...ticks.map((t) => Object.assign(document.createElement("span"), { textContent: t })));
+  };
+  choice.addEventListener("change", pick);
+  block.querySelector("button").addEventListener("click", () => view.camera.reset());
+  pick();
+  view.setBoxAround(source);
+  if (about.lines.length) view.setLines("marks", new Float32Array(about.lines), [0.12, 0.54, 0.44, 1]);
+  view.drawNow();
+  canvas.dataset.ready = "1";
+  block.querySelector(".stage p")?.remove();
+  // A WebGL canvas prints empty in some browsers: print a picture of it.
+  const picture = block.querySelector("img");
+  const freeze = () => { view.drawNow(); picture.src = canvas.toDataURL("image/png"); };
+  freeze();
+  window.addEventListener("beforeprint", freeze);
+}
+
+for (const block of document.querySelectorAll(".surface")) {
+  show(block).catch((error) => { block.querySelector(".stage p").textContent = `The surface cannot be shown here: ${error.message}`; });
+}

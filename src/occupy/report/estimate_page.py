@@ -1,0 +1,163 @@
+"""The report of one map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.pipeline import Estimate
+from occupy.report.chimerax import contour_level, tile_sphere
+from occupy.report.figures import modification_figure, slices_figure, solvent_figure
+from occupy.report.html import (
+    Colouring,
+    Section,
+    figure_png,
+    page,
+    paragraph,
+    settings_table,
+    surface_block,
+    table,
+    verdict,
+    write_page,
+)
+from occupy.report.palette import MINIMUM_SCALE, SCALE_PALETTE
+from occupy.report.surfaces import LIMITS, surface_message
+from occupy.report.text import number_text
+
+_BAD = "The solvent fit is bad: do not trust the confidence, nor maps weighted by it."
+_UNSUITABLE = "This map is not suitable: "
+_READING = (
+    "1 is as strong as the strongest well-filled region of the map, taken to be present in all particles. "
+    "Between the lowest confident scale and 1, scale is roughly the share of particles in which a part was "
+    "present; below it, content can't be told from solvent. Lower resolution reads as lower scale, and "
+    "membranes, micelles and amorphous parts have another contrast than protein: their scale is not an "
+    "occupancy."
+)
+COLOURINGS = (
+    Colouring("local scale", "scale", MINIMUM_SCALE, 1.0, tuple(colour for _, colour in SCALE_PALETTE)),
+    Colouring("confidence", "confidence", 0.0, 1.0, ("#00224e", "#707173", "#fee838")),
+)
+
+
+def write_report(path: Path, est: Estimate, record: Mapping[str, Any], *, level: float | None = None) -> Path:
+    """Write the report of one map.
+
+    Parameters
+    ----------
+    path : Path
+        The HTML file.
+    est : Estimate
+        What was found.
+    record : mapping
+        From `occupy.report.record.record_of`.
+    level : float, optional
+        Contour level of the surface, in map units.
+    """
+    return write_page(path, estimate_page(est, record, level=level))
+
+
+def estimate_page(est: Estimate, record: Mapping[str, Any], *, level: float | None = None) -> str:
+    """Return the report of one map as HTML."""
+    source = record["inputs"]["map"]
+    size = " × ".join(str(n) for n in source["columns_rows_sections"])
+    voxel = ", ".join(f"{a:.4g}" for a in dict.fromkeys(source["voxel_size_angstrom_columns_rows_sections"]))
+    subtitle = f"{Path(source['path']).name} · {size} voxels of {voxel} Å · {est.settings.mode} mode"
+    sections = [
+        Section("Surface", _surface(est, level)),
+        Section("Numbers", _numbers(record["numbers"]) + paragraph(_READING)),
+        Section("Slices", figure_png(slices_figure(est), "Central slices of input, scale and confidence.")),
+        Section(
+            "Solvent", figure_png(solvent_figure(est), "Histogram, solvent fit and the confidence it gives.")
+        ),
+    ]
+    s = est.settings
+    if not s.amplify is s.attenuate is s.sigmoid is None:
+        drawn = modification_figure(s, 0.0 if s.recalibrate else est.lowest_confident_scale)
+        sections.append(Section("Modification", figure_png(drawn, "Output scale against input scale.")))
+    sections.append(Section("How it was made", _made(record)))
+    return page(f"{est.volume.name}: local scale", subtitle, _opening(est), sections)
+
+
+def _opening(est: Estimate) -> str:
+    codes = {notice.code: notice.text for notice in est.notices}
+    bad = [_BAD] if est.solvent_fit_is_bad else []
+    bad += [_UNSUITABLE + what for code, what in (
+        ("masked", "it is masked or solvent-flattened."),
+        ("contrast", "its contrast seems to be inverted."),
+        ("stack", "it looks like a stack of images."),
+    ) if code in codes]  # fmt: skip
+    return verdict(est.notices, bad=" ".join(bad))
+
+
+def surface_of(est: Estimate, level: float | None = None) -> tuple[bytes, float]:
+    """Return the surface of a map with its scale and confidence, packed for the browser, and its level."""
+    volume = est.volume
+    contour = contour_level(est) if level is None else level
+    layers = {
+        "scale": (volume.with_data(est.scale).standard(), 0.0, 1.0),
+        "confidence": (volume.with_data(est.confidence).standard(), 0.0, 1.0),
+    }
+    origin = [float(v) for v in volume.position((0, 0, 0))]
+    message = surface_message(
+        volume.standard(), contour, layers, spacing=volume.spacing, origin=origin,
+        dust=est.settings.lowpass**3, limits=LIMITS["report"],
+    )  # fmt: skip
+    return message, contour
+
+
+def _surface(est: Estimate, level: float | None) -> str:
+    message, contour = surface_of(est, level)
+    centre, radius = tile_sphere(est, est.full_scale.largest)
+    caption = f"Input map at level {contour:.4g} (map units). Green: the tile that gave full scale."
+    return surface_block(message, COLOURINGS, lines=circles(centre, radius), caption=caption)
+
+
+def circles(centre: npt.NDArray[np.float64], radius: float) -> npt.NDArray[np.float64]:
+    """Return three circles around a point, as line segments (n, 2, 3)."""
+    angle = np.linspace(0, 2 * np.pi, 41)
+    segments = []
+    for axis in range(3):
+        points = np.tile(np.asarray(centre, dtype=np.float64), (len(angle), 1))
+        points[:, (axis + 1) % 3] += radius * np.cos(angle)
+        points[:, (axis + 2) % 3] += radius * np.sin(angle)
+        segments.append(np.stack([points[:-1], points[1:]], axis=1))
+    return np.concatenate(segments)
+
+
+def _numbers(numbers: Mapping[str, Any]) -> str:
+    solvent, tile = numbers["solvent"], numbers["full_scale_tile"]
+    x, y, z = tile["centre_angstrom_xyz"]
+    place = f"tile of {number_text(tile['side_angstrom'][0])} Å at x, y, z = {x:.1f}, {y:.1f}, {z:.1f} Å"
+    misfit = f"misfit of the Gaussian {number_text(solvent['misfit'])}"
+    rows = [
+        ("Full scale", number_text(numbers["full_scale_value"]), "map units", place),
+        ("Lowest confident scale", number_text(numbers["lowest_confident_scale"]), "of full scale",
+         "below it, content can't be told from solvent"),
+        ("Lowest confident value", number_text(numbers["lowest_confident_value"]), "map units", ""),
+        ("Variability limit", number_text(numbers["variability_limit"]), "of full scale",
+         "mean of the map where the scale is 1"),
+        ("Solvent", f"{number_text(solvent['mean'])} ± {number_text(solvent['sigma'])}", "map units",
+         misfit if solvent["good_fit"] else f"{misfit} – BAD FIT"),
+        ("Range of the map", " to ".join(number_text(v) for v in numbers["map_range"]), "map units", ""),
+    ]  # fmt: skip
+    if "target" in numbers:
+        target = numbers["target"]
+        rows.append(
+            ("Target occupancy", number_text(target["occupancy"]), "", f"mask of {target['voxels']} voxels")
+        )
+    return table(rows, ("number", "value", "unit", ""))
+
+
+def _made(record: Mapping[str, Any]) -> str:
+    source = record["inputs"]["map"]
+    rows = [
+        ("Command", " ".join(record["command"]) or "from Python"),
+        ("Map", source["path"]),
+        ("SHA-256 of the map", source["sha256"]),
+        ("Made", record["created"]),
+    ]
+    return table(rows) + settings_table(record["settings_asked"], record["settings"])

@@ -1,0 +1,200 @@
+"""Self-contained reports: one HTML file that opens anywhere, without network, and prints.
+
+A report is a title, a verdict and sections; `estimate_page` makes that of one map, and other commands put
+theirs together from the same parts: `table`, `figure_png`, `surface_block`, `heat_map` in its own module.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy._version import __version__
+from occupy.errors import Notice
+from occupy.io.atomic import write_text
+
+LARGEST = 5_000_000
+_ASSETS = resources.files("occupy.report") / "assets"
+# No source but the page itself: a report can neither fetch nor send anything.
+_POLICY = "default-src 'none'; img-src data: blob:; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
+_CITATION = (
+    "Method: B. O. Forsberg, P. N. M. Shah, A. Burt, A robust normalized local filter to estimate "
+    "compositional heterogeneity directly from cryo-EM maps, Nature Communications (2023), "
+    "doi:10.1038/s41467-023-41478-1."
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it, as HTML made by the functions of this module."""
+
+    title: str
+    body: str
+
+
+@dataclass(frozen=True)
+class Colouring:
+    """A way to colour a surface: title, layer of the surface's message, range, colours."""
+
+    title: str
+    layer: str
+    low: float
+    high: float
+    colours: tuple[str, ...]
+
+
+def escaped(text: object) -> str:
+    """Return text that HTML takes as text."""
+    return html.escape(str(text), quote=True)
+
+
+def paragraph(text: str) -> str:
+    """Return a paragraph of plain text."""
+    return f"<p>{escaped(text)}</p>"
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
+    """Return a table; the first column holds names."""
+    head = "".join(f"<th>{escaped(cell)}</th>" for cell in header)
+    lines = [
+        f"<tr><th>{escaped(row[0])}</th>" + "".join(f"<td>{escaped(cell)}</td>" for cell in row[1:]) + "</tr>"
+        for row in rows
+    ]
+    top = f"<thead><tr>{head}</tr></thead>" if header else ""
+    return f'<div class="wide"><table>{top}<tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def figure_png(figure: Any, caption: str, dpi: int = 110) -> str:
+    """Return a matplotlib figure as an image in the page."""
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        # A name in letters that the font lacks is no reason to speak up.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(stream, format="png", dpi=dpi)
+    data = base64.b64encode(stream.getvalue()).decode()
+    return (
+        f'<figure><img alt="{escaped(caption)}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{escaped(caption)}</figcaption></figure>"
+    )
+
+
+def verdict(notices: Sequence[Notice], *, bad: str = "", good: str = "Nothing doubtful was found.") -> str:
+    """Return what a reader must know first: loud where ``bad``, a warning where there are notices."""
+    items = "".join(f"<li>{escaped(n.text)}</li>" for n in notices)
+    if bad:
+        return f'<div class="verdict bad" role="alert">{escaped(bad)}<ul>{items}</ul></div>'
+    if notices:
+        return f'<div class="verdict doubtful">Read this before you use the numbers.<ul>{items}</ul></div>'
+    return f'<div class="verdict good">{escaped(good)}</div>'
+
+
+def surface_block(
+    message: bytes, colourings: Sequence[Colouring], *, lines: npt.ArrayLike = (), caption: str = ""
+) -> str:
+    """Return a surface to turn.
+
+    Parameters
+    ----------
+    message : bytes
+        From `occupy.report.surfaces.surface_message`, with the layers of the colourings.
+    colourings : sequence of Colouring
+        The first is shown first.
+    lines : array_like, shape (n, 2, 3)
+        Segments in Å to draw with it.
+    caption : str
+        What it shows.
+    """
+    about = {
+        "colours": [
+            {"layer": c.layer, "low": c.low, "high": c.high, "colours": list(c.colours)} for c in colourings
+        ],
+        "lines": np.round(np.asarray(lines, dtype=float).ravel(), 2).tolist(),
+    }
+    options = "".join(f'<option value="{i}">{escaped(c.title)}</option>' for i, c in enumerate(colourings))
+    mesh = base64.b64encode(zlib.compress(message, 6)).decode()
+    data = json.dumps(about).replace("<", "\\u003c")
+    return (
+        '<div class="surface"><div class="stage"><p>Loading the surface …</p><canvas tabindex="0" role="img" '
+        f'aria-label="{escaped(caption)}"></canvas><img alt="{escaped(caption)}"></div><div class="bar">'
+        f'<label>Colour <select>{options}</select></label><div><div class="keybar"></div>'
+        '<div class="keyticks"></div></div><button type="button">Reset</button>'
+        '<span class="faint hint">drag to turn, shift-drag to move, wheel to zoom</span></div>'
+        f'<p class="faint">{escaped(caption)}</p>'
+        f'<script type="application/json" class="about">{data}</script>'
+        f'<script type="text/plain" class="mesh">{mesh}</script></div>'
+    )
+
+
+def page(title: str, subtitle: str, opening: str, sections: Sequence[Section]) -> str:
+    """Return a whole report.
+
+    Parameters
+    ----------
+    title, subtitle : str
+        Plain text.
+    opening : str
+        HTML under them: the `verdict`.
+    sections : sequence of Section
+        The rest, in order.
+    """
+    css, surface, script = (_asset(name) for name in ("report.css", "surface.js", "report.js"))
+    body = "".join(f"<section><h2>{escaped(s.title)}</h2>{s.body}</section>" for s in sections)
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    # In one module nothing is imported: what is exported is simply there.
+    plain = surface.replace("\nexport ", "\n")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="content-security-policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escaped(title)}</title><style>{css}</style></head><body>"
+        f'<h1>{escaped(title)}</h1><p class="faint">{escaped(subtitle)}</p>{opening}{body}'
+        f"<footer><p>Made by OccuPy {escaped(__version__)}, {now}. "
+        f"This file needs no network and sends nothing.</p><p>{escaped(_CITATION)}</p></footer>"
+        f'<script type="module">{plain}\n{script}</script></body></html>\n'
+    )
+
+
+def _asset(name: str) -> str:
+    return (_ASSETS / name).read_text(encoding="utf-8")
+
+
+def write_page(path: Path, text: str) -> Path:
+    """Write a report; it appears under its name when complete."""
+    write_text(path, text)
+    return path
+
+
+def settings_table(asked: Mapping[str, Any], held: Mapping[str, Any]) -> str:
+    """Return settings as they were asked for and as they held."""
+    names = dict.fromkeys((*held, *asked))
+    rows = [(name.replace("_", " "), _plain(held.get(name)), _said(name, asked, held)) for name in names]
+    return table(rows, ("setting", "as it held", "as asked for"))
+
+
+def _said(name: str, asked: Mapping[str, Any], held: Mapping[str, Any]) -> str:
+    if asked.get(name) is None and held.get(name) is not None:
+        return "chosen by the program"
+    return _plain(asked.get(name))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(dict.fromkeys(_plain(v) for v in value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

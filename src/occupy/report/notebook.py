@@ -1,0 +1,79 @@
+"""An estimate in a notebook: a surface to turn where widgets work, a picture everywhere else."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from dataclasses import asdict
+from importlib import import_module, resources
+from typing import Any
+
+from occupy.pipeline import Estimate
+from occupy.report.estimate_page import COLOURINGS, surface_of
+from occupy.report.figures import slices_figure
+from occupy.report.text import number_lines
+
+_ASSETS = resources.files("occupy.report") / "assets"
+HEIGHT = 420
+
+
+def module_text() -> str:
+    """Return the widget's JavaScript, one module that needs nothing else."""
+    surface, widget = ((_ASSETS / name).read_text(encoding="utf-8") for name in ("surface.js", "widget.js"))
+    return surface.replace("\nexport ", "\n") + "\n" + widget
+
+
+def surface_widget(est: Estimate, *, level: float | None = None, height: int = HEIGHT) -> Any:
+    """Return a widget with the surface of a map, coloured by its scale or confidence.
+
+    Parameters
+    ----------
+    est : Estimate
+        From `occupy.estimate`.
+    level : float, optional
+        Contour level in map units.
+    height : int
+        Pixels.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Without anywidget (the extra ``jupyter``).
+    """
+    base, traitlets = import_module("anywidget").AnyWidget, import_module("traitlets")
+    members = {
+        "_esm": module_text(),
+        "mesh": traitlets.Bytes().tag(sync=True),
+        "colours": traitlets.List().tag(sync=True),
+        "height": traitlets.Int(HEIGHT).tag(sync=True),
+    }
+    kind = type("OccupySurface", (base,), members)
+    colours = [asdict(colouring) for colouring in COLOURINGS]
+    message, _ = surface_of(est, level)
+    return kind(mesh=message, colours=colours, height=height)
+
+
+def mime_bundle(est: Estimate) -> dict[str, Any]:
+    """Return how an estimate shows itself: as text, as a picture, and as a widget where that is installed."""
+    from occupy.report.record import numbers_of
+
+    lines = [est.volume.name, *number_lines(numbers_of(est, est.variability_limit))]
+    bundle: dict[str, Any] = {"text/plain": "\n  ".join(lines), "image/png": _picture(est)}
+    try:
+        shown = surface_widget(est)._repr_mimebundle_()
+    except ModuleNotFoundError:
+        return bundle
+    # Older ones return a pair of data and metadata.
+    data = shown[0] if isinstance(shown, tuple) else shown
+    kind = "application/vnd.jupyter.widget-view+json"
+    return {**bundle, kind: data[kind]} if data and kind in data else bundle
+
+
+def _picture(est: Estimate) -> str:
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        # A name in letters that the font lacks is no reason to speak up.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        slices_figure(est).savefig(stream, format="png", dpi=90)
+    return base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,97 @@
+"""Surfaces as they go to a browser: the page of the viewer, a report, a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.numerics.mesh import Mesh, TooManyCellsError, sample, surface, without_dust
+from occupy.report.wire import pack, to_bytes
+
+Array = npt.NDArray[np.float32]
+
+# Longest side of the grid that a surface is made of (at rest, while a slider moves, in a gallery or a
+# report), and how many cells it may pass through; above, a coarser grid is taken. A level within the noise
+# passes through every cell of a box.
+LIMITS = {"fine": (320, 400_000), "coarse": (128, 120_000), "report": (320, 70_000), "thumb": (64, 30_000)}
+
+
+def surface_message(
+    data: Array,
+    level: float,
+    layers: Mapping[str, tuple[Array, float, float]],
+    *,
+    spacing: Sequence[float],
+    origin: Sequence[float],
+    dust: float = 0.0,
+    limits: tuple[int, int] = LIMITS["fine"],
+    head: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Return a surface with the values of layers at its vertices, packed for the browser.
+
+    Parameters
+    ----------
+    data : ndarray, shape (nz, ny, nx)
+        Map in (z, y, x) order.
+    level : float
+        Contour level.
+    layers : mapping
+        Name → array of the same shape, and the values that become 0 and 255.
+    spacing, origin : sequence of float
+        Å per voxel and position of the first voxel, along x, y, z.
+    dust : float
+        Pieces of less than this volume (Å³) are left out.
+    limits : tuple of int
+        Longest side of the grid, and cells the surface may pass through; see `LIMITS`.
+    head : mapping, optional
+        Plain values to send along.
+    """
+    mesh, step = fitting_mesh(data, level, limits, dust / float(np.prod(spacing)))
+    points = mesh.vertices * np.float32(step)
+    arrays: dict[str, npt.NDArray[Any]] = packed_mesh(mesh, points, data.shape)
+    values = sample([layer for layer, _, _ in layers.values()], points)
+    for (name, (_, low, high)), found in zip(layers.items(), values, strict=True):
+        arrays[f"colour:{name}"] = to_bytes(found, low, high)
+    about = {
+        "vertices": len(points),
+        "triangles": len(mesh.faces),
+        "step": step,
+        "level": level,
+        "origin": list(origin),
+        "extent": [(n - 1) * a for n, a in zip(reversed(data.shape), spacing, strict=True)],
+        "ranges": {name: [low, high] for name, (_, low, high) in layers.items()},
+    }
+    return pack({**about, **(head or {})}, arrays)
+
+
+def packed_mesh(mesh: Mesh, points: Array, shape: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
+    """Return positions x, y, z over the box as 16 bits, normals as 8 and indices as 32."""
+    extent = np.maximum(np.array(shape, dtype=np.float32) - 1, 1)
+    scaled = np.rint(points / extent * np.float32(65535))
+    normals = np.zeros((len(points), 4), dtype=np.int8)
+    normals[:, :3] = np.rint(mesh.normals[:, ::-1] * 127)
+    return {
+        "positions": np.clip(scaled, 0, 65535).astype(np.uint16)[:, ::-1].copy(),
+        "normals": normals,
+        "indices": mesh.faces.astype(np.uint32),
+    }
+
+
+def fitting_mesh(data: Array, level: float, limits: tuple[int, int], dust: float) -> tuple[Mesh, int]:
+    """Return the surface on the finest grid on which it is not too large, and that grid's step.
+
+    ``dust`` is in voxels of the whole grid.
+    """
+    side, cells = limits
+    step = max(1, -(-max(data.shape) // side))
+    while True:
+        coarser = data[::step, ::step, ::step]
+        try:
+            mesh = surface(np.ascontiguousarray(coarser), level, most=cells)
+        except TooManyCellsError:
+            step += 1
+            continue
+        return without_dust(mesh, dust / step**3), step
