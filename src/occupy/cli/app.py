@@ -108,6 +108,12 @@ def estimate(
         bool,
         typer.Option("--plot", help="Draw slices, solvent fit and modification curve.", show_default=False),
     ] = False,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report", help="Write a page with everything, for any browser, offline.", show_default=False
+        ),
+    ] = False,
     save_intermediate: Annotated[
         bool, typer.Option("--save-intermediate", help="Write the low-passed map too.", show_default=False)
     ] = False,
@@ -129,6 +135,7 @@ def estimate(
         target_mask=target_mask,
         voxel_size=voxel_size,
         plot=plot,
+        report=report,
         intermediate=save_intermediate,
         quiet=quiet,
         resume=resume,
@@ -310,6 +317,40 @@ def regions(
 
     asked = Asked(tuple(model or ()), by, selections, tuple(masks or ()))
     read_map_regions(map, asked, settings, output, voxel_size=voxel_size, quiet=quiet)
+
+
+@app.command()
+def view(
+    what: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[MAP|FOLDER]",
+            help="Map, folder of an estimate or of a set, or a folder to choose from [default: this folder].",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", help="Port to listen on [default: 8642, or a free one].", show_default=False),
+    ] = None,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the address only.", show_default=False)
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            metavar="NAME",
+            help="Answer to this name too, behind a proxy.",
+            show_default=False,
+        ),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """See maps, their scale and sets of them in the browser; works through an SSH tunnel."""
+    from occupy.web.serve import serve
+
+    serve(what, port=port, browser=not no_browser, hosts=tuple(allow_host or ()))
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""The viewer: one page in the browser, served on this computer only."""

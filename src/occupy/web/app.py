@@ -1,0 +1,128 @@
+"""Routes: what each address of the page calls, and how results and errors become answers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from occupy.errors import InputError, OccupyError
+from occupy.web.security import Gate, RefusedError
+from occupy.web.viewer import Download, Viewer
+
+_logger = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+ASSETS = Path(__file__).parent.parent / "report" / "assets"
+Answer = dict[str, Any] | bytes | Download
+
+# What only looks, by its address; everything that changes something is asked for with POST.
+LOOKS = ("state", "files", "describe", "job", "slices", "values", "mesh", "trace")
+ACTS = (
+    "open", "fetch", "close_scene", "stop", "preview_mesh", "resolve", "modification", "estimate", "mask",
+    "save", "download",
+)  # fmt: skip
+
+
+def application(viewer: Viewer, token: str, hosts: tuple[str, ...] = ()) -> ASGIApp:
+    """Return the guarded application.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        What the routes call.
+    token : str
+        The secret in the address.
+    hosts : tuple of str
+        Further names by which the server may be called (behind a proxy).
+    """
+    routes: list[Any] = [Route("/", _page, methods=["GET"])]
+    for names, method in ((LOOKS, "GET"), (ACTS, "POST")):
+        routes += [Route(f"/api/{n}", _endpoint(getattr(viewer, n)), methods=[method]) for n in names]
+    routes.append(Route("/static/js/surface.js", _surface_script, methods=["GET"]))
+    routes.append(Mount("/static", StaticFiles(directory=STATIC)))
+    handlers: Mapping[Any, Any] = {HTTPException: _not_found, Exception: _mistake}
+    return Gate(Starlette(routes=routes, exception_handlers=handlers), token, hosts)
+
+
+async def _page(_: Request) -> Response:
+    return FileResponse(STATIC / "index.html", media_type="text/html")
+
+
+async def _surface_script(_: Request) -> Response:
+    # It lives where reports, which need no server, find it too.
+    return FileResponse(ASSETS / "surface.js", media_type="text/javascript")
+
+
+def _endpoint(call: Callable[[Mapping[str, Any]], Answer]) -> Callable[[Request], Any]:
+    async def answer(request: Request) -> Response:
+        try:
+            said = await _said(request)
+            return _response(await run_in_threadpool(call, said))
+        except RefusedError as refused:
+            return JSONResponse({"error": str(refused)}, refused.status)
+        except OccupyError as error:
+            return JSONResponse({"error": " ".join(str(error).split())}, 400)
+        except MemoryError:
+            return JSONResponse({"error": "not enough memory for this"}, 507)
+
+    return answer
+
+
+async def _said(request: Request) -> dict[str, Any]:
+    if request.method == "GET":
+        return dict(request.query_params)
+    try:
+        said = json.loads(await request.body(), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the request is not JSON ({error})") from error
+    if not isinstance(said, dict):
+        raise InputError("the request must be a JSON object")
+    return said
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _response(result: Answer) -> Response:
+    if isinstance(result, bytes):
+        return Response(result, media_type="application/octet-stream")
+    if isinstance(result, Download):
+        done = BackgroundTask(shutil.rmtree, result.temporary, ignore_errors=True)
+        return FileResponse(result.path, filename=result.name, background=done)
+    return JSONResponse(_plain(result))
+
+
+def _plain(value: Any) -> Any:
+    """Replace what JSON cannot say (NaN, infinity) by null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+async def _not_found(_: Request, error: HTTPException) -> Response:
+    return JSONResponse({"error": error.detail}, error.status_code)
+
+
+async def _mistake(request: Request, error: Exception) -> Response:
+    _logger.error("%s: %s: %s", request.url.path, type(error).__name__, error)
+    return JSONResponse({"error": f"{type(error).__name__}: {error} (this is our mistake)"}, 500)

@@ -1,0 +1,313 @@
+"""One map in the viewer: its estimate, what was read from a result folder, and what the user makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy import masks, modify
+from occupy.errors import InputError
+from occupy.pipeline import Estimate
+from occupy.render import finish, modified_slab, needs_finish, needs_noise, products_of
+from occupy.report.chimerax import contour_level, tile_sphere
+from occupy.report.figures import lowest_shown_scale, value_spans
+from occupy.report.record import numbers_of
+from occupy.report.results import WHAT
+from occupy.report.text import number_lines
+from occupy.resolve import ResolvedSettings, resolve
+from occupy.settings import Settings
+from occupy.volume import Volume
+from occupy.web.scene import Look, Scene
+
+Array = npt.NDArray[np.float32]
+
+LOOKS = {
+    "scale": Look("Local scale", "scale", 0.0, 1.0),
+    "confidence": Look("Confidence", "confidence"),
+    "uncertainty": Look("Uncertainty of the scale", "uncertainty", 0.0, 0.5),
+    "solvent_mask": Look("Solvent definition", "mask"),
+    "subtraction_mask": Look("Subtraction mask", "mask"),
+}
+_POINTS = 400
+_TABLE = 256
+
+
+class MapDocument(Scene):
+    """A map and what is known of it.
+
+    Parameters
+    ----------
+    number : int
+        Identifier on the page.
+    path : Path
+        The input's file.
+    est : Estimate
+        What was found.
+    asked : Settings
+        What the user said.
+    record : mapping, optional
+        Record of the run, where the map was opened from a result folder.
+    files : mapping, optional
+        Product → map read from that folder; used in place of what ``est`` would compute.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        path: Path,
+        est: Estimate,
+        asked: Settings,
+        *,
+        record: Mapping[str, Any] | None = None,
+        files: Mapping[str, Volume] | None = None,
+        level: float | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        super().__init__(number, path.name, est.volume)
+        self.path, self.est, self.asked, self.record = path, est, asked, record
+        self.folder = folder
+        self.given_level = level
+        # In the order of the files' axes; `layer` turns them.
+        self._arrays: dict[str, Array] = {name: volume.data for name, volume in (files or {}).items()}
+        self._made: dict[str, Array] = {}
+        self._preview: tuple[object, Array] | None = None
+
+    def take(self, est: Estimate, asked: Settings) -> None:
+        """Replace the estimate by a new one; masks and maps made from the old one go."""
+        with self.lock:
+            self.est, self.asked, self.record = est, asked, None
+            self._arrays, self._made, self._preview = {}, {}, None
+            for name in ("level", "deviation", "window"):
+                self.__dict__.pop(name, None)
+            self.revision += 1
+
+    def prepare(self) -> None:
+        """Compute what the first picture needs."""
+        for name in ("scale", "confidence"):
+            self._array(name)
+        _ = self.level, self.deviation, self.window
+
+    @property
+    def looks(self) -> dict[str, Look]:
+        """Name → look of every layer that can be shown."""
+        low, high = self.window
+        grey = Look("Input map", "grey", low, high, "map units")
+        out = {"input": grey, "scale": LOOKS["scale"], "confidence": LOOKS["confidence"]}
+        for name in (*self._arrays, *self._made):
+            if name not in out:
+                out[name] = LOOKS.get(name, replace(grey, title=WHAT.get(name, name).capitalize()))
+        out["lowpass"] = replace(grey, title="Low-passed input")
+        return out
+
+    def _array(self, name: str) -> Array:
+        """Return a layer in the order of the file's axes."""
+        with self.lock:
+            if name in self._made:
+                return self._made[name]
+            if name in self._arrays:
+                return self._arrays[name]
+            if name == "input":
+                return self.est.volume.data
+            if name == "scale":
+                return self.est.scale
+            if name == "confidence":
+                if "confidence" not in self._made:
+                    self._made["confidence"] = self.est.confidence
+                return self._made["confidence"]
+            if name == "lowpass":
+                return self.est.lowpass_planes(0, self.est.volume.shape[0])
+            raise InputError(f"there is no layer {name!r}")
+
+    def layer(self, name: str) -> Array:
+        """Return a layer in (z, y, x) order."""
+        return self._turned(self._array(name))
+
+    def _turned(self, data: Array) -> Array:
+        return self.grid.standard() if data is self.grid.data else self.grid.with_data(data).standard()
+
+    @cached_property
+    def level(self) -> float:
+        """Contour level to begin with, in map units."""
+        return contour_level(self.est) if self.given_level is None else self.given_level
+
+    @cached_property
+    def deviation(self) -> float:
+        """Standard deviation of the whole map, the σ of contour levels."""
+        return float(self._thinned().std(dtype=np.float64))
+
+    @cached_property
+    def window(self) -> tuple[float, float]:
+        """Values of black and white."""
+        low, high = (float(v) for v in np.quantile(self._thinned(), [0.002, 0.9995]))
+        return (low, high) if high > low else (self.est.facts.low, self.est.facts.high)
+
+    def _thinned(self) -> Array:
+        step = max(1, round((self.est.volume.data.size / 5e5) ** (1 / 3)))
+        return self.est.volume.data[::step, ::step, ::step]
+
+    def about(self) -> dict[str, Any]:
+        """Return settings, numbers, notices and graphs."""
+        est = self.est
+        numbers = self.record["numbers"] if self.record else numbers_of(est, est.variability_limit)
+        centre, radius = tile_sphere(est, est.full_scale.largest)
+        return {
+            "kind": "map",
+            "path": str(self.path),
+            "folder": str(self.folder) if self.folder else None,
+            "level": self.level,
+            "range": [est.facts.low, est.facts.high],
+            "sigma": self.deviation,
+            "shown_from": lowest_shown_scale(est),
+            "dust": est.settings.lowpass**3,
+            "asked": {k: v for k, v in vars(self.asked).items() if v != getattr(Settings(), k)},
+            "settings": est.settings.as_dict(),
+            "numbers": numbers,
+            "lines": number_lines(numbers),
+            "notices": [vars(n) for n in est.notices],
+            "bad_fit": est.solvent_fit_is_bad,
+            "tile": {"centre": [float(c) for c in centre], "radius": radius},
+            "graph": self.graph(),
+            "made": list(self._made),
+        }
+
+    def graph(self) -> dict[str, Any]:
+        """Return histogram, solvent fit and confidence: around the peak, and up to full scale."""
+        est, region = self.est, self.est.solvent.region
+        out = {}
+        for name, span in zip(("peak", "full"), value_spans(est), strict=True):
+            x = np.linspace(*span, _POINTS)
+            at = np.interp(x, region.centres, region.density, left=0, right=0)
+            with np.errstate(under="ignore"):
+                fit = est.solvent.density(x)
+            out[name] = {
+                "value": x.tolist(),
+                "density": at.tolist(),
+                "fit": fit.tolist(),
+                "confidence": est.curve(x.astype(np.float32)).tolist(),
+            }
+        floor = 0.25 / (max(1, int(region.counts.sum())) * region.width)
+        marks = {"mean": est.solvent.mean, "lowest": est.curve.crossing(0.5), "full": est.full_scale.value}
+        return {**out, "floor": floor, "top": float(max(region.density.max(), est.solvent.height)), **marks}
+
+    def resolved(self, settings: Settings) -> ResolvedSettings:
+        """Return what settings mean for this map."""
+        return resolve(settings, self.est.volume.shape, self.est.volume.voxel_size)
+
+    def modification(self, settings: Settings) -> dict[str, Any]:
+        """Return what one modification does, as factors of the map against scale.
+
+        The factor of a voxel of scale S and confidence c lies between that for confidence 0 and that for 1,
+        in proportion to c. (What attenuation puts in the place of what it takes away is not in it.)
+        """
+        resolved = self.resolved(settings)
+        product = the_product(resolved)
+        scale = np.linspace(0, 1, _TABLE, dtype=np.float32)
+        if product is None:
+            one = np.ones(_TABLE)
+            return {"product": None, "doubtful": one.tolist(), "certain": one.tolist()}
+        ones = np.ones_like(scale)
+        factors = {
+            name: modified_slab(product, resolved, (0.0, np.inf), ones, scale, confidence)
+            for name, confidence in (("doubtful", np.zeros_like(scale)), ("certain", ones))
+        }
+        return {"product": product, **{name: factor.tolist() for name, factor in factors.items()}}
+
+    def preview(self, settings: Settings) -> Array:
+        """Return the whole modified map in (z, y, x) order."""
+        return self._turned(self.preview_in_file_order(settings))
+
+    def preview_in_file_order(self, settings: Settings) -> Array:
+        """Return the whole modified map, clipped and finished as it would be written."""
+        resolved = self.resolved(settings)
+        key = (resolved, self.revision)
+        with self.lock:
+            if self._preview is None or self._preview[0] != key:
+                self._preview = (key, self._modified(resolved))
+            return self._preview[1]
+
+    def _modified(self, resolved: ResolvedSettings) -> Array:
+        product = the_product(resolved)
+        volume, scale, confidence = self.est.volume, self._array("scale"), self._array("confidence")
+        if product is None:
+            return volume.data
+        noise = None
+        if needs_noise(resolved, [product]):
+            mean = self.est.solvent.mean
+            noise = modify.solvent_noise(
+                volume.data, confidence, mean, seed=resolved.seed, threads=resolved.threads
+            )
+        span = self.est.facts.low, self.est.facts.high
+        data = modified_slab(product, resolved, span, volume.data, scale, confidence, noise)
+        return finish(resolved, volume, data) if needs_finish(resolved) else data
+
+    def make_mask(self, kind: str, options: Mapping[str, Any]) -> str:
+        """Make a mask and keep it as a layer; return one line about it."""
+        with self.lock:
+            if kind == "solvent":
+                mask, about = self._solvent_definition(options)
+            elif kind == "subtraction":
+                mask, about = self._subtraction(options)
+            else:
+                raise InputError(f"there is no mask {kind!r}; choose solvent or subtraction")
+            self._made[f"{kind}_mask"] = mask
+            self.revision += 1
+        return f"{about}; {float(np.mean(mask > 0.5)):.1%} of the box is above ½"
+
+    def _solvent_definition(self, options: Mapping[str, Any]) -> tuple[Array, str]:
+        said = numbers_in(options, "threshold", "weak", "smallest", "extend", "soft_edge")
+        if "threshold" not in said:
+            raise InputError("give a threshold, a scale from 0 to below 1")
+        mask = masks.solvent_definition(self._array("scale"), voxel_size=self.est.volume.voxel_size, **said)
+        return mask, f"content: scale above {said['threshold']:.3g}"
+
+    def _subtraction(self, options: Mapping[str, Any]) -> tuple[Array, str]:
+        said = numbers_in(options, "attenuate", "sigmoid", "pivot", "soft_edge")
+        edge = said.pop("soft_edge", 0.0)
+        if edge < 0:
+            raise InputError(f"soft edge must not be negative, not {edge}")
+        mask = masks.subtraction_mask(self._array("scale"), **said)
+        if edge > 0:
+            mask = masks.smooth(mask, self.est.volume.voxel_size, edge)
+        return mask, "1 is kept and 0 subtracted (RELION's convention)"
+
+    def as_volume(self, name: str) -> Volume:
+        """Return a layer as a map with the input's frame."""
+        return self.est.volume.with_data(self._array(name))
+
+    def with_modification(self, settings: Settings) -> tuple[Estimate, Settings]:
+        """Return estimate and settings as they are when this modification is asked for besides."""
+        names = ("amplify", "attenuate", "sigmoid", "pivot", "exclude_solvent", "use_confidence",
+                 "scale_limit", "lowpass_output", "match_histogram", "seed")  # fmt: skip
+        changed: dict[str, Any] = {name: getattr(settings, name) for name in names}
+        return (
+            replace(self.est, settings=replace(self.est.settings, **changed)),
+            replace(self.asked, **changed),
+        )
+
+
+def the_product(resolved: ResolvedSettings) -> str | None:
+    """Return the one modified map these settings ask for, or None."""
+    wanted = products_of(resolved)[2:]
+    if len(wanted) > 1:
+        raise InputError("show one modification at a time: amplify, attenuate or sigmoid")
+    return wanted[0] if wanted else None
+
+
+def numbers_in(options: Mapping[str, Any], *names: str) -> dict[str, float]:
+    """Return those of the named options that were given, as numbers."""
+    out = {}
+    for name, value in options.items():
+        if name not in names:
+            raise InputError(f"there is no option {name!r} here")
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+            raise InputError(f"{name.replace('_', ' ')} must be a number, not {value!r}")
+        out[name] = float(value)
+    return out

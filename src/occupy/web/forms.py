@@ -1,0 +1,83 @@
+"""Settings between Python, the page's form and the command line; all derived from `Settings`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from occupy.errors import InputError
+from occupy.settings import Settings
+
+MODIFICATIONS = ("amplify", "attenuate", "sigmoid")
+
+
+def _kinds(hint: Any) -> tuple[set[type], tuple[str, ...]]:
+    """Return the plain types a setting may have, and its choices where it has some."""
+    if get_origin(hint) is Literal:
+        return {str}, get_args(hint)
+    if isinstance(hint, UnionType):
+        return {kind for kind in get_args(hint) if kind is not type(None)}, ()
+    return {hint}, ()
+
+
+def schema() -> list[dict[str, Any]]:
+    """Describe every setting for the page's form: name, panel, help, unit, kind, choices, default."""
+    hints = get_type_hints(Settings)
+    out = []
+    for setting in fields(Settings):
+        kinds, choices = _kinds(hints[setting.name])
+        kind = "text" if len(kinds) > 1 else next(iter(kinds)).__name__
+        about = {key: setting.metadata[key] for key in ("panel", "help", "unit")}
+        out.append(
+            {"name": setting.name, "kind": kind, "choices": choices, "default": setting.default, **about}
+        )
+    return out
+
+
+def settings_from(said: object) -> Settings:
+    """Make settings of what the page sent; InputError where that is not possible."""
+    if not isinstance(said, Mapping):
+        raise InputError("settings must be names with values")
+    hints = get_type_hints(Settings)
+    given: dict[str, Any] = {}
+    for name, value in said.items():
+        if name not in hints:
+            raise InputError(f"there is no setting {name!r}")
+        given[name] = _checked(name, value, _kinds(hints[name])[0])
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except TypeError as error:
+        raise InputError(str(error)) from error
+
+
+def _checked(name: str, value: Any, kinds: set[type]) -> Any:
+    if value is None or (type(value) in kinds):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and float in kinds:
+        return float(value)
+    if isinstance(value, float) and int in kinds and value.is_integer():
+        return int(value)
+    wanted = " or ".join(
+        sorted({"bool": "yes or no", "str": "text"}.get(k.__name__, "a number") for k in kinds)
+    )
+    raise InputError(f"{name.replace('_', ' ')} must be {wanted}, not {value!r}")
+
+
+def command_line(path: str, settings: Settings, extra: Sequence[str] = ()) -> str:
+    """Return the command that does the same in a shell."""
+    words = ["occupy", "estimate", path]
+    for setting in fields(Settings):
+        value = getattr(settings, setting.name)
+        if value == setting.default:
+            continue
+        flag = "--" + setting.name.replace("_", "-")
+        if setting.name == "use_confidence":
+            words.append("--ignore-confidence")
+        elif isinstance(value, bool):
+            words.append(flag)
+        else:
+            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+    return shlex.join([*words, *extra])

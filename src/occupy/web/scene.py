@@ -1,0 +1,179 @@
+"""What the page can show of a map or of a set of maps: layers on one grid, their slices and surfaces."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.errors import InputError
+from occupy.report.surfaces import LIMITS, surface_message
+from occupy.report.wire import pack, to_bytes
+from occupy.volume import Volume
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a layer is drawn.
+
+    Attributes
+    ----------
+    title : str
+        For people.
+    palette : str
+        ``grey``, ``scale``, ``confidence``, ``uncertainty``, ``difference`` or ``mask``.
+    low, high : float
+        Values of the palette's ends.
+    unit : str
+        Of the values.
+    """
+
+    title: str
+    palette: str
+    low: float = 0.0
+    high: float = 1.0
+    unit: str = ""
+
+
+class Scene(ABC):
+    """Layers that share one grid; a map with what was found of it, or a set of maps.
+
+    Layers are arrays in (z, y, x) order, whatever the axis order of the files.
+    """
+
+    def __init__(self, number: int, title: str, volume: Volume) -> None:
+        self.id = number
+        self.title = title
+        self.grid = volume
+        self.revision = 1
+        self.lock = threading.RLock()
+
+    @property
+    @abstractmethod
+    def looks(self) -> dict[str, Look]:
+        """Name → look of every layer that can be shown."""
+
+    @abstractmethod
+    def layer(self, name: str) -> Array:
+        """Return a layer; InputError where there is none of that name."""
+
+    @abstractmethod
+    def about(self) -> dict[str, Any]:
+        """Return what the page needs to know besides `geometry` and looks."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along z, y, x."""
+        z, y, x = self.grid.standard().shape
+        return z, y, x
+
+    @property
+    def spacing(self) -> list[float]:
+        """Å per voxel along x, y, z."""
+        return list(self.grid.spacing)
+
+    @property
+    def origin(self) -> list[float]:
+        """Position x, y, z in Å of the first voxel."""
+        return [float(v) for v in self.grid.position((0, 0, 0))]
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything the page shows of this scene besides pictures."""
+        return {
+            "id": self.id,
+            "title": self.title,
+            "revision": self.revision,
+            "shape": self.shape,
+            "spacing": self.spacing,
+            "origin": self.origin,
+            "looks": {name: asdict(look) for name, look in self.looks.items()},
+            **self.about(),
+        }
+
+    def slices(self, axis: int, index: int, names: Sequence[str]) -> bytes:
+        """Return one slice of several layers, across z (0), y (1) or x (2), as bytes with their ranges."""
+        _check_index(self.shape, axis, index)
+        looks, arrays, shown = self.looks, {}, {}
+        for name in names:
+            plane = np.take(self.layer(name), index, axis=axis)
+            look = _look(looks, name)
+            arrays[name] = to_bytes(plane, look.low, look.high)
+            shown[name] = [look.low, look.high]
+        rows, columns = (n for a, n in enumerate(self.shape) if a != axis)
+        head = {"axis": axis, "index": index, "rows": rows, "columns": columns, "ranges": shown}
+        return pack(head, arrays)
+
+    def values(self, place: Sequence[int], names: Sequence[str]) -> dict[str, float]:
+        """Return the values of layers at one voxel z, y, x."""
+        for axis, index in enumerate(place):
+            _check_index(self.shape, axis, index)
+        return {name: float(self.layer(name)[tuple(place)]) for name in names}
+
+    def surface(
+        self,
+        source: str,
+        level: float,
+        colours: Sequence[str],
+        *,
+        dust: float = 0.0,
+        quality: str = "fine",
+        data: Array | None = None,
+    ) -> bytes:
+        """Return the surface of a layer at a level, with the values of other layers at its vertices.
+
+        Parameters
+        ----------
+        source : str
+            Layer.
+        level : float
+            In its units.
+        colours : sequence of str
+            Layers whose values go along, as bytes between the ends of their looks.
+        dust : float
+            Pieces of less than this volume (Å³) are left out.
+        quality : {"fine", "coarse", "thumb"}
+            For a picture at rest, while a slider moves, or in a gallery.
+        data : ndarray, optional
+            In place of the layer's own values.
+        """
+        looks = self.looks
+        _look(looks, source)
+        if not np.isfinite(level):
+            raise InputError(f"the level must be a number, not {level}")
+        if quality not in LIMITS:
+            raise InputError(f"there is no quality {quality!r}; choose {', '.join(LIMITS)}")
+        layers = {}
+        for name in colours:
+            look = _look(looks, name)
+            layers[name] = self.layer(name), look.low, look.high
+        return surface_message(
+            self.layer(source) if data is None else data,
+            level,
+            layers,
+            spacing=self.spacing,
+            origin=self.origin,
+            dust=dust,
+            limits=LIMITS[quality],
+            head={"source": source, "quality": quality},
+        )
+
+
+def _look(looks: dict[str, Look], name: str) -> Look:
+    try:
+        return looks[name]
+    except KeyError:
+        raise InputError(f"there is no layer {name!r}") from None
+
+
+def _check_index(shape: Sequence[int], axis: int, index: int) -> None:
+    if axis not in (0, 1, 2):
+        raise InputError(f"the axis must be 0 (z), 1 (y) or 2 (x), not {axis}")
+    if not 0 <= index < shape[axis]:
+        raise InputError(f"there is no slice {index} along {'zyx'[axis]}; there are {shape[axis]}")

@@ -1,0 +1,180 @@
+"""Who may talk to the viewer: only the browser that was given the address, and only from its own page.
+
+The server listens on 127.0.0.1, but other users of the computer, and web pages open in the same browser,
+can reach that too. So every request needs a secret token (a cookie, set by the address that was printed), a
+Host header that names this computer (against DNS rebinding), and, where the browser says where it comes
+from, our own page (against cross-site requests).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+LARGEST_BODY = 1 << 18
+_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+# The cookie is sent along only when our own page asks for the next one.
+_WELCOME = (
+    '<!doctype html><meta http-equiv="refresh" content="0;url=./"><link rel="icon" href="data:,">'
+    "<title>OccuPy</title>"
+)
+_NO_TOKEN = "open the address that `occupy view` printed, with its token"
+
+
+class RefusedError(Exception):
+    """A request that is not answered: HTTP status and one line."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def host_of(header: str) -> str:
+    """Return the host of a Host header without its port, in lower case."""
+    name, colon, port = header.strip().lower().rpartition(":")
+    return name if colon and port.isdigit() else header.strip().lower()
+
+
+class Gate:
+    """Middleware that lets through only what comes from the viewer's own page.
+
+    Parameters
+    ----------
+    app : ASGI application
+        What is guarded.
+    token : str
+        The secret.
+    hosts : iterable of str
+        Names by which this server may be called besides those of this computer.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, hosts: Iterable[str] = ()) -> None:
+        self._app = app
+        self._token = token
+        self._hosts = {*LOCAL_HOSTS, *(host.lower() for host in hosts)}
+        # Cookies are shared by all ports of a host: each server has a name of its own.
+        self.cookie = "occupy_" + hashlib.sha256(token.encode()).hexdigest()[:8]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+        try:
+            if self._check(scope, headers):
+                await self._welcome(send)
+                return
+            await self._app(scope, _limited(receive), _with_headers(send))
+        except RefusedError as refused:
+            await _answer(send, refused.status, json.dumps({"error": str(refused)}), "application/json")
+
+    def _check(self, scope: Scope, headers: dict[str, str]) -> bool:
+        """Raise RefusedError, or tell whether this is the first visit with the token in the address."""
+        if host_of(headers.get("host", "")) not in self._hosts:
+            raise RefusedError(403, "this server answers only to the name of its own computer")
+        at_door = scope["method"] == "GET" and scope["path"].rstrip("/") == scope.get("root_path", "")
+        _check_site(headers, at_door)
+        given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token")
+        if at_door and given:
+            if not _equal(given[0], self._token):
+                raise RefusedError(403, f"wrong token; {_NO_TOKEN}")
+            return True
+        if not _equal(_cookie(headers.get("cookie", ""), self.cookie), self._token):
+            raise RefusedError(403, _NO_TOKEN)
+        if scope["method"] not in ("GET", "HEAD"):
+            _check_body(headers)
+        return False
+
+    async def _welcome(self, send: Send) -> None:
+        cookie = f"{self.cookie}={self._token}; HttpOnly; SameSite=Strict; Path=/"
+        await _answer(send, 200, _WELCOME, "text/html; charset=utf-8", {"set-cookie": cookie})
+
+
+def _equal(given: str, secret: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), secret.encode())
+
+
+def _cookie(header: str, name: str) -> str:
+    try:
+        morsel = SimpleCookie(header).get(name)
+    except CookieError:
+        return ""
+    return morsel.value if morsel is not None else ""
+
+
+def _check_site(headers: dict[str, str], at_door: bool) -> None:
+    site = headers.get("sec-fetch-site", "none")
+    # A click on the printed address may come from a terminal that is a web page itself.
+    clicked = at_door and headers.get("sec-fetch-mode") == "navigate"
+    if site not in ("none", "same-origin") and not clicked:
+        raise RefusedError(403, "requests from other web pages are refused")
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        raise RefusedError(403, "requests from other web pages are refused")
+
+
+def _check_body(headers: dict[str, str]) -> None:
+    if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+        raise RefusedError(415, "the body must be JSON (content-type application/json)")
+    length = headers.get("content-length", "0")
+    if not length.isascii() or not length.isdigit():
+        raise RefusedError(400, "the content-length is not a number")
+    if int(length) > LARGEST_BODY:
+        raise RefusedError(413, f"the body is larger than {LARGEST_BODY} bytes")
+
+
+def _limited(receive: Receive) -> Receive:
+    """Return ``receive`` that refuses a body which is longer than it may be, whatever its header said."""
+    total = 0
+
+    async def limited() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > LARGEST_BODY:
+            raise RefusedError(413, f"the body is larger than {LARGEST_BODY} bytes")
+        return message
+
+    return limited
+
+
+def _with_headers(send: Send) -> Send:
+    async def guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            own = {key.lower() for key, _ in message["headers"]}
+            added = [(k.encode(), v.encode()) for k, v in _HEADERS.items() if k.encode() not in own]
+            message = {**message, "headers": [*message["headers"], *added]}
+        await send(message)
+
+    return guarded
+
+
+async def _answer(
+    send: Send, status: int, text: str, kind: str, headers: dict[str, Any] | None = None
+) -> None:
+    body = text.encode()
+    fields = {"content-type": kind, "content-length": str(len(body)), **(headers or {})}
+    start = {"type": "http.response.start", "status": status}
+    pairs = [(k.encode(), v.encode()) for k, v in fields.items()]
+    await _with_headers(send)({**start, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})

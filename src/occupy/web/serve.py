@@ -1,0 +1,133 @@
+"""Start the server, say where it is, open the browser."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+import sys
+import webbrowser
+from contextlib import suppress
+from pathlib import Path
+
+from occupy.errors import InputError
+from occupy.web.shelf import Shelf, kind_of_folder
+
+HOST = "127.0.0.1"
+PORT = 8642
+
+
+def shelf_for(what: Path | None) -> tuple[Shelf, str | None]:
+    """Return the files that may be seen, and what to open at once, for the argument of the command.
+
+    A map: its folder. A result folder or set: the folder above it (where others like it are), and the maps
+    the results were made of. Another folder: itself.
+    """
+    if what is None:
+        return Shelf.of(Path.cwd()), None
+    if not what.exists():
+        raise InputError(f"{what}: no such file or folder")
+    path = what.resolve()
+    if path.is_file():
+        return Shelf.of(path.parent, [path]), str(path)
+    if kind_of_folder(path) is None:
+        return Shelf.of(path), None
+    return Shelf.of(path.parent, _inputs_of(path)), str(path)
+
+
+def _inputs_of(folder: Path) -> list[Path]:
+    from occupy.report.record import read_record
+
+    found = []
+    for record in folder.glob("*_occupy.json"):
+        with suppress(InputError, KeyError, TypeError, AttributeError):
+            found += [Path(str(about["path"])) for about in read_record(record)["inputs"].values()]
+    return found
+
+
+def listen(port: int | None) -> socket.socket:
+    """Return a socket that listens on this computer only; on any port where the usual one is taken."""
+    for wanted in (PORT, 0) if port is None else (port,):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((HOST, wanted))
+            sock.listen(64)
+        except (OSError, OverflowError) as error:
+            sock.close()
+            reason = getattr(error, "strerror", None) or str(error)
+        else:
+            return sock
+    raise InputError(f"cannot listen on port {port}: {reason.lower()}; choose another with --port, or none")
+
+
+def address_lines(port: int, token: str) -> list[str]:
+    """Return what is printed: the address, and how to reach it from another computer."""
+    lines = [f"http://{HOST}:{port}/?token={token}"]
+    if over_ssh():
+        lines += [
+            "From your own computer, run this first (in a terminal there), then open the address:",
+            f"  ssh -C -N -L {port}:{HOST}:{port} {getpass.getuser()}@{socket.getfqdn()}",
+        ]
+    return lines
+
+
+def over_ssh() -> bool:
+    """Tell whether the user sits at another computer."""
+    return bool(os.environ.get("SSH_CONNECTION"))
+
+
+def has_screen() -> bool:
+    """Tell whether a browser opened here would be seen."""
+    if over_ssh():
+        return False
+    return not sys.platform.startswith("linux") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+
+
+def serve(
+    what: Path | None, *, port: int | None = None, browser: bool = True, hosts: tuple[str, ...] = ()
+) -> None:
+    """Serve the viewer until Ctrl-C.
+
+    Parameters
+    ----------
+    what : Path, optional
+        Map, result folder, set, or a folder to choose from; the current folder by default.
+    port : int, optional
+        Otherwise `PORT`, or any free one.
+    browser : bool
+        Open a browser where there is a screen.
+    hosts : tuple of str
+        Further names by which the server may be called.
+    """
+    try:
+        import uvicorn
+
+        from occupy.web.app import application
+        from occupy.web.viewer import Viewer
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"the viewer needs {error.name}; install it with: pip install 'occupy-em[web]'"
+        ) from error
+    shelf, opened = shelf_for(what)
+    token = secrets.token_urlsafe(24)
+    viewer = Viewer(shelf)
+    if opened is not None:
+        # Begins at once; the page finds it under way.
+        viewer.open({"path": opened})
+    sock = listen(port)
+    lines = address_lines(sock.getsockname()[1], token)
+    print("OccuPy viewer, stop it with Ctrl-C:", *lines, sep="\n", flush=True)  # noqa: T201
+    if browser and has_screen():
+        webbrowser.open(lines[0])
+    config = uvicorn.Config(
+        application(viewer, token, hosts), log_level="error", access_log=False, lifespan="off", ws="none",
+        server_header=False, timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    try:
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[sock])
+    finally:
+        sock.close()
+        viewer.close()

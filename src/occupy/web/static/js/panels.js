@@ -1,0 +1,393 @@
+// The panels on the right of a map: estimate, solvent, modification, masks, export.
+import { download, getBytes, paced, post, saveAs } from "./api.js";
+import { modificationChart, solventChart } from "./charts.js";
+import { h, nice, note, segments, slider } from "./dom.js";
+import { fileList } from "./files.js";
+import { unpack } from "./surface.js";
+
+const PARTS = [["estimate", "Estimate"], ["solvent", "Solvent"], ["modify", "Modify"], ["masks", "Masks"], ["export", "Export"]];
+const MODIFICATIONS = ["amplify", "attenuate", "sigmoid"];
+
+export function panels(ctx) {
+  const makers = { estimate: estimatePanel, solvent: solventPanel, modify: modifyPanel, masks: masksPanel, export: exportPanel };
+  const bodies = Object.fromEntries(PARTS.map(([name]) => [name, h("div.panel", { role: "tabpanel", id: `panel-${name}-${ctx.scene.id}` }, makers[name](ctx))]));
+  const nav = h("nav", { role: "tablist" }, PARTS.map(([name, title]) => h("button", { role: "tab", type: "button", "data-panel": name, onclick: () => pick(name) }, title)));
+  const notices = h("div.notices");
+  function pick(chosen) {
+    for (const button of nav.children) button.setAttribute("aria-selected", button.dataset.panel === chosen);
+    for (const [name, body] of Object.entries(bodies)) body.hidden = name !== chosen;
+  }
+  pick("estimate");
+  ctx.on("scene", () => {
+    const { scene } = ctx;
+    const loud = scene.bad_fit ? [h("p.alarm", { role: "alert" }, "Bad solvent fit: do not trust the confidence, nor maps weighted by it.")] : [];
+    notices.replaceChildren(...loud, ...scene.notices.map((n) => h("p.warn", {}, n.text)));
+  });
+  const element = h("aside.panels.pane", {}, nav, notices, ...Object.values(bodies));
+  return { element, pick };
+}
+
+// ------------------------------------------------------------------ estimate
+
+/** What the program chose for a setting, as text. */
+function automatic(name, resolved) {
+  const value = resolved?.[name];
+  if (value === undefined || value === null) return "";
+  return nice(Array.isArray(value) ? value[0] : value, 4);
+}
+
+function estimatePanel(ctx) {
+  const said = note();
+  const fields = new Map();
+  const numbers = h("table.numbers");
+  const log = h("pre.log", { "aria-label": "Log" });
+  const command = h("code.command");
+  const copy = h("button", { onclick: () => navigator.clipboard?.writeText(command.textContent).then(() => said.good("copied")) }, "Copy");
+  const run = h("button.primary", { title: "Estimate again with these settings" }, "Run");
+  const stop = h("button", { disabled: true }, "Stop");
+  const auto = h("input", { type: "checkbox" });
+  let resolved = ctx.scene.settings;
+  let job = null;
+
+  const schema = ctx.app.info.schema.filter((f) => ["Scale", "Solvent"].includes(f.panel) && !["exclude_solvent", "use_confidence"].includes(f.name));
+  schema.push(...ctx.app.info.schema.filter((f) => f.name === "threads"));
+
+  function value(field) {
+    const input = fields.get(field.name);
+    if (field.kind === "bool") return input.checked;
+    if (input.value === "") return null;
+    if (field.choices.length || field.kind === "text") return input.value;
+    return Number(input.value);
+  }
+  function settings() {
+    const out = {};
+    for (const field of schema) {
+      const v = value(field);
+      if (v !== null && v !== field.default) out[field.name] = v;
+    }
+    return out;
+  }
+  function put(asked) {
+    for (const field of schema) {
+      const v = asked[field.name] ?? field.default;
+      const input = fields.get(field.name);
+      if (field.kind === "bool") input.checked = Boolean(v);
+      else input.value = v ?? "";
+    }
+  }
+  const resolve = paced(async () => {
+    try {
+      const found = await post("resolve", { id: ctx.scene.id, settings: { ...settings(), ...asModification(ctx) } });
+      resolved = found.settings;
+      command.textContent = found.command;
+      for (const field of schema) {
+        const input = fields.get(field.name);
+        const chosen = automatic(field.name, resolved);
+        if (field.default === null) input.placeholder = chosen ? `auto: ${chosen}` : "none";
+        input.classList.remove("wrong");
+      }
+      const differs = JSON.stringify(settings()) !== JSON.stringify(pickFrom(ctx.scene.asked, schema));
+      run.classList.toggle("pending", differs);
+      said.good(differs ? "Settings differ from those of the result shown." : "");
+      if (differs && auto.checked && job === null) start();
+    } catch (error) {
+      said.bad(error);
+    }
+  });
+  function row(field) {
+    const label = field.name.replaceAll("_", " ");
+    const changed = () => resolve();
+    let input;
+    if (field.kind === "bool") input = h("input", { type: "checkbox", onchange: changed });
+    else if (field.choices.length) input = h("select", { onchange: changed }, field.choices.map((c) => h("option", { value: c }, c)));
+    else input = h("input", { type: field.kind === "text" ? "text" : "number", step: "any", onchange: changed });
+    input.dataset.setting = field.name;
+    fields.set(field.name, input);
+    return h("label.setting", { title: field.help }, h("span", {}, label), input, h("i", {}, field.unit));
+  }
+  const form = h("form.settings", { onsubmit: (event) => { event.preventDefault(); start(); } }, schema.map(row));
+  async function start() {
+    const asked = settings();
+    run.disabled = true;
+    stop.disabled = false;
+    log.textContent = "";
+    try {
+      ({ job } = await post("estimate", { id: ctx.scene.id, settings: asked }));
+      await ctx.app.watch(job, (now) => { log.textContent = now.log.join("\n"); });
+      job = null;
+      await ctx.app.showScene(ctx.scene.id, false);
+      document.body.dataset.estimated = ctx.scene.revision;
+    } catch (error) {
+      said.bad(error);
+    } finally {
+      job = null;
+      run.disabled = false;
+      stop.disabled = true;
+    }
+  }
+  run.addEventListener("click", start);
+  stop.addEventListener("click", () => job && post("stop", { job }));
+  auto.addEventListener("change", () => resolve());
+
+  ctx.on("scene", () => {
+    put(ctx.scene.asked);
+    numbers.replaceChildren(...numberRows(ctx.scene, ctx.before));
+    resolve();
+  });
+  ctx.on("modified", () => resolve());
+  return [
+    h("h3", {}, "What was found"), numbers,
+    h("h3", {}, "Settings"), h("p.faint", {}, "Empty fields are chosen by the program; what it chooses stands in grey."),
+    form,
+    h("div.row", {}, run, stop, h("label.check", { title: "Estimate again whenever a setting changes" }, auto, "at every change")),
+    said,
+    h("h3", {}, "The same in a shell"), h("div.row.commandrow", {}, command, copy),
+    log,
+  ];
+}
+
+function pickFrom(asked, schema) {
+  const out = {};
+  for (const field of schema) if (asked[field.name] !== undefined && asked[field.name] !== null && asked[field.name] !== field.default) out[field.name] = asked[field.name];
+  return out;
+}
+
+function numberRows(scene, before) {
+  const rows = [
+    ["Full scale", (n) => n.full_scale_value, "map units"],
+    ["Lowest confident scale", (n) => n.lowest_confident_scale, ""],
+    ["Solvent mean", (n) => n.solvent.mean, "map units"],
+    ["Solvent σ", (n) => n.solvent.sigma, "map units"],
+    ["Misfit of the solvent", (n) => n.solvent.misfit, ""],
+    ["Variability limit", (n) => n.variability_limit, ""],
+  ];
+  if (scene.numbers.target) rows.push(["Target occupancy", (n) => n.target?.occupancy, ""]);
+  const size = scene.shape.slice().reverse().join(" × ");
+  const voxel = [...new Set(scene.spacing.map((a) => nice(a)))].join(", ");
+  const was = (of) => {
+    if (!before) return "";
+    const [a, b] = [nice(of(before)), nice(of(scene.numbers))];
+    return a === b ? "" : `was ${a}`;
+  };
+  return [
+    h("tr", {}, h("th", {}, "Box"), h("td", {}, size), h("td", {}, "voxels")),
+    h("tr", {}, h("th", {}, "Voxel"), h("td", {}, voxel), h("td", {}, "Å")),
+    h("tr", {}, h("th", {}, "Low-pass"), h("td", {}, nice(scene.settings.lowpass)), h("td", {}, "Å")),
+    ...rows.map(([title, of, unit]) => h("tr", {}, h("th", {}, title), h("td", {}, nice(of(scene.numbers))), h("td", {}, unit, " ", h("i.was", {}, was(of))))),
+  ];
+}
+
+/** The modification on the page, as settings. */
+function asModification(ctx) {
+  return { ...ctx.modification };
+}
+
+// ------------------------------------------------------------------ solvent
+
+function solventPanel(ctx) {
+  let part = "peak";
+  const chart = h("div.chartbox");
+  const draw = () => chart.replaceChildren(solventChart(ctx.scene.graph, part));
+  const list = h("ul.legend");
+  ctx.on("scene", () => {
+    const { graph, numbers } = ctx.scene;
+    const item = (name, text) => h("li", { "data-mark": name }, text);
+    list.replaceChildren(
+      item("histogram", "low-passed values"), item("fit", `Gaussian solvent, misfit ${nice(100 * (numbers.solvent.misfit ?? NaN), 2)} %`),
+      item("confidence", "confidence (right axis)"), item("mean", `solvent mean ${nice(graph.mean, 3)}`),
+      item("lowest", `lowest confident value ${nice(graph.lowest, 3)} (scale ${nice(numbers.lowest_confident_scale, 2)})`),
+      item("full", `full scale ${nice(graph.full, 3)}`));
+    draw();
+  });
+  return [
+    segments("Range", [["peak", "Solvent peak"], ["full", "Up to full scale"]], part, (name) => { part = name; draw(); }),
+    chart, list,
+    h("p.faint", {}, "Confidence is 1 − solvent fit / histogram: where it is low, content can't be told from solvent. The scale itself does not depend on this fit."),
+  ];
+}
+
+// ------------------------------------------------------------------ modify
+
+function modifyPanel(ctx) {
+  const said = note();
+  const chart = h("div.chartbox");
+  const kinds = [["none", "None"], ["amplify", "Amplify"], ["attenuate", "Attenuate"], ["sigmoid", "Sigmoid"]];
+  let kind = MODIFICATIONS.find((k) => ctx.modification[k]) ?? "none";
+  let found = null;
+
+  const fetchFactors = paced(async () => {
+    try {
+      const began = performance.now();
+      found = await post("modification", { id: ctx.scene.id, settings: ctx.modification });
+      ctx.factors = found;
+      ctx.emit("factors");
+      chart.replaceChildren(modificationChart(found, ctx.scene.settings.recalibrate ? 0 : ctx.scene.numbers.lowest_confident_scale, kind === "sigmoid" ? ctx.modification.pivot : null));
+      chart.dataset.milliseconds = (performance.now() - began).toFixed(1);
+      said.good("");
+      performance.mark("modification-shown");
+    } catch (error) {
+      said.bad(error);
+    }
+  });
+  function change(settled = false) {
+    for (const name of MODIFICATIONS) delete ctx.modification[name];
+    if (kind !== "none") ctx.modification[kind] = power.value();
+    ctx.modification.pivot = pivot.value();
+    ctx.modification.scale_limit = limit.value();
+    ctx.modification.exclude_solvent = exclude.checked;
+    ctx.modification.use_confidence = weight.checked;
+    const low = Number(lowpass.value);
+    if (low > 0) ctx.modification.lowpass_output = low;
+    else delete ctx.modification.lowpass_output;
+    pivot.hidden = kind !== "sigmoid";
+    power.hidden = kind === "none";
+    fetchFactors();
+    if (settled) ctx.emit("modified");
+  }
+  const settle = () => change(true);
+  const power = slider({ label: "Power", low: 1, high: 1000, log: true, value: ctx.modification[kind] ?? 3, title: "1 leaves the map as it is; large powers equalise (amplify) or delete (attenuate)", change: () => change(), settle });
+  const pivot = slider({ label: "Pivot", low: 0.02, high: 0.98, step: 0.01, value: ctx.modification.pivot, title: "Scale that stays as it is", change: () => change(), settle });
+  const limit = slider({ label: "Scale limit", low: 0, high: 0.5, step: 0.01, value: ctx.modification.scale_limit, title: "Below this scale nothing is modified", change: () => change(), settle });
+  const exclude = h("input", { type: "checkbox", checked: ctx.modification.exclude_solvent, onchange: settle });
+  const weight = h("input", { type: "checkbox", checked: ctx.modification.use_confidence, onchange: settle });
+  const lowpass = h("input", { type: "number", min: 0, step: "any", placeholder: "none", value: ctx.modification.lowpass_output ?? "", "aria-label": "Low-pass of the output", onchange: settle });
+  const choose = segments("Modification", kinds, kind, (name) => { kind = name; change(true); });
+  pivot.hidden = kind !== "sigmoid";
+  power.hidden = kind === "none";
+  ctx.on("scene", () => change());
+  return [
+    choose, power, pivot, limit,
+    h("div.row", {}, h("label.check", {}, exclude, "Leave solvent out"), h("label.check", { title: "Modify only where content is confident" }, weight, "Weight by confidence")),
+    h("label.setting", { title: "Shown in the surface and written; not in the slices' preview" }, h("span", {}, "low-pass output"), lowpass, h("i", {}, "Å")),
+    chart, said,
+    h("div.row", {}, h("button", { onclick: () => ctx.emit("layer", "preview") }, "Show in slices"),
+      h("button", { onclick: () => ctx.emit("show", "modified") }, "Show as surface"),
+      h("button", { onclick: () => ctx.emit("colour", "modification") }, "Colour by factor")),
+    h("p.faint", {}, "Grey: scales below the lowest confident one. Slices follow while you drag; the noise that attenuation puts in place of what it takes away is in the surface and in files only."),
+  ];
+}
+
+// ------------------------------------------------------------------ masks
+
+function masksPanel(ctx) {
+  const said = note();
+  const made = h("ul.made");
+  const start = () => Math.min(0.5, 2 * ctx.scene.numbers.lowest_confident_scale);
+  const tellThreshold = (v) => { ctx.threshold = v; ctx.emit("threshold"); };
+  const threshold = slider({ label: "Threshold", low: 0, high: 0.99, step: 0.005, value: start(), title: "Scale above which a voxel is content", change: tellThreshold });
+  const weak = slider({ label: "Weak", low: 0, high: 0.99, step: 0.005, value: ctx.scene.numbers.lowest_confident_scale, title: "Parts above this are kept too, where they touch content" });
+  const number = (label, value, title, unit = "Å") => {
+    const input = h("input", { type: "number", min: 0, step: "any", value, "aria-label": label });
+    return { row: h("label.setting", { title }, h("span", {}, label), input, h("i", {}, unit)), value: () => Number(input.value) || 0 };
+  };
+  const smallest = number("smallest piece", 0, "Smaller pieces are dropped", "Å³");
+  const extend = number("extend", 3, "Grow the mask by this");
+  const soft = number("soft edge", 6, "Width of the soft edge outside");
+  const edge = number("smooth", 0, "Å over which the mask is smoothed");
+  let kind = "attenuate";
+  const power = slider({ label: "Power", low: 1, high: 50, log: true, value: 5, title: "Keep S^(power − 1), or above the pivot all" });
+  const pivot = slider({ label: "Pivot", low: 0.02, high: 0.98, step: 0.01, value: 0.5, title: "All above this scale is kept" });
+  pivot.hidden = true;
+
+  async function make(button, what, options) {
+    button.disabled = true;
+    said.good("working …");
+    try {
+      const { job } = await post("mask", { id: ctx.scene.id, kind: what, options });
+      const done = await ctx.app.watch(job);
+      await ctx.app.showScene(ctx.scene.id, false);
+      said.good(done.log[done.log.length - 1]);
+      ctx.emit("layer", done.result.layer);
+      document.body.dataset.mask = done.result.layer;
+    } catch (error) {
+      said.bad(error);
+    } finally {
+      button.disabled = false;
+    }
+  }
+  const solvent = h("button.primary", { onclick: () => make(solvent, "solvent", {
+    threshold: threshold.value(), weak: Math.min(weak.value(), threshold.value()), smallest: smallest.value(), extend: extend.value(), soft_edge: soft.value() }) }, "Make solvent definition");
+  const subtraction = h("button.primary", { onclick: () => make(subtraction, "subtraction",
+    kind === "attenuate" ? { attenuate: power.value(), soft_edge: edge.value() } : { sigmoid: power.value(), pivot: pivot.value(), soft_edge: edge.value() }) }, "Make subtraction mask");
+  ctx.on("scene", () => {
+    const present = Object.keys(ctx.scene.looks).filter((name) => name.endsWith("_mask"));
+    made.replaceChildren(...present.map((name) => h("li", {}, h("span", {}, ctx.scene.looks[name].title),
+      h("label.check", {}, h("input", { type: "checkbox", "data-mask": name, onchange: (e) => ctx.emit("mask", name, e.target.checked) }), "in 3D"),
+      h("button", { onclick: () => ctx.emit("layer", name) }, "in slices"),
+      h("button", { onclick: () => save(name) }, "Save"),
+      h("button", { onclick: () => fetchFile(name) }, "Download"))));
+  });
+  const save = async (layer) => {
+    try {
+      const { job } = await post("save", { id: ctx.scene.id, layer });
+      said.good((await ctx.app.watch(job)).log.pop());
+    } catch (error) {
+      said.bad(error);
+    }
+  };
+  const fetchFile = async (layer) => {
+    try {
+      said.good(`${await download({ id: ctx.scene.id, layer })} downloaded`);
+    } catch (error) {
+      said.bad(error);
+    }
+  };
+  return [
+    h("h3", {}, "Solvent definition"), h("p.faint", {}, "1 where there is content, weak parts included. While the threshold moves, the scale's slices grow dark below it."),
+    threshold, weak, smallest.row, extend.row, soft.row, h("div.row", {}, solvent),
+    h("h3", {}, "Mask for particle subtraction"), h("p.faint", {}, "RELION's convention: 1 is kept, 0 is subtracted."),
+    segments("Keep by", [["attenuate", "Attenuation"], ["sigmoid", "Sigmoid"]], kind, (name) => { kind = name; pivot.hidden = name !== "sigmoid"; }),
+    power, pivot, edge.row, h("div.row", {}, subtraction),
+    said, made,
+  ];
+}
+
+// ------------------------------------------------------------------ export
+
+function exportPanel(ctx) {
+  const said = note();
+  const plot = h("input", { type: "checkbox", checked: true });
+  const report = h("input", { type: "checkbox", checked: true });
+  const layer = h("select", { "aria-label": "Map to download" });
+  const busy = async (work) => {
+    said.good("working …");
+    try {
+      said.good(await work());
+    } catch (error) {
+      said.bad(error);
+    }
+  };
+  const save = () => busy(async () => {
+    const { job } = await post("save", { id: ctx.scene.id, settings: ctx.modification, plot: plot.checked, report: report.checked });
+    const done = await ctx.app.watch(job);
+    document.body.dataset.saved = done.result.folder;
+    return `written to ${done.result.folder}`;
+  });
+  const fetchOne = (body) => busy(async () => `${await download({ id: ctx.scene.id, settings: ctx.modification, ...body })} downloaded`);
+  const picture = (part, name) => busy(async () => {
+    saveAs(await ctx.parts[part].image(), `${ctx.scene.title}_${name}.png`);
+    return "";
+  });
+  const models = h("div", {}, fileList(async (entry) => busy(async () => {
+    const found = unpack(await getBytes("trace", { path: entry.path }));
+    ctx.emit("trace", found.arrays.ends);
+    document.body.dataset.trace = found.chains.length;
+    return `${found.name}: chains ${found.chains.slice(0, 40).join(", ")}`;
+  }), { kinds: ["model"] }));
+  ctx.on("scene", () => {
+    const options = Object.entries(ctx.scene.looks).map(([name, look]) => h("option", { value: name }, look.title));
+    layer.replaceChildren(...options, h("option", { value: "preview" }, "Modified map"));
+  });
+  return [
+    h("h3", {}, "Write into the folder"), h("p.faint", {}, "Scale, confidence, the modification chosen, ChimeraX script and record: what the command line writes."),
+    h("div.row", {}, h("label.check", {}, plot, "Pictures"), h("label.check", {}, report, "Report"), h("button.primary", { onclick: save }, "Save results")),
+    h("h3", {}, "Download"),
+    h("div.row", {}, layer, h("button", { onclick: () => fetchOne({ layer: layer.value }) }, "Map")),
+    h("div.row", {}, h("button", { title: "Maps and script, to open in ChimeraX on your own computer", onclick: () => fetchOne({}) }, "ChimeraX archive"),
+      h("button", { title: "One page with everything, for a colleague", onclick: () => fetchOne({ report: true }) }, "Report")),
+    h("div.row", {}, h("button", { onclick: () => picture("surface", "surface") }, "Picture of the surface"), h("button", { onclick: () => picture("slices", "slices") }, "Picture of the slices")),
+    said,
+    h("h3", {}, "Model"), h("p.faint", {}, "Chains of a model as lines in the surface's view."), models,
+    h("div.row", {}, h("button", { onclick: () => { ctx.emit("trace", null); } }, "Take the model away")),
+  ];
+}

@@ -1,0 +1,422 @@
+"""What the viewer does: the functions behind the page, plain values in and out, without HTTP."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, ZipFile
+
+import numpy as np
+
+from occupy._version import __version__
+from occupy.errors import InputError
+from occupy.io.mrc import map_stem, read_map, write_map
+from occupy.pipeline import estimate
+from occupy.report.estimate_page import write_report
+from occupy.report.figures import modifications
+from occupy.report.palette import MINIMUM_SCALE
+from occupy.report.record import output_file, read_record, record_of
+from occupy.report.results import WHAT, write_results
+from occupy.report.wire import pack
+from occupy.settings import Settings
+from occupy.web.document import MapDocument
+from occupy.web.forms import command_line, schema, settings_from
+from occupy.web.jobs import Job, Jobs
+from occupy.web.mapset import SetDocument
+from occupy.web.palettes import palettes
+from occupy.web.scene import Scene
+from occupy.web.shelf import Shelf, kind_of_file, kind_of_folder
+from occupy.web.trace import model_trace
+
+Said = Mapping[str, Any]
+# Points of the modification curve.
+_CURVE = 201
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file to send, and a folder to throw away afterwards."""
+
+    path: Path
+    name: str
+    temporary: Path
+
+
+class Viewer:
+    """Everything that is open, and the jobs under way.
+
+    Parameters
+    ----------
+    shelf : Shelf
+        The files that may be opened.
+    """
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+        self.jobs = Jobs()
+        self.scenes: dict[int, Scene] = {}
+        self._numbers = count(1)
+
+    def close(self) -> None:
+        """Stop all jobs."""
+        self.jobs.close()
+
+    def scene(self, said: Said) -> Scene:
+        """Return the scene a request is about."""
+        scene = self.scenes.get(whole(said, "id"))
+        if scene is None:
+            raise InputError("this map is not open any more; open it again")
+        return scene
+
+    def document(self, said: Said) -> MapDocument:
+        """Return the map a request is about; InputError where it is a set."""
+        scene = self.scene(said)
+        if not isinstance(scene, MapDocument):
+            raise InputError("this can be done with a map, not with a set")
+        return scene
+
+    def state(self, _: Said) -> dict[str, Any]:
+        """Return what is open and what the form looks like."""
+        return {
+            "version": __version__,
+            "root": str(self.shelf.root),
+            "scenes": [{"id": s.id, "title": s.title} for s in self.scenes.values()],
+            "jobs": [j.id for j in self.jobs.running()],
+            "schema": schema(),
+            "palettes": palettes(),
+            "minimum_scale": MINIMUM_SCALE,
+        }
+
+    def files(self, said: Said) -> dict[str, Any]:
+        """List a folder."""
+        return self.shelf.listing(text(said, "path", ""))
+
+    def open(self, said: Said) -> dict[str, Any]:
+        """Begin to open a map, a result folder or a set."""
+        path = self.shelf.find(text(said, "path"))
+        settings = settings_from(said.get("settings", {}))
+        voxel = said.get("voxel_size")
+        if voxel is not None and (isinstance(voxel, bool) or not isinstance(voxel, (int, float))):
+            raise InputError(f"voxel size must be a number, not {voxel!r}")
+        kind = kind_of_folder(path) if path.is_dir() else kind_of_file(path.name)
+        work = {"set": self._open_set, "result": self._open_result}.get(kind or "")
+        if work is not None:
+            return self._started(path.name, lambda job: work(path, job))
+        if path.is_dir():
+            raise InputError(f"{path.name}: a folder without results; choose a map in it")
+        return self._started(path.name, lambda job: self._open_map(path, settings, job, voxel))
+
+    def fetch(self, said: Said) -> dict[str, Any]:
+        """Begin to download an EMDB entry and open its map."""
+        from occupy.io.emdb import fetch, normalise_entry_id
+
+        entry = normalise_entry_id(text(said, "entry"))
+
+        def work(job: Job) -> dict[str, Any]:
+            found = fetch(entry, progress=job.report)
+            self.shelf = Shelf(self.shelf.root, self.shelf.named | {found.map_path.resolve()})
+            return self._open_map(found.map_path, Settings(), job, None, found.contour_level)
+
+        return self._started(entry, work)
+
+    def _started(self, title: str, work: Callable[[Job], dict[str, Any]]) -> dict[str, Any]:
+        return {"job": self.jobs.start(title, work).id}
+
+    def _add(self, scene: Scene) -> dict[str, Any]:
+        self.scenes[scene.id] = scene
+        return {"scene": scene.id}
+
+    def _open_map(
+        self, path: Path, settings: Settings, job: Job, voxel: float | None, level: float | None = None
+    ) -> dict[str, Any]:
+        job.report("reading", 0, 0)
+        est = estimate(read_map(path, voxel_size=voxel), settings, progress=job.report)
+        document = MapDocument(next(self._numbers), path, est, settings, level=level)
+        return self._ready(document, job)
+
+    def _ready(self, document: MapDocument, job: Job) -> dict[str, Any]:
+        job.report("local scale", 0, 0)
+        document.prepare()
+        about = document.about()
+        for line in about["lines"]:
+            job.say(line)
+        for notice in about["notices"]:
+            job.say(f"note: {notice['text']}")
+        return self._add(document)
+
+    def _open_result(self, folder: Path, job: Job) -> dict[str, Any]:
+        records = sorted(folder.glob("*_occupy.json"))
+        if len(records) > 1:
+            raise InputError(f"{folder.name}: results of {len(records)} maps; open one of the maps")
+        record = read_record(records[0])
+        source = self._input_of(record, folder)
+        asked = settings_from(record["settings_asked"])
+        voxel = record["options"].get("voxel_size")
+        job.report("reading", 0, 0)
+        masks = {
+            role: read_map(self.shelf.find(about["path"]), voxel_size=voxel)
+            for role, about in record["inputs"].items()
+            if role in ("solvent_mask", "target_mask")
+        }
+        volume = read_map(source, voxel_size=voxel)
+        est = estimate(volume, asked, **masks, progress=job.report)
+        files = {}
+        for product, name in record["outputs"].items():
+            if str(name).endswith(".mrc"):
+                found = read_map(self.shelf.find(str(output_file(records[0], record, product))))
+                if found.shape == volume.shape:
+                    files[product] = found
+        document = MapDocument(
+            next(self._numbers), source, est, asked, record=record, files=files, folder=folder,
+            level=record["options"].get("level"),
+        )  # fmt: skip
+        return self._ready(document, job)
+
+    def _input_of(self, record: Mapping[str, Any], folder: Path) -> Path:
+        """Return the map a result was made of: where it was, or beside the results."""
+        path = Path(str(record["inputs"]["map"]["path"]))
+        for place in (str(path), str(folder / path.name), str(folder.parent / path.name)):
+            with suppress(InputError):
+                return self.shelf.find(place)
+        raise InputError(
+            f"the input map of {folder.name}, {path}, is not there any more, or outside of the folder being "
+            f"viewed; to allow it, start the viewer with: occupy view {folder}"
+        )
+
+    def _open_set(self, folder: Path, job: Job) -> dict[str, Any]:
+        job.report("reading", 0, 0)
+        return self._add(SetDocument(next(self._numbers), folder, self.shelf))
+
+    def close_scene(self, said: Said) -> dict[str, Any]:
+        """Forget a scene."""
+        del self.scenes[self.scene(said).id]
+        return {}
+
+    def describe(self, said: Said) -> dict[str, Any]:
+        """Return everything of a scene but pictures."""
+        return self.scene(said).describe()
+
+    def job(self, said: Said) -> dict[str, Any]:
+        """Return how a job stands."""
+        return self.jobs.get(whole(said, "job")).as_dict()
+
+    def stop(self, said: Said) -> dict[str, Any]:
+        """Stop a job."""
+        self.jobs.get(whole(said, "job")).stop()
+        return {}
+
+    def slices(self, said: Said) -> bytes:
+        """Return one slice of several layers."""
+        return self.scene(said).slices(whole(said, "axis"), whole(said, "index"), names(said, "layers"))
+
+    def values(self, said: Said) -> dict[str, float]:
+        """Return the values of layers at a voxel."""
+        place = [whole(said, axis) for axis in "zyx"]
+        return self.scene(said).values(place, names(said, "layers"))
+
+    def mesh(self, said: Said) -> bytes:
+        """Return a surface."""
+        return self.scene(said).surface(
+            text(said, "source", "input"), number(said, "level"), names(said, "colours"),
+            dust=number(said, "dust", 0.0), quality=text(said, "quality", "fine"),
+        )  # fmt: skip
+
+    def preview_mesh(self, said: Said) -> bytes:
+        """Return the surface of the modified map."""
+        document = self.document(said)
+        data = document.preview(settings_from(said.get("settings", {})))
+        return document.surface(
+            "input", number(said, "level"), names(said, "colours"), data=data,
+            dust=number(said, "dust", 0.0), quality=text(said, "quality", "fine"),
+        )  # fmt: skip
+
+    def trace(self, said: Said) -> bytes:
+        """Return the chains of a model as line segments."""
+        path = self.shelf.find(text(said, "path"))
+        ends, chains = model_trace(path)
+        return pack({"chains": chains, "name": path.name}, {"ends": ends.astype(np.float32)})
+
+    def resolve(self, said: Said) -> dict[str, Any]:
+        """Return what settings mean for a map, and the command that does the same."""
+        document, settings = self.document(said), settings_from(said.get("settings", {}))
+        path = self.shelf.shown(document.path)
+        return {"settings": document.resolved(settings).as_dict(), "command": command_line(path, settings)}
+
+    def modification(self, said: Said) -> dict[str, Any]:
+        """Return what a modification does: the factors for the preview, and its curve."""
+        document, settings = self.document(said), settings_from(said.get("settings", {}))
+        scale = np.linspace(0, 1, _CURVE, dtype=np.float32)
+        curves = modifications(document.resolved(settings), scale)
+        return {
+            **document.modification(settings),
+            "scale": scale.tolist(),
+            "curves": {label: curve.tolist() for label, curve in curves.items()},
+        }
+
+    def estimate(self, said: Said) -> dict[str, Any]:
+        """Begin to estimate a map anew with other settings."""
+        document, settings = self.document(said), settings_from(said.get("settings", {}))
+
+        def work(job: Job) -> dict[str, Any]:
+            est = estimate(document.est.volume, settings, progress=job.report)
+            job.report("local scale", 0, 0)
+            document.take(est, settings)
+            return self._ready(document, job)
+
+        return self._started(f"estimate {document.title}", work)
+
+    def mask(self, said: Said) -> dict[str, Any]:
+        """Begin to make a mask."""
+        document, kind = self.document(said), text(said, "kind")
+        options = said.get("options")
+        if not isinstance(options, Mapping):
+            raise InputError("options of a mask must be names with values")
+
+        def work(job: Job) -> dict[str, Any]:
+            job.report(f"{kind} mask", 0, 0)
+            job.say(document.make_mask(kind, options))
+            return {"scene": document.id, "layer": f"{kind}_mask"}
+
+        return self._started(f"{kind} mask", work)
+
+    def save(self, said: Said) -> dict[str, Any]:
+        """Begin to write results, or one layer, into the folder that is viewed."""
+        document = self.document(said)
+        folder = document.folder or self.shelf.root / f"occupy_{map_stem(document.path)}"
+        if not folder.resolve().is_relative_to(self.shelf.root):
+            raise InputError(f"{folder}: outside of the folder being viewed; nothing is written there")
+        layer = said.get("layer")
+        if layer is not None:
+            volume, name = self._layer(document, said)
+            return self._started(f"save {name}", lambda job: _save_layer(volume, folder / name, job))
+        settings = settings_from(said.get("settings", {}))
+
+        def work(job: Job) -> dict[str, Any]:
+            self._write(
+                document, settings, folder, job, plot=bool(said.get("plot")), report=bool(said.get("report"))
+            )
+            return {"folder": str(folder)}
+
+        return self._started(f"save {folder.name}", work)
+
+    def _layer(self, document: MapDocument, said: Said) -> tuple[Any, str]:
+        layer = text(said, "layer")
+        stem = map_stem(document.path)
+        if layer == "preview":
+            settings = settings_from(said.get("settings", {}))
+            data = document.preview_in_file_order(settings)
+            return document.est.volume.with_data(data), f"{stem}_modified.mrc"
+        if layer not in document.looks:
+            raise InputError(f"there is no layer {layer!r}")
+        return document.as_volume(layer), f"{stem}_{layer}.mrc"
+
+    def _write(
+        self, document: MapDocument, settings: Settings, folder: Path, job: Job, *, plot: bool, report: bool,
+        source: Path | None = None,
+    ) -> None:  # fmt: skip
+        est, asked = document.with_modification(settings)
+        path = self.shelf.shown(document.path)
+        extra = [*(["--plot"] if plot else []), *(["--report"] if report else [])]
+        write_results(
+            est, asked, folder, inputs={"map": (est.volume, source or document.path)},
+            command=shlex.split(command_line(path, asked, extra)), plot=plot, level=document.given_level,
+            report=report, progress=job.report,
+        )  # fmt: skip
+        job.say(f"written to {folder}")
+
+    def download(self, said: Said) -> Download:
+        """Return one layer as a map file, or everything as an archive for ChimeraX."""
+        document = self.document(said)
+        temporary = Path(tempfile.mkdtemp(prefix="occupy-view-"))
+        try:
+            if said.get("layer") is not None:
+                volume, name = self._layer(document, said)
+                write_map(temporary / name, volume, "from the viewer")
+                return Download(temporary / name, name, temporary)
+            if said.get("report"):
+                return self._report(document, said, temporary)
+            return self._archive(document, settings_from(said.get("settings", {})), temporary)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+    def _report(self, document: MapDocument, said: Said, temporary: Path) -> Download:
+        est, asked = document.with_modification(settings_from(said.get("settings", {})))
+        path = self.shelf.shown(document.path)
+        record = record_of(
+            est, asked, inputs={"map": (est.volume, document.path)}, outputs={},
+            variability_limit=document.est.variability_limit, command=shlex.split(command_line(path, asked)),
+        )  # fmt: skip
+        name = f"{map_stem(document.path)}_report.html"
+        write_report(temporary / name, est, record, level=document.given_level)
+        return Download(temporary / name, name, temporary)
+
+    def _archive(self, document: MapDocument, settings: Settings, temporary: Path) -> Download:
+        stem = map_stem(document.path)
+        folder = temporary / f"occupy_{stem}"
+        folder.mkdir()
+        copy = folder / document.path.name
+        shutil.copyfile(document.path, copy)
+        job = Job(0, "archive")
+        self._write(document, settings, folder, job, plot=False, report=False, source=copy)
+        name = f"{stem}_chimerax.zip"
+        with ZipFile(temporary / name, "w", ZIP_STORED) as archive:
+            for file in sorted(folder.iterdir()):
+                archive.write(file, f"{folder.name}/{file.name}")
+        return Download(temporary / name, name, temporary)
+
+
+def _save_layer(volume: Any, path: Path, job: Job) -> dict[str, Any]:
+    from occupy.io.atomic import make_folder
+
+    make_folder(path.parent)
+    write_map(path, volume, WHAT.get(path.stem.rpartition("_")[2], "from the viewer"))
+    job.say(f"written to {path}")
+    return {"file": str(path)}
+
+
+def text(said: Said, name: str, default: str | None = None) -> str:
+    """Return a request's text; InputError where it is missing or something else."""
+    value = said.get(name, default)
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be text" if name in said else f"{name} is missing")
+    return value
+
+
+def names(said: Said, name: str) -> list[str]:
+    """Return a list of texts, given as such or with commas between."""
+    value = said.get(name, [])
+    if isinstance(value, str):
+        value = [part for part in value.split(",") if part]
+    if not isinstance(value, list) or len(value) > 32 or not all(isinstance(part, str) for part in value):
+        raise InputError(f"{name} must be a list of names")
+    return value
+
+
+def number(said: Said, name: str, default: float | None = None) -> float:
+    """Return a request's number; InputError where it is missing or none."""
+    value = said.get(name, default)
+    try:
+        if value is None or isinstance(value, bool):
+            raise ValueError
+        out = float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be a number, not {value!r}") from None
+    if not np.isfinite(out):
+        raise InputError(f"{name} must be finite")
+    return out
+
+
+def whole(said: Said, name: str) -> int:
+    """Return a request's whole number; InputError where it is missing or none."""
+    value = number(said, name)
+    if not value.is_integer() or abs(value) > 2**31:
+        raise InputError(f"{name} must be a whole number, not {said.get(name)!r}")
+    return int(value)
