@@ -1,0 +1,293 @@
+"""A user's whole way through the page, in the system's Chromium; what only a browser shows."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import occupy
+from conftest_browser import FLAGS, Occupy, coloured, find_browser, need
+from occupy.io.mrc import read_map
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Return the browser, one for all tests."""
+    path = find_browser()
+    need("playwright")
+    need("starlette")
+    need("uvicorn")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        made = play.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def served(shelf_folder: Path) -> Iterator[Occupy]:
+    need("uvicorn")
+    running = Occupy(str(shelf_folder))
+    yield running
+    code, said = running.stop()
+    assert (code, said) == (0, "")
+
+
+@pytest.fixture
+def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """Return a function that opens an address; afterwards, nothing may have gone wrong in the page."""
+    contexts: list[Any] = []
+    wrong: list[str] = []
+
+    def go(url: str, size: tuple[int, int] = (1400, 850), scheme: str = "light", quiet: bool = True) -> Any:
+        context = chromium.new_context(
+            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, accept_downloads=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        host = url.split("/")[2]
+
+        def asked(request: Any) -> None:
+            if not request.url.startswith((f"http://{host}/", "file://", "data:", "blob:")):
+                wrong.append(f"asked another host: {request.url}")
+
+        page.on("request", asked)
+        if quiet:
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.goto(url)
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def to_files(page: Any) -> None:
+    """Go to the list of files; what was opened earlier is open still."""
+    page.wait_for_selector("body[data-ready=page]")
+    page.keyboard.press("o")
+    page.wait_for_selector(".welcome .files li")
+
+
+def open_blob(page: Any) -> None:
+    to_files(page)
+    page.locator(".welcome .files li", has_text="blob.mrc").first.click()
+    page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
+
+
+def settle(page: Any) -> None:
+    """Wait until the picture rests for two frames."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def slice_pixels(page: Any, layer: int, axis: int = 0) -> np.ndarray:
+    """Return the bytes of a slice's canvas."""
+    script = """([axis, layer]) => {
+      const c = document.querySelectorAll('.axis')[axis].querySelectorAll('canvas')[layer];
+      return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]; }"""
+    return np.array(page.evaluate(script, [axis, layer]), dtype=np.uint8)
+
+
+def test_a_users_whole_way(served: Occupy, visit: Any, shelf_folder: Path, tmp_path: Path) -> None:
+    page = visit(served.url)
+    open_blob(page)
+    assert "token" not in page.url
+    canvas = page.locator("canvas.surface")
+    # Blue and red both: one half is full, the other is not.
+    first = canvas.screenshot()
+    red, blue = coloured(first)
+    assert red > 500
+    assert blue > 500
+
+    # Turn it by mouse and by keyboard: another picture each time.
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 150)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 190, steps=4)
+    page.mouse.up()
+    settle(page)
+    second = canvas.screenshot()
+    assert second != first
+    page.keyboard.press("ArrowLeft")
+    settle(page)
+    assert canvas.screenshot() != second
+    page.get_by_role("button", name="Reset").click()
+
+    # Scrub: the bytes on screen are those of the map.
+    page.get_by_role("slider", name="Slice along z").fill("20")
+    page.wait_for_selector(".axis:nth-child(1) canvas[data-index='20']")
+    volume = read_map(shelf_folder / "blob.mrc")
+    pixels = slice_pixels(page, 0).reshape(48, 48, 4)[::-1, :, 0].astype(float)
+    assert np.corrcoef(pixels.ravel(), volume.standard()[20].ravel())[0, 1] > 0.98
+    # A click moves the other planes, and the readout shows the value there.
+    page.locator(".axis").nth(0).locator("canvas").first.click(position={"x": 30, "y": 40})
+    page.wait_for_function("() => document.querySelector('.readout').textContent.includes('local scale')")
+
+    # Estimate again with another low-pass; the automatic values are shown.
+    lowpass = page.locator("[data-setting=lowpass]")
+    assert lowpass.get_attribute("placeholder") == "auto: 8"
+    lowpass.fill("12")
+    lowpass.press("Tab")
+    page.wait_for_function("() => document.querySelector('.command').textContent.includes('--lowpass 12')")
+    page.get_by_role("button", name="Run").click()
+    page.wait_for_selector("body[data-estimated]")
+    assert "low-pass" in page.locator(".log").inner_text()
+
+    # Modify: the slices' preview follows, the surface too.
+    page.get_by_role("tab", name="Modify").click()
+    page.get_by_role("button", name="Show in slices").click()
+    page.wait_for_function("() => document.querySelector('.axis').querySelectorAll('canvas').length === 4")
+    before = slice_pixels(page, 3)
+    page.get_by_role("radio", name="Amplify").click()
+    page.wait_for_function("() => document.querySelector('.chartbox .modified')")
+    settle(page)
+    assert not np.array_equal(slice_pixels(page, 3), before)
+    page.get_by_role("button", name="Colour by factor").click()
+    page.get_by_role("button", name="Show as surface").click()
+    page.wait_for_selector("canvas.surface[data-ready=fine]")
+
+    # Solvent graph, mask, export.
+    page.get_by_role("tab", name="Solvent").click()
+    assert page.locator(".chart .fit").get_attribute("d").startswith("M")
+    page.get_by_role("tab", name="Masks").click()
+    page.get_by_role("button", name="Make solvent definition").click()
+    page.wait_for_selector("body[data-mask=solvent_mask]")
+    page.get_by_role("tab", name="Export").click()
+    page.get_by_role("button", name="Save results").click()
+    page.wait_for_selector("body[data-saved]", timeout=30000)
+    assert {"blob_scale.mrc", "blob_amplified.mrc", "blob.cxc", "blob_report.html"} <= {
+        p.name for p in (shelf_folder / "occupy_blob").iterdir()
+    }
+    with page.expect_download() as download:
+        page.get_by_role("button", name="ChimeraX archive").click()
+    download.value.save_as(tmp_path / "all.zip")
+    assert zipfile.ZipFile(tmp_path / "all.zip").testzip() is None
+    with page.expect_download() as picture:
+        page.get_by_role("button", name="Picture of the surface").click()
+    picture.value.save_as(tmp_path / "surface.png")
+    red, blue = coloured((tmp_path / "surface.png").read_bytes())
+    assert red + blue > 500
+    page.locator(".panel .files li", has_text="model.pdb").click()
+    page.wait_for_selector("body[data-trace='1']")
+
+
+def test_a_set_its_table_and_its_differences(served: Occupy, visit: Any) -> None:
+    page = visit(served.url)
+    to_files(page)
+    page.locator(".welcome .files li", has_text="classes").click()
+    page.wait_for_selector(".gallery[data-ready='0']", timeout=20000)
+    assert page.locator(".thumb").count() == 3
+    assert [page.locator("td[data-region='1']").nth(i).inner_text() for i in range(3)] == [
+        "0.00",
+        "0.50",
+        "1.00",
+    ]
+    page.locator("td[data-region='1'][data-map='2']").click()
+    page.wait_for_selector("canvas[data-slot=a][data-map='2'][data-ready=fine]")
+    assert "lobe_a in class_003: occupancy 1, 95 %" in page.locator(".cellfacts").inner_text()
+    # The region's component comes with it; another by hand.
+    assert page.locator("[data-component=lobe_a]").is_checked()
+    page.locator("[data-component=lobe_b]").check()
+    page.wait_for_selector("[data-components='lobe_a,lobe_b']")
+    page.get_by_role("radio", name="With difference").click()
+    page.wait_for_selector("canvas[data-slot=difference][data-ready=fine]")
+    page.locator("[data-component=lobe_a]").uncheck()
+    page.locator("[data-component=lobe_b]").uncheck()
+    settle(page)
+    assert page.locator("canvas[data-slot=b]").is_visible()
+    assert coloured(page.locator("canvas[data-slot=difference]").screenshot())[1] > 300
+
+
+@pytest.mark.parametrize("size", [(700, 900), (1000, 700), (2200, 1200)])
+def test_every_window_and_theme(served: Occupy, visit: Any, size: tuple[int, int]) -> None:
+    page = visit(served.url, size, "dark")
+    open_blob(page)
+    # Nothing is wider than the window, and the background is dark.
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert page.locator("canvas.surface").bounding_box()["width"] > 250
+    shade = re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert max(map(int, shade)) < 60
+    page.get_by_role("button", name="◐").click()
+    shade = re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert min(map(int, shade)) > 200
+
+
+def test_bad_input_and_a_server_that_goes_away_are_said_clearly(shelf_folder: Path, visit: Any) -> None:
+    running = Occupy(str(shelf_folder))
+    page = visit(running.url, quiet=False)
+    page.locator(".files li", has_text="broken.mrc").click()
+    page.wait_for_function("() => document.querySelector('.openerror').textContent.includes('not an MRC')")
+    assert page.locator("#lost").is_hidden()
+    assert running.stop() == (0, "")
+    page.locator(".files li", has_text="blob.mrc").click()
+    page.wait_for_selector("#lost:not([hidden])")
+
+
+def test_a_map_named_on_the_command_line_is_open_at_once(shelf_folder: Path, visit: Any) -> None:
+    running = Occupy(str(shelf_folder / "blob.mrc"))
+    page = visit(running.url)
+    page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
+    assert page.title().startswith("blob.mrc")
+    assert running.stop() == (0, "")
+
+
+def test_without_the_token_there_is_no_page(served: Occupy, visit: Any) -> None:
+    page = visit(served.url.split("?")[0], quiet=False)
+    assert "token" in json.loads(page.locator("body").inner_text())["error"]
+
+
+def test_the_report_opens_from_a_file_and_prints(shelf_folder: Path, visit: Any, tmp_path: Path) -> None:
+    from occupy.cli import main
+
+    assert (
+        main.run(["estimate", str(shelf_folder / "blob.mrc"), "-o", str(tmp_path), "--report", "--quiet"])
+        == 0
+    )
+    page = visit(f"file://{tmp_path / 'blob_report.html'}")
+    page.wait_for_selector("canvas[data-ready]", timeout=20000)
+    red, blue = coloured(page.locator(".stage").screenshot())
+    assert red > 300
+    assert blue > 300
+    page.emulate_media(media="print")
+    assert coloured(page.locator(".stage").screenshot())[1] > 300
+    assert io.BytesIO(page.pdf()).read(4) == b"%PDF"
+
+
+def test_the_notebook_widget_draws_its_surface(visit: Any, tmp_path: Path, shelf_folder: Path) -> None:
+    from occupy.report.estimate_page import COLOURINGS, surface_of
+    from occupy.report.notebook import module_text
+
+    message, _ = surface_of(occupy.estimate(read_map(shelf_folder / "blob.mrc")))
+    colours = [asdict(c) for c in COLOURINGS]
+    said = json.dumps({"colours": colours, "height": 400, "mesh": base64.b64encode(message).decode()})
+    module = module_text().replace("export default", "const widget =")
+    (tmp_path / "notebook.html").write_text(
+        f"""<!doctype html><div id=cell></div><script type=module>{module}
+        const said = {said};
+        const padded = Uint8Array.from("xyz" + atob(said.mesh), (c) => c.charCodeAt(0));
+        said.mesh = new DataView(padded.buffer, 3);
+        const model = {{ get: (name) => said[name], on() {{}} }};
+        widget.render({{ model, el: document.getElementById("cell") }});
+        </script>""",
+        encoding="utf-8",
+    )
+    page = visit(f"file://{tmp_path / 'notebook.html'}")
+    page.wait_for_selector("canvas[data-ready]")
+    red, blue = coloured(page.locator("canvas").screenshot())
+    assert red > 300
+    assert blue > 300

@@ -1,0 +1,268 @@
+"""Who is refused: everybody but the page that was opened with the token. None with a traceback."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+STATE = "/api/state"
+
+
+def error_of(answer: Any) -> str:
+    """Return the one line of a refusal."""
+    text = json.loads(answer.body)["error"]
+    assert "Traceback" not in text
+    assert "\n" not in text
+    return text
+
+
+def post(server: Any, name: str, said: object, **headers: str) -> Any:
+    return server.ask(f"/api/{name}", "POST", json.dumps(said).encode(), **headers)
+
+
+@pytest.fixture(autouse=True)
+def _no_mistakes(caplog: pytest.LogCaptureFixture) -> Any:
+    """No request may end in an unforeseen error."""
+    caplog.set_level(logging.WARNING)
+    yield
+    assert not [r for r in caplog.records if r.levelno >= logging.ERROR or r.exc_info]
+
+
+def test_the_page_and_its_files_are_served_to_who_has_the_cookie(server: Any) -> None:
+    page = server.ask("/")
+    assert page.status == 200
+    assert b"<main" in page.body
+    for path in ("/static/app.css", "/static/js/main.js", "/static/js/surface.js"):
+        assert server.ask(path).status == 200
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert page.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/", STATE, "/static/js/main.js", "/api/files?path=", "/nowhere"])
+def test_no_token_no_answer(server: Any, path: str) -> None:
+    answer = server.ask(path, cookie=False)
+    assert answer.status == 403
+    assert "token" in error_of(answer)
+
+
+@pytest.mark.parametrize("token", ["wrong", "", "the-secre", "the-secret ", "thé-secret", "a" * 5000])
+def test_wrong_tokens(server: Any, token: str) -> None:
+    assert server.ask(f"/?token={quote(token)}", cookie=False).status == 403
+    cookie = f"{server.cookie}={quote(token)}"
+    assert server.ask(STATE, cookie=cookie).status == 403
+    assert server.ask(f"{STATE}?token=the-secret", cookie=False).status == 403
+
+
+def test_the_token_in_the_address_gives_a_cookie_that_scripts_cannot_read(server: Any) -> None:
+    answer = server.ask("/?token=the-secret", cookie=False)
+    assert answer.status == 200
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith(f"{server.cookie}=the-secret;")
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert b"the-secret" not in answer.body
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "", "[::2]", "127.0.0.2", "0"],
+)
+def test_foreign_host_headers(server: Any, host: str) -> None:
+    answer = server.ask(STATE, host=host)
+    assert answer.status in (400, 403)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:9999", "LOCALHOST:1", "localhost", "[::1]:8642"])
+def test_the_names_of_this_computer_at_any_port(server: Any, host: str) -> None:
+    assert server.ask(STATE, host=host).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "same-site"},
+        {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:1"},
+    ],
+)
+def test_cross_site_requests(server: Any, headers: dict[str, str]) -> None:
+    assert "other web pages" in error_of(server.ask(STATE, **headers))
+    answer = post(server, "open", {"path": "blob.mrc"}, **headers)
+    assert answer.status == 403
+
+
+def test_a_click_on_the_address_in_another_page_works_but_only_that(server: Any) -> None:
+    clicked = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}
+    assert server.ask("/?token=the-secret", cookie=False, **clicked).status == 200
+    assert server.ask("/?token=the-secret", cookie=False, sec_fetch_site="cross-site").status == 403
+
+
+def test_what_changes_something_needs_post_and_json(server: Any) -> None:
+    assert server.ask("/api/open?path=blob.mrc").status == 405
+    assert server.ask("/api/state", "POST", b"{}").status == 405
+    plain = server.ask("/api/open", "POST", b'{"path": "blob.mrc"}', content_type="text/plain")
+    assert plain.status == 415
+    form = server.ask("/api/open", "POST", b"path=blob.mrc", content_type="application/x-www-form-urlencoded")
+    assert form.status == 415
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../outside.mrc",
+        "/etc/passwd",
+        "way_out/outside.mrc",
+        "link.mrc",
+        "way_out",
+        "classes/../../outside.mrc",
+        "..",
+        "/",
+        "\x00",
+        "a" * 5000,
+        "~",
+        "//etc/passwd",
+        "",
+        ".\x00.",
+    ],
+)
+def test_paths_outside_and_links_that_lead_out(server: Any, path: str) -> None:
+    answers = [post(server, "open", {"path": path}), server.ask(f"/api/trace?path={quote(path)}")]
+    if path:
+        answers.append(server.ask(f"/api/files?path={quote(path)}"))
+    for answer in answers:
+        assert answer.status == 400
+        error_of(answer)
+
+
+def test_links_that_lead_out_are_not_listed(server: Any) -> None:
+    names = {entry["name"] for entry in json.loads(server.ask("/api/files?path=").body)["entries"]}
+    assert names >= {"blob.mrc", "broken.mrc", "classes", "model.pdb"}
+    assert not names & {"link.mrc", "way_out", "notes.txt"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/..%2fapp.py",
+        "/static/js/../../../__init__.py",
+        "/static//etc/passwd",
+    ],
+)
+def test_static_files_stay_in_their_folder(server: Any, path: str) -> None:
+    answer = server.ask(path)
+    assert answer.status == 404
+    assert b"import" not in answer.body
+
+
+def test_oversized_bodies(server: Any) -> None:
+    # Refused by its length, before any of it is read.
+    assert raw(server, "POST /api/open", [f"content-length: {1 << 19}"]).startswith(b"HTTP/1.1 413")
+    lied = raw(
+        server,
+        "POST /api/open",
+        ["transfer-encoding: chunked"],
+        b"80000\r\n" + b"a" * 0x80000 + b"\r\n0\r\n\r\n",
+    )
+    # The line may be cut before the answer is read, as there is more that nobody wants.
+    assert lied.startswith(b"HTTP/1.1 413") or lied == b""
+
+
+def raw(server: Any, request: str, headers: list[str], body: bytes = b"") -> bytes:
+    """Send bytes as they are."""
+    fields = [
+        "host: 127.0.0.1",
+        f"cookie: {server.cookie}=the-secret",
+        "content-type: application/json",
+        "connection: close",
+    ]
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+        out = b""
+        with suppress(ConnectionError):
+            line.sendall("\r\n".join([f"{request} HTTP/1.1", *fields, *headers, "", ""]).encode() + body)
+            while part := line.recv(65536):
+                out += part
+    return out
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"\xff\xfe",
+        b"[" * 20000,
+        b'{"path": NaN}',
+        b'{"id": 1e999}',
+        b'{"path": 3}',
+        b'{"path": null}',
+        b'{"path": ["blob.mrc"]}',
+        b'{"path": "blob.mrc", "settings": []}',
+        b'{"path": "blob.mrc", "settings": {"nonsense": 1}}',
+        b'{"path": "blob.mrc", "settings": {"lowpass": "x"}}',
+        b'{"path": "blob.mrc", "settings": {"lowpass": -1}}',
+        b'{"path": "blob.mrc", "settings": {"naive": 1}}',
+        b'{"path": "blob.mrc", "voxel_size": "2"}',
+    ],
+)
+def test_malformed_bodies(server: Any, body: bytes) -> None:
+    answer = server.ask("/api/open", "POST", body)
+    assert answer.status == 400
+    error_of(answer)
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "1e3", "99999999999999999999"])
+def test_lies_about_the_length(server: Any, length: str) -> None:
+    answer = raw(server, "POST /api/open", [f"content-length: {length}"], b"{}")
+    assert answer.split(b" ")[1] in (b"400", b"413")
+    assert b"Traceback" not in answer
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "describe",
+        "describe?id=999",
+        "describe?id=x",
+        "describe?id=1e400",
+        "job?job=77",
+        "slices?id=1",
+        "mesh?id=1&level=nan",
+        "values?id=0&z=0&y=0&x=0",
+        "trace?path=blob.mrc",
+        "trace?path=notes.txt",
+        "files?path=blob.mrc",
+    ],
+)
+def test_questions_that_make_no_sense(server: Any, query: str) -> None:
+    answer = server.ask(f"/api/{query}")
+    assert answer.status == 400
+    error_of(answer)
+
+
+def test_unknown_addresses(server: Any) -> None:
+    assert server.ask("/api/nothing").status == 404
+    assert server.ask("/api/_add").status == 404
+    assert server.ask("/api/close", "POST", b"{}").status == 404
+
+
+def test_a_folder_of_another_kind_is_not_opened(server: Any, shelf_folder: Path) -> None:
+    assert "choose a map" in error_of(post(server, "open", {"path": "."}))
+    assert shelf_folder.is_dir()

@@ -1,0 +1,383 @@
+"""What the page can ask for, without HTTP and browser: right numbers, right geometry, right files."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import occupy
+from occupy import masks, modify
+from occupy.errors import InputError
+from occupy.io.mrc import read_map, write_map
+from occupy.report.wire import pack, to_bytes, unpack
+from standin_set import occupancies, write_set
+
+Wait = Any
+
+
+@pytest.fixture
+def opened(viewer: Any, finished: Wait) -> dict[str, Any]:
+    """Return the description of the map, opened."""
+    job = finished(viewer, viewer.open({"path": "blob.mrc"}))
+    assert job["state"] == "done", job["error"]
+    return viewer.describe({"id": job["result"]["scene"]})
+
+
+@pytest.fixture
+def truth(shelf_folder: Path) -> occupy.Estimate:
+    return occupy.estimate(read_map(shelf_folder / "blob.mrc"))
+
+
+def test_packing_gives_back_what_was_packed() -> None:
+    arrays = {
+        "a": np.arange(5, dtype=np.uint8),
+        "b": np.array([1.5, -2], dtype=np.float32),
+        "c": np.zeros(0, np.uint32),
+    }
+    head, found = unpack(pack({"x": [1, 2], "å": "ü"}, arrays))
+    assert head == {"x": [1, 2], "å": "ü"}
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype
+        assert np.array_equal(found[name], array)
+
+
+def test_bytes_span_the_range_and_clip() -> None:
+    assert to_bytes(np.array([-1, 0, 0.5, 1, 9], dtype=np.float32), 0, 1).tolist() == [0, 0, 128, 255, 255]
+    assert to_bytes(np.array([3.0], dtype=np.float32), 3, 3).tolist() == [0]
+
+
+def test_a_map_is_described_with_its_numbers(opened: dict[str, Any], truth: occupy.Estimate) -> None:
+    assert opened["numbers"]["full_scale_value"] == truth.full_scale.value
+    assert opened["settings"]["lowpass"] == truth.settings.lowpass
+    assert opened["asked"] == {}
+    assert set(opened["looks"]) >= {"input", "scale", "confidence"}
+    assert opened["origin"] == pytest.approx([5.0, -20.0, 8.0])
+    assert json.dumps(opened)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_are_those_of_the_standard_orientation(
+    viewer: Any, opened: dict[str, Any], truth: occupy.Estimate, axis: int
+) -> None:
+    head, arrays = unpack(
+        viewer.slices({"id": opened["id"], "axis": axis, "index": 20, "layers": "input,scale"})
+    )
+    for name, data in (("input", truth.volume.data), ("scale", truth.scale)):
+        plane = truth.volume.with_data(data).standard().take(20, axis=axis)
+        expected = to_bytes(plane, *head["ranges"][name])
+        assert np.array_equal(arrays[name].reshape(head["rows"], head["columns"]), expected)
+
+
+def test_values_are_exact_and_their_place_is_the_maps(
+    viewer: Any, opened: dict[str, Any], truth: occupy.Estimate
+) -> None:
+    z, y, x = 11, 22, 30
+    said = {"id": opened["id"], "z": z, "y": y, "x": x, "layers": ["input", "scale", "confidence"]}
+    found = viewer.values(said)
+    place = [o + i * a for o, i, a in zip(opened["origin"], (x, y, z), opened["spacing"], strict=True)]
+    # The same place, asked of the map in its own axis order.
+    every = truth.volume.position(np.indices(truth.volume.shape).reshape(3, -1).T)
+    nearest = np.unravel_index(np.abs(every - place).sum(axis=1).argmin(), truth.volume.shape)
+    assert found["input"] == truth.volume.data[nearest]
+    assert found["scale"] == truth.scale[nearest]
+    assert found["confidence"] == pytest.approx(truth.confidence[nearest])
+
+
+def test_the_surface_lies_where_the_map_is_and_carries_its_scale(
+    viewer: Any, opened: dict[str, Any], truth: occupy.Estimate
+) -> None:
+    head, arrays = unpack(
+        viewer.mesh({"id": opened["id"], "level": 0.4, "colours": "scale,confidence", "dust": 2000})
+    )
+    xyz = arrays["positions"].reshape(-1, 3) / 65535 * head["extent"] + head["origin"]
+    grid = truth.volume
+    inside = (grid.data > 0.4) & (truth.confidence > 0.9)
+    places = grid.position(np.argwhere(inside))
+    assert np.abs(xyz.min(axis=0) - places.min(axis=0)).max() < 5
+    assert np.abs(xyz.max(axis=0) - places.max(axis=0)).max() < 5
+    centre = (places.min(axis=0) + places.max(axis=0)) / 2
+    distance = np.linalg.norm(xyz - grid.position((np.array(grid.shape) - 1) / 2), axis=1)
+    assert np.median(distance) == pytest.approx(0.3 * 48 * 2.5, rel=0.1)
+    # Half occupancy runs along the columns of the file, which are y.
+    low = xyz[:, 1] < centre[1] - 15
+    high = xyz[:, 1] > centre[1] + 15
+    scale = arrays["colour:scale"] / 255
+    assert scale[low].mean() < scale[high].mean() - 0.15
+    assert arrays["indices"].max() < head["vertices"]
+
+
+def test_a_level_in_the_noise_takes_a_coarser_grid(viewer: Any, opened: dict[str, Any]) -> None:
+    head, _ = unpack(viewer.mesh({"id": opened["id"], "level": 0.0, "colours": "", "quality": "thumb"}))
+    assert head["step"] > 1
+    empty, _ = unpack(viewer.mesh({"id": opened["id"], "level": 1e9, "colours": "scale"}))
+    assert empty["triangles"] == 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"amplify": 3.0},
+        {"amplify": 3.0, "exclude_solvent": True},
+        {"attenuate": 4.0, "exclude_solvent": True},
+        {"sigmoid": 5.0, "pivot": 0.4},
+        {"exclude_solvent": True},
+        {"amplify": 2.0, "use_confidence": False},
+    ],
+)
+def test_factors_for_the_preview_are_what_modify_does(
+    viewer: Any, opened: dict[str, Any], truth: occupy.Estimate, said: dict[str, Any]
+) -> None:
+    factors = viewer.modification({"id": opened["id"], "settings": said})
+    doubtful, certain = np.array(factors["doubtful"]), np.array(factors["certain"])
+    # Where voxels have the very scales of the table.
+    scale = np.linspace(0, 1, 256, dtype=np.float32)
+    data = np.full(256, 0.7, dtype=np.float32)
+    for c in (0.0, 0.3, 1.0):
+        confidence = np.full(256, c, dtype=np.float32)
+        weight = confidence if said.get("use_confidence", True) else None
+        common = {"confidence": weight, "exclude_solvent": said.get("exclude_solvent", False)}
+        if "amplify" in said:
+            expected = modify.amplify(data, scale, said["amplify"], **common)
+        elif "attenuate" in said:
+            expected = modify.attenuate(data, scale, said["attenuate"], **common)
+        elif "sigmoid" in said:
+            expected = modify.sigmoid(data, scale, said["sigmoid"], said["pivot"], **common)
+        else:
+            expected = modify.exclude_solvent(data, confidence)
+        assert np.allclose(data * (doubtful + c * (certain - doubtful)), expected, atol=1e-5)
+
+
+def test_nothing_modified_is_a_factor_of_one_and_two_at_once_are_refused(
+    viewer: Any, opened: dict[str, Any]
+) -> None:
+    factors = viewer.modification({"id": opened["id"], "settings": {}})
+    assert set(factors["certain"]) == set(factors["doubtful"]) == {1.0}
+    with pytest.raises(InputError, match="one modification"):
+        viewer.modification({"id": opened["id"], "settings": {"amplify": 2.0, "sigmoid": 3.0}})
+
+
+def test_saving_writes_what_the_command_line_writes(
+    viewer: Any, opened: dict[str, Any], finished: Wait, tmp_path: Path, shelf_folder: Path
+) -> None:
+    settings = {"amplify": 3.0, "exclude_solvent": True}
+    job = finished(viewer, viewer.save({"id": opened["id"], "settings": settings, "report": True}))
+    assert job["state"] == "done", job["error"]
+    folder = Path(job["result"]["folder"])
+    assert folder == shelf_folder / "occupy_blob"
+    from occupy.cli import main
+
+    record = json.loads((folder / "blob_occupy.json").read_text())
+    told = record["command"]
+    assert told[:2] == ["occupy", "estimate"]
+    told[2] = str(shelf_folder / told[2])
+    assert main.run([*told[1:], "-o", str(tmp_path), "--quiet"]) == 0
+    for name in ("blob_scale.mrc", "blob_confidence.mrc", "blob_amplified.mrc"):
+        assert np.array_equal(read_map(folder / name).data, read_map(tmp_path / name).data)
+    assert (folder / "blob_report.html").stat().st_size < 5e6
+    # And it opens again, from its own files.
+    again = finished(viewer, viewer.open({"path": "occupy_blob"}))
+    assert again["state"] == "done", again["error"]
+    scene = viewer.describe({"id": again["result"]["scene"]})
+    assert scene["asked"] == settings
+    assert "amplified" in scene["looks"]
+
+
+def test_estimating_again_with_other_settings(viewer: Any, opened: dict[str, Any], finished: Wait) -> None:
+    job = finished(viewer, viewer.estimate({"id": opened["id"], "settings": {"lowpass": 12}}))
+    assert job["state"] == "done", job["error"]
+    now = viewer.describe({"id": opened["id"]})
+    assert now["settings"]["lowpass"] == 12
+    assert now["revision"] > opened["revision"]
+    assert any("full scale" in line for line in job["log"])
+
+
+def test_a_job_that_is_stopped_leaves_things_as_they_were(viewer: Any, finished: Wait) -> None:
+    def work(job: Any) -> dict[str, Any]:
+        while True:
+            job.report("working", 0, 0)
+
+    started = {"job": viewer.jobs.start("endless", work).id}
+    viewer.stop(started)
+    assert finished(viewer, started)["state"] == "stopped"
+
+
+def test_what_cannot_be_opened_says_why(viewer: Any, finished: Wait) -> None:
+    job = finished(viewer, viewer.open({"path": "broken.mrc"}))
+    assert job["state"] == "failed"
+    assert "not an MRC" in job["error"]
+    assert "\n" not in job["error"]
+
+
+def test_masks_are_those_of_the_library(
+    viewer: Any, opened: dict[str, Any], finished: Wait, truth: occupy.Estimate
+) -> None:
+    options = {"threshold": 0.4, "weak": 0.2, "extend": 3, "soft_edge": 5}
+    job = finished(viewer, viewer.mask({"id": opened["id"], "kind": "solvent", "options": options}))
+    assert job["state"] == "done", job["error"]
+    document = viewer.scenes[opened["id"]]
+    expected = masks.solvent_definition(truth.scale, voxel_size=truth.volume.voxel_size, **options)
+    assert np.array_equal(document.as_volume("solvent_mask").data, expected)
+    finished(viewer, viewer.mask({"id": opened["id"], "kind": "subtraction", "options": {"attenuate": 4}}))
+    made = document.as_volume("subtraction_mask").data
+    assert np.array_equal(made, masks.subtraction_mask(truth.scale, attenuate=4.0))
+    bad = finished(viewer, viewer.mask({"id": opened["id"], "kind": "solvent", "options": {"threshold": 3}}))
+    assert bad["state"] == "failed"
+    assert "threshold" in bad["error"]
+
+
+def test_downloads_are_maps_with_the_inputs_frame_and_a_whole_archive(
+    viewer: Any, opened: dict[str, Any], truth: occupy.Estimate
+) -> None:
+    for layer, expected in (("scale", truth.scale), ("input", truth.volume.data)):
+        got = viewer.download({"id": opened["id"], "layer": layer})
+        volume = read_map(got.path)
+        assert np.array_equal(volume.data, expected)
+        assert volume.frame.axes == truth.volume.frame.axes
+    preview = viewer.download({"id": opened["id"], "layer": "preview", "settings": {"amplify": 3}})
+    assert np.allclose(read_map(preview.path).data, truth.amplify(3.0).data, atol=1e-6)
+    archive = viewer.download({"id": opened["id"], "settings": {"amplify": 3}})
+    with zipfile.ZipFile(archive.path) as held:
+        assert held.testzip() is None
+        names = {Path(name).name for name in held.namelist()}
+        script = held.read("occupy_blob/blob.cxc").decode()
+    assert {"blob.mrc", "blob_scale.mrc", "blob_amplified.mrc", "blob.cxc"} <= names
+    opened_by_script = [line.split('"')[1] for line in script.splitlines() if line.startswith("open ")]
+    assert set(opened_by_script) <= names
+    report = viewer.download({"id": opened["id"], "report": True})
+    assert report.path.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_a_model_is_drawn_where_it_is(viewer: Any) -> None:
+    head, arrays = unpack(viewer.trace({"path": "model.pdb"}))
+    ends = arrays["ends"].reshape(-1, 2, 3)
+    assert head["chains"] == ["A"]
+    assert len(ends) == 5
+    assert ends[0, 0].tolist() == [60.0, 40.0, 68.0]
+    assert np.allclose(ends[:, 1] - ends[:, 0], [3.8, 0, 0], atol=1e-3)
+
+
+@pytest.fixture
+def set_scene(viewer: Any, finished: Wait) -> dict[str, Any]:
+    job = finished(viewer, viewer.open({"path": "classes"}))
+    assert job["state"] == "done", job["error"]
+    return viewer.describe({"id": job["result"]["scene"]})
+
+
+def test_a_set_is_described_with_its_table(set_scene: dict[str, Any]) -> None:
+    assert [m["name"] for m in set_scene["maps"]] == ["class_001", "class_002", "class_003"]
+    assert set_scene["components"] == ["lobe_a", "lobe_b"]
+    found = {
+        (region, i): cell["occupancy"]
+        for region, row in zip(set_scene["regions"], set_scene["cells"], strict=True)
+        for i, cell in enumerate(row)
+    }
+    truth = occupancies(3)
+    assert found == {(r, i): pytest.approx(truth[i][r], abs=1e-4) for r in truth[0] for i in range(3)}
+
+
+def test_a_class_is_the_composite_times_its_relative_occupancy(
+    viewer: Any, set_scene: dict[str, Any]
+) -> None:
+    scene = viewer.scenes[set_scene["id"]]
+    product = scene.layer("composite") * scene.layer("relative:0")
+    assert np.array_equal(scene.layer("class:0"), product)
+    difference = scene.layer("difference:2:0")
+    assert np.array_equal(difference, scene.layer("occupancy:2") - scene.layer("occupancy:0"))
+    head, arrays = unpack(
+        viewer.mesh({"id": scene.id, "source": "composite", "level": 0.5, "colours": "difference:2:0"})
+    )
+    x = arrays["positions"].reshape(-1, 3)[:, 0] / 65535
+    shade = arrays["colour:difference:2:0"] / 255 * 2 - 1
+    # lobe_a, at high x, is in the last map only; lobe_b in the first only.
+    assert shade[x > 0.75].mean() > 0.8
+    assert shade[x < 0.25].mean() < -0.8
+    assert head["ranges"] == {"difference:2:0": [-1.0, 1.0]}
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "occupancy:3",
+        "occupancy:-1",
+        "occupancy:x",
+        "difference:0",
+        "difference:0:9",
+        "component:../x",
+        "nothing",
+    ],
+)
+def test_layers_a_set_does_not_have(viewer: Any, set_scene: dict[str, Any], layer: str) -> None:
+    with pytest.raises(InputError):
+        viewer.mesh({"id": set_scene["id"], "source": layer, "level": 0.5})
+    with pytest.raises(InputError):
+        viewer.slices({"id": set_scene["id"], "axis": 0, "index": 1, "layers": layer})
+
+
+def test_a_set_keeps_few_maps_open(viewer: Any, finished: Wait, shelf_folder: Path) -> None:
+    from occupy.web.mapset import KEPT
+
+    write_set(shelf_folder / "many", 30)
+    job = finished(viewer, viewer.open({"path": "many"}))
+    scene = viewer.scenes[job["result"]["scene"]]
+    for i in range(30):
+        scene.layer(f"occupancy:{i}")
+    assert len(scene._open) <= KEPT
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not a readable record"),
+        ("[]", "not a record"),
+        ("{}", "names no maps"),
+        ('{"maps": [{}]}', "without a name"),
+    ],
+)
+def test_sets_that_are_none(viewer: Any, finished: Wait, shelf_folder: Path, text: str, message: str) -> None:
+    folder = shelf_folder / "bad_set"
+    folder.mkdir(exist_ok=True)
+    (folder / "occupy_set.json").write_text(text)
+    job = finished(viewer, viewer.open({"path": "bad_set"}))
+    assert message in job["error"]
+
+
+def test_a_set_that_names_files_outside_is_refused(viewer: Any, finished: Wait, shelf_folder: Path) -> None:
+    folder = write_set(shelf_folder / "sly_set", 2)
+    record = json.loads((folder / "occupy_set.json").read_text())
+    record["maps"][0]["occupancy"] = "../../outside.mrc"
+    (folder / "occupy_set.json").write_text(json.dumps(record))
+    job = finished(viewer, viewer.open({"path": "sly_set"}))
+    with pytest.raises(InputError, match="outside"):
+        viewer.scenes[job["result"]["scene"]].layer("occupancy:0")
+
+
+def test_a_result_that_names_a_map_outside_is_refused(
+    viewer: Any, finished: Wait, shelf_folder: Path, tmp_path: Path
+) -> None:
+    write_map(tmp_path / "far.mrc", read_map(shelf_folder / "blob.mrc"))
+    from occupy.cli import main
+
+    assert main.run(["estimate", str(tmp_path / "far.mrc"), "-o", str(shelf_folder / "far"), "--quiet"]) == 0
+    job = finished(viewer, viewer.open({"path": "far"}))
+    assert job["state"] == "failed"
+    assert "outside" in job["error"]
+    # Named on the command line, its input may be read.
+    from occupy.web.serve import shelf_for
+
+    shelf, what = shelf_for(shelf_folder / "far")
+    viewer.shelf = replace(shelf)
+    assert finished(viewer, viewer.open({"path": what}))["state"] == "done"
+
+
+def test_shell_words_of_the_command_survive_odd_names() -> None:
+    from occupy.web.forms import command_line
+
+    words = shlex.split(command_line("a b'c.mrc", occupy.Settings(tile_size="40 A", use_confidence=False)))
+    assert words == ["occupy", "estimate", "a b'c.mrc", "--tile-size", "40 A", "--ignore-confidence"]
