@@ -91,7 +91,7 @@ export function saveAs(blob, name) {
 
 /** Follow a job to its end; `show` is called with how it stands. */
 export async function follow(job, show) {
-  for (let wait = 40; ; wait = Math.min(250, wait * 1.4)) {
+  for (let wait = 40; ; wait = Math.min(120, wait * 1.3)) {
     const now = await get("job", { job });
     show?.(now);
     if (now.state === "done") return now;
