@@ -48,7 +48,7 @@ def write_set(folder: Path, maps: int = 3) -> Path:
         save(files["occupancy"], occupancy)
         save(files["relative"], occupancy)
         save(files["uncertainty"], 0.1 * (occupancy > 0))
-        listed.append({"name": stem, "weight": 1 / maps, **files})
+        listed.append({"name": stem, "weight": 1 / maps, "share": 1 / maps, "outputs": files})
         lines += [
             ",".join(
                 map(
@@ -73,6 +73,6 @@ def write_set(folder: Path, maps: int = 3) -> Path:
         save(f"components/{name}.mrc", masks[name])
     head = "region,map,occupancy,standard_error,low_95,high_95,voxels,independent_voxels"
     (folder / "occupancy.csv").write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
-    record = {"program": "occupy", "format": 1, "maps": listed}
+    record = {"program": "occupy", "format": 1, "what": "set", "maps": listed, "notices": []}
     (folder / "occupy_set.json").write_text(json.dumps(record), encoding="utf-8")
     return folder

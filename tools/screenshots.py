@@ -65,7 +65,9 @@ def change(page: Any) -> None:
 def compare(page: Any) -> None:
     """Show two maps of a set and their difference."""
     page.wait_for_selector(".gallery[data-ready='0']", timeout=60000)
+    page.locator("td[data-map='1']").first.click()
     page.get_by_role("radio", name="With difference").click()
+    page.get_by_label("Map B").select_option(index=page.locator(".thumb").count() - 1)
     page.wait_for_selector("canvas[data-slot=difference][data-ready=fine]", timeout=60000)
     page.wait_for_timeout(1200)
 

@@ -351,7 +351,7 @@ def test_sets_that_are_none(viewer: Any, finished: Wait, shelf_folder: Path, tex
 def test_a_set_that_names_files_outside_is_refused(viewer: Any, finished: Wait, shelf_folder: Path) -> None:
     folder = write_set(shelf_folder / "sly_set", 2)
     record = json.loads((folder / "occupy_set.json").read_text())
-    record["maps"][0]["occupancy"] = "../../outside.mrc"
+    record["maps"][0]["outputs"]["occupancy"] = "../../outside.mrc"
     (folder / "occupy_set.json").write_text(json.dumps(record))
     job = finished(viewer, viewer.open({"path": "sly_set"}))
     with pytest.raises(InputError, match="outside"):

@@ -195,9 +195,10 @@ def _maps_of(record: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
         if not isinstance(entry, dict) or not (entry.get("name") or entry.get("path")):
             raise InputError(f"{folder / SET_RECORD}: a map without a name")
         name = str(entry.get("name") or map_stem(entry["path"]))
-        about: dict[str, Any] = {"name": name, "weight": entry.get("weight")}
+        about: dict[str, Any] = {"name": name, "weight": entry.get("share", entry.get("weight"))}
+        outputs = entry.get("outputs")
         for kind in PER_MAP:
-            file = entry.get(kind) or f"{map_stem(name)}_{kind}.mrc"
+            file = outputs.get(kind) if isinstance(outputs, dict) else f"{map_stem(name)}_{kind}.mrc"
             if isinstance(file, str) and (folder / file).is_file():
                 about[kind] = file
         out.append(about)
