@@ -281,6 +281,9 @@ def classes(
         ),
     ] = False,
     voxel_size: VoxelSize = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was stopped.", show_default=False)
+    ] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -289,7 +292,7 @@ def classes(
     from occupy.cli.regions import Asked
 
     asked = Asked(tuple(model or ()), by, selections, tuple(masks or ()))
-    job = ClassesJob(asked, lowpass, resample, components, compare, voxel_size, quiet)
+    job = ClassesJob(asked, lowpass, resample, components, compare, voxel_size, resume, quiet)
     estimate_classes(inputs, output, job)
 
 

@@ -27,8 +27,8 @@ FEW_PARTICLES = 50
 LEAST_SHARE = 0.002
 """… and those with a smaller share of all particles, where only that is known."""
 
-IN_MEMORY = 1 << 29
-"""Numbers (2 GiB of them) that all maps may hold together before they are kept on disk."""
+IN_MEMORY = 1 << 27
+"""Numbers (512 MiB of them) that all maps may hold together before they are kept on disk."""
 
 _SHOWN = 10
 
@@ -43,6 +43,7 @@ class ClassesJob:
     discover: bool = True
     compare: tuple[str, str] | None = None
     voxel_size: float | None = None
+    resume: bool = False
     quiet: bool = False
 
     @property
@@ -61,6 +62,7 @@ class ClassesJob:
 def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob) -> None:
     """Find a set, say what it is, estimate it, write everything and print a summary."""
     from occupy.io.sets import find_set
+    from occupy.report.set_progress import begin, is_complete
 
     found = find_set(inputs, count_particles=True)
     for line in found.describe():
@@ -71,10 +73,15 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
         warn(notice.text, job.quiet)
     compare = None if job.compare is None else (_named(used, job.compare[0]), _named(used, job.compare[1]))
     folder = output or Path(f"occupy_{_stem(found)}")
+    keep = _goes_on(used, folder, job)
+    if keep and is_complete(folder):
+        say(f"done already, in {folder}", job.quiet)
+        return
     with progress(_stem(found), job.quiet) as report:
         regions = _regions(used, job)
         est = _estimated(used, job, folder, report)
         more = _doubts(est)
+        begin(folder, _asked(used, job))
         report("components", 0, 0)
         components = _components(est) if job.discover else ()
         table, files = _write(
@@ -84,7 +91,7 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
             components,
             regions,
             folder,
-            replace(job, compare=compare),
+            replace(job, compare=compare, resume=keep),
             notices + left + more,
             report,
         )
@@ -118,6 +125,24 @@ def without_small(found: MapSet) -> tuple[MapSet, list[Notice]]:
     return replace(found, maps=kept), [
         Notice("small-class", f"left out, as they hold too few particles: {names}")
     ]
+
+
+def _asked(used: MapSet, job: ClassesJob) -> dict[str, Any]:
+    from occupy.report.set_progress import asked_of
+
+    return asked_of([entry.path for entry in used.maps], job.options)
+
+
+def _goes_on(used: MapSet, folder: Path, job: ClassesJob) -> bool:
+    """Tell whether the results in a folder are an earlier run's that was asked for the same."""
+    from occupy.report.set_progress import started_alike
+
+    if not job.resume:
+        return False
+    alike = started_alike(folder, _asked(used, job))
+    if not alike and folder.exists():
+        warn(f"{folder}: nothing to go on from (other maps or options); starting anew", job.quiet)
+    return alike
 
 
 def _stem(found: MapSet) -> str:
@@ -261,9 +286,7 @@ def _write(
     from occupy.report.set_record import NAME, set_record
     from occupy.report.set_results import ModelFiles, write_class_scripts, write_set_tables
 
-    # The record of an earlier run must not vouch for files that are about to replace its own.
-    (folder / NAME).unlink(missing_ok=True)
-    of_classes, files = write_class_maps(folder, est, progress=report)
+    of_classes, files = write_class_maps(folder, est, keep=job.resume, progress=report)
     files = dict(files) | write_components(folder, est, components)
     report("regions", 0, 0)
     regions = (() if asked is None else asked.regions) + _component_regions(est, components)

@@ -37,7 +37,7 @@ def write_on_grid(path: Path, est: SetEstimate, array: Array, what: str) -> None
 
 
 def write_class_maps(
-    folder: Path, est: SetEstimate, *, progress: Progress | None = None
+    folder: Path, est: SetEstimate, *, keep: bool = False, progress: Progress | None = None
 ) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     """Write the maps of every class and of the set.
 
@@ -46,6 +46,8 @@ def write_class_maps(
     folder : Path
         Created where missing.
     est : SetEstimate
+    keep : bool
+        Leave maps of classes that are there already (files are complete or not there).
     progress : callable, optional
         ``progress(stage, done, total)``.
 
@@ -55,12 +57,18 @@ def write_class_maps(
         Class → product → file name, and product → file name.
     """
     make_folder(folder)
-    of_classes: dict[str, dict[str, str]] = {}
+    of_classes = {name: {p: f"{file_name(name)}_{p}.mrc" for p in PRODUCTS} for name in est.names}
+    if not keep:
+        # Else a run that goes on with this one would take an older run's maps for its own.
+        for files in of_classes.values():
+            for file in files.values():
+                (folder / file).unlink(missing_ok=True)
     for k, name in enumerate(est.names):
         if progress is not None:
             progress(f"writing {name}", k, len(est.names))
+        if keep and all((folder / file).exists() for file in of_classes[name].values()):
+            continue
         found = est.of_class(k)
-        of_classes[name] = {product: f"{file_name(name)}_{product}.mrc" for product in PRODUCTS}
         for product, what in PRODUCTS.items():
             write_on_grid(folder / of_classes[name][product], est, getattr(found, product), what)
     summary = summarise_set(est, varying(est))

@@ -1,0 +1,39 @@
+"""What a run over a set was asked for, kept beside its results until it is complete, so that it can go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from occupy.io.atomic import make_folder, write_text
+from occupy.report.set_record import NAME
+
+STARTED = "occupy_set.started.json"
+
+
+def asked_of(paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what results depend on: the maps (path, size, time of change) and the options."""
+    maps = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in paths]
+    return {"maps": maps, "options": dict(options)}
+
+
+def is_complete(folder: Path) -> bool:
+    """Tell whether a run has ended well: its record is written last."""
+    return (folder / NAME).exists()
+
+
+def started_alike(folder: Path, asked: Mapping[str, Any]) -> bool:
+    """Tell whether an earlier run into this folder was asked for the same."""
+    try:
+        return bool(json.loads((folder / STARTED).read_text()) == json.loads(json.dumps(asked)))
+    except (OSError, ValueError):
+        return False
+
+
+def begin(folder: Path, asked: Mapping[str, Any]) -> None:
+    """Note what a run was asked for; results that are there stop being vouched for."""
+    make_folder(folder)
+    (folder / NAME).unlink(missing_ok=True)
+    write_text(folder / STARTED, json.dumps(asked))
