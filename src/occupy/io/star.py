@@ -96,7 +96,7 @@ def read_star(path: str | Path, *, columns: Collection[str] | None = None) -> di
         Where the file is missing, no STAR file, or ends within a row.
     """
     path = Path(path)
-    raw, escaped = _ascii(_bytes(path))
+    raw, escaped = _ascii(read_bytes(path))
     tables: dict[str, StarTable] = {}
     for block in _parse(raw, path):
         name = block.name.strip()
@@ -108,7 +108,8 @@ def read_star(path: str | Path, *, columns: Collection[str] | None = None) -> di
     return tables
 
 
-def _bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file, unpacked where gzip packed it; InputError where that is not possible."""
     try:
         raw = path.read_bytes()
         return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw

@@ -1,0 +1,247 @@
+"""Particles and their classes: RELION's data.star, cryoSPARC's .cs, cryoDRGN's labels.
+
+Only the files named are read: the images they name are not looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.errors import InputError
+from occupy.io.atomic import atomic_file
+from occupy.io.plain_pickle import read_integers, write_integers
+from occupy.io.star import StarTable, read_star
+from occupy.io.star_rows import Rows, check_rows, find_rows, write_kept
+
+ParticleKind = Literal["relion", "cryosparc", "cryodrgn"]
+_ENDINGS = {"relion": ".star", "cryosparc": ".cs", "cryodrgn": ".pkl"}
+_CERTAINTY = "rlnMaxValueProbDistribution"
+_CLASS_FIELD = re.compile(r".+/class")
+
+
+@dataclass(frozen=True, eq=False)
+class Particles:
+    """Class of every particle of a file, and what is needed to write some of them.
+
+    Attributes
+    ----------
+    kind : str
+        ``relion``, ``cryosparc`` or ``cryodrgn``.
+    path : Path
+        The file.
+    labels : ndarray of int64, shape (N,), read-only
+        Class of each particle, as the file says.
+    base : int or None
+        Number of the first class where the format fixes it (RELION: 1).
+    certainty : ndarray of float64, shape (N,), or None
+        Probability of the most probable assignment, where the file says.
+    shares : dict of int to float, or None
+        Class, as the file numbers it, → its share of all particles by posterior probability, where the file
+        has them for all classes.
+    """
+
+    kind: ParticleKind
+    path: Path
+    labels: npt.NDArray[np.int64]
+    base: int | None = None
+    certainty: npt.NDArray[np.float64] | None = None
+    shares: dict[int, float] | None = None
+    _content: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.labels.flags.writeable = False
+
+    def counts(self) -> dict[int, int]:
+        """Return class → number of particles, in order, without empty classes."""
+        numbers, counts = np.unique(self.labels, return_counts=True)
+        return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+
+
+def read_particles(path: Path, class_field: str | None = None) -> Particles:
+    """Read which class each particle belongs to.
+
+    Parameters
+    ----------
+    path : Path
+        ``*.star`` (RELION 3.0 to 5), ``*.cs`` (cryoSPARC), or cryoDRGN's ``labels.pkl`` or ``labels.txt``.
+    class_field : str, optional
+        The field of a .cs file that holds the class, where there is more than one.
+
+    Raises
+    ------
+    InputError
+        Where the file is none of these, or without classes.
+    """
+    name = path.name.lower()
+    if class_field is not None and not name.endswith(".cs"):
+        raise InputError(f"{path}: --class-field is for .cs files")
+    if name.endswith((".star", ".star.gz")):
+        return _relion(path)
+    if name.endswith(".cs"):
+        return _cryosparc(path, class_field)
+    if name.endswith(".pkl"):
+        return _not_empty(Particles("cryodrgn", path, read_integers(path)))
+    if name.endswith(".txt"):
+        return _not_empty(Particles("cryodrgn", path, _text_labels(path)))
+    raise InputError(f"{path}: no particles with classes: give a data.star, a .cs, or cryoDRGN's labels.pkl")
+
+
+def _not_empty(particles: Particles) -> Particles:
+    if not len(particles.labels):
+        raise InputError(f"{particles.path}: no particles")
+    return particles
+
+
+# --- RELION -------------------------------------------------------------------------------------------
+
+
+def _relion(path: Path) -> Particles:
+    tables = {
+        name: table
+        for name, table in read_star(path, columns=("rlnClassNumber", _CERTAINTY)).items()
+        if table.has("rlnClassNumber")
+    }
+    if len(tables) != 1:
+        what = "more than one table" if tables else "no table"
+        why = "" if tables else " (particles that were not classified?)"
+        raise InputError(f"{path}: {what} with rlnClassNumber{why}; give the *_data.star of a classification")
+    block, table = next(iter(tables.items()))
+    rows = find_rows(path, block)
+    if not rows.lines:
+        raise InputError(f"{path}: one particle and no loop, or no particles; there is nothing to select")
+    check_rows(path, rows, read_star(path, columns=(rows.first,))[block].column(rows.first))
+    certainty = np.array(table.numbers(_CERTAINTY)) if table.has(_CERTAINTY) else None
+    return _not_empty(Particles("relion", path, _class_numbers(table), 1, certainty, None, rows))
+
+
+def _class_numbers(table: StarTable) -> npt.NDArray[np.int64]:
+    values = np.array(table.numbers("rlnClassNumber"))
+    if not np.all(np.isfinite(values)) or np.any(values != np.rint(values)):
+        raise InputError(f"{table.source}: rlnClassNumber should hold whole numbers")
+    return values.astype(np.int64)
+
+
+# --- cryoSPARC ----------------------------------------------------------------------------------------
+
+
+def _cryosparc(path: Path, class_field: str | None) -> Particles:
+    content = _structured(path)
+    names = content.dtype.names or ()
+    found = [n for n in names if _CLASS_FIELD.fullmatch(n) and content[n].ndim == 1]
+    if class_field is not None:
+        if class_field not in found:
+            raise InputError(
+                f"{path}: no field {class_field!r} of classes; it has {', '.join(found) or 'none'}"
+            )
+        found = [class_field]
+    different = [n for n in found[1:] if not np.array_equal(content[n], content[found[0]])]
+    if not found or different:
+        reason = (
+            f"fields {found[0]} and {different[0]} differ; name one with --class-field"
+            if found
+            else "no field …/class; give the particles of a classification, not the passthrough file"
+        )
+        raise InputError(f"{path}: {reason}")
+    labels = content[found[0]]
+    if labels.dtype.kind not in "iu":
+        raise InputError(f"{path}: {found[0]} should hold whole numbers")
+    posterior = found[0] + "_posterior"
+    certainty = shares = None
+    if posterior in names and content[posterior].ndim == 1:
+        certainty = content[posterior].astype(np.float64)
+    elif posterior in names and content[posterior].ndim == 2:
+        certainty = content[posterior].max(axis=1).astype(np.float64)
+        shares = dict(enumerate(content[posterior].mean(axis=0).tolist()))
+    return _not_empty(Particles("cryosparc", path, labels.astype(np.int64), None, certainty, shares, content))
+
+
+def _structured(path: Path) -> npt.NDArray[Any]:
+    """Read the structured array of a .cs file; nothing in it is unpickled."""
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(6)
+            if magic != b"\x93NUMPY":
+                newer = "CSDAT" in magic.decode("latin1")
+                what = "in cryoSPARC's newer CSDAT format; export it as NumPy" if newer else "not a .cs file"
+                raise InputError(f"{path}: {what}")
+            stream.seek(0)
+            content = np.load(stream, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError) as error:
+        why = (
+            "it holds pickled objects, which are not read"
+            if "pickle" in str(error)
+            else "damaged or truncated"
+        )
+        raise InputError(f"{path}: {why}") from error
+    if content.dtype.names is None or content.ndim != 1:
+        raise InputError(f"{path}: not a table of particles")
+    return np.asarray(content)
+
+
+# --- cryoDRGN -----------------------------------------------------------------------------------------
+
+
+def _text_labels(path: Path) -> npt.NDArray[np.int64]:
+    try:
+        words = path.read_text(encoding="utf-8").split()
+        return np.array([int(word) for word in words], dtype=np.int64)
+    except (OSError, ValueError, OverflowError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        reason = "no such file" if missing else "one whole number per particle is wanted"
+        raise InputError(f"{path}: {reason}") from error
+
+
+# --- writing ------------------------------------------------------------------------------------------
+
+
+def check_target(particles: Particles, target: Path) -> None:
+    """Make sure that a name suits what will be written there; InputError otherwise."""
+    ending = _ENDINGS[particles.kind]
+    if not target.name.lower().endswith(ending):
+        raise InputError(f"{target}: particles of {particles.path.name} are written to a {ending} file")
+    if target.exists() and target.samefile(particles.path):
+        raise InputError(f"{target}: this is the file the particles are read from; choose another name")
+
+
+def write_particles(
+    particles: Particles,
+    keep: npt.NDArray[np.bool_],
+    target: Path,
+    parents: Sequence[int] | npt.NDArray[np.int64] | None = None,
+) -> None:
+    """Write the particles to keep, in the format they came in.
+
+    Parameters
+    ----------
+    particles : Particles
+        From `read_particles`.
+    keep : ndarray of bool, shape (N,)
+        Which of them.
+    target : Path
+        A STAR file with all tables and columns of the original (byte by byte, but for the rows left out), a
+        .cs file with all fields, or a pickled NumPy array of particle indices, counted from 0, for
+        cryoDRGN's ``--ind``.
+    parents : sequence of int, optional
+        cryoDRGN only: the indices the analysis was made of (its ``--ind``), shape (N,).
+    """
+    check_target(particles, target)
+    if particles.kind == "relion":
+        rows: Rows = particles._content
+        write_kept(rows, keep.tolist(), target)
+    elif particles.kind == "cryosparc":
+        with atomic_file(target) as part, part.open("wb") as out:
+            np.lib.format.write_array(out, particles._content[keep], allow_pickle=False)
+    else:
+        indices = np.flatnonzero(keep)
+        write_integers(target, indices if parents is None else np.asarray(parents)[indices])
