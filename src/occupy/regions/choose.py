@@ -1,0 +1,241 @@
+"""Which classes have a region and which lack it: conditions on a table, and how sure they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.errors import InputError
+from occupy.regions.table import NORMAL_95, OccupancyTable
+
+Flags = npt.NDArray[np.bool_]
+
+
+class Verdict(NamedTuple):
+    """What a condition says of each of M maps; each of shape (M,).
+
+    ``chosen`` is by the value alone; ``surely`` and ``surely_not`` by the 95 % interval, so that a map may
+    be neither.
+    """
+
+    chosen: Flags
+    surely: Flags
+    surely_not: Flags
+
+    @property
+    def undecided(self) -> Flags:
+        """Maps whose 95 % interval holds the threshold, or whose error is not known."""
+        return ~(self.surely | self.surely_not)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A region is present to at least, or at most, so much.
+
+    Attributes
+    ----------
+    region : str
+        Name of a region of the table.
+    threshold : float
+        Occupancy.
+    present : bool
+        Whether the region has to be at or above the threshold, or at or below it.
+    """
+
+    region: str
+    threshold: float
+    present: bool = True
+
+    def __str__(self) -> str:
+        name = self.region if re.fullmatch(r"[^\s()<>=\"']+", self.region) else f'"{self.region}"'
+        return f"{name} {'>=' if self.present else '<='} {self.threshold:g}"
+
+    def limits(self) -> Iterator[Limit]:
+        """Yield the limits it is made of: itself."""
+        yield self
+
+    def verdict(self, table: OccupancyTable) -> Verdict:
+        """Tell which maps fulfil it; InputError where the table has no such region."""
+        if self.region not in table.regions:
+            raise InputError(_unknown(self.region, table.regions))
+        row = table.regions.index(self.region)
+        sign = 1.0 if self.present else -1.0
+        # NaN compares as false: a value that is not known is neither chosen nor sure.
+        above = sign * (table.values[row] - self.threshold)
+        margin = NORMAL_95 * table.errors[row]
+        return Verdict(above >= 0, above > margin, -above > margin)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Several conditions, all (``and``) or any (``or``) of which have to hold."""
+
+    parts: tuple[Condition, ...]
+    every: bool
+
+    def __str__(self) -> str:
+        word = " and " if self.every else " or "
+        return word.join(f"({part})" if isinstance(part, Joined) else str(part) for part in self.parts)
+
+    def limits(self) -> Iterator[Limit]:
+        """Yield the limits it is made of."""
+        for part in self.parts:
+            yield from part.limits()
+
+    def verdict(self, table: OccupancyTable) -> Verdict:
+        """Tell which maps fulfil it; one part that surely fails settles an ``and`` (and so on)."""
+        chosen, surely, surely_not = zip(*(part.verdict(table) for part in self.parts), strict=True)
+        both, either = np.logical_and.reduce, np.logical_or.reduce
+        if self.every:
+            return Verdict(both(chosen), both(surely), either(surely_not))
+        return Verdict(either(chosen), either(surely), both(surely_not))
+
+
+Condition = Limit | Joined
+
+
+def _unknown(region: str, regions: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(region, regions, 3, 0.5)
+    hint = f"did you mean {', '.join(close)}?" if close else f"it has {', '.join(regions[:6])} …"
+    return f"the table has no region {region!r}; {hint}"
+
+
+def joined(parts: Sequence[Condition], every: bool) -> Condition:
+    """Join conditions with ``and`` or ``or``; one alone stays as it is."""
+    return parts[0] if len(parts) == 1 else Joined(tuple(parts), every)
+
+
+_TOKEN = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|(>=|<=|[<>()])|([^\s()<>="']+))""")
+
+
+class _Words:
+    """The words of an expression, taken one by one."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.words: list[tuple[str, bool]] = []  # text, and whether it was quoted
+        at = 0
+        while text[at:].strip():
+            match = _TOKEN.match(text, at)
+            if match is None:
+                raise self.wrong(f"cannot read {text[at:].strip()[:20]!r}")
+            quoted = match[1] is not None or match[2] is not None
+            self.words.append((next(part for part in match.groups() if part is not None), quoted))
+            at = match.end()
+
+    def wrong(self, what: str) -> InputError:
+        return InputError(
+            f"condition {self.text!r}: {what}; write for example 'L17 >= 0.7 and (CP <= 0.3 or ST <= 0.3)'"
+        )
+
+    def take(self, *expected: str) -> str | None:
+        """Take the next word if it is one of these, in lower case; None otherwise."""
+        if self.words and not self.words[0][1] and self.words[0][0].lower() in expected:
+            return self.words.pop(0)[0].lower()
+        return None
+
+    def any(self, what: str) -> str:
+        if not self.words:
+            raise self.wrong(f"{what} is missing at the end")
+        return self.words.pop(0)[0]
+
+
+def parse_condition(text: str) -> Condition:
+    """Read a condition such as ``L17 >= 0.7 and (CP <= 0.3 or "ruvB ring" > 0.5)``.
+
+    ``and`` binds more tightly than ``or``; names with spaces or brackets stand in quotes; ``>`` and ``>=``
+    mean the same, since occupancies are measured; ``ge`` and ``le`` are for where a shell would take the
+    signs for its own.
+
+    Raises
+    ------
+    InputError
+        Where it can't be read.
+    """
+    words = _Words(text)
+    found = _any_of(words)
+    if words.words:
+        raise words.wrong(f"what is {words.words[0][0]!r}?")
+    return found
+
+
+def _any_of(words: _Words) -> Condition:
+    parts = [_all_of(words)]
+    while words.take("or"):
+        parts.append(_all_of(words))
+    return joined(parts, every=False)
+
+
+def _all_of(words: _Words) -> Condition:
+    parts = [_one(words)]
+    while words.take("and"):
+        parts.append(_one(words))
+    return joined(parts, every=True)
+
+
+def _one(words: _Words) -> Condition:
+    if words.take("("):
+        found = _any_of(words)
+        if not words.take(")"):
+            raise words.wrong("a bracket is not closed")
+        return found
+    region = words.any("a region")
+    sign = words.take(">=", "<=", ">", "<", "ge", "le")
+    if sign is None:
+        raise words.wrong(f"after {region!r} there should be >= or <=")
+    return Limit(region, threshold_of(words.any("a number")), sign in (">=", ">", "ge"))
+
+
+def threshold_of(text: str | float) -> float:
+    """Return an occupancy as a threshold; InputError where it is not between 0 and 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not 0 <= value <= 1:
+        raise InputError(f"an occupancy between 0 and 1 is wanted as threshold, not {text!r}")
+    return value
+
+
+class Expected(NamedTuple):
+    """Mean occupancies of a selection; each of shape (R,). Errors are NaN where not known."""
+
+    selected: npt.NDArray[np.float64]
+    selected_error: npt.NDArray[np.float64]
+    rest: npt.NDArray[np.float64]
+
+
+def expected_composition(table: OccupancyTable, chosen: Flags, counts: Mapping[str, float]) -> Expected:
+    """Return what regions should read in the particles of the chosen maps, and in the others.
+
+    Parameters
+    ----------
+    table : OccupancyTable
+        Occupancy of R regions in M maps.
+    chosen : ndarray of bool, shape (M,)
+        Which maps.
+    counts : mapping of str to float
+        Map → number of its particles (or its share of them).
+
+    Returns
+    -------
+    Expected
+        Means weighted by counts; NaN where there are no particles. Errors are those of fully correlated
+        values, Σ n e / Σ n: what is wrong in one class (the common grey scale) is wrong in all.
+    """
+    weights = np.array([counts[name] for name in table.maps], dtype=np.float64)
+
+    def mean(values: npt.NDArray[np.float64], which: Flags) -> npt.NDArray[np.float64]:
+        used = np.where(which, weights, 0.0)
+        if used.sum() == 0:
+            return np.full(len(table.regions), np.nan)
+        return np.asarray(np.where(used > 0, values * used, 0.0).sum(axis=1) / used.sum())
+
+    return Expected(mean(table.values, chosen), mean(table.errors, chosen), mean(table.values, ~chosen))
