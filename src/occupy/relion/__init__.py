@@ -1,0 +1,1 @@
+"""Inside a RELION project: the External job."""
