@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,3 +54,27 @@ def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
         return unpacked[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def relion() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs a program of RELION in a folder; skip where RELION is not installed."""
+    if shutil.which("relion_refine") is None:
+        reason = "needs RELION (Debian: apt-get install relion)"
+        if os.environ.get("OCCUPY_REQUIRE_RELION") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    def run(*words: object, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [str(word) for word in words],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0, f"{words[0]}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+        return done
+
+    return run

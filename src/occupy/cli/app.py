@@ -357,6 +357,40 @@ def view(
 
 
 @app.command()
+def watch(
+    job: Annotated[Path, typer.Argument(metavar="JOB", help="Folder of a RELION Class3D job that runs.")],
+    model: Models = None,
+    by: By = None,
+    selections: Selections = None,
+    masks: Masks = None,
+    output: Output = None,
+    lowpass: Annotated[
+        float | None,
+        typer.Option("--lowpass", help="Å: common resolution, as of occupy classes.", show_default=False),
+    ] = None,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.1, help="Seconds between two looks at the job.")
+    ] = 10.0,
+    every: Annotated[
+        int, typer.Option("--every", min=1, help="Read every so many-th iteration, and the last.")
+    ] = 1,
+    once: Annotated[
+        bool, typer.Option("--once", help="Read what is there and end.", show_default=False)
+    ] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Follow a classification: occupancy of regions in each class against iteration."""
+    from occupy.cli.classes import ClassesJob
+    from occupy.cli.regions import Asked
+    from occupy.cli.watch import watch_job
+
+    asked = Asked(tuple(model or ()), by, selections, tuple(masks or ()))
+    wanted = ClassesJob(asked, lowpass, discover=False, quiet=quiet)
+    watch_job(job, output, wanted, interval=interval, every=every, once=once)
+
+
+@app.command()
 def fetch(
     entries: Annotated[list[str], typer.Argument(metavar="ENTRY...", help="EMDB entries, such as EMD-3061.")],
     output: Annotated[
@@ -396,6 +430,10 @@ def demo(
 from occupy.cli.simulate import simulate  # noqa: E402
 
 app.command("simulate")(simulate)
+
+from occupy.cli.select import select  # noqa: E402
+
+app.command("select")(select)
 
 # The flags of OccuPy 0.1.13; its module brings its own options.
 from occupy.cli.legacy import legacy  # noqa: E402

@@ -100,6 +100,16 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
     _summarise(est, components, table, files, folder, job.quiet)
 
 
+def regions_table(used: MapSet, regions: Sequence[Region], job: ClassesJob, scratch: Path) -> OccupancyTable:
+    """Estimate a set and read regions in it; nothing is written, but for scratch files of large sets."""
+    return _tabulated(_estimated(used, job, scratch, lambda *_: None), regions)
+
+
+def regions_of_set(used: MapSet, job: ClassesJob) -> Found | None:
+    """Make the regions asked for on the grid of a set; None where none were asked for."""
+    return _regions(used, job)
+
+
 def without_small(found: MapSet) -> tuple[MapSet, list[Notice]]:
     """Leave out classes that hold a handful of particles, and say which."""
 

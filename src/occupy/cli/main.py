@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 STOPPED = "stopped; unfinished files were removed"
-COMMANDS = ("estimate", "modify", "mask", "classes", "regions", "view", "fetch", "demo", "simulate", "legacy")
+COMMANDS = (
+    "estimate", "modify", "mask", "classes", "regions", "select", "watch", "view", "fetch", "demo",
+    "simulate", "legacy",
+)  # fmt: skip
 _GENERAL = ("--help", "-h", "--version", "--install-completion", "--show-completion")
 _OF_OLD = ("-i", "--input-map", "--emdb", "--emdb-id")
 
