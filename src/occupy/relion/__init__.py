@@ -1,0 +1,1 @@
+"""Work together with RELION: inside the loop of a classification."""
