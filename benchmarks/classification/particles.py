@@ -107,7 +107,11 @@ def make(settings: ParticleSet, folder: Path, models: Path, seed: int) -> None:
     write_particles(folder / "particles.star", _with_errors(truth, settings, rng), settings)
     command = ["relion_reconstruct", "--i", "particles.star", "--o", "consensus.mrc", "--ctf", "--pad", "1"]
     _run(command, folder)
-    about = {"states": {k: v for k, v in settings.states.items()}, "seed": seed, "diameter": settings.diameter}
+    about = {
+        "states": settings.states,
+        "seed": seed,
+        "diameter": settings.diameter,
+    }
     (folder / "truth.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
@@ -199,7 +203,9 @@ def _with_noise(
     level = (float(signal[:, circle].var(axis=1).mean()) / settings.snr) ** 0.5
     f2 = np.fft.rfftfreq(n, a)[None, :] ** 2 + np.fft.fftfreq(n, a)[:, None] ** 2
     for i in range(len(signal)):
-        phase = np.pi * WAVELENGTH * f2 * truth["rlnDefocusU"][i] - 0.5 * np.pi * 2.7e7 * WAVELENGTH**3 * f2**2
+        phase = (
+            np.pi * WAVELENGTH * f2 * truth["rlnDefocusU"][i] - 0.5 * np.pi * 2.7e7 * WAVELENGTH**3 * f2**2
+        )
         shape = np.abs(np.sin(phase + np.arcsin(0.1))) / (1 + f2 / 0.04**2)
         coloured = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(n, n))) * shape, s=(n, n))
         noise = settings.white**0.5 * rng.normal(size=(n, n))

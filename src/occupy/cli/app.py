@@ -297,6 +297,10 @@ from occupy.cli.simulate import simulate  # noqa: E402
 
 app.command("simulate")(simulate)
 
+from occupy.cli.relion import relion_app  # noqa: E402
+
+app.add_typer(relion_app, name="relion")
+
 # The flags of OccuPy 0.1.13; its module brings its own options.
 from occupy.cli.legacy import legacy  # noqa: E402
 

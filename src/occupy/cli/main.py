@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 STOPPED = "stopped; unfinished files were removed"
-COMMANDS = ("estimate", "modify", "mask", "regions", "fetch", "demo", "simulate", "legacy")
+COMMANDS = ("estimate", "modify", "mask", "regions", "fetch", "demo", "simulate", "relion", "legacy")
 _GENERAL = ("--help", "-h", "--version", "--install-completion", "--show-completion")
 _OF_OLD = ("-i", "--input-map", "--emdb", "--emdb-id")
 

@@ -62,13 +62,23 @@ def command(job: Class3D) -> list[str]:
     if job.processes > 1:
         program = ["mpirun", "-n", str(job.processes), "relion_refine_mpi"]
     words = [
-        *program, "--i", job.particles, "--o", job.output, "--ref", job.reference, "--ini_high", f"{job.initial:g}",
-        "--ctf", "--K", str(job.classes), "--iter", str(job.iterations), "--tau2_fudge", f"{job.fudge:g}",
+        *program, "--i", job.particles, "--o", job.output, "--ref", job.reference, "--ctf",
+        "--ini_high", f"{job.initial:g}", "--K", str(job.classes), "--iter", str(job.iterations),
+        "--tau2_fudge", f"{job.fudge:g}",
         "--particle_diameter", f"{job.diameter:g}", "--flatten_solvent", "--zero_mask", "--norm", "--scale",
         "--pad", "1", "--j", str(job.threads), "--pool", "30", "--dont_combine_weights_via_disc",
         "--external_reconstruct",
     ]  # fmt: skip
-    words += ["--oversampling", "1", "--healpix_order", "2", "--offset_range", "5", "--offset_step", "2"] * job.align
+    words += [
+        "--oversampling",
+        "1",
+        "--healpix_order",
+        "2",
+        "--offset_range",
+        "5",
+        "--offset_step",
+        "2",
+    ] * job.align
     words += ["--skip_align"] * (not job.align)
     words += ["--strict_highres_exp", f"{job.limit:g}"] if job.limit else []
     words += ["--gpu", job.gpu] if job.gpu is not None else []
@@ -97,8 +107,8 @@ def guide(job: Class3D, program: str) -> str:
 mkdir -p {shlex.quote(folder)}
 {line}
 
-# In RELION's window: start RELION from a shell where the first line above was run, set up 3D classification as
-# usual (Regularisation T {job.fudge:g}, K {job.classes}), and under Running, Additional arguments, write:
+# In RELION's window: start RELION from a shell where the first line above was run, set up 3D classification
+# as usual (Regularisation T {job.fudge:g}, K {job.classes}), and under Running, Additional arguments, write:
 #   --external_reconstruct
 
 # For a scheduler (Slurm), save as class3d.sh and `sbatch class3d.sh`:

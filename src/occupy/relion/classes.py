@@ -18,6 +18,7 @@ from occupy.relion.separation import (
     map_of,
     on_shells,
     own_part,
+    resize,
     shared_part,
     spectrum_of,
     unshrunk,
@@ -56,7 +57,9 @@ def reduce_map(data: npt.NDArray[np.float32], weights: Weights, call: Exchange) 
     return ClassMap(spectrum_of(data, m), weights.weight, weights.factor)
 
 
-def separate(mine: ClassMap, earlier: tuple[Stored, ...], call: Exchange, job: Job, options: Options) -> Separated:
+def separate(
+    mine: ClassMap, earlier: tuple[Stored, ...], call: Exchange, job: Job, options: Options
+) -> Separated:
     """Return a class as the shared part plus its own.
 
     Parameters
@@ -71,8 +74,10 @@ def separate(mine: ClassMap, earlier: tuple[Stored, ...], call: Exchange, job: J
     maps = common_shells([mine, *(one.map for one in earlier)])
     m = max(len(one.spectrum) for one in maps)
     shared = shared_part(maps[1:], m)
-    # RELION's prior of the whole map is an upper bound for that of a part of it.
-    factor = maps[0].factor
+    # RELION's prior of the whole map is an upper bound for that of a part of it. Where the earlier iteration
+    # had no data (RELION's current size grows) nothing can be said of a difference.
+    known = shared.weight > 0
+    factor = maps[0].factor * known
     difference = (unshrunk(maps[0], m) - shared.mean) * on_shells(factor, m)
     length = call.box * (options.pixel_size or job.pixel_size or 1.0)
     finest = max(options.finest, length / (call.shells - 1))
@@ -87,8 +92,10 @@ def separate(mine: ClassMap, earlier: tuple[Stored, ...], call: Exchange, job: J
         options.budget * particles if particles else float("inf"),
         options.strength,
     )
-    base = shared.mean * on_shells(shared.factor, m)
-    share = float(np.linalg.norm(own.spectrum) / max(np.linalg.norm(base), 1e-30))
+    base = shared.mean * on_shells(shared.factor, m) + resize(mine.spectrum, m) * on_shells(
+        (~known).astype(np.float32), m
+    )
+    share = float(np.linalg.norm(own.spectrum)) / max(float(np.linalg.norm(base)), 1e-30)
     return Separated(map_of(base + own.spectrum, call.box), own, len(maps) - 1, particles, share)
 
 

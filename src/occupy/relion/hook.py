@@ -71,7 +71,9 @@ def reconstruct(words: Sequence[str], options: Options) -> int:
             [options.executable, *words], env=environment, timeout=options.seconds or None, check=False
         )
     except OSError as error:
-        say(f"{options.executable} cannot be run ({error.strerror}); set OCCUPY_RELION_EXECUTABLE to its path")
+        say(
+            f"{options.executable} cannot be run ({error.strerror}); set OCCUPY_RELION_EXECUTABLE to its path"
+        )
         return 127
     except subprocess.TimeoutExpired:
         say(f"{options.executable} took more than {options.seconds:g} s and was stopped")

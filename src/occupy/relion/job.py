@@ -42,13 +42,13 @@ def read_job(call: Exchange) -> Job:
     optimiser = _tables(_latest(call, "optimiser")).get("optimiser_general")
     general = model.get("model_general")
     groups = model.get("model_groups")
-    particles = sum(groups.numbers("rlnGroupNrParticles")) if _has(groups, "rlnGroupNrParticles") else 0
+    counts = groups.numbers("rlnGroupNrParticles") if groups and groups.has("rlnGroupNrParticles") else ()
     classes = _value(general, "rlnNrClasses")
     iterations = _value(optimiser, "rlnNumberOfIterations")
     return Job(
         pixel_size=call.pixel_size or _value(general, "rlnPixelSize"),
         diameter=call.diameter or _value(optimiser, "rlnParticleDiameter"),
-        particles=round(particles) or None,
+        particles=round(sum(counts)) or None,
         classes=int(classes) if classes else None,
         iterations=int(iterations) if iterations else None,
     )
@@ -72,10 +72,6 @@ def _tables(path: Path | None) -> dict[str, StarTable]:
         return read_star(path, columns=(*names, "rlnNumberOfIterations"))
     except OccupyError:
         return {}
-
-
-def _has(table: StarTable | None, name: str) -> bool:
-    return table is not None and table.has(name)
 
 
 def _value(table: StarTable | None, name: str) -> float | None:

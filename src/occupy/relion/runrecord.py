@@ -20,6 +20,10 @@ FILE = "calls.jsonl"
 SMALLEST_SHARE = 0.05
 """A class with a smaller share of an even split than this is called empty."""
 
+LEAST_ENERGY = 2.5
+"""Energy of an own part per particle, in units of the noise, below which it is not called significant: on
+simulated homogeneous particles it stayed below this, on heterogeneous ones it was above."""
+
 _DATA = re.compile(r".*_it(\d+)_data\.star")
 
 
@@ -86,7 +90,8 @@ class Iteration:
 
 def iterations(job: Path) -> list[Iteration]:
     """Read what the particles did from the job's data.star files; unreadable ones are left out."""
-    found, last = [], None
+    found: list[Iteration] = []
+    last: dict[str, str] | None = None
     files = [(int(m[1]), path) for path in job.iterdir() if (m := _DATA.fullmatch(path.name)) and int(m[1])]
     for number, path in sorted(files):
         try:
@@ -117,7 +122,7 @@ def warnings(found: Sequence[Iteration], calls: Sequence[dict[str, Any]]) -> lis
             text = f"classes collapsed: {names} hold next to no particles; use fewer classes, or another seed"
             notices.append(Notice("collapse", text))
         if len(found) > 5 and last.stability is not None and last.stability < 0.8:
-            text = f"not converged: agreement with the iteration before is {last.stability:.2f}; run more iterations"
+            text = f"not converged: ARI to the iteration before is {last.stability:.2f}; run more iterations"
             notices.append(Notice("not-converged", text))
     notices += _self_bias(calls)
     states = Counter(call.get("state") for call in calls)
@@ -133,40 +138,49 @@ def _self_bias(calls: Sequence[dict[str, Any]]) -> list[Notice]:
     part per particle then is of the order of one, below what tells two states apart.
     """
     last = max((call["iteration"] for call in calls), default=0)
-    ratios = [
-        call["energy"] / max(call["particles"], 1)
-        for call in calls
-        if call["iteration"] == last and "energy" in call
-    ]
+    found = [energy_per_particle(call) for call in calls if call["iteration"] == last]
+    ratios = [ratio for ratio in found if ratio is not None]
     if ratios and max(ratios) < LEAST_ENERGY:
         text = (
-            f"self-bias: no class has an own part of more than {max(ratios):.1f} noise units per particle, which "
-            "noise alone can give; use fewer classes, more particles, or a coarser limit (--strict_highres_exp)"
+            f"self-bias: no class has an own part of more than {max(ratios):.1f} noise units per particle, "
+            "which noise alone can give: not significant; use fewer classes, more particles, or a "
+            "coarser limit (--strict_highres_exp)"
         )
         return [Notice("self-bias", text)]
     return []
 
 
-LEAST_ENERGY = 2.5
-"""Energy of an own part per particle, in units of the noise, below which it is not called significant: on
-simulated homogeneous particles it stayed below this, on heterogeneous ones it was above."""
-
-
 def table(found: Sequence[Iteration], calls: Sequence[dict[str, Any]]) -> str:
     """Return the run as tab-separated text, one row per iteration and class."""
-    names = ("iteration", "class", "particles", "share", "certainty", "stability", "own", "strength", "energy", "state")
-    rows = ["\t".join(names)]
+    rows = ["\t".join(COLUMNS)]
     particles = {one.number: one for one in found}
     for call in calls:
-        one = particles.get(call["iteration"])
-        total = sum(one.sizes.values()) if one else 0
-        size = one.sizes.get(call["class"], 0) if one else None
-        values = (
-            call["iteration"], call["class"], size, round(size / total, 4) if total and size is not None else None,
-            round(one.certainty, 4) if one else None,
-            round(one.stability, 4) if one and one.stability is not None else None,
-            call.get("own"), call.get("strength"),
-            round(call["energy"] / max(call["particles"], 1), 3) if "energy" in call else None, call.get("state"),
-        )  # fmt: skip
+        values = _row(call, particles.get(call["iteration"]))
         rows.append("\t".join("" if value is None else str(value) for value in values))
     return "\n".join(rows) + "\n"
+
+
+COLUMNS = (
+    "iteration", "class", "particles", "share", "certainty", "stability", "own", "strength", "energy",
+    "significant", "state",
+)  # fmt: skip
+
+
+def _row(call: dict[str, Any], one: Iteration | None) -> list[Any]:
+    """Return one row of the table, None where nothing is known."""
+    row: list[Any] = [call["iteration"], call["class"]]
+    if one is None:
+        row += [None] * 4
+    else:
+        size = one.sizes.get(call["class"], 0)
+        stability = None if one.stability is None else round(one.stability, 4)
+        row += [size, round(size / max(sum(one.sizes.values()), 1), 4), round(one.certainty, 4), stability]
+    row += [call.get("own"), call.get("strength")]
+    energy = energy_per_particle(call)
+    row += [None, None] if energy is None else [round(energy, 3), "yes" if energy >= LEAST_ENERGY else "no"]
+    return [*row, call.get("state")]
+
+
+def energy_per_particle(call: dict[str, Any]) -> float | None:
+    """Return the energy of a class's own part per particle in it, in units of the noise."""
+    return call["energy"] / max(call["particles"], 1.0) if "energy" in call else None

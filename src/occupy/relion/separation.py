@@ -49,7 +49,6 @@ NOISE_QUANTILE = 0.25
 """Level of the quantile from which the noise is told: three quarters of the sphere may hold differences."""
 
 
-
 @lru_cache(maxsize=8)
 def radii(m: int) -> npt.NDArray[np.float32]:
     """Return the radius, in shells, of each coefficient of an m³ map's half-complex spectrum."""
@@ -208,7 +207,7 @@ def choose_bands(box_length: float, finest: float) -> Bands:
 
 def _below(edge: float, m: int) -> npt.NDArray[np.float32]:
     """Return a soft low-pass: 1 up to half a shell below the edge, 0 from one and a half above."""
-    return np.clip((edge + 1.5 - radii(m)) / 1.5, 0, 1)
+    return np.asarray(np.clip((np.float32(edge + 1.5) - radii(m)) / np.float32(1.5), 0, 1))
 
 
 @dataclass(frozen=True)
@@ -358,7 +357,7 @@ def evidence(
     m = len(values)
     transfer = np.exp(-2 * (np.pi * window * radii(m)) ** 2).astype(np.float32)
     local = np.fft.irfftn(np.fft.rfftn(values * values) * transfer, s=values.shape, axes=(0, 1, 2))
-    local = np.maximum(local, 1e-30).astype(np.float32)
+    local = np.asarray(np.maximum(local, 1e-30), dtype=np.float32)
     ball = sphere(m, radius)
     freedom = degrees_of_freedom(response * variance, transfer)
     low = float(np.quantile(local[ball], NOISE_QUANTILE))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from occupy.errors import InputError
 from occupy.io.atomic import atomic_file, make_folder
@@ -84,7 +85,7 @@ def _files(folder: Path) -> list[tuple[Path, int, int, int]]:
 
 def _load(path: Path, number: int, iteration: int) -> Stored | None:
     try:
-        with np.load(path) as data:
+        with path.open("rb") as stream, np.load(stream) as data:
             one = ClassMap(data["spectrum"], data["weight"], data["factor"])
             return Stored(iteration, number, one, int(data["box"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -102,5 +103,5 @@ def common_shells(maps: list[ClassMap]) -> list[ClassMap]:
     return [ClassMap(one.spectrum, _fill(one.weight, most), _fill(one.factor, most)) for one in maps]
 
 
-def _fill(values: np.ndarray[tuple[int], np.dtype[np.float32]], length: int) -> np.ndarray:  # type: ignore[type-arg]
+def _fill(values: npt.NDArray[np.float32], length: int) -> npt.NDArray[np.float32]:
     return np.pad(values, (0, length - len(values)))
