@@ -357,13 +357,13 @@ def evidence(
     m = len(values)
     transfer = np.exp(-2 * (np.pi * window * radii(m)) ** 2).astype(np.float32)
     local = np.fft.irfftn(np.fft.rfftn(values * values) * transfer, s=values.shape, axes=(0, 1, 2))
-    local = np.asarray(np.maximum(local, 1e-30), dtype=np.float32)
+    local = np.maximum(local, 1e-30)
     ball = sphere(m, radius)
     freedom = degrees_of_freedom(response * variance, transfer)
     low = float(np.quantile(local[ball], NOISE_QUANTILE))
     noise = low / chi_square_ratio(freedom, NOISE_QUANTILE)
     independent = float(response[..., 0].sum() + 2 * response[..., 1:].sum()) * float(ball.mean())
-    return Evidence(values, local, max(noise, 1e-30), independent, ball)
+    return Evidence(values, local.astype(np.float32), max(noise, 1e-30), independent, ball)
 
 
 @lru_cache(maxsize=8)
