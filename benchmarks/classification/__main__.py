@@ -98,7 +98,7 @@ def score(run: Run, folder: Path) -> dict[str, str]:
     return result
 
 
-def fsc(a: np.ndarray, b: np.ndarray) -> float:  # type: ignore[type-arg]
+def fsc(a: np.ndarray, b: np.ndarray) -> float:
     """Return the mean Fourier shell correlation of two maps up to two thirds of Nyquist."""
     n = len(a)
     x, y = np.fft.rfftn(a), np.fft.rfftn(b)
