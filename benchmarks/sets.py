@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import gemmi
 import numpy as np
@@ -121,14 +122,25 @@ def scored(estimate: Numbers, truth: Numbers, error: Numbers | None = None) -> d
 
 
 def published_readings(made: TrueSet, start: Sequence[str], work: Path, units: Sequence[str]) -> Numbers:
-    """Return what the published estimator reads in every map by itself, (units, classes)."""
+    """Return what the published estimator reads in every map, (units, classes); NaN where it fails."""
     columns = []
     for path in made.paths:
-        scale, _ = published.scale_of(path, f"{made.name}_{path.stem}", TILE, start, work)
+        try:
+            scale, _ = published.scale_of(path, f"{made.name}_{path.stem}", TILE, start, work)
+        except CalledProcessError as error:
+            print(f"the published estimator failed on {path}: {last_line(error)}")
+            columns.append([math.nan] * len(units))
+            continue
         values = read_map(scale)
         found = read_units(values.data, values.voxel_size[0], made.structure)
         columns.append([found[unit][0] for unit in units])
     return np.array(columns).T
+
+
+def last_line(error: CalledProcessError) -> str:
+    """Return the last line that a failed program wrote."""
+    lines = (error.stderr or error.output or b"").decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit code {error.returncode}"
 
 
 def run_set(made: TrueSet, start: Sequence[str] | None, work: Path) -> Row:
@@ -143,8 +155,11 @@ def run_set(made: TrueSet, start: Sequence[str] | None, work: Path) -> Row:
     truth = np.array([[column[unit] for column in made.truth] for unit in units])
     numbers = scored(table.values[rows], truth, table.errors[rows])
     if start is not None:
-        theirs = scored(published_readings(made, start, work, units), truth)
-        numbers |= {"published": theirs["mae"], "published_partial": theirs["mae_partial"]}
+        theirs = published_readings(made, start, work, units)
+        ran = np.isfinite(theirs).all(axis=0)
+        if ran.any():
+            of_them = scored(theirs[:, ran], truth[:, ran])
+            numbers |= {"published": of_them["mae"], "published_partial": of_them["mae_partial"]}
     return Row(
         made.name,
         made.remark,
