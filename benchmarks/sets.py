@@ -315,8 +315,8 @@ def all_sets(
     left = {c.model for c in (*VARIED, *ALIKE)} & absent
     for model in sorted(left):
         print(f"left out: {model}, for want of shared data")
-    varied = [partial(make, case) for case in VARIED if case.model not in left]
-    alike = [partial(make, case) for case in ALIKE if case.model not in left]
+    varied: list[Callable[[], TrueSet]] = [partial(make, case) for case in VARIED if case.model not in left]
+    alike: list[Callable[[], TrueSet]] = [partial(make, case) for case in ALIKE if case.model not in left]
     relion: list[Callable[[], TrueSet]] = []
     if data is not None and (data / "relion_50s").is_dir():
         names = ("job004", "job001", "unregularised")
