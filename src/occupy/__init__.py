@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from occupy._version import __version__
 
 if TYPE_CHECKING:
+    from occupy.ensemble.components import find_components
+    from occupy.ensemble.pipeline import Member, estimate_set
     from occupy.errors import DownloadError, InputError, Notice, OccupyError, OutputError
     from occupy.io.models import read_model
     from occupy.io.mrc import read_map, write_map
@@ -36,6 +38,7 @@ __all__ = [
     "Estimate",
     "Frame",
     "InputError",
+    "Member",
     "Notice",
     "OccupancyTable",
     "OccupyError",
@@ -47,7 +50,9 @@ __all__ = [
     "amplify",
     "attenuate",
     "estimate",
+    "estimate_set",
     "exclude_solvent",
+    "find_components",
     "read_map",
     "read_model",
     "read_regions",
@@ -67,6 +72,7 @@ _ROOM = {
     "Estimate": "pipeline",
     "Frame": "volume",
     "InputError": "errors",
+    "Member": "ensemble.pipeline",
     "Notice": "errors",
     "OccupancyTable": "regions.table",
     "OccupyError": "errors",
@@ -77,7 +83,9 @@ _ROOM = {
     "amplify": "modify",
     "attenuate": "modify",
     "estimate": "pipeline",
+    "estimate_set": "ensemble.pipeline",
     "exclude_solvent": "modify",
+    "find_components": "ensemble.components",
     "read_map": "io.mrc",
     "read_model": "io.models",
     "read_regions": "regions.table",

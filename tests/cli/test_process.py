@@ -23,6 +23,7 @@ COMMANDS = (
     "mask",
     "mask subtraction",
     "mask solvent",
+    "classes",
     "regions",
     "fetch",
     "demo",
@@ -45,7 +46,7 @@ def test_help_of_every_command(cli, command):
 def test_help_and_version(cli):
     general = cli("--help")
     assert general.code == 0
-    for command in ("estimate", "modify", "mask", "regions", "fetch", "demo", "simulate"):
+    for command in ("estimate", "modify", "mask", "classes", "regions", "fetch", "demo", "simulate"):
         assert f"\n  {command} " in general.out
     assert "legacy" not in general.out
     assert cli().out == general.out

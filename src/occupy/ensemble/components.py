@@ -55,6 +55,9 @@ class Component:
     mask: npt.NDArray[np.bool_]
     volume: float
 
+    def __post_init__(self) -> None:
+        self.mask.flags.writeable = False
+
 
 def varying(est: SetEstimate) -> npt.NDArray[np.bool_]:
     """Return the voxels of the content that differ between classes by more than noise would anywhere.

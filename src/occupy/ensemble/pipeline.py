@@ -70,6 +70,11 @@ class Member:
     ssnr: Sequence[float] | None = None
 
 
+def _freeze(*arrays: npt.NDArray[np.generic]) -> None:
+    for array in arrays:
+        array.flags.writeable = False
+
+
 class Allocate(Protocol):
     """Makes room for an array of float32 that may be larger than memory."""
 
@@ -94,6 +99,9 @@ class ClassEstimate:
     relative: Array
     occupancy: Array
     uncertainty: Array
+
+    def __post_init__(self) -> None:
+        _freeze(self.relative, self.occupancy, self.uncertainty)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +151,12 @@ class SetEstimate:
     full: FullLevel
     content: npt.NDArray[np.bool_]
     notices: tuple[Notice, ...]
+
+    def __post_init__(self) -> None:
+        _freeze(self.weights, self.ratios, self.reading, self.best, self.keep, self.scatter, self.content)
+        # Bringing maps together works in place, to hold them once only; now that is done.
+        ground = self.ground
+        _freeze(ground.maps, ground.total, ground.noise, ground.solvent, ground.resolutions, ground.gains)
 
     def of_class(self, k: int) -> ClassEstimate:
         """Return what class ``k`` shows."""
@@ -373,6 +387,9 @@ class Summary:
     composite: Array
     mean_occupancy: Array
     variability: Array
+
+    def __post_init__(self) -> None:
+        _freeze(self.composite, self.mean_occupancy, self.variability)
 
 
 def summarise_set(est: SetEstimate, differing: npt.NDArray[np.bool_]) -> Summary:

@@ -1,0 +1,61 @@
+"""What full material reads, and how readings near it are taken."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from occupy.ensemble.level import content_of, full_level, probably_full, pulled
+
+
+def readings(parts, seed=0, width=0.1):
+    rng = np.random.default_rng(seed)
+    return np.concatenate([value * np.exp(width * rng.standard_normal(n)) for value, n in parts])
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [(5.0, 20000)],
+        [(5.0, 12000), (2.5, 8000)],
+        [(5.0, 8000), (3.0, 12000), (1.0, 4000)],
+        [(5.0, 20000), (9.0, 900)],
+    ],
+)
+def test_full_is_the_uppermost_high_peak(parts):
+    level = full_level(readings(parts))
+    assert level.value == pytest.approx(5.0, rel=0.05)
+    assert 0.04 <= level.spread <= 0.16
+
+
+@given(st.floats(1e-3, 1e3))
+def test_level_goes_with_the_units_of_the_map(factor):
+    values = readings([(5.0, 4000), (2.0, 2000)])
+    one, other = full_level(values), full_level(values * factor)
+    assert other.value == pytest.approx(one.value * factor, rel=0.02)
+    assert other.spread == pytest.approx(one.spread, abs=0.01)
+
+
+@given(st.floats(0, 2), st.floats(0.04, 0.16))
+def test_expected_occupancy_is_an_occupancy(reading, spread):
+    value, error = pulled(np.array([reading], dtype=np.float32), spread)
+    assert min(reading, 1) - 1e-6 <= value[0] <= 1 + 1e-6
+    assert 0 <= error[0] <= 0.5
+
+
+def test_near_full_is_pulled_and_far_is_not():
+    value, error = pulled(np.array([0.0, 0.5, 0.95, 1.0, 1.4], dtype=np.float32), 0.06)
+    np.testing.assert_allclose(value, [0, 0.5, 1, 1, 1], atol=0.02)
+    assert error[0] < 0.01
+    assert error[1] == pytest.approx(0.03, abs=0.005)
+    assert np.all(np.diff(probably_full(np.linspace(0, 1.5, 40), 0.06)) >= 0)
+
+
+def test_content_is_not_the_halo_around_it():
+    reading = np.zeros((30, 30, 30), dtype=np.float32)
+    density = np.zeros_like(reading)
+    density[10:20, 10:20, 10:20] = 1
+    reading[8:22, 8:22, 8:22] = 1
+    np.testing.assert_array_equal(content_of(reading, density), density > 0)
