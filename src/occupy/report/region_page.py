@@ -88,21 +88,23 @@ def _summary(found: OccupancyTable, order: list[int]) -> str:
     return paragraph(text)
 
 
-def level_in(data: Array, scale: Array, numbers: Mapping[str, Any]) -> float:
+def level_in(data: Array, confidence: Array, numbers: Mapping[str, Any]) -> float:
     """Return a contour level of a map at which its particle is seen, from the record of its estimate.
 
-    The highest of a tenth of full scale, three deviations above what has the scale of solvent, and the level
-    that encloses as much as has more; where the solvent fit is bad, that which encloses 1 % of the box.
+    The rule of `occupy.report.chimerax.contour_level`, from files: the highest of a tenth of full scale, three
+    deviations above solvent, and the level that encloses as much as is confidently content; where the solvent fit is bad, that which encloses 1 % of the box.
     """
     step = max(1, round((data.size / 1e6) ** (1 / 3)))
-    values, scales = (a[::step, ::step, ::step] for a in (data, scale))
+    values, sure = (a[::step, ::step, ::step] for a in (data, confidence))
     if not numbers["solvent"]["good_fit"]:
         return float(np.quantile(values, 0.99))
-    inside = scales > numbers["lowest_confident_scale"]
+    inside = sure >= 0.5
     level = max(
         0.1 * float(numbers["full_scale_value"]), float(np.quantile(values, 1 - float(inside.mean())))
     )
-    solvent = values[~inside]
+    solvent = values[sure < 0.01]
+    # Exactly equal voxels of a masked map are no noise.
+    solvent = solvent[solvent != np.median(solvent)] if solvent.size else solvent
     if solvent.size > 100:
         middle = np.float32(np.median(solvent))
         level = max(level, float(middle) + 3 * 1.4826 * float(np.median(np.abs(solvent - middle))))
@@ -135,8 +137,9 @@ def _surface(estimated: Mapping[str, Any], source: Path) -> str:
         return paragraph(volume)
     colouring = COLOURINGS[0]
     data, scales = volume.standard(), scale.standard()
+    confidence = read_map(output_file(source, estimated, "confidence")).standard()
     given = estimated["options"].get("level")
-    level = float(given) if given is not None else level_in(data, scales, estimated["numbers"])
+    level = float(given) if given is not None else level_in(data, confidence, estimated["numbers"])
     message = surface_message(
         data, level, {colouring.layer: (scales, 0.0, 1.0)}, spacing=volume.spacing,
         origin=[float(v) for v in volume.position((0, 0, 0))],

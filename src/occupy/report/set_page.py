@@ -38,7 +38,7 @@ NAME = "occupy_report.html"
 CLASSES = 6
 """Classes whose surfaces are shown, those with most particles."""
 
-_CELLS, _COLUMNS = 900, 30
+_CELLS_DOWN, _COLUMNS = 40, 30
 _ROWS, _MAPS = 60, 12
 _DUST = 512.0
 _GROUP = "set"
@@ -91,7 +91,7 @@ def set_page(folder: Path, record: Mapping[str, Any], found: OccupancyTable | No
     bad = " ".join(text for code, text in _BAD.items() if any(n.code == code for n in notices))
     level = clear_level(*spread_of(composite.standard()))
     before = [Section("What was found", _summary(record, found)), *_numbers(found)]
-    before.append(Section("What all classes share", _composite(folder, record, composite, level)))
+    before.append(Section("All classes together", _composite(folder, record, composite, level)))
     after = [Section("Parts that come and go", _components(record, found))]
     after += [Section("Classes", _classes(record)), Section("How it was made", _made(record))]
     room = LARGEST - _SPARE - sum(len(s.body) for s in before + after)
@@ -132,7 +132,8 @@ def _extremes(found: OccupancyTable, row: int) -> tuple[str, ...]:
     values = found.values[row]
     out = [found.regions[row]]
     for k in (int(np.nanargmin(values)), int(np.nanargmax(values))):
-        out += [cell_text(float(values[k]), float(found.errors[row, k])), found.maps[k]]
+        text = cell_text(float(values[k]), float(found.errors[row, k]))
+        out += [text.replace(" ", "\N{NO-BREAK SPACE}"), found.maps[k]]
     return tuple(out)
 
 
@@ -147,13 +148,18 @@ def _numbers(found: OccupancyTable | None) -> list[Section]:
     if found is None:
         return [Section("Occupancy", paragraph("No regions were given, and no parts found to read."))]
     caption = "Occupancy of regions (rows) in classes (columns)."
-    if len(found.maps) <= _COLUMNS and found.values.size <= _CELLS:
-        drawn = heat_map(found.regions, found.maps, found.values.tolist(), caption)
+    order = by_difference(found)
+    if len(found.maps) <= _COLUMNS:
+        shown = order[:_CELLS_DOWN]
+        if len(shown) < len(found.regions):
+            caption += f" The {len(shown)} of {len(found.regions)} regions that differ most."
+        names = [found.regions[i] for i in shown]
+        drawn = heat_map(names, found.maps, found.values[shown].tolist(), caption)
     else:
         drawn = figure_png(heat_map_figure(found), caption)
     sections = [
         Section("Occupancy", drawn + paragraph(_READING)),
-        Section("Occupancy with 95 % intervals", interval_table(found, by_difference(found))),
+        Section("Occupancy with 95 % intervals", interval_table(found, order)),
     ]
     tree = map_tree(found)
     if tree is not None:
