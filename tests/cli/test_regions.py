@@ -151,3 +151,30 @@ def test_real_maps_with_known_occupancies(cli, shared_data, work):
     assert found.keys() == truth.keys()
     errors = [abs(float(found[name]["occupancy"]) - value) for name, value in truth.items()]
     assert np.mean(errors) < 0.03
+
+
+def test_a_report_of_regions(cli, blob, halves, work):
+    said = cli("regions", blob, "--model", halves, "-o", "out", "--report")
+    assert (said.code, said.err) == (0, "")
+    assert "blob_regions_report.html" in said.out
+    text = (work / "out" / "blob_regions_report.html").read_text(encoding="utf-8")
+    assert "2 regions, " in text
+    assert 'class="mesh">' in text
+    record = json.loads((work / "out" / "blob_regions.json").read_text(encoding="utf-8"))
+    assert record["options"]["report"] is True
+    assert record["outputs"]["report"] == "blob_regions_report.html"
+    # Without it, the report of the earlier run does not stay beside newer results.
+    assert cli("regions", work / "out", "--model", halves, "--quiet").code == 0
+    assert not (work / "out" / "blob_regions_report.html").exists()
+
+
+def test_a_report_says_why_there_is_no_surface(cli, blob, halves, work):
+    (work / "moved.mrc").write_bytes(blob.read_bytes())
+    assert cli("estimate", "moved.mrc", "-o", "out", "--quiet").code == 0
+    for change, words in ((lambda p: p.write_bytes(p.read_bytes()[:-4] + b"1234"), "has changed since"),
+                          (lambda p: p.unlink(), "no longer at")):  # fmt: skip
+        change(work / "moved.mrc")
+        assert cli("regions", "out", "--model", halves, "--report", "--quiet").code == 0
+        text = (work / "out" / "moved_regions_report.html").read_text(encoding="utf-8")
+        assert words in text
+        assert 'class="mesh">' not in text

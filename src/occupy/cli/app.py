@@ -27,6 +27,12 @@ app.add_typer(mask_app, name="mask")
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="Folder for the results.", show_default=False)
 ]
+PageOption = Annotated[
+    bool,
+    typer.Option(
+        "--report", help="Write a page with everything, for any browser, offline.", show_default=False
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.", show_default=False)]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.", show_default=False)]
 VoxelSize = Annotated[
@@ -108,12 +114,7 @@ def estimate(
         bool,
         typer.Option("--plot", help="Draw slices, solvent fit and modification curve.", show_default=False),
     ] = False,
-    report: Annotated[
-        bool,
-        typer.Option(
-            "--report", help="Write a page with everything, for any browser, offline.", show_default=False
-        ),
-    ] = False,
+    report: PageOption = False,
     save_intermediate: Annotated[
         bool, typer.Option("--save-intermediate", help="Write the low-passed map too.", show_default=False)
     ] = False,
@@ -284,6 +285,7 @@ def classes(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was stopped.", show_default=False)
     ] = False,
+    report: PageOption = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -292,7 +294,7 @@ def classes(
     from occupy.cli.regions import Asked
 
     asked = Asked(tuple(model or ()), by, selections, tuple(masks or ()))
-    job = ClassesJob(asked, lowpass, resample, components, compare, voxel_size, resume, quiet)
+    job = ClassesJob(asked, lowpass, resample, components, compare, voxel_size, resume, quiet, report)
     estimate_classes(inputs, output, job)
 
 
@@ -312,6 +314,7 @@ def regions(
     masks: Masks = None,
     output: Output = None,
     voxel_size: VoxelSize = None,
+    report: PageOption = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -319,7 +322,7 @@ def regions(
     from occupy.cli.regions import Asked, read_map_regions
 
     asked = Asked(tuple(model or ()), by, selections, tuple(masks or ()))
-    read_map_regions(map, asked, settings, output, voxel_size=voxel_size, quiet=quiet)
+    read_map_regions(map, asked, settings, output, voxel_size=voxel_size, page=report, quiet=quiet)
 
 
 @app.command()

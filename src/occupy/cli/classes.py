@@ -45,6 +45,7 @@ class ClassesJob:
     voxel_size: float | None = None
     resume: bool = False
     quiet: bool = False
+    report: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -55,6 +56,7 @@ class ClassesJob:
             "components": self.discover,
             "compare": None if self.compare is None else list(self.compare),
             "voxel_size": self.voxel_size,
+            "report": self.report,
             **(self.regions.options if self.regions.models or self.regions.masks else {}),
         }
 
@@ -293,9 +295,13 @@ def _write(
     from occupy.io.atomic import write_text
     from occupy.report.record import to_json
     from occupy.report.set_maps import write_class_maps, write_components
+    from occupy.report.set_page import NAME as PAGE
+    from occupy.report.set_page import write_set_report
     from occupy.report.set_record import NAME, set_record
     from occupy.report.set_results import ModelFiles, write_class_scripts, write_set_tables
 
+    # The report of an earlier run must not vouch for files that are about to replace its own.
+    (folder / PAGE).unlink(missing_ok=True)
     of_classes, files = write_class_maps(folder, est, keep=job.resume, progress=report)
     files = dict(files) | write_components(folder, est, components)
     report("regions", 0, 0)
@@ -311,6 +317,8 @@ def _write(
     files |= write_class_scripts(
         folder, shown, level=_level(est, paths), compare=job.compare, surface=folder / files["composite"]
     )
+    if job.report:
+        files["report"] = PAGE
     record = set_record(
         found,
         est,
@@ -322,6 +330,9 @@ def _write(
         notices=notices,
         command=sys.argv,
     )
+    if job.report:
+        report("report", 0, 0)
+        write_set_report(folder, record, table)
     write_text(folder / NAME, to_json(record))
     return table, files
 
@@ -355,6 +366,8 @@ def _summarise(
         _say_table(table, [c.name for c in components], quiet)
         say(f"  all regions             {folder / files['tsv']}", quiet)
     say(f"  look at it with         chimerax {folder / files['classes_script']}", quiet)
+    if "report" in files:
+        say(f"  report                  {folder / files['report']}", quiet)
 
 
 def _say_table(table: OccupancyTable, components: Sequence[str], quiet: bool) -> None:

@@ -111,6 +111,7 @@ def read_map_regions(
     output: Path | None,
     *,
     voxel_size: float | None = None,
+    page: bool = False,
     quiet: bool = False,
 ) -> None:
     """Estimate a map (or take an earlier estimate), read its regions, write everything, print a summary."""
@@ -127,7 +128,7 @@ def read_map_regions(
         report("reading regions", 0, 0)
         table, notices = _read(path, found)
         report("writing", 0, 0)
-        files = _write(path, folder, table, found, asked, notices)
+        files = _write(path, folder, table, found, asked, notices, page)
     _summarise(table, files, folder, notices, quiet)
 
 
@@ -199,28 +200,37 @@ def _write(
     found: Found,
     asked: Asked,
     notices: Sequence[Notice],
+    page: bool,
 ) -> dict[str, str]:
     from occupy.io.atomic import write_text
     from occupy.report.record import read_record, to_json
+    from occupy.report.region_page import write_region_report
     from occupy.report.region_record import file_of, region_record
     from occupy.report.set_results import write_set_tables
 
     name = table.maps[0]
     stem = f"{name}_regions"
     record = folder / f"{stem}.json"
-    # The record of an earlier run must not vouch for files that are about to replace its own.
-    record.unlink(missing_ok=True)
+    html = folder / f"{stem}_report.html"
+    # Record and report of an earlier run must not vouch for files that are about to replace its own.
+    for old in (record, html):
+        old.unlink(missing_ok=True)
     notes = [notice.text for notice in notices]
     files = write_set_tables(folder, table, stem=stem, model=found.model, notes=notes)
+    if page:
+        files["report"] = html.name
+    estimated = read_record(path)
     about = region_record(
         table,
         found.regions,
-        inputs={"map": read_record(path)["inputs"]["map"], "estimate": file_of(path), **found.inputs},
-        options=asked.options,
+        inputs={"map": estimated["inputs"]["map"], "estimate": file_of(path), **found.inputs},
+        options={**asked.options, "report": page},
         outputs=files | {"record": record.name},
         notices=notices,
         command=sys.argv,
     )
+    if page:
+        write_region_report(html, about, estimated, table, path)
     write_text(record, to_json(about))
     return files | {"record": record.name}
 
@@ -244,3 +254,5 @@ def _summarise(
     say(f"  all of them             {folder / files['tsv']}", quiet)
     if "model_script" in files:
         say(f"  look at them with       chimerax {folder / files['model_script']}", quiet)
+    if "report" in files:
+        say(f"  report                  {folder / files['report']}", quiet)

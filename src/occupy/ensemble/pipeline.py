@@ -36,7 +36,7 @@ EVIDENCE_WINDOW = 4.0
 RESIDUAL_WINDOW = 8.0
 """Å: over which the misfit of a class is averaged."""
 
-ERROR_SCALE = 0.85
+ERROR_SCALE = 0.95
 """Factor of standard errors, calibrated on simulated sets of other particles (docs/explanation/sets.md)."""
 
 CONSERVED = 0.15

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from occupy.errors import Notice
 from occupy.pipeline import Estimate
 from occupy.report.chimerax import contour_level, tile_sphere
 from occupy.report.figures import modification_figure, slices_figure, solvent_figure
@@ -79,18 +80,20 @@ def estimate_page(est: Estimate, record: Mapping[str, Any], *, level: float | No
         drawn = modification_figure(s, 0.0 if s.recalibrate else est.lowest_confident_scale)
         sections.append(Section("Modification", figure_png(drawn, "Output scale against input scale.")))
     sections.append(Section("How it was made", _made(record)))
-    return page(f"{est.volume.name}: local scale", subtitle, _opening(est), sections)
+    first = opening(est.notices, bad_fit=est.solvent_fit_is_bad)
+    return page(f"{est.volume.name}: local scale", subtitle, first, sections)
 
 
-def _opening(est: Estimate) -> str:
-    codes = {notice.code: notice.text for notice in est.notices}
-    bad = [_BAD] if est.solvent_fit_is_bad else []
+def opening(notices: Sequence[Notice], *, bad_fit: bool) -> str:
+    """Return what a reader of results of one map must know first."""
+    codes = {notice.code for notice in notices}
+    bad = [_BAD] if bad_fit else []
     bad += [_UNSUITABLE + what for code, what in (
         ("masked", "it is masked or solvent-flattened."),
         ("contrast", "its contrast seems to be inverted."),
         ("stack", "it looks like a stack of images."),
     ) if code in codes]  # fmt: skip
-    return verdict(est.notices, bad=" ".join(bad))
+    return verdict(notices, bad=" ".join(bad))
 
 
 def surface_of(est: Estimate, level: float | None = None) -> tuple[bytes, float]:

@@ -10,6 +10,7 @@ import base64
 import html
 import io
 import json
+import re
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
@@ -102,7 +103,13 @@ def verdict(notices: Sequence[Notice], *, bad: str = "", good: str = "Nothing do
 
 
 def surface_block(
-    message: bytes, colourings: Sequence[Colouring], *, lines: npt.ArrayLike = (), caption: str = ""
+    message: bytes,
+    colourings: Sequence[Colouring],
+    *,
+    lines: npt.ArrayLike = (),
+    caption: str = "",
+    group: str = "",
+    small: bool = False,
 ) -> str:
     """Return a surface to turn.
 
@@ -116,8 +123,13 @@ def surface_block(
         Segments in Å to draw with it.
     caption : str
         What it shows.
+    group : str
+        Surfaces of one group turn together, framed as the first of them.
+    small : bool
+        Several fit beside each other.
     """
     about = {
+        "group": group,
         "colours": [
             {"layer": c.layer, "low": c.low, "high": c.high, "colours": list(c.colours)} for c in colourings
         ],
@@ -127,7 +139,8 @@ def surface_block(
     mesh = base64.b64encode(zlib.compress(message, 6)).decode()
     data = json.dumps(about).replace("<", "\\u003c")
     return (
-        '<div class="surface"><div class="stage"><p>Loading the surface …</p><canvas tabindex="0" role="img" '
+        f'<div class="surface{" small" if small else ""}"><div class="stage">'
+        '<p>Loading the surface …</p><canvas tabindex="0" role="img" '
         f'aria-label="{escaped(caption)}"></canvas><img alt="{escaped(caption)}"></div><div class="bar">'
         f'<label>Colour <select>{options}</select></label><div><div class="keybar"></div>'
         '<div class="keyticks"></div></div><button type="button">Reset</button>'
@@ -150,11 +163,9 @@ def page(title: str, subtitle: str, opening: str, sections: Sequence[Section]) -
     sections : sequence of Section
         The rest, in order.
     """
-    css, surface, script = (_asset(name) for name in ("report.css", "surface.js", "report.js"))
+    css, script = _asset("report.css"), in_one_module("geometry.js", "surface.js", "report.js")
     body = "".join(f"<section><h2>{escaped(s.title)}</h2>{s.body}</section>" for s in sections)
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    # In one module nothing is imported: what is exported is simply there.
-    plain = surface.replace("\nexport ", "\n")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="content-security-policy" content="{_POLICY}">'
@@ -163,8 +174,19 @@ def page(title: str, subtitle: str, opening: str, sections: Sequence[Section]) -
         f'<h1>{escaped(title)}</h1><p class="faint">{escaped(subtitle)}</p>{opening}{body}'
         f"<footer><p>Made by OccuPy {escaped(__version__)}, {now}. "
         f"This file needs no network and sends nothing.</p><p>{escaped(_CITATION)}</p></footer>"
-        f'<script type="module">{plain}\n{script}</script></body></html>\n'
+        f'<script type="module">{script}</script></body></html>\n'
     )
+
+
+def in_one_module(*names: str) -> str:
+    """Return modules of the assets as one, each after what it imports.
+
+    In one module nothing is imported or exported: what another one exports is simply there. (An ``export
+    default``, which the notebook's widget is called by, stays.)
+    """
+    text = "\n".join(_asset(name) for name in names)
+    text = re.sub(r'^import .* from "\./.*";\n', "", text, flags=re.MULTILINE)
+    return re.sub(r"^export (?!default)", "", text, flags=re.MULTILINE)
 
 
 def _asset(name: str) -> str:

@@ -6,22 +6,21 @@ import base64
 import io
 import warnings
 from dataclasses import asdict
-from importlib import import_module, resources
+from importlib import import_module
 from typing import Any
 
 from occupy.pipeline import Estimate
 from occupy.report.estimate_page import COLOURINGS, surface_of
 from occupy.report.figures import slices_figure
+from occupy.report.html import in_one_module
 from occupy.report.text import number_lines
 
-_ASSETS = resources.files("occupy.report") / "assets"
 HEIGHT = 420
 
 
 def module_text() -> str:
     """Return the widget's JavaScript, one module that needs nothing else."""
-    surface, widget = ((_ASSETS / name).read_text(encoding="utf-8") for name in ("surface.js", "widget.js"))
-    return surface.replace("\nexport ", "\n") + "\n" + widget
+    return in_one_module("geometry.js", "surface.js", "widget.js")
 
 
 def surface_widget(est: Estimate, *, level: float | None = None, height: int = HEIGHT) -> Any:

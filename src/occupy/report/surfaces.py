@@ -13,10 +13,16 @@ from occupy.report.wire import pack, to_bytes
 
 Array = npt.NDArray[np.float32]
 
-# Longest side of the grid that a surface is made of (at rest, while a slider moves, in a gallery or a
-# report), and how many cells it may pass through; above, a coarser grid is taken. A level within the noise
-# passes through every cell of a box.
-LIMITS = {"fine": (320, 400_000), "coarse": (128, 120_000), "report": (320, 70_000), "thumb": (64, 30_000)}
+# Longest side of the grid that a surface is made of (at rest, while a slider moves, in a report, one of many
+# in a report, in a gallery), and how many cells it may pass through; above, a coarser grid is taken. A level
+# within the noise passes through every cell of a box.
+LIMITS = {
+    "fine": (320, 400_000),
+    "coarse": (128, 120_000),
+    "report": (320, 70_000),
+    "part": (320, 22_000),
+    "thumb": (64, 30_000),
+}
 
 
 def surface_message(
@@ -95,3 +101,19 @@ def fitting_mesh(data: Array, level: float, limits: tuple[int, int], dust: float
             step += 1
             continue
         return without_dust(mesh, dust / step**3), step
+
+
+def spread_of(data: Array) -> tuple[float, float, float]:
+    """Return median, robust standard deviation and a high value (99.95 %) of a map, from a part of it."""
+    step = max(1, round((data.size / 1e6) ** (1 / 3)))
+    values = data[::step, ::step, ::step]
+    middle, high = (float(v) for v in np.quantile(values, [0.5, 0.9995]))
+    return middle, 1.4826 * float(np.median(np.abs(values - np.float32(middle)))), high
+
+
+def clear_level(middle: float, spread: float, high: float) -> float:
+    """Return a contour level above a map's noise, and well above zero where it has none.
+
+    The arguments are those of `spread_of`.
+    """
+    return max(middle + 4 * spread, middle + 0.2 * (high - middle))

@@ -53,7 +53,8 @@ def application(viewer: Viewer, token: str, hosts: tuple[str, ...] = ()) -> ASGI
     routes: list[Any] = [Route("/", _page, methods=["GET"])]
     for names, method in ((LOOKS, "GET"), (ACTS, "POST")):
         routes += [Route(f"/api/{n}", _endpoint(getattr(viewer, n)), methods=[method]) for n in names]
-    routes.append(Route("/static/js/surface.js", _surface_script, methods=["GET"]))
+    for name in ("geometry.js", "surface.js"):
+        routes.append(Route(f"/static/js/{name}", _shared_script, methods=["GET"]))
     routes.append(Mount("/static", StaticFiles(directory=STATIC)))
     handlers: Mapping[Any, Any] = {HTTPException: _not_found, Exception: _mistake}
     return Gate(Starlette(routes=routes, exception_handlers=handlers), token, hosts)
@@ -63,9 +64,9 @@ async def _page(_: Request) -> Response:
     return FileResponse(STATIC / "index.html", media_type="text/html")
 
 
-async def _surface_script(_: Request) -> Response:
-    # It lives where reports, which need no server, find it too.
-    return FileResponse(ASSETS / "surface.js", media_type="text/javascript")
+async def _shared_script(request: Request) -> Response:
+    # They live where reports, which need no server, find them too.
+    return FileResponse(ASSETS / Path(request.url.path).name, media_type="text/javascript")
 
 
 def _endpoint(call: Callable[[Mapping[str, Any]], Answer]) -> Callable[[Request], Any]:

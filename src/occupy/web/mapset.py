@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from occupy.errors import InputError
 from occupy.io.mrc import map_stem, read_map
+from occupy.report.surfaces import clear_level, spread_of
 from occupy.volume import Volume
 from occupy.web.scene import Look, Scene
 from occupy.web.shelf import SET_RECORD, Shelf
@@ -120,10 +121,7 @@ class SetDocument(Scene):
     @cached_property
     def _spread(self) -> tuple[float, float, float]:
         """Median, robust deviation, and a high value of the composite."""
-        step = max(1, round((self.grid.data.size / 1e6) ** (1 / 3)))
-        values = self.grid.data[::step, ::step, ::step]
-        middle, high = (float(v) for v in np.quantile(values, [0.5, 0.9995]))
-        return middle, 1.4826 * float(np.median(np.abs(values - np.float32(middle)))), high
+        return spread_of(self.grid.data)
 
     @property
     def window(self) -> tuple[float, float]:
@@ -134,9 +132,8 @@ class SetDocument(Scene):
 
     @property
     def level(self) -> float:
-        """Contour level to begin with: above the composite's noise, and well above zero without any."""
-        middle, spread, high = self._spread
-        return max(middle + 4 * spread, middle + 0.2 * (high - middle))
+        """Contour level to begin with."""
+        return clear_level(*self._spread)
 
     def about(self) -> dict[str, Any]:
         """Return maps, regions and the table of occupancies."""

@@ -1,4 +1,6 @@
 // Shows the surfaces of a report. Follows surface.js in the same module; everything it needs is in the page.
+const groups = new Map();
+
 async function inflate(text) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -9,7 +11,8 @@ async function show(block) {
   const about = JSON.parse(block.querySelector("script.about").textContent);
   const canvas = block.querySelector("canvas");
   const mesh = unpack(await inflate(block.querySelector("script.mesh").textContent));
-  const view = new SurfaceView(canvas);
+  const group = about.group ? groups.get(about.group) : null;
+  const view = new SurfaceView(canvas, { camera: group?.camera });
   const { positions, normals, indices } = mesh.arrays;
   const choice = block.querySelector("select");
   const source = { positions, normals, indices, origin: mesh.origin, extent: mesh.extent };
@@ -25,7 +28,8 @@ async function show(block) {
   choice.addEventListener("change", pick);
   block.querySelector("button").addEventListener("click", () => view.camera.reset());
   pick();
-  view.setBoxAround(source);
+  view.setBoxAround(group?.source ?? source);
+  if (about.group && !group) groups.set(about.group, { camera: view.camera, source });
   if (about.lines.length) view.setLines("marks", new Float32Array(about.lines), [0.12, 0.54, 0.44, 1]);
   view.drawNow();
   canvas.dataset.ready = "1";
@@ -37,6 +41,7 @@ async function show(block) {
   window.addEventListener("beforeprint", freeze);
 }
 
+// One after the other: the first of a group frames the others.
 for (const block of document.querySelectorAll(".surface")) {
-  show(block).catch((error) => { block.querySelector(".stage p").textContent = `The surface cannot be shown here: ${error.message}`; });
+  await show(block).catch((error) => { block.querySelector(".stage p").textContent = `The surface cannot be shown here: ${error.message}`; });
 }

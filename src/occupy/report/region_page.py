@@ -1,0 +1,164 @@
+"""The report of regions read in one map."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from occupy.errors import InputError, Notice
+from occupy.io.mrc import read_map
+from occupy.regions.table import OccupancyTable
+from occupy.report.estimate_page import COLOURINGS, opening
+from occupy.report.html import (
+    Section,
+    figure_png,
+    page,
+    paragraph,
+    settings_table,
+    surface_block,
+    table,
+    write_page,
+)
+from occupy.report.record import output_file, sha256_of
+from occupy.report.set_figures import strip
+from occupy.report.set_page import interval_table
+from occupy.report.surfaces import LIMITS, Array, surface_message
+from occupy.report.text import number_text
+from occupy.volume import Volume
+
+_SHOWN = 5
+_READING = (
+    "1 is as strong as the strongest well-filled region of the map, taken to be present in all particles. "
+    "Values are medians of the local scale over a region's voxels: in a single map, low ones read too high, "
+    "and parts at lower local resolution, membranes and micelles read lower than they are."
+)
+
+
+def write_region_report(
+    path: Path, record: Mapping[str, Any], estimated: Mapping[str, Any], found: OccupancyTable, source: Path
+) -> Path:
+    """Write the report of the regions of one map.
+
+    Parameters
+    ----------
+    path : Path
+        The HTML file.
+    record : mapping
+        From `occupy.report.region_record.region_record`.
+    estimated : mapping
+        Record of the estimate.
+    found : OccupancyTable
+        What the regions read.
+    source : Path
+        File of the estimate's record.
+    """
+    return write_page(path, region_page(record, estimated, found, source))
+
+
+def region_page(
+    record: Mapping[str, Any], estimated: Mapping[str, Any], found: OccupancyTable, source: Path
+) -> str:
+    """Return the report of the regions of one map as HTML; arguments as for `write_region_report`."""
+    values = found.values[:, 0]
+    order = np.argsort(np.nan_to_num(values, nan=np.inf), kind="stable").tolist()
+    notices = [Notice(n["code"], n["text"]) for n in record["notices"]]
+    first = opening(notices, bad_fit=not estimated["numbers"]["solvent"]["good_fit"])
+    sections = [
+        Section("What was found", _summary(found, order)),
+        Section("Regions", figure_png(strip(found), "Regions in descending order.")),
+        Section("Numbers", interval_table(found, order) + paragraph(_READING)),
+        Section("Surface", _surface(estimated, source)),
+        Section("How it was made", _made(record, estimated)),
+    ]
+    subtitle = f"{Path(estimated['inputs']['map']['path']).name} · {estimated['settings']['mode']} mode"
+    return page(f"{found.maps[0]}: {len(found.regions)} regions", subtitle, first, sections)
+
+
+def _summary(found: OccupancyTable, order: list[int]) -> str:
+    values = found.values[:, 0]
+    full = int((values >= 0.9).sum())
+    lowest = ", ".join(f"{found.regions[i]} ({values[i]:.2f})" for i in order[:_SHOWN])
+    text = f"{len(values)} regions, {full} of them at 0.9 or above. The lowest: {lowest}."
+    if not np.isfinite(found.errors).any():
+        text += " A single map gives no standard errors."
+    return paragraph(text)
+
+
+def level_in(data: Array, confidence: Array, numbers: Mapping[str, Any]) -> float:
+    """Return a contour level of a map at which its particle is seen, from the record of its estimate.
+
+    The rule of `occupy.report.chimerax.contour_level`, from files: the highest of a tenth of full scale, three
+    deviations above solvent, and the level that encloses as much as is confidently content; where the solvent fit is bad, that which encloses 1 % of the box.
+    """
+    step = max(1, round((data.size / 1e6) ** (1 / 3)))
+    values, sure = (a[::step, ::step, ::step] for a in (data, confidence))
+    if not numbers["solvent"]["good_fit"]:
+        return float(np.quantile(values, 0.99))
+    inside = sure >= 0.5
+    level = max(
+        0.1 * float(numbers["full_scale_value"]), float(np.quantile(values, 1 - float(inside.mean())))
+    )
+    solvent = values[sure < 0.01]
+    # Exactly equal voxels of a masked map are no noise.
+    solvent = solvent[solvent != np.median(solvent)] if solvent.size else solvent
+    if solvent.size > 100:
+        middle = np.float32(np.median(solvent))
+        level = max(level, float(middle) + 3 * 1.4826 * float(np.median(np.abs(solvent - middle))))
+    highest = float(numbers["map_range"][1])
+    return min(level, 0.9 * highest)
+
+
+def _input_of(estimated: Mapping[str, Any], scale: Volume) -> Volume | str:
+    """Return the map that was estimated, or why it can't be shown."""
+    about = estimated["inputs"]["map"]
+    path = Path(about["path"])
+    if not path.is_file():
+        return f"The map is no longer at {path}, so its surface is not shown."
+    if sha256_of(path) != about["sha256"]:
+        return f"{path} has changed since it was estimated, so its surface is not shown."
+    try:
+        volume = read_map(path)
+    except InputError as error:
+        return f"The surface is not shown: {error}"
+    # A voxel size that was given in place of the header's is in the scale map.
+    if volume.data.shape != scale.data.shape:
+        return f"{path} is not on the grid of its estimate, so its surface is not shown."
+    return scale.with_data(volume.data)
+
+
+def _surface(estimated: Mapping[str, Any], source: Path) -> str:
+    scale = read_map(output_file(source, estimated, "scale"))
+    volume = _input_of(estimated, scale)
+    if isinstance(volume, str):
+        return paragraph(volume)
+    colouring = COLOURINGS[0]
+    data, scales = volume.standard(), scale.standard()
+    confidence = read_map(output_file(source, estimated, "confidence")).standard()
+    given = estimated["options"].get("level")
+    level = float(given) if given is not None else level_in(data, confidence, estimated["numbers"])
+    message = surface_message(
+        data, level, {colouring.layer: (scales, 0.0, 1.0)}, spacing=volume.spacing,
+        origin=[float(v) for v in volume.position((0, 0, 0))],
+        dust=float(estimated["settings"]["lowpass"]) ** 3, limits=LIMITS["report"],
+    )  # fmt: skip
+    caption = f"Input map at level {level:.4g} (map units), coloured by local scale."
+    return surface_block(message, (colouring,), caption=caption)
+
+
+def _made(record: Mapping[str, Any], estimated: Mapping[str, Any]) -> str:
+    inputs, numbers = record["inputs"], estimated["numbers"]
+    rows = [
+        ("Command", shlex.join(record["command"]) or "from Python"),
+        ("Map", inputs["map"]["path"]),
+        ("SHA-256 of the map", inputs["map"]["sha256"]),
+        *(("Model", f"{m['path']}, SHA-256 {m['sha256']}") for m in inputs.get("model", [])),
+        *(("Mask", m["path"]) for m in inputs.get("masks", [])),
+        ("Lowest confident scale", number_text(numbers["lowest_confident_scale"])),
+        ("Regions by", record["options"]["by"] or "–"),
+        ("Made", record["created"]),
+    ]
+    return table(rows) + settings_table(estimated["settings_asked"], estimated["settings"])
