@@ -19,7 +19,7 @@ from occupy.volume import Volume
 Array = npt.NDArray[np.float32]
 Consume = Callable[[str, int, int, Array], None]
 
-PLAIN = ("scale", "confidence", "lowpass")
+PLAIN = ("scale", "confidence", "lowpass", "uncertainty")
 
 
 def products_of(settings: ResolvedSettings) -> list[str]:
@@ -112,7 +112,7 @@ def render(est: Estimate, products: list[str], consume: Consume, progress: Progr
     est : Estimate
         From `occupy.pipeline.estimate`.
     products : list of str
-        Any of scale, confidence, lowpass, amplified, attenuated, sigmoid, solvent_excluded.
+        Any of scale, confidence, uncertainty, lowpass, amplified, attenuated, sigmoid, solvent_excluded.
     consume : callable
         ``consume(product, start, stop, slab)``; called from several threads, each plane once. What it
         wants to keep it must copy.
@@ -171,6 +171,8 @@ def _render_slab(
             slab = est.lowpass_planes(start, stop)
         elif product == "scale" and scale is not None:
             slab = scale
+        elif product == "uncertainty" and scale is not None and est.calibration is not None:
+            slab = est.calibration.uncertainty_of(scale)
         elif product == "confidence" and confidence is not None:
             slab = confidence
         else:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from occupy.io.atomic import make_folder, write_text
 from occupy.io.mrc import open_writer, write_map
 from occupy.pipeline import Estimate
-from occupy.render import finish, needs_finish, products_of, render
+from occupy.render import PLAIN, finish, needs_finish, products_of, render
 from occupy.report.chimerax import chimerax_script
 from occupy.report.record import record_of, to_json
 from occupy.report.text import log_text
@@ -28,6 +28,7 @@ Progress = Callable[[str, int, int], None]
 WHAT = {
     "scale": "local scale",
     "confidence": "confidence",
+    "uncertainty": "standard error of the local scale",
     "lowpass": "low-passed input",
     "amplified": "amplified by local scale",
     "attenuated": "attenuated by local scale",
@@ -83,9 +84,10 @@ def write_maps(
     progress : callable, optional
         ``progress(stage, done, total)``.
     """
-    products = products_of(est.settings) + (["lowpass"] if intermediate else [])
+    products = products_of(est.settings) + (["uncertainty"] if est.calibration is not None else [])
+    products += ["lowpass"] if intermediate else []
     late = (
-        [p for p in products if p not in ("scale", "confidence", "lowpass")]
+        [p for p in products if p not in PLAIN]
         if needs_finish(est.settings)
         else []
     )
