@@ -22,6 +22,8 @@ POWER = 1.3
 """Noise and signal add up as (sᵖ + nᵖ)^(1/p) in a local maximum."""
 FLOOR_OF_MEDIAN = 1.1
 """Noise floor in medians of the local maxima of noise: a part that is absent then reads 0.03."""
+FLOOR_OF_HALVES = 1.15
+"""The same where the medians come from half-maps."""
 MEDIAN_OF_MODE = 1.05
 """These are skewed: their median lies this much above their mode."""
 CORE = 0.4
@@ -32,7 +34,7 @@ LEAST_SHARE = 0.1
 """Nor those below this share of the highest."""
 LEAST_VOXELS = 150
 """With fewer voxels there is nothing to calibrate on."""
-SMOOTHING = 5.0
+SMOOTHING = 6.5
 """Å over which local maxima are averaged, as a chain's reading is, before full scale is sought."""
 MOST_STRIDE = 5.5
 """Å between the places that are looked at for full scale, at most."""

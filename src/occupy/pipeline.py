@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy import modify
-from occupy.calibration import FLOOR_OF_MEDIAN, MOST_STRIDE, Calibration, calibrate
+from occupy.calibration import FLOOR_OF_HALVES, MOST_STRIDE, Calibration, calibrate
 from occupy.checks import MapFacts, input_notices, look_at
 from occupy.confidence import ConfidenceCurve, confidence_curve
 from occupy.errors import InputError, Notice
@@ -379,7 +379,7 @@ def _calibrate(
         noisy &= raw[every] != np.float32(facts.flat_value)
     floor = None
     if difference is not None:
-        floor = FLOOR_OF_MEDIAN * float(np.median(strided_maxima(difference, settings, steps)[noisy]))
+        floor = FLOOR_OF_HALVES * float(np.median(strided_maxima(difference, settings, steps)[noisy]))
     spacing = tuple(a * s for a, s in zip(settings.voxel_size, steps, strict=True))
     return calibrate(low[every], maxima, spacing, solvent=noisy, floor=floor)
 
