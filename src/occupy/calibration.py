@@ -208,7 +208,8 @@ def averaged_logs(data: Array, dilated: Array, floor: float, sigma: tuple[float,
     if not inside.any():
         return np.empty(0, dtype=np.float32)
     # Only the box around the density takes part.
-    part = tuple(_span(inside.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3))
+    sides = [np.any(inside, axis=tuple(k for k in range(3) if k != axis)) for axis in range(3)]
+    part = tuple(_span(np.asarray(side)) for side in sides)
     inside, dilated = inside[part], dilated[part]
     logs = np.log(np.where(inside, above_floor(dilated, floor), 1)).astype(np.float32)
     weight = gaussian_filter(inside.astype(np.float32), sigma, truncate=2.5)

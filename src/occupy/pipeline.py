@@ -20,7 +20,7 @@ import numpy.typing as npt
 from occupy import modify
 from occupy.calibration import FLOOR_OF_HALVES, MOST_STRIDE, Calibration, calibrate
 from occupy.checks import MapFacts, input_notices, look_at
-from occupy.confidence import ConfidenceCurve, confidence_curve
+from occupy.confidence import ConfidenceCurve, confidence_curve, fdr_threshold
 from occupy.errors import InputError, Notice
 from occupy.numerics.fourier import fourier_crop, lowpass
 from occupy.numerics.parallel import for_each_slab, large_empty, planes_per_slab, slabs
@@ -116,6 +116,11 @@ class Estimate:
         out = self.calibration.uncertainty_of(self.scale)
         out.flags.writeable = False
         return out
+
+    @cached_property
+    def fdr_level(self) -> float | None:
+        """Low-passed value above which the false-discovery rate asked for holds; None if none was."""
+        return None if self.settings.fdr is None else fdr_threshold(self.solvent, self.settings.fdr)
 
     @property
     def resampled(self) -> bool:
@@ -314,7 +319,9 @@ def estimate(
     facts = look_at(volume, threads=resolved.threads)
     doubts = input_notices(volume, facts) + setting_notices(resolved)
     if half_maps is not None and resolved.estimator != "calibrated":
-        raise InputError(f"half-maps are of use to the calibrated estimator only, not to {resolved.estimator}")
+        raise InputError(
+            f"half-maps are of use to the calibrated estimator only, not to {resolved.estimator}"
+        )
     solvent_data = _mask_data(solvent_mask, volume, "solvent", resolved)
     target_data = _mask_data(target_mask, volume, "target", resolved)
     report("low-pass", 1, 4)
@@ -335,8 +342,8 @@ def estimate(
     notices = (*volume.notices, *doubts, *solvent_notices(solvent, curve, facts, full))
     for notice in notices:
         log.warning("%s", notice.text)
-    target = None if target_data is None else target_occupancy(
-        working, target_data, resolved, full.calibration
+    target = (
+        None if target_data is None else target_occupancy(working, target_data, resolved, full.calibration)
     )
     report("done", 4, 4)
     return Estimate(volume, resolved, facts, low, full, solvent, curve, lowest, target, notices, working)

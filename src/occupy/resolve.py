@@ -62,6 +62,7 @@ class ResolvedSettings:
     sigmoid: float | None
     pivot: float
     exclude_solvent: bool
+    fdr: float | None
     use_confidence: bool
     lowpass_output: float | None
     match_histogram: bool

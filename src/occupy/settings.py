@@ -53,6 +53,8 @@ class Settings:
         Put the zero of the scale at the lowest confident value.
     hedge : float
         Power of the confidence, at least 1.
+    fdr : float, optional
+        False-discovery rate of a mask of the content, between 0 and 1.
     scale_limit : float
         Scale below which nothing is modified.
     amplify, attenuate, sigmoid : float, optional
@@ -81,8 +83,8 @@ class Settings:
     estimator: Estimator | None = _option(
         None,
         "Scale",
-        "Estimator; nlf repeats the published program voxel by voxel [default: calibrated; local in resolution "
-        "mode or with a tile].",
+        "Estimator; nlf repeats the published program voxel by voxel [default: calibrated; local in "
+        "resolution mode or with a tile].",
     )
     resolution: float | None = _option(
         None, "Scale", "Worst resolution of the content; the low-pass is at least this.", "Å"
@@ -91,7 +93,10 @@ class Settings:
         None, "Scale", "Low-pass resolution [default: 9 Å (nlf and local: 8 Å) or 3 voxels, the larger].", "Å"
     )
     kernel_size: int | None = _option(
-        None, "Scale", "Side of the footprint's box, odd [default: from the radius or the low-pass].", "voxels"
+        None,
+        "Scale",
+        "Side of the footprint's box, odd [default: from the radius or the low-pass].",
+        "voxels",
     )
     kernel_radius: float | None = _option(
         None, "Scale", "Radius of the footprint [default: 5.6 Å; nlf and local: half the low-pass].", "voxels"
@@ -111,6 +116,11 @@ class Settings:
         "voxels",
     )
     hedge: float = _option(1.0, "Solvent", "Power of the confidence; above 1 weak density is trusted less.")
+    fdr: float | None = _option(
+        None,
+        "Solvent",
+        "Write a mask of the content in which this share of the voxels is expected to be solvent (0.01).",
+    )
     exclude_solvent: bool = _option(
         False, "Solvent", "Leave out what is not confidently content, with modifications or alone."
     )
@@ -165,8 +175,8 @@ def _check(s: Settings) -> None:
         given = s.naive or s.recalibrate or s.tile_size is not None or s.tau is not None
         _require(
             not given and s.mode == "occupancy",
-            "the calibrated estimator knows no tile, tau, naive full scale, recalibration or resolution mode; "
-            "choose local or nlf, or leave the estimator open",
+            "the calibrated estimator knows no tile, tau, naive full scale, recalibration or resolution "
+            "mode; choose local or nlf, or leave the estimator open",
         )
     for name in ("resolution", "lowpass", "lowpass_output", "kernel_radius"):
         value = getattr(s, name)
@@ -180,6 +190,8 @@ def _check(s: Settings) -> None:
         )
     if s.tau is not None:
         _require(0 < _number(s.tau, "tau") < 1, f"tau must lie between 0 and 1, not {s.tau}")
+    if s.fdr is not None:
+        _require(0 < _number(s.fdr, "fdr") < 1, f"fdr must lie between 0 and 1, not {s.fdr}")
     for name in ("amplify", "attenuate", "sigmoid"):
         value = getattr(s, name)
         if value is not None:

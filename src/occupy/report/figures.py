@@ -89,7 +89,9 @@ def scale_slice(est: Estimate, axis: int) -> Array:
     band = [slice(None)] * 3
     band[along] = slice(first, middle + reach + 1)
     data = np.ascontiguousarray(est.working_map[tuple(band)])
-    stream = scale_stream(data, est.settings, est.full_scale.value, 0, data.shape[0], est.zero, est.calibration)
+    stream = scale_stream(
+        data, est.settings, est.full_scale.value, 0, data.shape[0], est.zero, est.calibration
+    )
     slab = np.concatenate([part.copy() for _, _, part in stream])
     plane = slab.take([middle - first], axis=along)
     # As a view of full size, so that one function turns all slices.

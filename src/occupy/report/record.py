@@ -75,6 +75,8 @@ def numbers_of(est: Estimate, variability_limit: float) -> dict[str, Any]:
             "noise_floor_from": "half-maps" if c.from_halves else "solvent",
             "share_full": c.share,
         }
+    if est.fdr_level is not None:
+        found["fdr_level"] = est.fdr_level
     if est.target is not None:
         found["target"] = asdict(est.target)
     return found

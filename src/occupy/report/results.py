@@ -28,6 +28,7 @@ Progress = Callable[[str, int, int], None]
 WHAT = {
     "scale": "local scale",
     "confidence": "confidence",
+    "mask_fdr": "content at a false-discovery rate",
     "uncertainty": "standard error of the local scale",
     "lowpass": "low-passed input",
     "amplified": "amplified by local scale",
@@ -85,12 +86,9 @@ def write_maps(
         ``progress(stage, done, total)``.
     """
     products = products_of(est.settings) + (["uncertainty"] if est.calibration is not None else [])
+    products += ["mask_fdr"] if est.settings.fdr is not None else []
     products += ["lowpass"] if intermediate else []
-    late = (
-        [p for p in products if p not in PLAIN]
-        if needs_finish(est.settings)
-        else []
-    )
+    late = [p for p in products if p not in PLAIN] if needs_finish(est.settings) else []
     whole = {product: np.empty(est.volume.shape, dtype=np.float32) for product in late}
     files = {product: f"{stem}_{product}.mrc" for product in products}
     with _folder_for(folder), ExitStack() as stack:
