@@ -55,13 +55,17 @@ FULL_PRIOR = 0.65
 FULL_SPREAD = 0.08
 """Relative standard deviation of the readings of full parts."""
 
-RELATIVE_ERROR = 0.08
+RELATIVE_ERROR = 0.05
 NOISE_ERROR = 0.2
 LEAST_ERROR = 0.01
 FULL_SCALE_ERROR = 0.04
 """Standard errors of partial readings: relative, in noise floors, absolute; and of ln full scale."""
+TRUST = 0.05
+"""Power of the likelihood of full scale when its error is judged: places are less independent than that."""
 NORMAL_95 = 1.959964
-_STEPS = 2048
+# Fine enough that look-ups need no interpolation.
+_STEPS = 1 << 16
+_COARSE = 1025
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class Calibration:
         Estimated share of the density that is full, 0 to 1.
     from_halves : bool
         Whether the floor was measured in half-maps and not in the solvent.
+    others : tuple of pairs
+        What full scale may be instead: its ratio to ``full``, and how likely.
     """
 
     floor: float
@@ -87,6 +93,7 @@ class Calibration:
     error: float
     share: float
     from_halves: bool = False
+    others: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -105,8 +112,13 @@ class Calibration:
         steps = np.linspace(0.0, 1.0, _STEPS)
         relative = above_floor(steps, self.noise) / above_floor(np.ones(1), self.noise)
         value = occupancy(relative)
-        value[-1] = 1.0
-        error = np.interp(steps, occupancy(steps), standard_error(steps, self.noise))
+        value[relative <= 0], value[-1] = 0.0, 1.0
+        sums = np.zeros(_COARSE)
+        unit = np.linspace(0.0, 1.0, _COARSE)
+        for ratio, chance in self.others:
+            other = np.minimum(unit / ratio, 1.0)
+            sums += chance * ((occupancy(other) - occupancy(unit)) ** 2 + standard_error(other, self.noise) ** 2)
+        error = np.interp(steps, occupancy(unit), np.sqrt(sums))
         return value.astype(np.float32), error.astype(np.float32)
 
     def scale_of(self, dilated: Array, out: Array) -> Array:
@@ -133,7 +145,7 @@ def _look_up(table: Array, unit: Array, out: Array | None = None) -> Array:
 
 def above_floor(values: npt.NDArray[np.floating], floor: float) -> npt.NDArray[np.floating]:
     """Return local maxima without what noise adds to them: (dᵖ − nᵖ)^(1/p), 0 below the floor."""
-    return np.asarray((np.maximum(values, floor) ** POWER - floor**POWER) ** (1 / POWER))
+    return np.asarray(np.maximum(np.maximum(values, 0) ** POWER - floor**POWER, 0) ** (1 / POWER))
 
 
 def chance_of_full(relative: Numbers) -> Numbers:
@@ -211,7 +223,8 @@ def averaged_logs(data: Array, dilated: Array, floor: float, sigma: tuple[float,
     sides = [np.any(inside, axis=tuple(k for k in range(3) if k != axis)) for axis in range(3)]
     part = tuple(_span(np.asarray(side)) for side in sides)
     inside, dilated = inside[part], dilated[part]
-    logs = np.log(np.where(inside, above_floor(dilated, floor), 1)).astype(np.float32)
+    raised = above_floor(np.where(inside, dilated, np.float32(2 * least)), floor)
+    logs = np.log(raised).astype(np.float32) * inside
     weight = gaussian_filter(inside.astype(np.float32), sigma, truncate=2.5)
     total = gaussian_filter(logs, sigma, truncate=2.5)
     return np.asarray(total[inside] / weight[inside])
@@ -222,7 +235,7 @@ def _span(used: npt.NDArray[np.bool_]) -> slice:
     return slice(int(at[0]), int(at[-1]) + 1)
 
 
-def fit_full(logs: Array) -> tuple[float, float, float]:
+def fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]]:
     """Find full scale: the value that parts gather around at the upper end.
 
     Relative to full scale F, a share w of the places is normal around 1 with `SPREAD`, the rest uniform between
@@ -237,10 +250,10 @@ def fit_full(logs: Array) -> tuple[float, float, float]:
     -------
     full : float
         F.
-    error : float
-        Standard error of ln F: width of the likelihood, and what differs from map to map.
     share : float
         w.
+    others : tuple of pairs
+        What F may be instead: ratio to F, and how likely.
     """
     top = float(np.quantile(logs, 0.999)) + 0.1
     edges = np.linspace(top - SPAN, top, 101)
@@ -257,13 +270,14 @@ def fit_full(logs: Array) -> tuple[float, float, float]:
     fit = PLACES * np.log(chance) @ h + FULL_SHARE_PRIOR * np.log(shares)
     best = fit.max(axis=1)
     at = int(best.argmax())
-    weight = np.exp(best - best[at])
-    # Only the peak's own neighbourhood: another peak is another answer, not an error of this one.
-    near = np.abs(np.log(candidates / candidates[at])) < 3 * SPREAD
-    off = np.log(candidates[near] / candidates[at])
-    width = sqrt(float((weight[near] * off**2).sum() / weight[near].sum()))
-    error = sqrt(width**2 + FULL_SCALE_ERROR**2)
-    return float(candidates[at]), error, float(shares[fit[at].argmax()])
+    weight = gaussian_filter1d(
+        np.exp(TRUST * (best - best[at])), FULL_SCALE_ERROR / log(candidates[1] / candidates[0]), mode="constant"
+    )
+    weight /= weight.sum()
+    others = tuple(
+        (float(f / candidates[at]), float(w)) for f, w in zip(candidates, weight, strict=True) if w > 1e-3
+    )
+    return float(candidates[at]), float(shares[fit[at].argmax()]), others
 
 
 def calibrate(
@@ -298,6 +312,8 @@ def calibrate(
     logs = averaged_logs(data, dilated, zero, tuple(SMOOTHING / a for a in spacing))
     if logs.size < LEAST_VOXELS // 10 or not float(logs.max()) > log(1e-30):
         return None
-    above, error, share = fit_full(logs)
+    above, share, others = fit_full(logs)
+    off = np.array([[log(ratio), chance] for ratio, chance in others])
+    error = float(np.sqrt((off[:, 1] * off[:, 0] ** 2).sum()))
     full = (above**POWER + zero**POWER) ** (1 / POWER)
-    return Calibration(zero, full, error, share, floor is not None)
+    return Calibration(zero, full, error, share, floor is not None, others)
