@@ -117,7 +117,9 @@ class Calibration:
         unit = np.linspace(0.0, 1.0, _COARSE)
         for ratio, chance in self.others:
             other = np.minimum(unit / ratio, 1.0)
-            sums += chance * ((occupancy(other) - occupancy(unit)) ** 2 + standard_error(other, self.noise) ** 2)
+            sums += chance * (
+                (occupancy(other) - occupancy(unit)) ** 2 + standard_error(other, self.noise) ** 2
+            )
         error = np.interp(steps, occupancy(unit), np.sqrt(sums))
         return value.astype(np.float32), error.astype(np.float32)
 
@@ -238,8 +240,8 @@ def _span(used: npt.NDArray[np.bool_]) -> slice:
 def fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]]:
     """Find full scale: the value that parts gather around at the upper end.
 
-    Relative to full scale F, a share w of the places is normal around 1 with `SPREAD`, the rest uniform between
-    `LEAST_SHARE` and 1, a few are `OUTLIERS` up to 2. F and w maximise the likelihood times the prior of w.
+    Relative to full scale F, a share w of the places is normal around 1 with `SPREAD`, the rest uniform
+    between `LEAST_SHARE` and 1, a few are `OUTLIERS` up to 2. F and w maximise the likelihood times the prior of w.
 
     Parameters
     ----------
@@ -271,7 +273,9 @@ def fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]
     best = fit.max(axis=1)
     at = int(best.argmax())
     weight = gaussian_filter1d(
-        np.exp(TRUST * (best - best[at])), FULL_SCALE_ERROR / log(candidates[1] / candidates[0]), mode="constant"
+        np.exp(TRUST * (best - best[at])),
+        FULL_SCALE_ERROR / log(candidates[1] / candidates[0]),
+        mode="constant",
     )
     weight /= weight.sum()
     others = tuple(

@@ -112,7 +112,8 @@ def render(est: Estimate, products: list[str], consume: Consume, progress: Progr
     est : Estimate
         From `occupy.pipeline.estimate`.
     products : list of str
-        Any of scale, confidence, uncertainty, mask_fdr, lowpass, amplified, attenuated, sigmoid, solvent_excluded.
+        Any of scale, confidence, uncertainty, mask_fdr, lowpass, amplified, attenuated, sigmoid,
+        solvent_excluded.
     consume : callable
         ``consume(product, start, stop, slab)``; called from several threads, each plane once. What it
         wants to keep it must copy.

@@ -17,7 +17,7 @@ IntTriple = tuple[int, int, int]
 # A tile of five low-pass resolutions holds about 125 independent elements of the map, enough for its
 # quantile to be a property of the structure and not of one side chain; see docs/explanation/scale.md.
 TILE_IN_RESOLUTIONS = 5.0
-# The calibrated estimator's low-pass and footprint are lengths of proteins: see docs/explanation/estimator.md.
+# The calibrated estimator's low-pass and footprint are lengths of proteins; docs/explanation/estimator.md.
 CALIBRATED_LOWPASS = 9.0
 CALIBRATED_RADIUS = 5.6
 LARGEST_KERNEL = 31

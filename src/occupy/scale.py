@@ -257,7 +257,7 @@ def strided_maxima(
     out = np.empty(size, dtype=np.float32)
 
     def work(start: int, stop: int) -> None:
-        for first, last, dilated in dilate_stream(data, widths, start, stop, thickness):
+        for first, _, dilated in dilate_stream(data, widths, start, stop, thickness):
             begin = -(-first // strides[0])
             part = dilated[begin * strides[0] - first :: strides[0], :: strides[1], :: strides[2]]
             out[begin : begin + len(part)] = part
