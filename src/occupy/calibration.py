@@ -241,7 +241,7 @@ def fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]
     """Find full scale: the value that parts gather around at the upper end.
 
     Relative to full scale F, a share w of the places is normal around 1 with `SPREAD`, the rest uniform
-    between `LEAST_SHARE` and 1, a few are `OUTLIERS` up to 2. F and w maximise the likelihood times the prior of w.
+    between `LEAST_SHARE` and 1, a few are `OUTLIERS` up to 2. F and w maximise likelihood times prior of w.
 
     Parameters
     ----------

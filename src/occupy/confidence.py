@@ -137,8 +137,8 @@ def fdr_threshold(model: SolventModel, rate: float) -> float:
     """Return the lowest value above which at most this share of the voxels is expected to be solvent.
 
     The expected number of solvent voxels above v, N · share · (1 − Φ((v − mean)/sigma)), divided by the
-    number of voxels above v, is the false-discovery rate of the mask "map > v". Where it is above ``rate`` for some
-    higher value, lower ones don't count, so that the mask holds at every level.
+    number of voxels above v, is the false-discovery rate of the mask "map > v". Where it is above ``rate``
+    for some higher value, lower ones don't count, so that the mask holds at every level.
 
     Parameters
     ----------
