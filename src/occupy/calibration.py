@@ -11,8 +11,6 @@ from math import log, sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
-from scipy.special import ndtr
 
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
@@ -192,6 +190,8 @@ def noise_floor(dilated: Array) -> float:
     dilated : ndarray of float32
         Local maxima where the noise is as reconstructed: not in the box's corners, nor what a mask made flat.
     """
+    from scipy.ndimage import gaussian_filter1d
+
     values = dilated[dilated > 0]
     if values.size < LEAST_VOXELS:
         return 0.0
@@ -214,6 +214,8 @@ def averaged_logs(data: Array, dilated: Array, floor: float, sigma: tuple[float,
     sigma : tuple of float
         Of the Gaussian average, in voxels.
     """
+    from scipy.ndimage import gaussian_filter
+
     strong = dilated[dilated > 2 * floor]
     if strong.size < LEAST_VOXELS:
         return np.empty(0, dtype=np.float32)
@@ -257,6 +259,9 @@ def fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]
     others : tuple of pairs
         What F may be instead: ratio to F, and how likely.
     """
+    from scipy.ndimage import gaussian_filter1d
+    from scipy.special import ndtr
+
     top = float(np.quantile(logs, 0.999)) + 0.1
     edges = np.linspace(top - SPAN, top, 101)
     counts = np.histogram(logs, edges)[0].astype(float)

@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
 from occupy.numerics.histogram import bin_index
 from occupy.solvent import SolventModel, truncated_null
@@ -156,6 +155,8 @@ def fdr_threshold(model: SolventModel, rate: float) -> float:
     ----------
     Benjamini and Hochberg (1995); Efron, Large-Scale Inference (2010), ch. 4, for the rate of a tail.
     """
+    from scipy.special import ndtr
+
     mean, sigma, share = truncated_null(model)
     region = model.region
     edges = region.edges

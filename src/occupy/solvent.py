@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
-from scipy.special import log_ndtr, ndtr
 
 from occupy.errors import InputError
 from occupy.numerics.histogram import Histogram, fit_gaussian, gaussian, two_histograms, value_range
@@ -110,6 +108,8 @@ def _cut_off_loss(
     q: npt.NDArray[np.float64], values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], cut: float
 ) -> float:
     """Return minus the mean log likelihood of a Gaussian (mean, ln sigma) cut off above ``cut``."""
+    from scipy.special import log_ndtr
+
     sigma = np.exp(q[1])
     z = (values - q[0]) / sigma
     return float((weights * 0.5 * z**2).sum() + q[1] + log_ndtr((cut - q[0]) / sigma))
@@ -140,6 +140,9 @@ def truncated_null(model: SolventModel, reach: float = 1.0) -> tuple[float, floa
     ----------
     Efron, Large-Scale Inference (2010), section 6.3: maximum likelihood estimation of the empirical null.
     """
+    from scipy.optimize import minimize
+    from scipy.special import ndtr
+
     x, counts = model.region.centres, model.region.counts.astype(np.float64)
     mean, sigma = model.mean, max(model.sigma, model.region.width)
 
