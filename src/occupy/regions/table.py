@@ -155,7 +155,7 @@ def read_regions(
     *,
     resolution: float,
     systematic: float = 0.0,
-    averages: bool = True,
+    common_error: bool = False,
     weights: Sequence[float] | Mapping[str, float] | None = None,
     kind: str = "occupancy",
 ) -> OccupancyTable:
@@ -175,9 +175,8 @@ def read_regions(
         Å: how far apart voxels must be to be independent, see `independent_voxels`.
     systematic : float
         Part of the standard error that does not average out over a region.
-    averages : bool, default True
-        Whether the errors of voxels average out. False for the uncertainty of an estimate, which is that of a
-        part as a whole.
+    common_error : bool
+        The uncertainty of neighbouring voxels is one error that they share: it does not average out.
     weights : sequence or mapping, optional
         Share of all particles per map, in the order of the maps or by name.
     kind : str
@@ -205,7 +204,7 @@ def read_regions(
             [
                 np.nan
                 if spread is None or not len(r.voxels)
-                else standard_error(spread[r.voxels], n if averages else 1.0, systematic)
+                else standard_error(spread[r.voxels], 1.0 if common_error else n, systematic)
                 for r, n in zip(regions, independent, strict=True)
             ]
         )

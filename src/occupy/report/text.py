@@ -23,8 +23,8 @@ def _full_scale(numbers: Mapping[str, Any]) -> str:
     if "calibration" not in numbers:
         return _place(numbers["full_scale_tile"])
     found = numbers["calibration"]
-    low, high = (_number(value) for value in found["full_scale_interval_95"])
-    noise = _number(found["noise_floor"] / numbers["full_scale_value"])
+    low, high = (number_text(value) for value in found["full_scale_interval_95"])
+    noise = number_text(found["noise_floor"] / numbers["full_scale_value"])
     return f"95 % {low} to {high}; noise reads {noise} of it (from {found['noise_floor_from']})"
 
 
@@ -36,16 +36,16 @@ def number_lines(numbers: Mapping[str, Any]) -> list[str]:
     spread = f"{number_text(solvent['mean'])} ± {number_text(solvent['sigma'])}, {fit}"
     lowest = number_text(numbers["lowest_confident_scale"])
     rows = [
-        ("full scale", f"{_number(numbers['full_scale_value'])} map units, {_full_scale(numbers)}"),
-        ("lowest confident scale", f"{lowest} (map value {_number(numbers['lowest_confident_value'])})"),
-        ("variability limit", _number(numbers["variability_limit"])),
+        ("full scale", f"{number_text(numbers['full_scale_value'])} map units, {_full_scale(numbers)}"),
+        ("lowest confident scale", f"{lowest} (map value {number_text(numbers['lowest_confident_value'])})"),
+        ("variability limit", number_text(numbers["variability_limit"])),
         ("solvent", spread + ("" if solvent["good_fit"] else "  BAD FIT")),
     ]
     if "target" in numbers:
         target = numbers["target"]
-        error = "" if target.get("error") is None else f" ± {_number(target['error'])}"
+        error = "" if target.get("error") is None else f" ± {number_text(target['error'])}"
         rows.append(
-            ("target occupancy", f"{_number(target['occupancy'])}{error} ({target['voxels']} voxels)")
+            ("target occupancy", f"{number_text(target['occupancy'])}{error} ({target['voxels']} voxels)")
         )
     return [f"{name:<23} {text}" for name, text in rows]
 
