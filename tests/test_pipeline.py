@@ -137,7 +137,9 @@ def test_slabs_join_to_the_whole(threads):
 
 def test_recalibration_puts_zero_at_the_lowest_confident_scale():
     data = phantom()
-    plain, moved = estimate(volume(data)), estimate(volume(data), Settings(recalibrate=True))
+    plain, moved = (
+        estimate(volume(data), Settings(estimator="local", recalibrate=move)) for move in (False, True)
+    )
     zero = plain.lowest_confident_scale
     assert_allclose(moved.scale, np.clip((plain.scale - zero) / (1 - zero), 0, 1), atol=1e-5)
 
@@ -209,7 +211,7 @@ def test_a_low_pass_longer_than_the_box_is_refused():
 
 def test_a_map_masked_to_nothing_but_content_is_reported():
     blob = phantom(noise=0)
-    est = estimate(volume(blob))
+    est = estimate(volume(blob), Settings(estimator="local"))
     assert {"masked", "solvent-fit"} <= {n.code for n in est.notices}
 
 

@@ -15,6 +15,7 @@ from occupy.settings import Settings, parse_tile
 
 
 def resolved(voxel=1.0, box=100, **options):
+    options.setdefault("estimator", "local")
     size = (voxel,) * 3 if isinstance(voxel, float) else voxel
     shape = (box,) * 3 if isinstance(box, int) else box
     return resolve(Settings(**options), shape, size)
@@ -211,5 +212,12 @@ def test_everything_is_decided_and_can_be_recorded():
     assert (found.threads, found.amplify, found.seed) == (3, 2, 5)
     assert resolved().threads >= 1
     values = json.loads(json.dumps(found.as_dict()))
-    may_be_open = {"amplify", "attenuate", "sigmoid", "lowpass_output"}
+    may_be_open = {"fdr", "amplify", "attenuate", "sigmoid", "lowpass_output"}
     assert {name for name, value in values.items() if value is None} == may_be_open - {"amplify"}
+
+
+def test_the_calibrated_footprint_is_a_length():
+    for voxel, size in ((1.0, 11), (2.0, 5), (4.0, 3), (8.0, 3)):
+        found = resolved(voxel, estimator="calibrated")
+        assert found.kernel_size == (size,) * 3
+        assert found.lowpass == max(9.0, 3 * voxel)

@@ -42,7 +42,14 @@ Estimator = Callable[[Volume, Halves], Reading]
 
 def with_settings(volume: Volume, _: Halves, settings: Settings) -> Reading:
     """Run the program with some settings."""
-    return Reading(estimate(volume, settings).scale)
+    est = estimate(volume, settings)
+    return Reading(est.scale, est.uncertainty)
+
+
+def with_halves(volume: Volume, halves: Halves, settings: Settings) -> Reading:
+    """Run the program with the half-maps where there are some."""
+    est = estimate(volume, settings, half_maps=halves)
+    return Reading(est.scale, est.uncertainty)
 
 
 def dilated(est: Estimate) -> NDArray[np.float32]:
@@ -77,9 +84,11 @@ def with_upper_mode(volume: Volume, _: Halves, settings: Settings) -> Reading:
 
 ESTIMATORS: Mapping[str, Estimator] = {
     "default": partial(with_settings, settings=Settings()),
+    "default, with half-maps": partial(with_halves, settings=Settings()),
+    "local": partial(with_settings, settings=Settings(estimator="local")),
     "nlf, 12-voxel tile": partial(with_settings, settings=Settings(estimator="nlf", tile_size=12)),
     "tile 30 Å": partial(with_settings, settings=Settings(tile_size="30A")),
     "tile 60 Å": partial(with_settings, settings=Settings(tile_size="60A")),
-    "upper mode": partial(with_upper_mode, settings=Settings()),
+    "upper mode": partial(with_upper_mode, settings=Settings(estimator="local")),
 }
 DEFAULT = "default"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.numerics.histogram import bin_index
-from occupy.solvent import SolventModel
+from occupy.solvent import SolventModel, truncated_null
 
 _FINE = 8192
 
@@ -130,3 +130,42 @@ def confidence_curve(model: SolventModel, *, hedge: float = 1.0, published: bool
     step = (region.high - region.low) / _FINE
     fine = np.interp(region.low + (np.arange(_FINE) + 0.5) * step, region.centres, coarse)
     return ConfidenceCurve(region.low, region.high, (fine**hedge).astype(np.float32))
+
+
+def fdr_threshold(model: SolventModel, rate: float) -> float:
+    """Return the lowest value above which at most this share of the voxels is expected to be solvent.
+
+    The expected number of solvent voxels above v, N · share · (1 − Φ((v − mean)/sigma)), divided by the
+    number of voxels above v, is the false-discovery rate of the mask "map > v". Where it is above ``rate``
+    for some higher value, lower ones don't count, so that the mask holds at every level.
+
+    Parameters
+    ----------
+    model : SolventModel
+        Its null is fitted anew by truncated likelihood.
+    rate : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    float
+        In the units of the low-passed map; above all values where no threshold will do.
+
+    References
+    ----------
+    Benjamini and Hochberg (1995); Efron, Large-Scale Inference (2010), ch. 4, for the rate of a tail.
+    """
+    from scipy.special import ndtr
+
+    mean, sigma, share = truncated_null(model)
+    region = model.region
+    edges = region.edges
+    above = np.cumsum(region.counts[::-1])[::-1].astype(np.float64)
+    solvent = share * region.counts.sum() * ndtr((mean - edges[:-1]) / sigma)
+    found = solvent <= rate * above
+    occupied = np.flatnonzero(above > 0)
+    if occupied.size == 0 or not found[occupied[-1]]:
+        return float(region.high)
+    # From the highest value down, as long as the rate holds.
+    bad = np.flatnonzero(~found[: occupied[-1] + 1])
+    return float(edges[bad[-1] + 1] if bad.size else edges[0])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy import modify
+from occupy.calibration import FLOOR_OF_HALVES, MOST_STRIDE, Calibration, calibrate
 from occupy.checks import MapFacts, input_notices, look_at
-from occupy.confidence import ConfidenceCurve, confidence_curve
+from occupy.confidence import ConfidenceCurve, confidence_curve, fdr_threshold
 from occupy.errors import InputError, Notice
 from occupy.numerics.fourier import fourier_crop, lowpass
 from occupy.numerics.parallel import for_each_slab, large_empty, planes_per_slab, slabs
@@ -31,6 +32,7 @@ from occupy.scale import (
     find_full_scale,
     lowpass_band,
     scale_stream,
+    strided_maxima,
     target_occupancy,
 )
 from occupy.settings import Settings
@@ -50,6 +52,7 @@ LEAST_SOLVENT = 0.15
 LEAST_REGION = 0.01
 # Where content is told from solvent only above this scale, little of a partial map would be seen.
 MOST_CONFIDENT_SCALE = 0.6
+MOST_NOISE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +104,25 @@ class Estimate:
         return self.lowest_confident_scale if self.settings.recalibrate else 0.0
 
     @property
+    def calibration(self) -> Calibration | None:
+        """Noise floor, full scale and uncertainty; None with the estimators that have none."""
+        return self.full_scale.calibration
+
+    @cached_property
+    def uncertainty(self) -> Array | None:
+        """Standard error of the scale at each voxel, on the map's grid; None where nothing states one."""
+        if self.calibration is None:
+            return None
+        out = self.calibration.uncertainty_of(self.scale)
+        out.flags.writeable = False
+        return out
+
+    @cached_property
+    def fdr_level(self) -> float | None:
+        """Low-passed value above which the false-discovery rate asked for holds; None if none was."""
+        return None if self.settings.fdr is None else fdr_threshold(self.solvent, self.settings.fdr)
+
+    @property
     def resampled(self) -> bool:
         """Whether the working grid is coarser than the map's own."""
         return self.settings.shape != self.volume.shape
@@ -143,7 +165,15 @@ class Estimate:
         return scale, self.curve(self.lowpassed)
 
     def _scale_on_grid(self, start: int, stop: int) -> Stream:
-        return scale_stream(self.working_map, self.settings, self.full_scale.value, start, stop, self.zero)
+        return scale_stream(
+            self.working_map,
+            self.settings,
+            self.full_scale.value,
+            start,
+            stop,
+            zero=self.zero,
+            calibration=self.calibration,
+        )
 
     def _whole(self, stream: Callable[[int, int], Stream]) -> Array:
         out = large_empty(self.volume.shape)
@@ -250,6 +280,7 @@ def estimate(
     *,
     solvent_mask: Volume | None = None,
     target_mask: Volume | None = None,
+    half_maps: tuple[Volume, Volume] | None = None,
     progress: Progress | None = None,
 ) -> Estimate:
     """Find full scale, solvent model and confidence of a map.
@@ -264,6 +295,9 @@ def estimate(
         Mask of the solvent or of the content (thresholded at 0.9), to help the solvent fit.
     target_mask : Volume, optional
         Mask of a part whose occupancy is wanted.
+    half_maps : tuple of Volume, optional
+        Independent halves of the map, on its grid: the noise is then measured where the particle is, and no
+        solvent is needed for it. For the calibrated estimator.
     progress : callable, optional
         ``progress(stage, done, total)``.
 
@@ -284,6 +318,10 @@ def estimate(
     report("reading", 0, 4)
     facts = look_at(volume, threads=resolved.threads)
     doubts = input_notices(volume, facts) + setting_notices(resolved)
+    if half_maps is not None and resolved.estimator != "calibrated":
+        raise InputError(
+            f"half-maps are of use to the calibrated estimator only, not to {resolved.estimator}"
+        )
     solvent_data = _mask_data(solvent_mask, volume, "solvent", resolved)
     target_data = _mask_data(target_mask, volume, "target", resolved)
     report("low-pass", 1, 4)
@@ -292,16 +330,76 @@ def estimate(
     working = low if resolved.mode == "occupancy" else raw
     report("full scale", 2, 4)
     full = find_full_scale(working, resolved)
+    if resolved.estimator == "calibrated":
+        difference = _half_difference(half_maps, volume, resolved)
+        found = _calibrate(low, raw, facts, difference, resolved)
+        full = replace(full, calibration=found, value=full.value if found is None else found.full)
+        doubts += calibration_notices(found)
     report("solvent", 3, 4)
     solvent = _fit_solvent(low, raw, solvent_data, facts, resolved)
     curve = confidence_curve(solvent, hedge=resolved.hedge, published=published)
-    lowest = min(max(curve.crossing(0.5) / full.value, 0.0), 0.999)
+    lowest = min(max(_scale_of_value(curve.crossing(0.5), full), 0.0), 0.999)
     notices = (*volume.notices, *doubts, *solvent_notices(solvent, curve, facts, full))
     for notice in notices:
         log.warning("%s", notice.text)
-    target = None if target_data is None else target_occupancy(working, target_data, resolved)
+    target = (
+        None if target_data is None else target_occupancy(working, target_data, resolved, full.calibration)
+    )
     report("done", 4, 4)
     return Estimate(volume, resolved, facts, low, full, solvent, curve, lowest, target, notices, working)
+
+
+def _scale_of_value(value: float, full: FullScale) -> float:
+    return value / full.value if full.calibration is None else full.calibration.of_value(value)
+
+
+def _half_difference(
+    halves: tuple[Volume, Volume] | None, volume: Volume, settings: ResolvedSettings
+) -> Array | None:
+    """Return half the difference of two half-maps, low-passed: noise as strong as that of their mean."""
+    if halves is None:
+        return None
+    for half in halves:
+        if half.shape != volume.shape or half.frame.axes != volume.frame.axes:
+            raise InputError(
+                f"the half-map {half.name} is {half.shape[::-1]} voxels, the map {volume.name} "
+                f"{volume.shape[::-1]}; both must be on one grid"
+            )
+    difference = _on_working_grid((halves[0].data - halves[1].data) / 2, settings)
+    if not difference.any():
+        raise InputError(f"the half-maps {halves[0].name} and {halves[1].name} are equal: they are no halves")
+    return lowpass(difference, lowpass_band(settings), threads=settings.threads)
+
+
+def _calibrate(
+    low: Array, raw: Array, facts: MapFacts, difference: Array | None, settings: ResolvedSettings
+) -> Calibration | None:
+    """Find noise floor and full scale, on as few voxels as will do."""
+    strides = [max(1, int(MOST_STRIDE / a)) for a in settings.voxel_size]
+    steps = (strides[0], strides[1], strides[2])
+    every = tuple(slice(None, None, s) for s in steps)
+    maxima = strided_maxima(low, settings, steps)
+    inside = inscribed_ellipsoid(settings.shape)
+    plane = range(0, len(low), steps[0])
+    noisy = np.stack([inside(z, z + 1)[0, :: steps[1], :: steps[2]] for z in plane])
+    if facts.masked:
+        noisy &= raw[every] != np.float32(facts.flat_value)
+    floor = None
+    if difference is not None:
+        floor = FLOOR_OF_HALVES * float(np.median(strided_maxima(difference, settings, steps)[noisy]))
+    spacing = tuple(a * s for a, s in zip(settings.voxel_size, steps, strict=True))
+    return calibrate(low[every], maxima, spacing, solvent=noisy, floor=floor)
+
+
+def calibration_notices(found: Calibration | None) -> list[Notice]:
+    """Return what is doubtful about a calibration."""
+    if found is None:
+        text = "too little density above the noise to calibrate on: full scale is that of the fullest tile"
+        return [Notice("calibration", text)]
+    if found.noise > MOST_NOISE:
+        text = f"noise alone reads as much as {found.noise:.2f} of a full part: low occupancies are uncertain"
+        return [Notice("noise", text)]
+    return []
 
 
 def _fit_solvent(

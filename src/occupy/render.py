@@ -19,7 +19,7 @@ from occupy.volume import Volume
 Array = npt.NDArray[np.float32]
 Consume = Callable[[str, int, int, Array], None]
 
-PLAIN = ("scale", "confidence", "lowpass")
+PLAIN = ("scale", "confidence", "lowpass", "uncertainty", "mask_fdr")
 
 
 def products_of(settings: ResolvedSettings) -> list[str]:
@@ -112,7 +112,8 @@ def render(est: Estimate, products: list[str], consume: Consume, progress: Progr
     est : Estimate
         From `occupy.pipeline.estimate`.
     products : list of str
-        Any of scale, confidence, lowpass, amplified, attenuated, sigmoid, solvent_excluded.
+        Any of scale, confidence, uncertainty, mask_fdr, lowpass, amplified, attenuated, sigmoid,
+        solvent_excluded.
     consume : callable
         ``consume(product, start, stop, slab)``; called from several threads, each plane once. What it
         wants to keep it must copy.
@@ -130,7 +131,7 @@ def render(est: Estimate, products: list[str], consume: Consume, progress: Progr
     noise = _noise(est, products)
     est.prepare()
     fine = planes_per_slab(est.volume.shape)
-    needs_scale = any(product not in ("confidence", "lowpass") for product in products)
+    needs_scale = any(product not in ("confidence", "lowpass", "mask_fdr") for product in products)
     done = 0
 
     def work(start: int, stop: int) -> None:
@@ -167,10 +168,14 @@ def _render_slab(
     span = est.facts.low, est.facts.high
     confidence = est.confidence_planes(start, stop) if modified or "confidence" in products else None
     for product in products:
-        if product == "lowpass":
+        if product == "mask_fdr":
+            slab = (est.lowpass_planes(start, stop) > np.float32(est.fdr_level or 0.0)).astype(np.float32)
+        elif product == "lowpass":
             slab = est.lowpass_planes(start, stop)
         elif product == "scale" and scale is not None:
             slab = scale
+        elif product == "uncertainty" and scale is not None and est.calibration is not None:
+            slab = est.calibration.uncertainty_of(scale)
         elif product == "confidence" and confidence is not None:
             slab = confidence
         else:

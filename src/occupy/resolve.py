@@ -17,6 +17,10 @@ IntTriple = tuple[int, int, int]
 # A tile of five low-pass resolutions holds about 125 independent elements of the map, enough for its
 # quantile to be a property of the structure and not of one side chain; see docs/explanation/scale.md.
 TILE_IN_RESOLUTIONS = 5.0
+# The calibrated estimator's low-pass and footprint are lengths of proteins; docs/explanation/estimator.md.
+CALIBRATED_LOWPASS = 9.0
+CALIBRATED_RADIUS = 5.6
+LARGEST_KERNEL = 31
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class ResolvedSettings:
     sigmoid: float | None
     pivot: float
     exclude_solvent: bool
+    fdr: float | None
     use_confidence: bool
     lowpass_output: float | None
     match_histogram: bool
@@ -100,6 +105,7 @@ def resolve(settings: Settings, shape: IntTriple, voxel_size: Triple) -> Resolve
     kernel_size, kernel_radius = _kernel(settings, lowpass, size)
     voxels = int(ball_footprint(kernel_radius, kernel_size).sum())
     decided: dict[str, Any] = {
+        "estimator": settings.chosen_estimator,
         "lowpass": lowpass,
         "kernel_size": kernel_size,
         "kernel_radius": kernel_radius,
@@ -116,7 +122,8 @@ def resolve(settings: Settings, shape: IntTriple, voxel_size: Triple) -> Resolve
 
 
 def _lowpass(settings: Settings, voxel: float) -> float:
-    chosen = max(8.0, 3.0 * voxel) if settings.lowpass is None else settings.lowpass
+    least = CALIBRATED_LOWPASS if settings.chosen_estimator == "calibrated" else 8.0
+    chosen = max(least, 3.0 * voxel) if settings.lowpass is None else settings.lowpass
     return max(chosen, settings.resolution or 0.0)
 
 
@@ -124,12 +131,16 @@ def _kernel(settings: Settings, lowpass: float, size: Triple) -> tuple[IntTriple
     def side(voxel: float) -> int:
         if settings.kernel_size is not None:
             return settings.kernel_size
+        if settings.chosen_estimator == "calibrated":
+            return min(LARGEST_KERNEL, 2 * int(radius(voxel) + 1e-6) + 1)
         # A division that should be whole must not fall short by rounding (8 Å / 1.6 Å).
         return min(9, max(3, 2 * (int(lowpass / voxel + 1e-6) // 2) + 1))
 
     def radius(voxel: float) -> float:
         if settings.kernel_radius is not None:
             return settings.kernel_radius
+        if settings.chosen_estimator == "calibrated":
+            return max(1.0, CALIBRATED_RADIUS / voxel)
         return lowpass / (2 * voxel)
 
     sides, radii = [side(a) for a in size], [radius(a) for a in size]

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from occupy.calibration import Calibration
 from occupy.errors import InputError
 from occupy.numerics.fourier import Band, published_band, sphere_band
 from occupy.numerics.morphology import ball_widths, dilate_stream
-from occupy.numerics.parallel import planes_per_slab, scratch
+from occupy.numerics.parallel import for_each_slab, planes_per_slab, scratch
 from occupy.numerics.quantiles import Starts, Tile, central_tiles, extreme_tile, tau_of, tile_starts
 from occupy.resolve import ResolvedSettings
 
@@ -36,6 +37,8 @@ class FullScale:
         Sides of a tile in voxels.
     naive : bool
         Whether ``value`` came from the map's maximum instead of a tile.
+    calibration : Calibration or None
+        What ``value`` came from, with its uncertainty, where the calibrated estimator was used.
     """
 
     value: float
@@ -43,6 +46,14 @@ class FullScale:
     smallest: Tile
     tile_size: tuple[int, int, int]
     naive: bool
+    calibration: Calibration | None = None
+
+    @property
+    def source(self) -> str:
+        """Where ``value`` comes from: calibration, maximum or tile."""
+        if self.calibration is not None:
+            return "calibration"
+        return "maximum" if self.naive else "tile"
 
 
 @dataclass(frozen=True)
@@ -59,12 +70,15 @@ class TargetOccupancy:
         Quantile level for that many voxels.
     full_scale : float
         Full scale at that level.
+    error : float or None
+        Standard error; with the calibrated estimator, whose occupancy is the median scale in the mask.
     """
 
     occupancy: float
     voxels: int
     tau: float
     full_scale: float
+    error: float | None = None
 
 
 def lowpass_band(settings: ResolvedSettings) -> Band:
@@ -141,6 +155,7 @@ def scale_stream(
     start: int,
     stop: int,
     zero: float = 0.0,
+    calibration: Calibration | None = None,
 ) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
     """Yield the local scale of planes ``start`` to ``stop``, some planes at a time.
 
@@ -156,6 +171,8 @@ def scale_stream(
         Planes to compute.
     zero : float, default 0
         Scale that becomes zero (noise-level recalibration); below 1.
+    calibration : Calibration, optional
+        In place of ``full_scale`` and ``zero``.
 
     Yields
     ------
@@ -169,6 +186,9 @@ def scale_stream(
     thickness = max(12, planes_per_slab(data.shape, _STEP))
     factor = np.float32(1.0 / ((1.0 - zero) * full_scale))
     for first, last, dilated in dilate_stream(data, widths, start, stop, thickness):
+        if calibration is not None:
+            yield first, last, calibration.scale_of(dilated, scratch("scale", dilated.shape))
+            continue
         out = np.subtract(dilated, np.float32(zero * full_scale), out=scratch("scale", dilated.shape))
         out *= factor
         np.clip(out, 0.0, 1.0, out=out)
@@ -176,7 +196,10 @@ def scale_stream(
 
 
 def target_occupancy(
-    data: npt.NDArray[np.float32], mask: npt.NDArray[np.floating], settings: ResolvedSettings
+    data: npt.NDArray[np.float32],
+    mask: npt.NDArray[np.floating],
+    settings: ResolvedSettings,
+    calibration: Calibration | None = None,
 ) -> TargetOccupancy:
     """Return the occupancy of one target given by a mask.
 
@@ -188,6 +211,8 @@ def target_occupancy(
         The target is where it exceeds ½.
     settings : ResolvedSettings
         As for the scale.
+    calibration : Calibration, optional
+        Of the calibrated estimator.
     """
     if mask.shape != data.shape:
         raise InputError(f"the target mask is {mask.shape} voxels, the map {data.shape}")
@@ -195,7 +220,47 @@ def target_occupancy(
     voxels = int(np.count_nonzero(inside))
     if voxels == 0:
         raise InputError("the target mask is empty: no voxel is above 0.5")
+    if calibration is not None:
+        return _calibrated_target(data, inside, settings, calibration)
     tau = tau_of(voxels)
     full = find_full_scale(data, settings, tau).value
     occupancy = float(np.clip(data[inside].max() / full, 0.0, 1.0))
     return TargetOccupancy(occupancy, voxels, tau, full)
+
+
+def _calibrated_target(
+    data: npt.NDArray[np.float32],
+    inside: npt.NDArray[np.bool_],
+    settings: ResolvedSettings,
+    calibration: Calibration,
+) -> TargetOccupancy:
+    """Return the median scale in a mask with its standard error."""
+    found = []
+    planes = np.flatnonzero(inside.any(axis=(1, 2)))
+    for first, last, part in scale_stream(
+        data, settings, calibration.full, int(planes[0]), int(planes[-1]) + 1, calibration=calibration
+    ):
+        found.append(part[inside[first:last]].copy())
+    values = np.concatenate(found)
+    middle = np.median(values, keepdims=True)
+    error = float(calibration.uncertainty_of(middle.astype(np.float32))[0])
+    return TargetOccupancy(float(middle[0]), values.size, settings.tau, calibration.full, error)
+
+
+def strided_maxima(
+    data: npt.NDArray[np.float32], settings: ResolvedSettings, strides: tuple[int, int, int]
+) -> npt.NDArray[np.float32]:
+    """Return the local maxima of a map at every n-th voxel along each axis."""
+    widths = ball_widths(settings.kernel_radius, settings.kernel_size)
+    thickness = max(12, planes_per_slab(data.shape, _STEP))
+    size = [-(-n // s) for n, s in zip(data.shape, strides, strict=True)]
+    out = np.empty(size, dtype=np.float32)
+
+    def work(start: int, stop: int) -> None:
+        for first, _, dilated in dilate_stream(data, widths, start, stop, thickness):
+            begin = -(-first // strides[0])
+            part = dilated[begin * strides[0] - first :: strides[0], :: strides[1], :: strides[2]]
+            out[begin : begin + len(part)] = part
+
+    for_each_slab(work, len(data), -(-len(data) // settings.threads), settings.threads)
+    return out

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from occupy.errors import InputError
 
 Mode = Literal["occupancy", "resolution"]
-Estimator = Literal["local", "nlf"]
+Estimator = Literal["calibrated", "local", "nlf"]
 
 MODES: tuple[Mode, ...] = ("occupancy", "resolution")
-ESTIMATORS: tuple[Estimator, ...] = ("local", "nlf")
+ESTIMATORS: tuple[Estimator, ...] = ("calibrated", "local", "nlf")
 
 
 def _option(default: Any, panel: str, text: str, unit: str = "") -> Any:
@@ -29,9 +29,12 @@ class Settings:
     ----------
     mode : {"occupancy", "resolution"}
         Scale of the low-passed map, or of the map as it is.
-    estimator : {"local", "nlf"}
-        ``nlf`` repeats the published program voxel by voxel; ``local`` is the same statistic with a
-        centred low-pass filter and an interpolated confidence.
+    estimator : {"calibrated", "local", "nlf"}, optional
+        ``calibrated`` takes off what noise adds, finds full scale in the histogram of the local maxima, and
+        states an uncertainty. ``nlf`` repeats the published program voxel by voxel; ``local`` is the same
+        statistic with a centred low-pass filter and an interpolated confidence. By default calibrated, but
+        local in resolution mode and where a setting of the tile's full scale is given (``tile_size``,
+        ``tau``, ``naive``, ``recalibrate``).
     resolution : float, optional
         Worst resolution of the content, in Å.
     lowpass : float, optional
@@ -50,6 +53,8 @@ class Settings:
         Put the zero of the scale at the lowest confident value.
     hedge : float
         Power of the confidence, at least 1.
+    fdr : float, optional
+        False-discovery rate of a mask of the content, between 0 and 1.
     scale_limit : float
         Scale below which nothing is modified.
     amplify, attenuate, sigmoid : float, optional
@@ -75,20 +80,26 @@ class Settings:
     mode: Mode = _option(
         "occupancy", "Scale", "Scale of the low-passed map (occupancy) or of the map as it is (resolution)."
     )
-    estimator: Estimator = _option(
-        "local", "Scale", "Estimator; nlf repeats the published program voxel by voxel."
+    estimator: Estimator | None = _option(
+        None,
+        "Scale",
+        "Estimator; nlf repeats the published program voxel by voxel [default: calibrated; local in "
+        "resolution mode or with a tile].",
     )
     resolution: float | None = _option(
         None, "Scale", "Worst resolution of the content; the low-pass is at least this.", "Å"
     )
     lowpass: float | None = _option(
-        None, "Scale", "Low-pass resolution [default: 8 Å or 3 voxels, the larger].", "Å"
+        None, "Scale", "Low-pass resolution [default: 9 Å (nlf and local: 8 Å) or 3 voxels, the larger].", "Å"
     )
     kernel_size: int | None = _option(
-        None, "Scale", "Side of the footprint's box, odd [default: from the low-pass, 3 to 9].", "voxels"
+        None,
+        "Scale",
+        "Side of the footprint's box, odd [default: from the radius or the low-pass].",
+        "voxels",
     )
     kernel_radius: float | None = _option(
-        None, "Scale", "Radius of the footprint [default: half the low-pass].", "voxels"
+        None, "Scale", "Radius of the footprint [default: 5.6 Å; nlf and local: half the low-pass].", "voxels"
     )
     tau: float | None = _option(None, "Scale", "Quantile level of full scale [default: from the footprint].")
     tile_size: int | str | None = _option(
@@ -105,6 +116,11 @@ class Settings:
         "voxels",
     )
     hedge: float = _option(1.0, "Solvent", "Power of the confidence; above 1 weak density is trusted less.")
+    fdr: float | None = _option(
+        None,
+        "Solvent",
+        "Write a mask of the content in which this share of the voxels is expected to be solvent (0.01).",
+    )
     exclude_solvent: bool = _option(
         False, "Solvent", "Leave out what is not confidently content, with modifications or alone."
     )
@@ -125,6 +141,14 @@ class Settings:
     seed: int = _option(0, "Run", "Seed of the noise that attenuation puts in.")
     threads: int | None = _option(None, "Run", "Threads [default: all cores where the map is large enough].")
 
+    @property
+    def chosen_estimator(self) -> Estimator:
+        """The estimator these settings mean."""
+        if self.estimator is not None:
+            return self.estimator
+        tile = self.naive or self.recalibrate or self.tile_size is not None or self.tau is not None
+        return "local" if tile or self.mode == "resolution" else "calibrated"
+
     def __post_init__(self) -> None:
         _check(self)
 
@@ -144,8 +168,16 @@ def _check(s: Settings) -> None:
     """Raise InputError for a value out of range, TypeError for one of the wrong type."""
     _require(s.mode in MODES, f"mode must be one of {', '.join(MODES)}, not {s.mode!r}")
     _require(
-        s.estimator in ESTIMATORS, f"estimator must be one of {', '.join(ESTIMATORS)}, not {s.estimator!r}"
+        s.estimator is None or s.estimator in ESTIMATORS,
+        f"estimator must be one of {', '.join(ESTIMATORS)}, not {s.estimator!r}",
     )
+    if s.estimator == "calibrated":
+        given = s.naive or s.recalibrate or s.tile_size is not None or s.tau is not None
+        _require(
+            not given and s.mode == "occupancy",
+            "the calibrated estimator knows no tile, tau, naive full scale, recalibration or resolution "
+            "mode; choose local or nlf, or leave the estimator open",
+        )
     for name in ("resolution", "lowpass", "lowpass_output", "kernel_radius"):
         value = getattr(s, name)
         if value is not None:
@@ -158,6 +190,8 @@ def _check(s: Settings) -> None:
         )
     if s.tau is not None:
         _require(0 < _number(s.tau, "tau") < 1, f"tau must lie between 0 and 1, not {s.tau}")
+    if s.fdr is not None:
+        _require(0 < _number(s.fdr, "fdr") < 1, f"fdr must lie between 0 and 1, not {s.fdr}")
     for name in ("amplify", "attenuate", "sigmoid"):
         value = getattr(s, name)
         if value is not None:

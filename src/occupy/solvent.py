@@ -104,6 +104,62 @@ def histogram_range(
     return max(low, middle - 12 * spread), min(high, middle + 40 * spread)
 
 
+def _cut_off_loss(
+    q: npt.NDArray[np.float64], values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], cut: float
+) -> float:
+    """Return minus the mean log likelihood of a Gaussian (mean, ln sigma) cut off above ``cut``."""
+    from scipy.special import log_ndtr
+
+    sigma = np.exp(q[1])
+    z = (values - q[0]) / sigma
+    return float((weights * 0.5 * z**2).sum() + q[1] + log_ndtr((cut - q[0]) / sigma))
+
+
+def truncated_null(model: SolventModel, reach: float = 1.0) -> tuple[float, float, float]:
+    """Fit the solvent's Gaussian by likelihood to the values below its upper flank only.
+
+    Content lies above the solvent, so what is below mean + ``reach`` · sigma is nearly all solvent. Its
+    values are a Gaussian cut off there; mean and sigma are found by maximum likelihood of the cut-off
+    Gaussian, with the cut moved along until it no longer moves.
+
+    Parameters
+    ----------
+    model : SolventModel
+        Where to start, and the histogram of the region.
+    reach : float, default 1
+        Where to cut, in sigma above the mean.
+
+    Returns
+    -------
+    mean, sigma : float
+        The Gaussian.
+    share : float
+        Share of the region's voxels that it accounts for, at most 1.
+
+    References
+    ----------
+    Efron, Large-Scale Inference (2010), section 6.3: maximum likelihood estimation of the empirical null.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import ndtr
+
+    x, counts = model.region.centres, model.region.counts.astype(np.float64)
+    mean, sigma = model.mean, max(model.sigma, model.region.width)
+
+    for _ in range(10):
+        cut = mean + reach * sigma
+        below = x <= cut
+        values, weights = x[below], counts[below] / max(counts[below].sum(), 1.0)
+        start = [mean, np.log(sigma)]
+        found = minimize(_cut_off_loss, start, args=(values, weights, cut), method="Nelder-Mead").x
+        step = abs(found[0] - mean) + abs(np.exp(found[1]) - sigma)
+        mean, sigma = float(found[0]), float(np.exp(found[1]))
+        if step < 1e-3 * sigma:
+            break
+    inside = counts[x <= cut].sum() / ndtr((cut - mean) / sigma)
+    return mean, sigma, float(min(1.0, inside / counts.sum()))
+
+
 def _histograms(
     data: npt.NDArray[np.float32], region: Region, low: float, high: float, threads: int
 ) -> tuple[Histogram, Histogram]:

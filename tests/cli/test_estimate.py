@@ -28,7 +28,8 @@ def test_a_map_alone_means_estimate(cli, blob, work, result, body):
     assert long.out == short.out.replace("occupy_blob/", "long/")
     one, other = result(work / "occupy_blob"), result(work / "long")
     assert one.names == other.names == {
-        "blob_scale.mrc", "blob_confidence.mrc", "blob_occupy.json", "blob.cxc", "blob_occupy.log",
+        "blob_scale.mrc", "blob_confidence.mrc", "blob_uncertainty.mrc", "blob_occupy.json", "blob.cxc",
+        "blob_occupy.log",
     }  # fmt: skip
     for name in ("blob_scale.mrc", "blob_confidence.mrc"):
         assert body(one.folder / name) == body(other.folder / name)
@@ -55,7 +56,8 @@ def test_everything_in_one_run(estimated, blob):
     got = estimated(*ALL, "--save-intermediate", "--plot")
     outputs = got.record["outputs"]
     assert set(outputs) == {
-        *MAPS, "lowpass", "chimerax", "log", "slices_picture", "solvent_picture", "modification_picture",
+        *MAPS, "uncertainty", "lowpass", "chimerax", "log",
+        "slices_picture", "solvent_picture", "modification_picture",
     }  # fmt: skip
     # The record names every file there is, and is there itself.
     assert got.names == {*outputs.values(), "blob_occupy.json"}
@@ -97,7 +99,7 @@ def test_modifications_do_not_depend_on_each_other(estimated):
     ):  # fmt: skip
         alone = estimated(*options)
         assert alone.names == {
-            "blob_scale.mrc", "blob_confidence.mrc", f"blob_{product}.mrc",
+            "blob_scale.mrc", "blob_confidence.mrc", "blob_uncertainty.mrc", f"blob_{product}.mrc",
             "blob_occupy.json", "blob.cxc", "blob_occupy.log",
         }  # fmt: skip
         assert np.array_equal(alone[product], together[product])
@@ -119,7 +121,9 @@ def test_amplified_and_attenuated_are_what_the_method_says(estimated, blob):
 
 def test_solvent_exclusion_works_alone(estimated, blob):
     got = estimated("--exclude-solvent")
-    assert got.record["outputs"].keys() == {"scale", "confidence", "solvent_excluded", "chimerax", "log"}
+    assert got.record["outputs"].keys() == {
+        "scale", "confidence", "uncertainty", "solvent_excluded", "chimerax", "log",
+    }  # fmt: skip
     np.testing.assert_allclose(
         got["solvent_excluded"], read_map(blob).data * got["confidence"], rtol=1e-6, atol=1e-7
     )
@@ -169,7 +173,7 @@ def test_a_coarser_grid_gives_maps_at_native_shape(estimated, blob):
 
 
 def test_occupancy_of_a_target(estimated, half_mask):
-    got = estimated("--target-mask", half_mask, "--save-intermediate")
+    got = estimated("--target-mask", half_mask, "--save-intermediate", "--estimator", "local")
     target = got.record["numbers"]["target"]
     assert target["voxels"] == int((read_map(half_mask).data > 0.5).sum())
     low, inside = got["lowpass"], read_map(half_mask).data > 0.5
@@ -216,13 +220,15 @@ def test_threads_change_nothing(estimated, mode, estimator, body):
 
 
 def test_modes_differ_in_what_they_look_at(estimated):
-    occupancy, resolution = (estimated("--mode", mode) for mode in ("occupancy", "resolution"))
+    occupancy, resolution = (
+        estimated("--mode", mode, "--estimator", "local") for mode in ("occupancy", "resolution")
+    )
     assert occupancy.record["numbers"]["full_scale_value"] < resolution.record["numbers"]["full_scale_value"]
     assert np.array_equal(occupancy["confidence"], resolution["confidence"])
 
 
 def test_recalibration_puts_zero_at_the_lowest_confident_scale(estimated):
-    plain, moved = estimated(), estimated("--recalibrate")
+    plain, moved = estimated("--estimator", "local"), estimated("--recalibrate")
     lowest = plain.record["numbers"]["lowest_confident_scale"]
     expected = np.clip((plain["scale"] - lowest) / (1 - lowest), 0, 1)
     np.testing.assert_allclose(moved["scale"], expected, atol=1e-6)
@@ -265,7 +271,8 @@ def test_names_of_files(cli, blob, work, result, name):
     stem = map_stem(Path(name))
     got = result(work / f"occupy_{stem}", stem)
     assert got.names == {
-        f"{stem}_scale.mrc", f"{stem}_confidence.mrc", f"{stem}_occupy.json", f"{stem}.cxc",
+        f"{stem}_scale.mrc", f"{stem}_confidence.mrc", f"{stem}_uncertainty.mrc", f"{stem}_occupy.json",
+        f"{stem}.cxc",
         f"{stem}_occupy.log",
     }  # fmt: skip
     assert got["scale"].shape == read_map(blob).shape

@@ -58,7 +58,7 @@ def test_help_says_what_an_option_means(cli):
     for words in (
         "--tile-size N|LENGTH",
         "--amplify",
-        "default: 8 Å or 3 voxels, the larger",
+        "default: 9 Å (nlf and local: 8 Å) or 3 voxels, the larger",
         "--target-mask",
     ):
         assert words in said
@@ -90,7 +90,7 @@ def test_help_imports_nothing_heavy(program):
 
 
 def test_an_estimate_imports_only_what_it_needs(program, blob, work):
-    modules = imported_by(program, blob, "--amplify", 3, "--match-histogram")
+    modules = imported_by(program, blob, "--estimator", "local", "--amplify", 3, "--match-histogram")
     assert "occupy.pipeline" in modules
     assert not modules & {
         "matplotlib",
@@ -141,7 +141,9 @@ def test_a_closed_pipe_gives_no_traceback(program, blob, masked, work):
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_a_terminal_that_does_not_know_every_letter(program, blob, work, encoding):
     (work / "µ Å.mrc").write_bytes(blob.read_bytes())
-    done = program("µ Å.mrc", PYTHONIOENCODING=encoding, PYTHONUTF8="0", PYTHONUNBUFFERED="1")
+    done = program(
+        "µ Å.mrc", "--estimator", "local", PYTHONIOENCODING=encoding, PYTHONUTF8="0", PYTHONUNBUFFERED="1"
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "26 ? at x, y, z" in done.stdout.replace("�", "?")
     assert (work / "occupy_µ Å" / "µ Å_occupy.json").exists()
@@ -170,7 +172,7 @@ def run_until_it_writes(program, large, work):
     )
     for _ in range(3000):
         begun = parts(work / "out")
-        if len(begun) == 5 and all(part.stat().st_size > 1024 for part in begun):
+        if len(begun) == 6 and all(part.stat().st_size > 1024 for part in begun):
             return process
         assert process.poll() is None
         time.sleep(0.01)

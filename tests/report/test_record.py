@@ -89,14 +89,14 @@ def test_every_setting_is_there_as_it_held(source, tmp_path, name):
     record = read_record(tmp_path / "small_occupy.json")
     plain = {k: tuple(v) if isinstance(v, list) else v for k, v in record["settings"].items()}
     assert ResolvedSettings(**plain) == est.settings
-    undecided = {"amplify", "attenuate", "sigmoid", "lowpass_output"}
+    undecided = {"amplify", "attenuate", "sigmoid", "lowpass_output", "fdr"}
     assert {k for k, v in record["settings"].items() if v is None} <= undecided
     assert record["settings_asked"].keys() == {f.name for f in fields(Settings)}
     assert record == strict(to_json(written.record))
 
 
 def test_the_numbers_are_those_of_the_maps(source, tmp_path):
-    est, _ = run(source, tmp_path, Settings(), intermediate=True)
+    est, _ = run(source, tmp_path, Settings(estimator="local"), intermediate=True)
     numbers = read_record(tmp_path / "small_occupy.json")["numbers"]
     low, scale = (read_map(tmp_path / f"small_{name}.mrc").data for name in ("lowpass", "scale"))
     full = numbers["full_scale_value"]

@@ -109,6 +109,19 @@ def estimate(
         Path | None,
         typer.Option("--target-mask", help="Mask of a part whose occupancy is wanted.", show_default=False),
     ] = None,
+    half_maps: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            "--half-maps",
+            metavar="A B",
+            help="Independent halves, for the noise [default: found beside the map by their names].",
+            show_default=False,
+        ),
+    ] = None,
+    find_halves: Annotated[
+        bool,
+        typer.Option("--find-half-maps/--no-half-maps", help="Look for half-maps beside the map."),
+    ] = True,
     voxel_size: VoxelSize = None,
     plot: Annotated[
         bool,
@@ -141,6 +154,8 @@ def estimate(
         quiet=quiet,
         resume=resume,
         level=level,
+        half_maps=half_maps,
+        find_halves=find_halves,
     )
     if estimate_all(maps, settings, output, job):
         raise typer.Exit(1)

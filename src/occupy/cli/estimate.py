@@ -30,6 +30,17 @@ class Job:
     resume: bool = False
     level: float | None = None
     minimum_scale: float = 0.2
+    half_maps: tuple[Path, Path] | None = None
+    find_halves: bool = True
+
+    def halves_of(self, path: Path, settings: Settings) -> dict[str, Path]:
+        """Role → file of the half-maps given, or found beside the map where they are of use."""
+        found = self.half_maps
+        if found is None and self.find_halves and settings.chosen_estimator == "calibrated":
+            from occupy.io.half_maps import find_half_maps
+
+            found = find_half_maps(path)
+        return {} if found is None else {"half_map_1": found[0], "half_map_2": found[1]}
 
     @property
     def masks(self) -> dict[str, Path]:
@@ -121,6 +132,8 @@ def with_sets_opened(names: list[str], quiet: bool) -> list[str]:
 def estimate_all(names: list[str], settings: Settings, output: Path | None, job: Job) -> int:
     """Estimate every map; return how many failed. One that fails does not stop the others."""
     names = with_sets_opened(names, job.quiet)
+    if job.half_maps is not None and len(names) > 1:
+        raise InputError(f"--half-maps belong to one map, but {len(names)} maps were given")
     if len(names) == 1:
         path, level = find_map(names[0], job.quiet)
         _estimate_one(path, settings, output_folders([path], output)[0], job, level)
@@ -186,12 +199,19 @@ def run(
     from occupy.report.results import write_results
 
     read = {role: read_map(mask, voxel_size=job.voxel_size) for role, mask in job.masks.items()}
+    sources = job.halves_of(path, settings)
+    halves = {role: read_map(file, voxel_size=job.voxel_size) for role, file in sources.items()}
+    if job.half_maps is None and any(half.shape != volume.shape for half in halves.values()):
+        warn(f"{path}: the half-maps beside it are not on its grid; they are not used", job.quiet)
+        halves = {}
+    pair = (halves["half_map_1"], halves["half_map_2"]) if halves else None
     try:
-        est = estimate(volume, settings, **read, progress=report)
+        est = estimate(volume, settings, **read, half_maps=pair, progress=report)
     except InputError as error:
         # Of many maps, the user wants to know which one it is about.
         raise InputError(str(error) if volume.name in str(error) else f"{path}: {error}") from error
     inputs = {"map": (volume, path)} | {role: (mask, job.masks[role]) for role, mask in read.items()}
+    inputs |= {role: (half, sources[role]) for role, half in halves.items()}
     return write_results(
         est,
         settings,
@@ -231,7 +251,8 @@ def already_done(path: Path, settings: Settings, folder: Path, job: Job, level: 
         if asked != (asdict(settings), job.options(level)):
             return False
         used = {role: about["sha256"] for role, about in record["inputs"].items()}
-        given = {role: sha256_of(file) for role, file in {"map": path, **job.masks}.items()}
+        files = {"map": path, **job.masks, **job.halves_of(path, settings)}
+        given = {role: sha256_of(file) for role, file in files.items()}
         present = all((folder / name).exists() for name in record["outputs"].values())
     except (OccupyError, OSError, KeyError):
         return False

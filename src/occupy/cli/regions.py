@@ -179,7 +179,7 @@ def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
     name = path.name.removesuffix("_occupy.json")
     lowpass = float(record["settings"]["lowpass"])
     pairs: Iterator[tuple[str, Any]] = iter([(name, (scale.data, uncertainty))])
-    table = read_regions(found.regions, pairs, scale, resolution=lowpass, kind="scale")
+    table = read_regions(found.regions, pairs, scale, resolution=lowpass, common_error=True, kind="scale")
     notices = [Notice(n["code"], n["text"]) for n in record["notices"]]
     lowest = 0.0 if record["settings"]["recalibrate"] else record["numbers"]["lowest_confident_scale"]
     return table, notices + _doubts(table, float(lowest))

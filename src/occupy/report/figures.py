@@ -89,7 +89,9 @@ def scale_slice(est: Estimate, axis: int) -> Array:
     band = [slice(None)] * 3
     band[along] = slice(first, middle + reach + 1)
     data = np.ascontiguousarray(est.working_map[tuple(band)])
-    stream = scale_stream(data, est.settings, est.full_scale.value, 0, data.shape[0], est.zero)
+    stream = scale_stream(
+        data, est.settings, est.full_scale.value, 0, data.shape[0], est.zero, est.calibration
+    )
     slab = np.concatenate([part.copy() for _, _, part in stream])
     plane = slab.take([middle - first], axis=along)
     # As a view of full size, so that one function turns all slices.
@@ -156,7 +158,7 @@ def _headline(figure: Figure, est: Estimate, title: str) -> float:
     """Write title, one line of numbers and, where due, a loud band; return the height used in inches."""
     height = figure.get_figheight()
     s = est.settings
-    source = "maximum of the map" if est.full_scale.naive else "tile"
+    source = {"maximum": "maximum of the map"}.get(est.full_scale.source, est.full_scale.source)
     numbers = (
         f"{s.mode} mode  ·  low-pass {s.lowpass:.3g} Å  ·  footprint {s.kernel_voxels} voxels  ·  "
         f"full scale {est.full_scale.value:.3g} ({source})  ·  lowest confident scale "

@@ -51,6 +51,7 @@ def numbers_of(est: Estimate, variability_limit: float) -> dict[str, Any]:
     solvent = est.solvent
     found: dict[str, Any] = {
         "full_scale_value": est.full_scale.value,
+        "full_scale_source": est.full_scale.source,
         "full_scale_tile": _tile(est, est.full_scale.largest),
         "smallest_tile": _tile(est, est.full_scale.smallest),
         "variability_limit": variability_limit,
@@ -66,6 +67,16 @@ def numbers_of(est: Estimate, variability_limit: float) -> dict[str, Any]:
         "map_range": [est.facts.low, est.facts.high],
         "equal_voxels_share": est.facts.flat_share,
     }
+    if est.calibration is not None:
+        c = est.calibration
+        found["calibration"] = {
+            "full_scale_interval_95": list(c.interval),
+            "noise_floor": c.floor,
+            "noise_floor_from": "half-maps" if c.from_halves else "solvent",
+            "share_full": c.share,
+        }
+    if est.fdr_level is not None:
+        found["fdr_level"] = est.fdr_level
     if est.target is not None:
         found["target"] = asdict(est.target)
     return found

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from occupy.io.atomic import make_folder, write_text
 from occupy.io.mrc import open_writer, write_map
 from occupy.pipeline import Estimate
-from occupy.render import finish, needs_finish, products_of, render
+from occupy.render import PLAIN, finish, needs_finish, products_of, render
 from occupy.report.chimerax import chimerax_script
 from occupy.report.record import record_of, to_json
 from occupy.report.text import log_text
@@ -28,6 +28,8 @@ Progress = Callable[[str, int, int], None]
 WHAT = {
     "scale": "local scale",
     "confidence": "confidence",
+    "mask_fdr": "content at a false-discovery rate",
+    "uncertainty": "standard error of the local scale",
     "lowpass": "low-passed input",
     "amplified": "amplified by local scale",
     "attenuated": "attenuated by local scale",
@@ -83,12 +85,10 @@ def write_maps(
     progress : callable, optional
         ``progress(stage, done, total)``.
     """
-    products = products_of(est.settings) + (["lowpass"] if intermediate else [])
-    late = (
-        [p for p in products if p not in ("scale", "confidence", "lowpass")]
-        if needs_finish(est.settings)
-        else []
-    )
+    products = products_of(est.settings) + (["uncertainty"] if est.calibration is not None else [])
+    products += ["mask_fdr"] if est.settings.fdr is not None else []
+    products += ["lowpass"] if intermediate else []
+    late = [p for p in products if p not in PLAIN] if needs_finish(est.settings) else []
     whole = {product: np.empty(est.volume.shape, dtype=np.float32) for product in late}
     files = {product: f"{stem}_{product}.mrc" for product in products}
     with _folder_for(folder), ExitStack() as stack:

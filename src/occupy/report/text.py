@@ -19,6 +19,15 @@ def _place(tile: Mapping[str, Any]) -> str:
     return f"tile of {number_text(tile['side_angstrom'][0])} Å at x, y, z = {x:.1f}, {y:.1f}, {z:.1f} Å"
 
 
+def _full_scale(numbers: Mapping[str, Any]) -> str:
+    if "calibration" not in numbers:
+        return _place(numbers["full_scale_tile"])
+    found = numbers["calibration"]
+    low, high = (number_text(value) for value in found["full_scale_interval_95"])
+    noise = number_text(found["noise_floor"] / numbers["full_scale_value"])
+    return f"95 % {low} to {high}; noise reads {noise} of it (from {found['noise_floor_from']})"
+
+
 def number_lines(numbers: Mapping[str, Any]) -> list[str]:
     """Return the numbers of a run, one per line, with units."""
     solvent = numbers["solvent"]
@@ -27,17 +36,17 @@ def number_lines(numbers: Mapping[str, Any]) -> list[str]:
     spread = f"{number_text(solvent['mean'])} ± {number_text(solvent['sigma'])}, {fit}"
     lowest = number_text(numbers["lowest_confident_scale"])
     rows = [
-        (
-            "full scale",
-            f"{number_text(numbers['full_scale_value'])} map units, {_place(numbers['full_scale_tile'])}",
-        ),
+        ("full scale", f"{number_text(numbers['full_scale_value'])} map units, {_full_scale(numbers)}"),
         ("lowest confident scale", f"{lowest} (map value {number_text(numbers['lowest_confident_value'])})"),
         ("variability limit", number_text(numbers["variability_limit"])),
         ("solvent", spread + ("" if solvent["good_fit"] else "  BAD FIT")),
     ]
     if "target" in numbers:
         target = numbers["target"]
-        rows.append(("target occupancy", f"{number_text(target['occupancy'])} ({target['voxels']} voxels)"))
+        error = "" if target.get("error") is None else f" ± {number_text(target['error'])}"
+        rows.append(
+            ("target occupancy", f"{number_text(target['occupancy'])}{error} ({target['voxels']} voxels)")
+        )
     return [f"{name:<23} {text}" for name, text in rows]
 
 

@@ -163,10 +163,19 @@ class Viewer:
         masks = {
             role: read_map(self.shelf.find(about["path"]), voxel_size=voxel)
             for role, about in record["inputs"].items()
-            if role in ("solvent_mask", "target_mask")
+            if role in ("solvent_mask", "target_mask", "half_map_1", "half_map_2")
         }
+        first, second = masks.pop("half_map_1", None), masks.pop("half_map_2", None)
+        halves = None if first is None or second is None else (first, second)
         volume = read_map(source, voxel_size=voxel)
-        est = estimate(volume, asked, **masks, progress=job.report)
+        est = estimate(
+            volume,
+            asked,
+            solvent_mask=masks.get("solvent_mask"),
+            target_mask=masks.get("target_mask"),
+            half_maps=halves,
+            progress=job.report,
+        )
         files = {}
         for product, name in record["outputs"].items():
             if str(name).endswith(".mrc"):

@@ -1,0 +1,328 @@
+"""What full parts and nothing read in a map, and how sure that is: the scale of the calibrated estimator.
+
+Pure numbers: local maxima in, a `Calibration` out. See docs/explanation/estimator.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import log, sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.float64]
+
+# Every constant below was chosen on the tuning half of benchmarks/accuracy and on the RELION maps.
+POWER = 1.3
+"""Noise and signal add up as (sᵖ + nᵖ)^(1/p) in a local maximum."""
+FLOOR_OF_MEDIAN = 1.1
+"""Noise floor in medians of the local maxima of noise: a part that is absent then reads 0.03."""
+FLOOR_OF_HALVES = 1.15
+"""The same where the medians come from half-maps."""
+MEDIAN_OF_MODE = 1.05
+"""These are skewed: their median lies this much above their mode."""
+CORE = 0.4
+"""A voxel is inside density where the map is at least this share of its own local maximum."""
+ABOVE_FLOOR = 1.83
+"""Local maxima below this many noise floors are not looked at for full scale: 1.5 σ above the floor."""
+LEAST_SHARE = 0.1
+"""Nor those below this share of the highest."""
+LEAST_VOXELS = 150
+"""With fewer voxels there is nothing to calibrate on."""
+SMOOTHING = 6.5
+"""Å over which local maxima are averaged, as a chain's reading is, before full scale is sought."""
+MOST_STRIDE = 5.5
+"""Å between the places that are looked at for full scale, at most."""
+
+SPREAD = 0.1
+"""Relative standard deviation of full places among each other, in the averaged local maxima."""
+OUTLIERS = 0.05
+"""Share of places that read above full scale for reasons of their own (metals, dense helices)."""
+FULL_SHARE_PRIOR = 39.0
+"""Weight of the expectation that much is full, in places: the share w has the prior density w³⁹."""
+PLACES = 200.0
+"""How many independent places the histogram counts for, whatever the size of the map."""
+SPAN = 2.3
+"""Range of the histogram, in ln."""
+
+FULL_PRIOR = 0.65
+"""Chance that a part is full before it is looked at."""
+FULL_SPREAD = 0.08
+"""Relative standard deviation of the readings of full parts."""
+
+RELATIVE_ERROR = 0.05
+NOISE_ERROR = 0.2
+LEAST_ERROR = 0.01
+FULL_SCALE_ERROR = 0.04
+"""Standard errors of partial readings: relative, in noise floors, absolute; and of ln full scale."""
+TRUST = 0.05
+"""Power of the likelihood of full scale when its error is judged: places are less independent than that."""
+NORMAL_95 = 1.959964
+# Fine enough that look-ups need no interpolation.
+_STEPS = 1 << 16
+_COARSE = 1025
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How local maxima become occupancies.
+
+    Attributes
+    ----------
+    floor : float
+        Local maximum of pure noise, in the map's units; read as 0.
+    full : float
+        Local maximum of a full part; read as 1.
+    error : float
+        Standard error of ln ``full``.
+    share : float
+        Estimated share of the density that is full, 0 to 1.
+    from_halves : bool
+        Whether the floor was measured in half-maps and not in the solvent.
+    others : tuple of pairs
+        What full scale may be instead: its ratio to ``full``, and how likely.
+    """
+
+    floor: float
+    full: float
+    error: float
+    share: float
+    from_halves: bool = False
+    others: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the map value that is read as 1."""
+        factor = float(np.exp(NORMAL_95 * self.error))
+        return self.full / factor, self.full * factor
+
+    @property
+    def noise(self) -> float:
+        """Noise floor relative to full scale."""
+        return self.floor / self.full
+
+    @cached_property
+    def _tables(self) -> tuple[Array, Array]:
+        """Occupancy per step of the relative local maximum, and standard error per step of the occupancy."""
+        steps = np.linspace(0.0, 1.0, _STEPS)
+        relative = above_floor(steps, self.noise) / above_floor(np.ones(1), self.noise)
+        value = occupancy(relative)
+        value[relative <= 0], value[-1] = 0.0, 1.0
+        sums = np.zeros(_COARSE)
+        unit = np.linspace(0.0, 1.0, _COARSE)
+        for ratio, chance in self.others:
+            other = np.minimum(unit / ratio, 1.0)
+            sums += chance * (
+                (occupancy(other) - occupancy(unit)) ** 2 + standard_error(other, self.noise) ** 2
+            )
+        error = np.interp(steps, occupancy(unit), np.sqrt(sums))
+        return value.astype(np.float32), error.astype(np.float32)
+
+    def scale_of(self, dilated: Array, out: Array) -> Array:
+        """Return the occupancy that local maxima read, in ``out`` (float32, same shape)."""
+        np.multiply(dilated, np.float32(1 / self.full), out=out)
+        np.clip(out, 0.0, 1.0, out=out)
+        return _look_up(self._tables[0], out, out)
+
+    def of_value(self, value: float) -> float:
+        """Return the occupancy that one local maximum reads."""
+        values = np.array([value], dtype=np.float32)
+        return float(self.scale_of(values, values)[0])
+
+    def uncertainty_of(self, scale: Array) -> Array:
+        """Return the standard error of a scale (float32, same shape)."""
+        return _look_up(self._tables[1], scale)
+
+
+def _look_up(table: Array, unit: Array, out: Array | None = None) -> Array:
+    steps = np.multiply(unit, np.float32(len(table) - 1))
+    steps += np.float32(0.5)
+    return np.asarray(table.take(steps.astype(np.intp), mode="clip", out=out))
+
+
+def above_floor(values: npt.NDArray[np.floating], floor: float) -> npt.NDArray[np.floating]:
+    """Return local maxima without what noise adds to them: (dᵖ − nᵖ)^(1/p), 0 below the floor."""
+    return np.asarray(np.maximum(np.maximum(values, 0) ** POWER - floor**POWER, 0) ** (1 / POWER))
+
+
+def chance_of_full(relative: Numbers) -> Numbers:
+    """Return how likely a part that reads ``relative`` is full: normal around 1 against uniform below."""
+    off = (relative - 1) / FULL_SPREAD
+    full = FULL_PRIOR * np.exp(-0.5 * off**2) / (FULL_SPREAD * sqrt(2 * np.pi))
+    return np.asarray(full / (full + (1 - FULL_PRIOR)))
+
+
+def occupancy(relative: Numbers) -> Numbers:
+    """Return the expected occupancy of parts that read ``relative`` in [0, 1]: P + (1 − P) · relative.
+
+    Parts are full much more often than 0.95 full, so what reads close to 1 most likely is 1.
+    """
+    chance = chance_of_full(relative)
+    return np.asarray(chance + (1 - chance) * relative)
+
+
+def standard_error(relative: Numbers, noise: float) -> Numbers:
+    """Return the standard error of `occupancy`.
+
+    Parameters
+    ----------
+    relative : ndarray
+        Relative readings in [0, 1].
+    noise : float
+        Noise floor relative to full scale.
+    """
+    chance = chance_of_full(relative)
+    partial = (RELATIVE_ERROR * relative) ** 2 + (NOISE_ERROR * noise) ** 2 + LEAST_ERROR**2
+    either = chance * (1 - chance) * (1 - relative) ** 2
+    return np.asarray(np.sqrt((1 - chance) * partial + either + LEAST_ERROR**2))
+
+
+def noise_floor(dilated: Array) -> float:
+    """Return the median local maximum of noise, from values of which most are of solvent.
+
+    The mode of the positive local maxima, so that content does not matter; 0 where there is none.
+
+    Parameters
+    ----------
+    dilated : ndarray of float32
+        Local maxima where the noise is as reconstructed: not in the box's corners, nor what a mask made flat.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    values = dilated[dilated > 0]
+    if values.size < LEAST_VOXELS:
+        return 0.0
+    # Three times the lower quartile lies well above the mode where at least half is solvent.
+    high = 3.0 * float(np.quantile(values, 0.25))
+    counts, edges = np.histogram(values, bins=200, range=(0.0, high))
+    at = int(gaussian_filter1d(counts.astype(float), 6.0, mode="constant").argmax())
+    return FLOOR_OF_MEDIAN * MEDIAN_OF_MODE * float(edges[at] + edges[at + 1]) / 2
+
+
+def averaged_logs(data: Array, dilated: Array, floor: float, sigma: tuple[float, ...]) -> Array:
+    """Return ln of `above_floor` at the places inside density, averaged over their neighbours.
+
+    Parameters
+    ----------
+    data, dilated : ndarray of float32, same shape
+        The low-passed map and its local maxima.
+    floor : float
+        From `noise_floor`.
+    sigma : tuple of float
+        Of the Gaussian average, in voxels.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    strong = dilated[dilated > 2 * floor]
+    if strong.size < LEAST_VOXELS:
+        return np.empty(0, dtype=np.float32)
+    least = max(ABOVE_FLOOR * floor, floor + LEAST_SHARE * (float(np.quantile(strong, 0.99)) - floor))
+    inside = (data > np.float32(CORE) * dilated) & (dilated > np.float32(least))
+    if not inside.any():
+        return np.empty(0, dtype=np.float32)
+    # Only the box around the density takes part.
+    sides = [np.any(inside, axis=tuple(k for k in range(3) if k != axis)) for axis in range(3)]
+    part = tuple(_span(np.asarray(side)) for side in sides)
+    inside, dilated = inside[part], dilated[part]
+    raised = above_floor(np.where(inside, dilated, np.float32(2 * least)), floor)
+    logs = np.log(raised).astype(np.float32) * inside
+    weight = gaussian_filter(inside.astype(np.float32), sigma, truncate=2.5)
+    total = gaussian_filter(logs, sigma, truncate=2.5)
+    return np.asarray(total[inside] / weight[inside])
+
+
+def _span(used: npt.NDArray[np.bool_]) -> slice:
+    at = np.flatnonzero(used)
+    return slice(int(at[0]), int(at[-1]) + 1)
+
+
+def fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]]:
+    """Find full scale: the value that parts gather around at the upper end.
+
+    Relative to full scale F, a share w of the places is normal around 1 with `SPREAD`, the rest uniform
+    between `LEAST_SHARE` and 1, a few are `OUTLIERS` up to 2. F and w maximise likelihood times prior of w.
+
+    Parameters
+    ----------
+    logs : ndarray
+        From `averaged_logs`.
+
+    Returns
+    -------
+    full : float
+        F.
+    share : float
+        w.
+    others : tuple of pairs
+        What F may be instead: ratio to F, and how likely.
+    """
+    from scipy.ndimage import gaussian_filter1d
+    from scipy.special import ndtr
+
+    top = float(np.quantile(logs, 0.999)) + 0.1
+    edges = np.linspace(top - SPAN, top, 101)
+    counts = np.histogram(logs, edges)[0].astype(float)
+    h = counts / max(counts.sum(), 1.0)
+    candidates = np.exp(np.linspace(top - SPAN + 1.2, top, 80))
+    shares = np.linspace(0.05, 1, 20)
+    relative = np.exp(edges)[None] / candidates[:, None]
+    normal = np.diff(ndtr((relative - 1) / SPREAD), axis=1)
+    below = np.diff(np.clip(relative, LEAST_SHARE, 1), axis=1) / (1 - LEAST_SHARE)
+    above = np.diff(np.clip(relative, 1, 2), axis=1)
+    chance = shares[:, None] * normal[:, None] + (1 - shares[:, None]) * below[:, None]
+    chance = (1 - OUTLIERS) * chance + OUTLIERS * above[:, None] + 1e-7
+    fit = PLACES * np.log(chance) @ h + FULL_SHARE_PRIOR * np.log(shares)
+    best = fit.max(axis=1)
+    at = int(best.argmax())
+    weight = gaussian_filter1d(
+        np.exp(TRUST * (best - best[at])),
+        FULL_SCALE_ERROR / log(candidates[1] / candidates[0]),
+        mode="constant",
+    )
+    weight /= weight.sum()
+    others = tuple(
+        (float(f / candidates[at]), float(w)) for f, w in zip(candidates, weight, strict=True) if w > 1e-3
+    )
+    return float(candidates[at]), float(shares[fit[at].argmax()]), others
+
+
+def calibrate(
+    data: Array,
+    dilated: Array,
+    spacing: tuple[float, ...],
+    *,
+    solvent: npt.NDArray[np.bool_] | None = None,
+    floor: float | None = None,
+) -> Calibration | None:
+    """Find noise floor and full scale.
+
+    Parameters
+    ----------
+    data, dilated : ndarray of float32, same shape
+        Low-passed map and its local maxima, perhaps on every n-th voxel only.
+    spacing : tuple of float
+        Å between them along each axis.
+    solvent : ndarray of bool, optional
+        Where noise is as reconstructed: not what a mask made flat.
+    floor : float, optional
+        Noise floor where it is known from half-maps.
+
+    Returns
+    -------
+    Calibration or None
+        None where there is too little density above the noise.
+    """
+    zero = floor
+    if zero is None:
+        zero = noise_floor(dilated if solvent is None else dilated[solvent])
+    logs = averaged_logs(data, dilated, zero, tuple(SMOOTHING / a for a in spacing))
+    if logs.size < LEAST_VOXELS // 10 or not float(logs.max()) > log(1e-30):
+        return None
+    above, share, others = fit_full(logs)
+    off = np.array([[log(ratio), chance] for ratio, chance in others])
+    error = float(np.sqrt((off[:, 1] * off[:, 0] ** 2).sum()))
+    full = (above**POWER + zero**POWER) ** (1 / POWER)
+    return Calibration(zero, full, error, share, floor is not None, others)

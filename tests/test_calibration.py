@@ -1,0 +1,184 @@
+"""The calibrated estimator: recovery of what was put in, identities, and what it says it does not know."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from occupy import InputError, Settings, Volume, estimate
+from occupy.calibration import (
+    Calibration,
+    above_floor,
+    averaged_logs,
+    calibrate,
+    fit_full,
+    noise_floor,
+    occupancy,
+    standard_error,
+)
+
+
+def smooth(shape, seed, width=1.2):
+    """Return band-limited noise of unit variance."""
+    rng = np.random.default_rng(seed)
+    k2 = sum(np.meshgrid(*(np.fft.fftfreq(n) ** 2 for n in shape), indexing="ij"))
+    field = np.fft.ifftn(np.fft.fftn(rng.standard_normal(shape)) * np.exp(-2 * (np.pi * width) ** 2 * k2))
+    return (field.real / field.real.std()).astype(np.float32)
+
+
+def slabs(values=(1.0, 0.7, 0.3, 0.0), noise=0.2, seed=0, shape=(64, 64, 64)):
+    """Return a block of texture whose quarters along x have these occupancies, in noise; and its middles."""
+    content = np.clip(4 + smooth(shape, 1), 0, None)
+    out = noise * smooth(shape, seed + 2)
+    middles = {}
+    for k, value in enumerate(values):
+        part = np.s_[16:48, 16:48, 8 + 12 * k : 20 + 12 * k]
+        out[part] += value * content[part]
+        middles[k] = np.s_[22:42, 22:42, 12 + 12 * k : 16 + 12 * k]
+    return out.astype(np.float32), middles
+
+
+def volume(data, voxel=3.0):
+    return Volume.from_array(np.asarray(data, dtype=np.float32), voxel, "slabs")
+
+
+def test_occupancies_are_recovered_within_their_errors():
+    data, middles = slabs()
+    est = estimate(volume(data))
+    assert est.full_scale.source == "calibration"
+    for k, truth in enumerate((1.0, 0.7, 0.3)):
+        value, error = np.median(est.scale[middles[k]]), np.median(est.uncertainty[middles[k]])
+        assert abs(value - truth) < max(1.96 * error, 0.02), (truth, value, error)
+    assert np.median(est.scale[:8]) < 0.02
+    low, high = est.calibration.interval
+    assert low < est.full_scale.value < high
+
+
+@pytest.mark.parametrize("factor", [1e-4, 7.0, 1e5])
+def test_a_positive_factor_changes_nothing(factor):
+    data, _ = slabs()
+    one, other = (estimate(volume(d)) for d in (data, data * np.float32(factor)))
+    assert_allclose(one.scale, other.scale, atol=2e-3)
+    assert_allclose(one.uncertainty, other.uncertainty, atol=2e-3)
+    assert other.calibration.full == pytest.approx(one.calibration.full * factor, rel=1e-3)
+
+
+def test_axes_may_be_permuted():
+    data, _ = slabs()
+    one, other = (estimate(volume(d)) for d in (data, np.ascontiguousarray(data.transpose(2, 0, 1))))
+    assert_allclose(one.scale.transpose(2, 0, 1), other.scale, atol=2e-3)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=20))
+def test_occupancy_rises_from_nothing_to_full_and_pulls_only_upwards(values):
+    x = np.sort(np.array(values))
+    found = occupancy(x)
+    assert (np.diff(found) >= -1e-12).all()
+    assert (found >= x - 1e-12).all()
+    assert (found <= 1).all()
+    assert (standard_error(x, 0.1) > 0).all()
+
+
+@given(st.floats(0, 10), st.floats(0, 10))
+def test_noise_and_signal_add_up_as_they_are_taken_apart(signal, floor):
+    from occupy.calibration import POWER
+
+    together = (signal**POWER + floor**POWER) ** (1 / POWER)
+    assert above_floor(np.array([together]), floor)[0] == pytest.approx(signal, abs=1e-6)
+    assert above_floor(np.array([floor * 0.9]), floor)[0] == 0
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
+def test_full_scale_is_found_where_a_part_is_full(share):
+    rng = np.random.default_rng(5)
+    n = 20000
+    full = rng.random(n) < share
+    values = np.where(full, rng.normal(3.0, 0.2, n), rng.uniform(0.5, 2.6, n))
+    found, estimated, others = fit_full(np.log(values).astype(np.float32))
+    assert found == pytest.approx(3.0, rel=0.06)
+    assert sum(weight for _, weight in others) == pytest.approx(1, abs=0.05)
+    assert (share > 0.6) == (estimated > 0.6)
+
+
+def test_the_floor_of_noise_does_not_see_content():
+    rng = np.random.default_rng(1)
+    noise = np.abs(rng.normal(2.0, 0.3, 50000)).astype(np.float32)
+    content = rng.uniform(5, 20, 15000).astype(np.float32)
+    assert noise_floor(noise) == pytest.approx(2.3, rel=0.08)
+    assert noise_floor(np.concatenate([noise, content])) == pytest.approx(noise_floor(noise), rel=0.05)
+    assert noise_floor(np.zeros(1000, np.float32)) == 0
+
+
+def test_nothing_to_calibrate_on_gives_none():
+    flat = np.zeros((20, 20, 20), dtype=np.float32)
+    assert calibrate(flat, flat, (4.0,) * 3) is None
+    assert averaged_logs(flat, flat, 0.0, (1.0,) * 3).size == 0
+
+
+def test_uncertainty_grows_with_noise_and_is_a_function_of_the_scale():
+    scale = np.linspace(0, 1, 50, dtype=np.float32)
+    quiet, noisy = (Calibration(f, 1.0, 0.05, 0.5).uncertainty_of(scale) for f in (0.01, 0.5))
+    assert (noisy >= quiet - 1e-6).all()
+    assert noisy[5] > 2 * quiet[5]
+    doubtful = Calibration(0.01, 1.0, 0.3, 0.5, others=((1.0, 0.5), (0.7, 0.5)))
+    assert doubtful.uncertainty_of(scale)[30] > 2 * quiet[30]
+
+
+def halves(noise=0.3):
+    data, _ = slabs(noise=0)
+    first, second = (noise * 2**0.5 * smooth(data.shape, seed) for seed in (11, 12))
+    return volume(data + (first + second) / 2), (volume(data + first), volume(data + second))
+
+
+def test_half_maps_measure_the_noise_without_solvent():
+    whole, pair = halves()
+    alone, both = estimate(whole), estimate(whole, half_maps=pair)
+    assert both.calibration.from_halves
+    assert not alone.calibration.from_halves
+    assert both.calibration.floor == pytest.approx(alone.calibration.floor, rel=0.15)
+    # Where the solvent has been taken away, only the halves know.
+    data = np.where(np.abs(smooth(whole.shape, 1)) >= 0, whole.data, 0).copy()
+    data[:14] = data[50:] = 0
+    data[:, :14] = data[:, 50:] = 0
+    masked = estimate(volume(data), half_maps=pair)
+    assert masked.calibration.floor == pytest.approx(both.calibration.floor, rel=0.1)
+
+
+def test_half_maps_that_cannot_be_are_refused():
+    whole, pair = halves()
+    with pytest.raises(InputError, match="are equal"):
+        estimate(whole, half_maps=(pair[0], pair[0]))
+    with pytest.raises(InputError, match="on one grid"):
+        estimate(whole, half_maps=(pair[0], volume(pair[1].data[:60])))
+    with pytest.raises(InputError, match="calibrated estimator only"):
+        estimate(whole, Settings(estimator="nlf"), half_maps=pair)
+
+
+def test_the_estimator_follows_what_is_asked():
+    assert Settings().chosen_estimator == "calibrated"
+    assert Settings(mode="resolution").chosen_estimator == "local"
+    for given_ in ({"tile_size": 12}, {"naive": True}, {"recalibrate": True}, {"tau": 0.9}):
+        assert Settings(**given_).chosen_estimator == "local"
+        with pytest.raises(InputError, match="knows no tile"):
+            Settings(estimator="calibrated", **given_)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.1])
+def test_a_mask_holds_its_false_discovery_rate(rate):
+    # Independent voxels, so that the rate itself can be counted; weak content among them.
+    rng = np.random.default_rng(3)
+    from occupy.confidence import fdr_threshold
+    from occupy.solvent import fit_solvent, truncated_null
+
+    data = rng.normal(0, 1, (60, 60, 60)).astype(np.float32)
+    content = np.zeros(data.shape, dtype=bool)
+    content[20:40, 20:40, 20:40] = True
+    data[content] += rng.uniform(2, 8, content.sum()).astype(np.float32)
+    model = fit_solvent(data, lambda start, stop: np.ones((stop - start, 60, 60), dtype=bool))
+    mean, sigma, share = truncated_null(model)
+    assert (mean, sigma) == (pytest.approx(0, abs=0.02), pytest.approx(1, rel=0.02))
+    assert share == pytest.approx(1 - content.mean(), abs=0.02)
+    chosen = data > fdr_threshold(model, rate)
+    assert np.count_nonzero(chosen & ~content) / np.count_nonzero(chosen) == pytest.approx(rate, rel=0.4)
+    assert np.count_nonzero(chosen & content) > 0.6 * content.sum()
