@@ -140,7 +140,7 @@ def test_a_users_whole_way(served: Occupy, visit: Any, shelf_folder: Path, tmp_p
 
     # Estimate again with another low-pass; the automatic values are shown.
     lowpass = page.locator("[data-setting=lowpass]")
-    assert lowpass.get_attribute("placeholder") == "auto: 8"
+    assert lowpass.get_attribute("placeholder") == "auto: 9"
     lowpass.fill("12")
     lowpass.press("Tab")
     page.wait_for_function("() => document.querySelector('.command').textContent.includes('--lowpass 12')")

@@ -28,6 +28,7 @@ SOME: dict[str, Any] = {
     "recalibrate": True,
     "max_box": 128,
     "hedge": 1.5,
+    "fdr": 0.05,
     "exclude_solvent": True,
     "use_confidence": False,
     "amplify": 3.0,

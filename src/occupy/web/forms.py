@@ -18,6 +18,10 @@ def _kinds(hint: Any) -> tuple[set[type], tuple[str, ...]]:
     """Return the plain types a setting may have, and its choices where it has some."""
     if get_origin(hint) is Literal:
         return {str}, get_args(hint)
+    # A choice, or None: leave it to the program.
+    choices = [kind for kind in get_args(hint) if get_origin(kind) is Literal]
+    if choices:
+        return {str}, get_args(choices[0])
     if isinstance(hint, UnionType):
         return {kind for kind in get_args(hint) if kind is not type(None)}, ()
     return {hint}, ()
