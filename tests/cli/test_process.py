@@ -27,6 +27,9 @@ COMMANDS = (
     "fetch",
     "demo",
     "simulate",
+    "relion",
+    "relion class3d-command",
+    "relion class3d-report",
     "legacy",
 )
 

@@ -435,6 +435,10 @@ from occupy.cli.select import select  # noqa: E402
 
 app.command("select")(select)
 
+from occupy.cli.relion import relion_app  # noqa: E402
+
+app.add_typer(relion_app, name="relion")
+
 # The flags of OccuPy 0.1.13; its module brings its own options.
 from occupy.cli.legacy import legacy  # noqa: E402
 

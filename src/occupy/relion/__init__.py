@@ -1,1 +1,1 @@
-"""Inside a RELION project: the External job."""
+"""Work together with RELION: the External job, and inside the loop of a classification."""

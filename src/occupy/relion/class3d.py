@@ -1,0 +1,124 @@
+"""The command line of a Class3D job with occupy in its loop."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from occupy.errors import InputError
+
+VARIABLE = "RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE"
+PROGRAM = "occupy-relion-reconstruct"
+
+
+@dataclass(frozen=True)
+class Class3D:
+    """What a Class3D job needs to be told.
+
+    Attributes
+    ----------
+    particles, reference, output : str
+        STAR file, map, and the root of the output names (``Class3D/occupy/run``).
+    diameter : float
+        Of the particle, Å.
+    classes, iterations : int
+        How many.
+    fudge : float
+        Regularisation parameter T.
+    initial : float
+        Å; low-pass of the reference.
+    limit : float or None
+        Å; finest resolution of the expectation step.
+    align : bool
+        Search orientations too; otherwise those of the particles are kept.
+    processes, threads : int
+        MPI processes (1: no MPI) and threads of each.
+    gpu : str or None
+        GPUs, as RELION's ``--gpu`` takes them.
+    extra : tuple of str
+        Further options for RELION.
+    """
+
+    particles: str
+    reference: str
+    output: str = "Class3D/occupy/run"
+    diameter: float = 200.0
+    classes: int = 4
+    iterations: int = 25
+    fudge: float = 4.0
+    initial: float = 40.0
+    limit: float | None = None
+    align: bool = False
+    processes: int = 1
+    threads: int = 4
+    gpu: str | None = None
+    extra: tuple[str, ...] = ()
+
+
+def command(job: Class3D) -> list[str]:
+    """Return RELION's command line as words."""
+    _check(job)
+    program = ["relion_refine"]
+    if job.processes > 1:
+        program = ["mpirun", "-n", str(job.processes), "relion_refine_mpi"]
+    words = [
+        *program, "--i", job.particles, "--o", job.output, "--ref", job.reference, "--ctf",
+        "--ini_high", f"{job.initial:g}", "--K", str(job.classes), "--iter", str(job.iterations),
+        "--tau2_fudge", f"{job.fudge:g}",
+        "--particle_diameter", f"{job.diameter:g}", "--flatten_solvent", "--zero_mask", "--norm", "--scale",
+        "--pad", "1", "--j", str(job.threads), "--pool", "30", "--dont_combine_weights_via_disc",
+        "--external_reconstruct",
+    ]  # fmt: skip
+    words += [
+        "--oversampling",
+        "1",
+        "--healpix_order",
+        "2",
+        "--offset_range",
+        "5",
+        "--offset_step",
+        "2",
+    ] * job.align
+    words += ["--skip_align"] * (not job.align)
+    words += ["--strict_highres_exp", f"{job.limit:g}"] if job.limit else []
+    words += ["--gpu", job.gpu] if job.gpu is not None else []
+    return [*words, *job.extra]
+
+
+def _check(job: Class3D) -> None:
+    for name in ("diameter", "fudge", "initial"):
+        if not getattr(job, name) > 0:
+            raise InputError(f"{name} must be above 0, not {getattr(job, name)}")
+    for name in ("classes", "iterations", "processes", "threads"):
+        if getattr(job, name) < 1:
+            raise InputError(f"{name} must be 1 or more, not {getattr(job, name)}")
+    if job.limit is not None and not job.limit > 0:
+        raise InputError(f"limit must be above 0 Å, not {job.limit}")
+
+
+def guide(job: Class3D, program: str) -> str:
+    """Return the command with how to use it: in a shell, in RELION's window, and for a scheduler."""
+    line = shlex.join(command(job))
+    folder = job.output.rpartition("/")[0] or "."
+    setting = f"export {VARIABLE}={shlex.quote(program)}"
+    tasks, threads = job.processes, job.threads
+    return f"""# In a shell, in RELION's project folder:
+{setting}
+mkdir -p {shlex.quote(folder)}
+{line}
+
+# In RELION's window: start RELION from a shell where the first line above was run, set up 3D classification
+# as usual (Regularisation T {job.fudge:g}, K {job.classes}), and under Running, Additional arguments, write:
+#   --external_reconstruct
+
+# For a scheduler (Slurm), save as class3d.sh and `sbatch class3d.sh`:
+#!/bin/bash
+#SBATCH --ntasks={tasks}
+#SBATCH --cpus-per-task={threads}
+{setting}
+mkdir -p {shlex.quote(folder)}
+{line}
+
+# With MPI on several machines, the variable must reach all of them (OpenMPI: mpirun -x {VARIABLE}).
+# Afterwards: occupy relion class3d-report {shlex.quote(folder)}
+"""

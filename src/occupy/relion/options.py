@@ -1,0 +1,106 @@
+"""What a user may override: environment variables, or a file in the job's folder."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from occupy.errors import InputError
+
+FILE = "occupy_relion.yaml"
+PREFIX = "OCCUPY_RELION_"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of the program that RELION calls; none of them is needed.
+
+    Attributes
+    ----------
+    executable : str
+        RELION's own program for the reconstruction.
+    off : bool
+        Leave RELION's maps as they are, and record only.
+    budget : float
+        Most degrees of freedom of a class's own part per particle in it.
+    strength : float
+        Least factor by which the noise is taken to be larger than measured.
+    finest : float
+        Å; differences finer than this are not used. 0: as fine as RELION's own current resolution.
+    diameter, pixel_size : float
+        Å; 0: from the job's files.
+    seconds : float
+        RELION's own program is given up after so long; 0: never.
+    """
+
+    executable: str = "relion_external_reconstruct"
+    off: bool = False
+    budget: float = 0.2
+    strength: float = 1.0
+    finest: float = 0.0
+    diameter: float = 0.0
+    pixel_size: float = 0.0
+    seconds: float = 0.0
+
+
+def read_options(folder: Path, environment: Mapping[str, str] | None = None) -> Options:
+    """Read overrides for the job in ``folder``; the environment counts more than the file.
+
+    Raises
+    ------
+    InputError
+        Where a name is unknown or a value is no number.
+    """
+    environment = os.environ if environment is None else environment
+    options, file = Options(), folder / FILE
+    if file.is_file():
+        options = _apply(options, _pairs(file), str(file))
+    names = {field.name: PREFIX + field.name.upper() for field in fields(Options)}
+    given = {name: environment[key] for name, key in names.items() if environment.get(key)}
+    return _apply(options, given, "environment")
+
+
+def _pairs(file: Path) -> dict[str, str]:
+    """Read lines ``name: value``: the part of YAML that settings need."""
+    pairs = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        text = line.split("#")[0].strip()
+        if not text:
+            continue
+        name, colon, value = text.partition(":")
+        if not colon or not value.strip():
+            raise InputError(f"{file}: line {number} should read `name: value`, not {line.strip()!r}")
+        pairs[name.strip()] = value.strip().strip("'\"")
+    return pairs
+
+
+def _apply(options: Options, given: Mapping[str, str], source: str) -> Options:
+    known = {field.name: type(getattr(options, field.name)) for field in fields(Options)}
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in known:
+            raise InputError(f"{source}: unknown setting {name!r}; known are {', '.join(known)}")
+        values[name] = _parse(text, known[name], f"{source}: {name}")
+    return replace(options, **values)
+
+
+def _parse(text: str, kind: type, what: str) -> Any:
+    if kind is str:
+        return text
+    if kind is bool:
+        if text.lower() in ("1", "true", "yes", "on"):
+            return True
+        if text.lower() in ("0", "false", "no", "off"):
+            return False
+        raise InputError(f"{what} should be yes or no, not {text!r}")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise InputError(f"{what} should be a number not below 0, not {text!r}")
+    return value

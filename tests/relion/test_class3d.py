@@ -1,0 +1,82 @@
+"""A small Class3D through the real RELION; needs Debian's package relion."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from occupy.cli.relion_report import write_report
+from occupy.relion.class3d import Class3D, command
+from occupy.relion.runrecord import read_calls
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+
+
+@pytest.fixture(scope="module")
+def particles(tmp_path_factory, shared_data):
+    if shutil.which("relion_refine") is None or shutil.which("relion_external_reconstruct") is None:
+        reason = "needs RELION (apt-get install relion)"
+        if os.environ.get("OCCUPY_REQUIRE_RELION") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    project = tmp_path_factory.mktemp("project")
+    for name in ("particles.mrcs", "particles.star", "consensus.mrc"):
+        (project / name).symlink_to(shared_data("relion_mini") / name)
+    program = project / "hook"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(SOURCE)!r})\n"
+        "from occupy.relion.hook import main\nmain()\n"
+    )
+    program.chmod(0o755)
+    return project
+
+
+def classify(project: Path, name: str, iterations: int = 4, **variables: str) -> str:
+    """Run Class3D with us in its loop; return what RELION printed."""
+    (project / name).mkdir(exist_ok=True)
+    job = Class3D(
+        "particles.star",
+        "consensus.mrc",
+        f"{name}/run",
+        diameter=300,
+        classes=3,
+        iterations=iterations,
+        threads=2,
+        extra=("--random_seed", "1", "--preread_images"),
+    )
+    environment = os.environ | {"RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE": str(project / "hook")} | variables
+    done = subprocess.run(
+        command(job), cwd=project, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_class3d_with_us_in_its_loop(particles):
+    said = classify(particles, "good")
+    job = particles / "good"
+    calls = read_calls(job / "occupy_relion")
+    assert [c["state"] for c in calls if c["iteration"] == 1] == ["alone"] * 3
+    late = [c for c in calls if c["iteration"] > 1]
+    assert {c["state"] for c in late} <= {"separated", "empty"}
+    assert sum(c["state"] == "separated" for c in late) >= 6
+    assert max(c.get("seconds", 0) for c in calls) < 5
+    assert len(re.findall("occupy: iteration 4, class", said)) == 3
+    paths, _ = write_report(job)
+    assert all(path.stat().st_size > 100 for path in paths)
+
+
+def test_a_class3d_with_a_crash_of_ours_is_plain_relions(particles):
+    said = classify(particles, "crash", iterations=2, OCCUPY_RELION_TEST_CRASH="1")
+    assert len(re.findall("crash on request; RELION's own map is used", said)) == 6
+    classify(particles, "off", iterations=2, OCCUPY_RELION_OFF="1")
+    for k in (1, 2, 3):
+        name = f"run_it002_class{k:03d}.mrc"
+        crashed, plain = (particles / folder / name for folder in ("crash", "off"))
+        assert crashed.read_bytes()[1024:] == plain.read_bytes()[1024:]
