@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.relion.exchange import Exchange, Weights
-from occupy.relion.running import Job
 from occupy.relion.options import Options
+from occupy.relion.running import Job
 from occupy.relion.separation import (
     ClassMap,
     OwnPart,
