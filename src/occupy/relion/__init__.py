@@ -1,1 +1,1 @@
-"""Work together with RELION: as an External job, and inside the loop of a classification."""
+"""Work together with RELION: the External job, and inside the loop of a classification."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from occupy.relion.exchange import Exchange, Weights
 from occupy.relion.options import Options
-from occupy.relion.running_job import Job
+from occupy.relion.running import Job
 from occupy.relion.separation import (
     ClassMap,
     OwnPart,

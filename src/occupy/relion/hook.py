@@ -106,7 +106,7 @@ def _improve_call(call: Exchange, options: Options, where: str) -> tuple[str, di
     from occupy.io.mrc import read_map, write_map
     from occupy.relion.classes import reduce_map, separate
     from occupy.relion.exchange import read_weights
-    from occupy.relion.running_job import read_job
+    from occupy.relion.running import read_job
     from occupy.relion.state import Stored, previous, store
 
     job = read_job(call)
