@@ -91,8 +91,9 @@ def _summary(found: OccupancyTable, order: list[int]) -> str:
 def level_in(data: Array, confidence: Array, numbers: Mapping[str, Any]) -> float:
     """Return a contour level of a map at which its particle is seen, from the record of its estimate.
 
-    The rule of `occupy.report.chimerax.contour_level`, from files: the highest of a tenth of full scale, three
-    deviations above solvent, and the level that encloses as much as is confidently content; where the solvent fit is bad, that which encloses 1 % of the box.
+    The rule of `occupy.report.chimerax.contour_level`, from files: the highest of a tenth of full scale,
+    three deviations above solvent, and the level that encloses as much as is confidently content; where the
+    solvent fit is bad, that which encloses 1 % of the box.
     """
     step = max(1, round((data.size / 1e6) ** (1 / 3)))
     values, sure = (a[::step, ::step, ::step] for a in (data, confidence))
