@@ -99,7 +99,7 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
         )
     for notice in more:
         warn(notice.text, job.quiet)
-    _summarise(est, components, table, files, folder, job.quiet)
+    _summarise(est, components, table, files, folder, job)
 
 
 def regions_table(used: MapSet, regions: Sequence[Region], job: ClassesJob, scratch: Path) -> OccupancyTable:
@@ -355,13 +355,14 @@ def _summarise(
     table: OccupancyTable | None,
     files: dict[str, Any],
     folder: Path,
-    quiet: bool,
+    job: ClassesJob,
 ) -> None:
+    quiet = job.quiet
     say(f"compared at {est.ground.resolution:.1f} Å; {len(est.names)} classes", quiet)
     if components:
         say(f"{len(components)} parts come and go between the classes:", quiet)
-    else:
-        say("nothing differs between the classes by more than noise", quiet)
+    elif job.discover:
+        say("no part differs between the classes by more than noise", quiet)
     if table is not None:
         _say_table(table, [c.name for c in components], quiet)
         say(f"  all regions             {folder / files['tsv']}", quiet)
