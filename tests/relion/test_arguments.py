@@ -31,7 +31,7 @@ def commands(*words: str) -> list[str]:
             "--in_3dref m.mrc --model a.cif b.cif --in_mask k.mrc",
             f"regions m.mrc -o {JOB} --model a.cif --model b.cif --masks k.mrc",
         ),
-        ("--model_star r_model.star --j 8", f"classes r_model.star -o {JOB}"),
+        ("--model_star r_model.star --j 8", f"classes r_model.star -o {JOB} --threads 8"),
         ("--in_3dref m.mrc --model_star r_model.star --classes no", f"classes r_model.star -o {JOB}"),
         ("--model_star r_model.star --in_mask k.mrc", f"classes r_model.star -o {JOB} --masks k.mrc"),
         # One value, whatever it holds: RELION quotes nothing, and nothing in it becomes an option of ours.

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from occupy.ensemble.components import find_components, soft_mask
+from occupy.ensemble.passes import Means
 from occupy.ensemble.pipeline import Member, estimate_set
+from occupy.ensemble.reading import read_set
 from occupy.errors import InputError
 from occupy.io.mrc import read_map
+from occupy.regions.region import Region
 from occupy.report.set_maps import OF_SET, PRODUCTS, write_class_maps, write_components
 from occupy.report.set_record import NAME, read_set_record
 from occupy.simulation import demo_structure, simulate_classes
@@ -24,7 +27,9 @@ def est():
 
 
 def test_maps_hold_what_was_estimated(est, tmp_path):
-    of_classes, of_set = write_class_maps(tmp_path / "new", est)
+    made = write_class_maps(tmp_path / "new", est)
+    of_classes, of_set = made.of_classes, made.of_set
+    assert made.table is None
     assert set(of_classes) == set(est.names)
     assert set(of_set) == set(OF_SET)
     box = tuple(slice(c, c + n) for c, n in zip(est.ground.corner, est.content.shape, strict=True))
@@ -51,10 +56,33 @@ def test_components_are_soft_masks_and_old_ones_go(est, tmp_path):
     assert not list(tmp_path.rglob("component*.mrc"))
 
 
-def test_progress_names_the_classes(est, tmp_path):
+def test_regions_are_read_while_maps_are_written(est, tmp_path):
+    inside = np.flatnonzero(est.ground.whole(est.content.astype(np.float32)))
+    half = [Region(name, "mask", part, est.grid.shape) for name, part in (("a", inside[::2]), ("b", inside))]
+    made = write_class_maps(tmp_path, est, regions=half)
+    assert made.table is not None
+    assert made.table.maps == est.names
+    again = read_set(est, half)
+    np.testing.assert_array_equal(made.table.values, again.values)
+    np.testing.assert_array_equal(made.table.errors, again.errors)
+    np.testing.assert_allclose(made.table.weights, est.weights)
+    for name in est.names:
+        data = read_map(tmp_path / made.of_classes[name]["occupancy"]).data.reshape(-1)
+        assert made.table.reading("b", name).value == pytest.approx(float(np.median(data[inside])))
+
+
+def test_maps_that_are_kept_are_left_alone_and_counted_in_the_summary(est, tmp_path):
     said = []
-    write_class_maps(tmp_path, est, progress=lambda stage, done, total: said.append((stage, done, total)))
-    assert said == [(f"writing {name}", k, 3) for k, name in enumerate(est.names)]
+    means = Means(report=lambda stage, done, total: said.append((stage, done, total)))
+    write_class_maps(tmp_path, est, means=means)
+    assert said == [("writing", k, 3) for k in range(4)]
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "c 1_relative.mrc").write_bytes(b"kept")
+    (tmp_path / "c 2_relative.mrc").unlink()
+    write_class_maps(tmp_path, est, keep=True)
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert after.pop("c 1_relative.mrc") == b"kept"
+    assert after.items() <= before.items()
 
 
 @pytest.mark.parametrize(

@@ -301,6 +301,24 @@ def classes(
         bool, typer.Option("--resume", help="Go on with a run that was stopped.", show_default=False)
     ] = False,
     report: PageOption = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            min=1,
+            help="Maps worked on at a time [default: one per processor, up to 8].",
+            show_default=False,
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Work on the Dask cluster of this scheduler, such as tcp://node17:8786.",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -309,7 +327,19 @@ def classes(
     from occupy.cli.regions import Asked
 
     asked = Asked(tuple(model or ()), by, selections, tuple(masks or ()))
-    job = ClassesJob(asked, lowpass, resample, components, compare, voxel_size, resume, quiet, report)
+    job = ClassesJob(
+        asked,
+        lowpass,
+        resample,
+        components,
+        compare,
+        voxel_size,
+        resume,
+        quiet,
+        report,
+        threads,
+        scheduler,
+    )
     estimate_classes(inputs, output, job)
 
 

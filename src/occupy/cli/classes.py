@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from occupy.cli.console import Report, progress, say, warn
 from occupy.cli.regions import Asked, Found, find_regions
+from occupy.cli.set_work import MapFile, means_for
 from occupy.errors import InputError, Notice
 
 if TYPE_CHECKING:
     from occupy.ensemble.components import Component
+    from occupy.ensemble.passes import Means
     from occupy.ensemble.pipeline import Member, SetEstimate
     from occupy.io.mapset import ClassMap, MapSet
     from occupy.regions.region import Region
@@ -26,9 +28,6 @@ FEW_PARTICLES = 50
 
 LEAST_SHARE = 0.002
 """… and those with a smaller share of all particles, where only that is known."""
-
-IN_MEMORY = 1 << 27
-"""Numbers (512 MiB of them) that all maps may hold together before they are kept on disk."""
 
 _SHOWN = 10
 
@@ -46,10 +45,12 @@ class ClassesJob:
     resume: bool = False
     quiet: bool = False
     report: bool = False
+    threads: int | None = None
+    scheduler: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
-        """Return it as plain values, for the record."""
+        """Return what results depend on as plain values, for the record."""
         return {
             "lowpass": self.lowpass,
             "resample": self.resample,
@@ -79,11 +80,11 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
     if keep and is_complete(folder):
         say(f"done already, in {folder}", job.quiet)
         return
-    with progress(_stem(found), job.quiet) as report:
-        regions = _regions(used, job)
-        est = _estimated(used, job, folder, report)
-        more = _doubts(est)
-        begin(folder, _asked(used, job))
+    regions = _regions(used, job)
+    with progress(_stem(found), job.quiet) as report, _means(used, job, folder, report) as means:
+        est = _estimated(used, job, means)
+        more = _doubts(est, means)
+        begin(folder, _asked(used, job), old=() if keep else _kept_files(used))
         report("components", 0, 0)
         components = _components(est) if job.discover else ()
         table, files = _write(
@@ -95,16 +96,19 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
             folder,
             replace(job, compare=compare, resume=keep),
             notices + left + more,
-            report,
+            means,
         )
-    for notice in more:
-        warn(notice.text, job.quiet)
-    _summarise(est, components, table, files, folder, job)
+        for notice in more:
+            warn(notice.text, job.quiet)
+        _summarise(est, components, table, files, folder, job)
 
 
 def regions_table(used: MapSet, regions: Sequence[Region], job: ClassesJob, scratch: Path) -> OccupancyTable:
     """Estimate a set and read regions in it; nothing is written, but for scratch files of large sets."""
-    return _tabulated(_estimated(used, job, scratch, lambda *_: None), regions)
+    from occupy.ensemble.reading import read_set
+
+    with _means(used, job, scratch, lambda *_: None) as means:
+        return read_set(_estimated(used, job, means), regions, means)
 
 
 def regions_of_set(used: MapSet, job: ClassesJob) -> Found | None:
@@ -145,14 +149,22 @@ def _asked(used: MapSet, job: ClassesJob) -> dict[str, Any]:
     return asked_of([entry.path for entry in used.maps], job.options)
 
 
+def _kept_files(used: MapSet) -> list[str]:
+    """Return the files that a run which goes on with another leaves alone."""
+    from occupy.report.set_maps import names_of_maps
+
+    named = names_of_maps([entry.name for entry in used.maps])
+    return [file for files in named.values() for file in files.values()]
+
+
 def _goes_on(used: MapSet, folder: Path, job: ClassesJob) -> bool:
     """Tell whether the results in a folder are an earlier run's that was asked for the same."""
-    from occupy.report.set_progress import started_alike
+    from occupy.report.set_progress import has_started, started_alike
 
     if not job.resume:
         return False
     alike = started_alike(folder, _asked(used, job))
-    if not alike and folder.exists():
+    if not alike and has_started(folder):
         warn(f"{folder}: nothing to go on from (other maps or options); starting anew", job.quiet)
     return alike
 
@@ -173,20 +185,6 @@ def _named(found: MapSet, text: str) -> str:
     raise InputError(f"--compare {text}: no such class; there are {', '.join(names[:8])}")
 
 
-def _reader(entry: ClassMap, job: ClassesJob, grid: Volume | None) -> Callable[[], Volume]:
-    def read() -> Volume:
-        from occupy.io.mrc import read_map
-
-        volume = read_map(entry.path, voxel_size=job.voxel_size)
-        if grid is not None and not volume.same_grid(grid):
-            from occupy.ensemble.resample import resampled
-
-            return resampled(volume, grid)
-        return volume
-
-    return read
-
-
 def _grid(used: MapSet, job: ClassesJob) -> Volume:
     from occupy.io.mrc import read_map
 
@@ -202,37 +200,36 @@ def _regions(used: MapSet, job: ClassesJob) -> Found | None:
     return find_regions(job.regions, _grid(used, job), job.voxel_size)
 
 
-def _estimated(used: MapSet, job: ClassesJob, folder: Path, report: Report) -> SetEstimate:
+@contextmanager
+def _means(used: MapSet, job: ClassesJob, folder: Path, report: Report) -> Iterator[Means]:
+    with means_for(
+        [entry.path for entry in used.maps],
+        lambda: _grid(used, job),
+        folder,
+        report,
+        threads=job.threads,
+        scheduler=job.scheduler,
+        tell=lambda text: say(text, job.quiet),
+    ) as means:
+        yield means
+
+
+def _estimated(used: MapSet, job: ClassesJob, means: Means) -> SetEstimate:
     from occupy.ensemble.pipeline import Member, estimate_set
 
-    grid = _grid(used, job) if job.resample else None
+    onto = used.maps[0].path.absolute() if job.resample else None
     members: list[Member] = [
-        Member(entry.name, _reader(entry, job, grid), entry.weight, entry.ssnr) for entry in used.maps
+        # Interpolation changes what the source said of the shells.
+        Member(e.name, MapFile(e.path.absolute(), job.voxel_size, onto), e.weight, None if onto else e.ssnr)
+        for e in used.maps
     ]
-    if grid is not None:
-        # Interpolation has changed what the source said of the shells.
-        members = [replace(member, ssnr=None) for member in members]
-    return estimate_set(members, lowpass=job.lowpass, allocate=_room(folder), progress=report)
+    return estimate_set(members, lowpass=job.lowpass, room=means.room, pool=means.pool, progress=means.report)
 
 
-def _room(folder: Path) -> Any:
-    """Return what makes arrays: in memory, or, when large, in files that vanish with them."""
-    import numpy as np
-
-    def allocate(shape: tuple[int, ...]) -> Any:
-        if np.prod(shape, dtype=np.int64) <= IN_MEMORY:
-            return np.empty(shape, dtype=np.float32)
-        existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
-        with tempfile.TemporaryFile(dir=existing, prefix=".occupy-") as file:
-            return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
-
-    return allocate
-
-
-def _doubts(est: SetEstimate) -> list[Notice]:
+def _doubts(est: SetEstimate, means: Means) -> list[Notice]:
     from occupy.ensemble.alignment import pose_notices
 
-    return [*est.notices, *pose_notices(est.ground, est.names, est.weights)]
+    return [*est.notices, *pose_notices(est.ground, est.names, est.weights, means)]
 
 
 def _components(est: SetEstimate) -> tuple[Component, ...]:
@@ -255,32 +252,6 @@ def _component_regions(est: SetEstimate, components: Sequence[Component]) -> tup
     return tuple(out)
 
 
-def _tabulated(est: SetEstimate, regions: Sequence[Region]) -> OccupancyTable:
-    import numpy as np
-
-    from occupy.regions.table import read_regions
-
-    def pairs() -> Iterator[tuple[str, Any]]:
-        for k, name in enumerate(est.names):
-            found = est.of_class(k)
-            yield (
-                name,
-                tuple(
-                    np.concatenate([slab for _, slab in est.on_grid(array)])
-                    for array in (found.occupancy, found.uncertainty)
-                ),
-            )
-
-    return read_regions(
-        regions,
-        pairs(),
-        est.grid,
-        resolution=est.ground.resolution,
-        common_error=True,
-        weights=dict(zip(est.names, est.weights.tolist(), strict=True)),
-    )
-
-
 def _write(
     found: MapSet,
     used: MapSet,
@@ -290,25 +261,24 @@ def _write(
     folder: Path,
     job: ClassesJob,
     notices: Sequence[Notice],
-    report: Report,
+    means: Means,
 ) -> tuple[OccupancyTable | None, dict[str, Any]]:
     from occupy.io.atomic import write_text
     from occupy.report.record import to_json
     from occupy.report.set_maps import write_class_maps, write_components
     from occupy.report.set_page import NAME as PAGE
     from occupy.report.set_page import write_set_report
+    from occupy.report.set_progress import sweep
     from occupy.report.set_record import NAME, set_record
     from occupy.report.set_results import ModelFiles, write_class_scripts, write_set_tables
 
     # The report of an earlier run must not vouch for files that are about to replace its own.
     (folder / PAGE).unlink(missing_ok=True)
-    of_classes, files = write_class_maps(folder, est, keep=job.resume, progress=report)
-    files = dict(files) | write_components(folder, est, components)
-    report("regions", 0, 0)
     regions = (() if asked is None else asked.regions) + _component_regions(est, components)
-    table = None
-    if regions:
-        table = _tabulated(est, regions)
+    made = write_class_maps(folder, est, keep=job.resume, regions=regions, means=means)
+    of_classes, table = made.of_classes, made.table
+    files: dict[str, Any] = {**made.of_set, **write_components(folder, est, components)}
+    if table is not None:
         model = None if asked is None or asked.model is None else asked.model
         model = None if model is None else ModelFiles(model.model, regions, model.paths)
         files |= write_set_tables(folder, table, model=model, notes=[n.text for n in notices])
@@ -331,8 +301,9 @@ def _write(
         command=sys.argv,
     )
     if job.report:
-        report("report", 0, 0)
+        means.report("report", 0, 0)
         write_set_report(folder, record, table)
+    sweep(folder)
     write_text(folder / NAME, to_json(record))
     return table, files
 

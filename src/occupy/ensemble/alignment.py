@@ -9,6 +9,7 @@ import numpy.typing as npt
 import scipy.fft
 
 from occupy.ensemble.ground import Ground
+from occupy.ensemble.passes import Means
 from occupy.errors import Notice
 
 Array = npt.NDArray[np.float32]
@@ -82,13 +83,16 @@ def _motions(reference: Array, voxel_size: tuple[float, float, float]) -> Array:
     return np.array([reference, dz, dy, dx, *turns], dtype=np.float32)
 
 
-def pose_notices(ground: Ground, names: tuple[str, ...], weights: npt.NDArray[np.float64]) -> list[Notice]:
+def pose_notices(
+    ground: Ground,
+    names: tuple[str, ...],
+    weights: npt.NDArray[np.float64],
+    means: Means | None = None,
+) -> list[Notice]:
     """Return notices about classes that are shifted, turned or unlike the mean of the others."""
     found = []
-    for k, name in enumerate(names):
-        rest = np.float32(max(1 - weights[k], 1e-6))
-        others = (ground.total - np.float32(weights[k]) * ground.maps[k]) / rest
-        pose = pose_of(ground.maps[k], others, ground.voxel_size)
+    poses = (means or Means()).each("alignment", _pose_one, (ground, weights), len(names))
+    for name, pose in zip(names, poses, strict=True):
         text = None
         if pose.agreement < LEAST_AGREEMENT:
             text = (
@@ -103,3 +107,11 @@ def pose_notices(ground: Ground, names: tuple[str, ...], weights: npt.NDArray[np
         if text:
             found.append(Notice("misaligned", text + "; its occupancies can't be trusted"))
     return found
+
+
+def _pose_one(shared: tuple[Ground, npt.NDArray[np.float64]], k: int) -> Pose:
+    ground, weights = shared
+    own = ground.maps[k]
+    rest = np.float32(max(1 - weights[k], 1e-6))
+    others = (ground.total - np.float32(weights[k]) * own) / rest
+    return pose_of(own, np.asarray(others, dtype=np.float32), ground.voxel_size)

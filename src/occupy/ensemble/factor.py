@@ -60,7 +60,9 @@ def products(
     return out
 
 
-def relative_amplitudes(out: Array, weights: npt.NDArray[np.float64]) -> tuple[Array, Array]:
+def relative_amplitudes(
+    out: Array, weights: npt.NDArray[np.float64], highest: float | None = None
+) -> tuple[Array, Array]:
     """Solve n_k = o_k (Σ_l a_l o_l − (1 − λ) a_k o_k) at every voxel.
 
     Parameters
@@ -69,6 +71,8 @@ def relative_amplitudes(out: Array, weights: npt.NDArray[np.float64]) -> tuple[A
         n_k, from `products`; overwritten with o_k divided by their weighted mean.
     weights : ndarray, shape (K,)
         a_k, with a sum of 1.
+    highest : float, optional
+        Highest product of any class anywhere, where ``out`` is a part of the whole.
 
     Returns
     -------
@@ -77,7 +81,7 @@ def relative_amplitudes(out: Array, weights: npt.NDArray[np.float64]) -> tuple[A
     """
     a = weights.astype(np.float32).reshape(-1, 1, 1, 1)
     mean = np.empty(out.shape[1:], dtype=np.float32)
-    scale = max((float(out[k].max()) for k in range(len(out))), default=0.0)
+    scale = max((float(one.max()) for one in out), default=0.0) if highest is None else highest
     floor = np.float32(1e-3 * np.sqrt(max(scale, 1e-30)))
     for start in range(0, out.shape[1], _PLANES):
         n = np.maximum(out[:, start : start + _PLANES], 0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,9 @@ from scipy.ndimage import distance_transform_edt
 
 from occupy.ensemble import common
 from occupy.ensemble.factor import smoothed
+from occupy.ensemble.passes import Means, Shelf
 from occupy.errors import InputError, Notice
 from occupy.numerics.fourier import fourier_crop
-from occupy.numerics.parallel import available_cores
 from occupy.numerics.resample import refine_slab
 from occupy.numerics.shells import Shells, shells_of
 from occupy.volume import Volume
@@ -51,10 +52,17 @@ _SLAB = 16
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Maps on the working grid: data (K, z, y, x), and Å per voxel along z, y, x."""
+    """Maps on the working grid, Å per voxel along z, y, x, and which of the maps hold anything."""
 
-    data: Array
+    data: Shelf
     voxel_size: Triple
+    kept: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, k: int) -> Array:
+        return self.data[self.kept[k]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +71,8 @@ class Ground:
 
     Attributes
     ----------
-    maps : ndarray, shape (K, z, y, x)
-        On a box around the content of the working grid.
+    maps : Shelf
+        K maps (z, y, x) on a box around the content of the working grid.
     total : ndarray, shape (z, y, x)
         Their weighted mean.
     noise : ndarray, shape (K,)
@@ -86,7 +94,7 @@ class Ground:
     notices : tuple of Notice
     """
 
-    maps: Array
+    maps: Shelf
     total: Array
     noise: Numbers
     solvent: npt.NDArray[np.bool_]
@@ -155,7 +163,7 @@ def working_copy(volume: Volume, shape: Shape) -> Array:
     data = volume.standard()
     if data.shape == shape:
         return np.array(data, dtype=np.float32)
-    return fourier_crop(np.ascontiguousarray(data), shape, threads=available_cores())
+    return fourier_crop(np.ascontiguousarray(data), shape)
 
 
 def common_ground(
@@ -164,44 +172,46 @@ def common_ground(
     ssnr: Sequence[Sequence[float] | None],
     *,
     lowpass: float | None,
-    report: Callable[[str, int, int], None],
+    means: Means,
 ) -> Ground:
     """Bring maps to one grey scale, fall-off and resolution.
 
     Parameters
     ----------
     stack : Stack
-        Overwritten.
+        Its room is given back.
     weights : ndarray, shape (K,)
         With a sum of 1.
     ssnr : sequence of K
         Spectral signal-to-noise ratio by which a map was shrunk; None where unknown.
     lowpass : float or None
         Å.
-    report : callable
-        ``report(stage, done, total)``.
+    means : Means
+        With what to work.
     """
-    maps = stack.data
-    shape: Shape = (maps.shape[1], maps.shape[2], maps.shape[3])
+    shape, count = stack.data.shape, len(stack)
     shells = shells_of(shape, stack.voxel_size)
-    gains, ratios = _wiener(maps, weights, ssnr, shells, report)
+    gains, ratios = _wiener(stack, weights, ssnr, shells, means)
     resolutions = common.resolution_of(ratios, shells.frequency)
     resolution, notices = _common_resolution(resolutions, stack.voxel_size, lowpass)
-    band = shells.soft_lowpass(resolution)
-    for k in range(len(maps)):
-        report("common resolution", k, len(maps))
-        maps[k] = _inverse(_transform(maps[k]) * shells.spread(gains[k] * band), shape)
-    total = _mean(maps, weights)
+    passed = means.room(count, shape)
+    factors = gains * shells.soft_lowpass(resolution)
+    shared = _Filtering(stack, passed, factors, shells, weights)
+    (total,), _ = means.folded("common resolution", _filter_one, shared, count)
+    stack.data.clear()
     density = smoothed(total, [ENVELOPE / a for a in stack.voxel_size])
     content = density > ENVELOPE_LEVEL * np.quantile(density, 0.995)
     corner, stop = _bounds(content, [MARGIN / a for a in stack.voxel_size])
     inside = tuple(slice(a, b) for a, b in zip(corner, stop, strict=True))
     away = distance_transform_edt(~content, sampling=stack.voxel_size) > AWAY
     away &= total != 0
-    noise = np.array([_variance(m[away]) for m in maps])
+    box = total[inside].copy()
+    maps = means.room(count, (box.shape[0], box.shape[1], box.shape[2]))
+    noise = np.array(list(means.each("content", _cut_one, (passed, maps, inside, away), count)))
+    passed.clear()
     return Ground(
-        maps[(slice(None), *inside)],
-        total[inside],
+        maps,
+        box,
         noise,
         away[inside],
         resolution,
@@ -214,54 +224,95 @@ def common_ground(
     )
 
 
-def matched_within(ground: Ground, weights: Numbers, conserved: Array) -> Ground:
+@dataclass(frozen=True, eq=False)
+class _Filtering:
+    """What filtering maps needs: maps, where to, factors per map and shell, and shares for their mean."""
+
+    maps: Stack | Shelf
+    out: Shelf
+    factors: Numbers
+    shells: Shells
+    weights: Numbers
+    solvent: npt.NDArray[np.bool_] | None = None
+
+
+def _filter_one(shared: _Filtering, k: int) -> tuple[tuple[Array, ...], float]:
+    """Filter a map; return its part of the mean, and its variance in the solvent."""
+    factors = shared.shells.spread(shared.factors[k])
+    data = _inverse(_transform(shared.maps[k]) * factors, shared.shells.shape)
+    shared.out[k] = data
+    noise = 0.0 if shared.solvent is None else _variance(data[shared.solvent])
+    return (np.float32(shared.weights[k]) * data,), noise
+
+
+def _cut_one(shared: tuple[Any, ...], k: int) -> float:
+    """Cut a map to the content; return its variance in the solvent."""
+    passed, out, inside, away = shared
+    data = passed[k]
+    out[k] = data[inside]
+    return _variance(data[away])
+
+
+def matched_within(ground: Ground, weights: Numbers, conserved: Array, means: Means) -> Ground:
     """Bring grey scale and fall-off of maps together by what they show within a conserved region.
 
     Parameters
     ----------
     ground : Ground
-        Its maps are overwritten.
+        The room of its maps is given back.
     weights : ndarray, shape (K,)
         With a sum of 1.
     conserved : ndarray
         Soft mask, on the box, of what all classes share.
+    means : Means
+        With what to work.
 
     Returns
     -------
     Ground
         With a new mean and new noise; ``gains`` as found here.
     """
-    maps = ground.maps
-    shape: Shape = (maps.shape[1], maps.shape[2], maps.shape[3])
+    count, shape = len(ground.maps), ground.maps.shape
     shells = shells_of(shape, ground.voxel_size)
     total = _transform(ground.total * conserved)
-    shared, power = np.empty((len(maps), len(shells))), np.empty((len(maps), len(shells)))
-    for k, w in enumerate(weights):
-        own = _transform(maps[k] * conserved)
-        power[k] = shells.product(own, own)
-        shared[k] = shells.product(own, total) - w * power[k]
+    shared, power = _shell_products(ground.maps, weights, total, shells, conserved, means, "matching")
     beyond = shells.frequency * ground.resolution > 1
     gains = common.matched_gains(shared, power, weights)
     gains[:, beyond] = gains[:, ~beyond][:, -1:]
-    for k in range(len(maps)):
-        maps[k] = _inverse(_transform(maps[k]) * shells.spread(gains[k]), shape)
-    noise = np.array([_variance(m[ground.solvent]) for m in maps])
-    return replace(ground, maps=maps, total=_mean(maps, weights), noise=noise, gains=gains)
+    maps = means.room(count, shape)
+    filtering = _Filtering(ground.maps, maps, gains, shells, weights, ground.solvent)
+    (mean,), noise = means.folded("matching", _filter_one, filtering, count)
+    ground.maps.clear()
+    return replace(ground, maps=maps, total=mean, noise=np.array(noise), gains=gains)
+
+
+def _shell_products(
+    maps: Stack | Shelf,
+    weights: Numbers,
+    total: Complex,
+    shells: Shells,
+    within: Array | None,
+    means: Means,
+    stage: str,
+) -> tuple[Numbers, Numbers]:
+    """Return each map's product with the sum of the others, and with itself, per shell."""
+    rows = list(means.each(stage, _shell_products_one, (maps, weights, total, shells, within), len(maps)))
+    return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+
+
+def _shell_products_one(shared: tuple[Any, ...], k: int) -> tuple[Numbers, Numbers]:
+    maps, weights, total, shells, within = shared
+    own = _transform(maps[k] if within is None else maps[k] * within)
+    power = shells.product(own, own)
+    return shells.product(own, total) - weights[k] * power, power
 
 
 def _transform(data: Array) -> Complex:
-    return np.asarray(scipy.fft.rfftn(data, workers=available_cores()), dtype=np.complex64)
+    return np.asarray(scipy.fft.rfftn(data), dtype=np.complex64)
 
 
 def _inverse(data: npt.NDArray[np.complexfloating], shape: Shape) -> Array:
-    return np.asarray(scipy.fft.irfftn(data, s=shape, workers=available_cores()), dtype=np.float32)
-
-
-def _mean(maps: Array, weights: Numbers) -> Array:
-    total = np.zeros(maps.shape[1:], dtype=np.float32)
-    for m, w in zip(maps, weights, strict=True):
-        total += np.float32(w) * m
-    return total
+    return np.asarray(scipy.fft.irfftn(data, s=shape), dtype=np.float32)
 
 
 def _variance(values: npt.NDArray[np.floating]) -> float:
@@ -283,27 +334,24 @@ def _bounds(content: npt.NDArray[np.bool_], margin: Sequence[float]) -> tuple[Sh
 
 
 def _wiener(
-    maps: Array,
+    stack: Stack,
     weights: Numbers,
     ssnr: Sequence[Sequence[float] | None],
     shells: Shells,
-    report: Callable[[str, int, int], None],
+    means: Means,
 ) -> tuple[Numbers, Numbers]:
     """Return gains that undo unequal shrinkage, and signal-to-noise ratios, per class and shell."""
     known = [s for s in ssnr if s is not None]
-    if len(known) == len(maps):
+    if len(known) == len(stack):
         return common.wiener_gains(known, len(shells)), common.padded(known, len(shells))
-    total = np.zeros(shells.index.shape, dtype=np.complex64)
-    for k, w in enumerate(weights):
-        report("spectra", k, 2 * len(maps))
-        total += np.float32(w) * _transform(maps[k])
-    shared, power = np.empty((len(maps), len(shells))), np.empty((len(maps), len(shells)))
-    for k, w in enumerate(weights):
-        report("spectra", len(maps) + k, 2 * len(maps))
-        own = _transform(maps[k])
-        power[k] = shells.product(own, own)
-        shared[k] = shells.product(own, total) - w * power[k]
+    (total,), _ = means.folded("spectra", _spectrum_one, (stack, weights), len(stack))
+    shared, power = _shell_products(stack, weights, total, shells, None, means, "spectra")
     return np.ones_like(power), common.ssnr_of_products(shared, power, weights)
+
+
+def _spectrum_one(shared: tuple[Stack, Numbers], k: int) -> tuple[tuple[Complex, ...], None]:
+    stack, weights = shared
+    return (np.float32(weights[k]) * _transform(stack[k]),), None
 
 
 def _common_resolution(

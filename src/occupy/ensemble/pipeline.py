@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +19,13 @@ from occupy.ensemble.evidence import Null, believed, null_of
 from occupy.ensemble.factor import products, relative_amplitudes, smoothed
 from occupy.ensemble.ground import Ground, Stack, common_ground, matched_within, working_copy, working_grid
 from occupy.ensemble.level import FullLevel, content_of, full_level, pulled
+from occupy.ensemble.passes import LocalPool, Means, MemoryShelf, Pool, Progress, Room, Shelf
 from occupy.errors import InputError, Notice
 from occupy.numerics.morphology import ball_widths, dilate
-from occupy.numerics.parallel import available_cores
 from occupy.volume import Volume
 
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
-Progress = Callable[[str, int, int], None]
 
 WINDOW = 3.0
 """Å: standard deviation of the neighbourhood in which products are averaged."""
@@ -47,6 +47,12 @@ CONSERVED_POWER = 0.05
 
 RADIUS = 5.6
 """Å: radius of the neighbourhood whose maximum is the local scale."""
+
+SPAN = 1 << 22
+"""Numbers (of all maps) that are held at a time to be compared with each other …"""
+
+IN_CACHE = 1 << 15
+"""… and in each step of that."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +81,6 @@ def _freeze(*arrays: npt.NDArray[np.generic]) -> None:
         array.flags.writeable = False
 
 
-class Allocate(Protocol):
-    """Makes room for an array of float32 that may be larger than memory."""
-
-    def __call__(self, shape: tuple[int, ...]) -> Array:
-        """Return an array of this shape."""
-
-
 @dataclass(frozen=True, eq=False)
 class ClassEstimate:
     """What one class shows, on the working grid's content box.
@@ -105,21 +104,36 @@ class ClassEstimate:
 
 
 @dataclass(frozen=True, eq=False)
-class SetEstimate:
+class _OnGrid:
+    """What belongs to a grid; it is sent to other processes without the values of the grid's map."""
+
+    grid: Volume
+
+    def __getstate__(self) -> dict[str, Any]:
+        blank = (self.grid.shape, self.grid.voxel_size, self.grid.frame, self.grid.name)
+        return self.__dict__ | {"grid": blank}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        shape, *rest = state["grid"]
+        self.__dict__.update(state, grid=Volume(np.zeros(shape, dtype=np.float32), *rest))
+
+
+@dataclass(frozen=True, eq=False)
+class SetEstimate(_OnGrid):
     """What a set of maps shows. Arrays are (z, y, x) on a box around the content of the working grid.
 
     Attributes
     ----------
+    grid : Volume
+        Any map of the set: the grid results are written on.
     names : tuple of str
         The classes, in order.
     weights : ndarray of float64
         Their shares, with a sum of 1.
-    grid : Volume
-        Any map of the set: the grid results are written on.
     ground : Ground
         How the maps were brought together.
-    ratios : ndarray, shape (K, z, y, x)
-        Local amplitude of each class relative to the weighted mean, not shrunk.
+    ratios : Shelf
+        K arrays (z, y, x): local amplitude of each class relative to the weighted mean, not shrunk.
     reading : ndarray
         Local scale of the mean map, in map units, noise taken off.
     best : ndarray
@@ -140,9 +154,8 @@ class SetEstimate:
 
     names: tuple[str, ...]
     weights: Numbers
-    grid: Volume
     ground: Ground
-    ratios: Array
+    ratios: Shelf
     reading: Array
     best: Array
     keep: Array
@@ -153,15 +166,19 @@ class SetEstimate:
     notices: tuple[Notice, ...]
 
     def __post_init__(self) -> None:
-        _freeze(self.weights, self.ratios, self.reading, self.best, self.keep, self.scatter, self.content)
-        # Bringing maps together works in place, to hold them once only; now that is done.
+        _freeze(self.weights, self.reading, self.best, self.keep, self.scatter, self.content)
         ground = self.ground
-        _freeze(ground.maps, ground.total, ground.noise, ground.solvent, ground.resolutions, ground.gains)
+        _freeze(ground.total, ground.noise, ground.solvent, ground.resolutions, ground.gains)
+
+    @cached_property
+    def power(self) -> Array:
+        """Local power of the mean map."""
+        return _power(self.ground)
 
     def of_class(self, k: int) -> ClassEstimate:
         """Return what class ``k`` shows."""
         ratio = 1 + (self.ratios[k] - 1) * self.keep
-        share = np.clip(ratio / np.maximum(self.best, 1e-6), 0, 1)
+        share = np.asarray(np.clip(ratio / np.maximum(self.best, 1e-6), 0, 1), dtype=np.float32)
         top, spread = pulled(self.reading * self.best / np.float32(self.full.value), self.full.spread)
         noise = np.sqrt(self.null.level * self.ratio_variance(k) * np.maximum(self.keep, 0.1)) / np.maximum(
             self.best, 1e-6
@@ -171,7 +188,7 @@ class SetEstimate:
 
     def ratio_variance(self, k: int) -> Array:
         """Return the variance that noise alone would give the ratio of class ``k``."""
-        return _ratio_variance(self.ground, self.ratios[k], k)
+        return _ratio_variance(self.ground, self.power, self.ratios[k], k)
 
     def on_grid(self, array: Array) -> Iterator[tuple[int, Array]]:
         """Yield slabs (first plane, values) of an array on the grid of the input, 0 outside the content box.
@@ -185,7 +202,8 @@ def estimate_set(
     members: Sequence[Member],
     *,
     lowpass: float | None = None,
-    allocate: Allocate | None = None,
+    room: Room | None = None,
+    pool: Pool | None = None,
     progress: Progress | None = None,
 ) -> SetEstimate:
     """Estimate the occupancy of every part in every class of one experiment.
@@ -196,8 +214,10 @@ def estimate_set(
         At least two maps on one grid, aligned with each other. Empty ones are left out, with a notice.
     lowpass : float, optional
         Å: common resolution. By default that of the least resolved class, and 8 Å at the finest.
-    allocate : callable, optional
-        Makes the two arrays that hold all maps; in memory by default.
+    room : callable, optional
+        Makes shelves for arrays of all maps; in memory by default. Up to two are held at a time.
+    pool : Pool, optional
+        Runs what is done to each map; one thread by default. The answer does not depend on it.
     progress : callable, optional
         ``progress(stage, done, total)``.
 
@@ -214,35 +234,30 @@ def estimate_set(
     -----
     docs/explanation/sets.md explains the method, its assumptions and what was measured.
     """
-    report = progress or (lambda *_: None)
-    room = allocate or (lambda shape: np.empty(shape, dtype=np.float32))
-    grid, kept, stack, notices = _read_all(members, room, report)
-    weights = _weights([members[i].weight for i in kept])
-    ground = common_ground(stack, weights, [members[i].ssnr for i in kept], lowpass=lowpass, report=report)
-    names = tuple(members[i].name for i in kept)
-    ratios = room((len(kept), *ground.total.shape))
-    report("comparing", 0, 0)
-    _compare(ground, weights, ratios)
-    if any(members[i].ssnr is None for i in kept):
+    means = Means(pool or LocalPool(), room or MemoryShelf, progress or (lambda *_: None))
+    grid, stack, notices = _read_all(members, means)
+    kept = [members[i] for i in stack.kept]
+    weights = _weights([member.weight for member in kept])
+    ground = common_ground(stack, weights, [member.ssnr for member in kept], lowpass=lowpass, means=means)
+    ratios, highest = _compare(ground, weights, means)
+    if any(member.ssnr is None for member in kept):
         # Nobody said how these maps were scaled and filtered: what they share tells.
-        report("matching grey scales", 0, 0)
-        ground = matched_within(ground, weights, _conserved(ground, ratios))
-        _compare(ground, weights, ratios)
-    scatter = _scatter(ground, ratios)
-    reading = _reading(ground)
+        ground = matched_within(ground, weights, _conserved(ground, ratios, means), means)
+        ratios.clear()
+        ratios, highest = _compare(ground, weights, means)
+    scatter = _scatter(ground, ratios, means)
+    reading = _reading(ground, means.pool.threads)
     null = null_of(scatter[content_of(reading, ground.total)])
     keep = believed(scatter, null)
-    best = np.full(reading.shape, -np.inf, dtype=np.float32)
-    for k in range(len(kept)):
-        np.maximum(best, 1 + (ratios[k] - 1) * keep, out=best)
+    best = 1 + (highest - 1) * keep
     top = reading * best
     content = content_of(top, ground.total * best)
     if not content.any():
         raise InputError("no content found that these maps share: are they aligned, and of one particle?")
     return SetEstimate(
-        names,
-        weights,
         grid,
+        tuple(member.name for member in kept),
+        weights,
         ground,
         ratios,
         reading,
@@ -256,25 +271,58 @@ def estimate_set(
     )
 
 
-def _compare(ground: Ground, weights: Numbers, ratios: Array) -> None:
-    """Fill in each class's local amplitude relative to the mean."""
-    products(ground.maps, ground.total, weights, ground.noise, ground.voxels(WINDOW), ratios)
-    relative_amplitudes(ratios, weights)
+def _compare(ground: Ground, weights: Numbers, means: Means) -> tuple[Shelf, Array]:
+    """Return each class's local amplitude relative to the mean, and the highest of any class."""
+    count, shape = len(ground.maps), ground.maps.shape
+    shared = means.room(count, shape)
+    top = max(means.each("comparing", _products_one, (ground, weights, shared), count))
+    ratios = means.room(count, shape)
+    size = int(np.prod(shape))
+    span = max(1, min(size, SPAN // count))
+    solving = (shared, ratios, weights, top, span)
+    highest = list(means.each("solving", _amplitudes_of_span, solving, -(-size // span)))
+    shared.clear()
+    return ratios, np.concatenate(highest).reshape(shape)
 
 
-def _conserved(ground: Ground, ratios: Array) -> Array:
+def _products_one(shared: tuple[Ground, Numbers, Shelf], k: int) -> float:
+    ground, weights, out = shared
+    one = np.empty((1, *ground.maps.shape), dtype=np.float32)
+    sigma = ground.voxels(WINDOW)
+    products(ground.maps[k][None], ground.total, weights[k : k + 1], ground.noise[k : k + 1], sigma, one)
+    out[k] = one[0]
+    return float(one.max())
+
+
+def _amplitudes_of_span(shared: tuple[Any, ...], i: int) -> Array:
+    """Solve for the amplitudes of all classes in a stretch of voxels; return the highest at each voxel."""
+    shelf, out, weights, top, span = shared
+    size = int(np.prod(shelf.shape))
+    values = shelf.span(i * span, min((i + 1) * span, size))
+    step = max(1, IN_CACHE // len(values))
+    for start in range(0, values.shape[1], step):
+        relative_amplitudes(values[:, None, None, start : start + step], weights, top)
+    out.put_span(i * span, values)
+    highest: Array = values.max(axis=0)
+    return highest
+
+
+def _conserved(ground: Ground, ratios: Shelf, means: Means) -> Array:
     """Return a soft mask of what all classes share.
 
     A class's commonest ratio is its grey scale; where all classes are near theirs, nothing differs.
     """
-    power = smoothed(ground.total**2, ground.voxels(WINDOW))
+    power = _power(ground)
     content = power > CONSERVED_POWER * float(np.quantile(power, 0.995))
-    distance = np.zeros(power.shape, dtype=np.float32)
-    for ratio in ratios:
-        logs = np.log(np.maximum(ratio, 1e-3))
-        np.maximum(distance, np.abs(logs - _commonest(logs[content])), out=distance)
+    (distance,), _ = means.folded("matching", _distance_one, (ratios, content), len(ratios), np.maximum)
     near = content & (distance < max(CONSERVED, float(np.quantile(distance[content], 0.1))))
     return smoothed(near, ground.voxels(WINDOW))
+
+
+def _distance_one(shared: tuple[Shelf, npt.NDArray[np.bool_]], k: int) -> tuple[tuple[Array, ...], None]:
+    ratios, content = shared
+    logs = np.log(np.maximum(ratios[k], 1e-3))
+    return (np.abs(logs - _commonest(logs[content])),), None
 
 
 def _commonest(logs: Array) -> float:
@@ -284,35 +332,46 @@ def _commonest(logs: Array) -> float:
     return float(edges[int(np.argmax(smooth))] + 0.015)
 
 
-def _read_all(
-    members: Sequence[Member], room: Allocate, report: Progress
-) -> tuple[Volume, list[int], Stack, list[Notice]]:
+def _read_all(members: Sequence[Member], means: Means) -> tuple[Volume, Stack, list[Notice]]:
     """Read every map once, onto the working grid; leave out the empty ones."""
-    grid: Volume | None = None
-    kept: list[int] = []
-    empty = []
-    shape, voxel = (0, 0, 0), (0.0, 0.0, 0.0)
-    stack: Array = np.empty((0, 0, 0, 0), dtype=np.float32)
-    for i, member in enumerate(members):
-        report(f"reading {member.name}", i, len(members))
-        volume = member.read()
-        if grid is None:
-            grid = volume
-            shape, voxel = working_grid(grid)
-            stack = room((len(members), *shape))
-        _check_grid(volume, grid, member.name, members[0].name)
-        data = working_copy(volume, shape)
-        if not np.isfinite(data).all():
-            raise InputError(f"{member.name} holds values that are not numbers")
-        if float(np.ptp(data)) == 0:
-            empty.append(member.name)
-            continue
-        stack[len(kept)] = data
-        kept.append(i)
-    if grid is None or len(kept) < 2:
+    if not members:
+        raise InputError("0 of 0 maps hold anything; a set needs at least two")
+    grid = members[0].read()
+    shape, voxel = working_grid(grid)
+    shelf = means.room(len(members), shape)
+    first = _keep_one(grid, members[0].name, shelf, 0)
+    reading = _Reading(grid, tuple(members), shelf)
+    rest = means.each("reading", _read_one, reading, len(members) - 1)
+    kept = tuple(i for i, full in enumerate([first, *rest]) if full)
+    if len(kept) < 2:
         raise InputError(f"{len(kept)} of {len(members)} maps hold anything; a set needs at least two")
+    empty = [member.name for i, member in enumerate(members) if i not in kept]
     notices = [Notice("empty-class", f"left out, as nothing is in it: {name}") for name in empty]
-    return grid, kept, Stack(stack[: len(kept)], voxel), notices
+    return grid, Stack(shelf, voxel, kept), notices
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading(_OnGrid):
+    """What reading a map needs: a map on the grid they must be on, all of them, and where to."""
+
+    members: tuple[Member, ...]
+    shelf: Shelf
+
+
+def _read_one(shared: _Reading, i: int) -> bool:
+    """Read the map after map ``i``; tell whether it holds anything."""
+    member = shared.members[i + 1]
+    volume = member.read()
+    _check_grid(volume, shared.grid, member.name, shared.members[0].name)
+    return _keep_one(volume, member.name, shared.shelf, i + 1)
+
+
+def _keep_one(volume: Volume, name: str, shelf: Shelf, k: int) -> bool:
+    data = working_copy(volume, shelf.shape)
+    if not np.isfinite(data).all():
+        raise InputError(f"{name} holds values that are not numbers")
+    shelf[k] = data
+    return float(np.ptp(data)) > 0
 
 
 def _check_grid(volume: Volume, grid: Volume, name: str, first: str) -> None:
@@ -336,37 +395,45 @@ def _weights(given: Sequence[float | None]) -> Numbers:
     return np.asarray(w / w.sum())
 
 
-def _reading(ground: Ground) -> Array:
+def _reading(ground: Ground, threads: int) -> Array:
     """Return the local maximum of the mean map, with what noise alone would read taken off in quadrature."""
     radius = tuple(max(n, 1.0) for n in ground.voxels(RADIUS))
     size = tuple(2 * int(np.floor(r)) + 1 for r in radius)
     high = dilate(
         ground.total,
         ball_widths((radius[0], radius[1], radius[2]), (size[0], size[1], size[2])),
-        threads=available_cores(),
+        threads=threads,
     )
     floor = float(np.median(high[ground.solvent])) if ground.solvent.any() else 0.0
     return np.asarray(np.sqrt(np.maximum(high * np.abs(high) - floor**2, 0)), dtype=np.float32)
 
 
-def _ratio_variance(ground: Ground, ratio: Array, k: int) -> Array:
+def _power(ground: Ground) -> Array:
+    return smoothed(ground.total**2, ground.voxels(WINDOW))
+
+
+def _ratio_variance(ground: Ground, power: Array, ratio: Array, k: int) -> Array:
     misfit = smoothed((ground.maps[k] - ratio * ground.total) ** 2, ground.voxels(RESIDUAL_WINDOW))
-    power = smoothed(ground.total**2, ground.voxels(WINDOW))
     independent = max(1.0, (4 * np.pi) ** 1.5 * (WINDOW / (ground.resolution / 2)) ** 3)
     floor = 1e-6 * float(power.max())
     return np.asarray(misfit / np.maximum(power, floor) / independent, dtype=np.float32)
 
 
-def _scatter(ground: Ground, ratios: Array) -> Array:
+def _scatter(ground: Ground, ratios: Shelf, means: Means) -> Array:
     """Return the mean square of standardised differences from the mean, pooled over a neighbourhood."""
-    total = np.zeros(ground.total.shape, dtype=np.float32)
-    for k in range(len(ratios)):
-        total += (ratios[k] - 1) ** 2 / np.maximum(_ratio_variance(ground, ratios[k], k), 1e-6)
+    power = _power(ground)
+    (total,), _ = means.folded("scatter", _scatter_one, (ground, power, ratios), len(ratios))
     total /= len(ratios) - 1
     sigma = ground.voxels(EVIDENCE_WINDOW)
-    power = smoothed(ground.total**2, ground.voxels(WINDOW))
     weight = np.maximum(smoothed(power, sigma), 1e-6 * float(power.max()))
     return np.asarray(smoothed(total * power, sigma) / weight, dtype=np.float32)
+
+
+def _scatter_one(shared: tuple[Ground, Array, Shelf], k: int) -> tuple[tuple[Array, ...], None]:
+    ground, power, ratios = shared
+    ratio = ratios[k]
+    expected = np.maximum(_ratio_variance(ground, power, ratio, k), 1e-6)
+    return (np.asarray((ratio - 1) ** 2 / expected, dtype=np.float32),), None
 
 
 @dataclass(frozen=True, eq=False)
@@ -401,16 +468,25 @@ def summarise_set(est: SetEstimate, differing: npt.NDArray[np.bool_]) -> Summary
     differing : ndarray of bool
         Where classes differ by more than noise, from `occupy.ensemble.components.varying`.
     """
-    shape = est.reading.shape
-    pattern, norm = np.zeros(shape, dtype=np.float32), np.full(shape, 1e-6, dtype=np.float32)
-    mean, square = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
-    for k, w in enumerate(est.weights.astype(np.float32)):
-        # Least squares for the shared pattern P in m_k = r_k P.
-        ratio = 1 + (est.ratios[k] - 1) * est.keep
-        pattern += w * ratio * est.ground.maps[k]
-        norm += w * ratio**2
-        occupancy = est.of_class(k).occupancy
-        mean += w * occupancy
-        square += w * occupancy**2
+    sums, _ = Means().folded("summary", _summary_one, est, len(est.names))
+    return summary_of(est, sums, differing)
+
+
+def _summary_one(est: SetEstimate, k: int) -> tuple[tuple[Array, ...], None]:
+    return summary_terms(est, k, est.of_class(k)), None
+
+
+def summary_terms(est: SetEstimate, k: int, found: ClassEstimate) -> tuple[Array, ...]:
+    """Return what a class adds to the four sums that `summary_of` is made from."""
+    w = np.float32(est.weights[k])
+    # Least squares for the shared pattern P in m_k = r_k P.
+    ratio = 1 + (est.ratios[k] - 1) * est.keep
+    occupancy = w * found.occupancy
+    return w * ratio * est.ground.maps[k], w * ratio**2, occupancy, occupancy * found.occupancy
+
+
+def summary_of(est: SetEstimate, sums: Sequence[Array], differing: npt.NDArray[np.bool_]) -> Summary:
+    """Make a summary from the sums over all classes of what `summary_terms` returns."""
+    pattern, norm, mean, square = sums
     spread = np.sqrt(np.maximum(square - mean**2, 0)) * differing
-    return Summary(est.best * pattern / norm, mean, spread)
+    return Summary(est.best * pattern / (norm + np.float32(1e-6)), mean, spread)

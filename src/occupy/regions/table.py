@@ -222,6 +222,29 @@ def read_regions(
     )
 
 
+def joined(tables: Sequence[OccupancyTable]) -> OccupancyTable:
+    """Return one table of the maps of several, which are of the same regions.
+
+    Parameters
+    ----------
+    tables : sequence of OccupancyTable
+        At least one.
+    """
+    first = tables[0]
+    if any(table.regions != first.regions or table.kind != first.kind for table in tables):
+        raise ValueError("tables of other regions can't be joined")
+    return OccupancyTable(
+        first.regions,
+        tuple(name for table in tables for name in table.maps),
+        np.concatenate([table.values for table in tables], axis=1),
+        np.concatenate([table.errors for table in tables], axis=1),
+        first.voxels,
+        first.independent,
+        np.concatenate([table.weights for table in tables]),
+        first.kind,
+    )
+
+
 def _flat(data: Any, volume: Volume, name: str) -> npt.NDArray[Any]:
     array = np.asarray(data.data if isinstance(data, Volume) else data)
     if array.shape != volume.shape:

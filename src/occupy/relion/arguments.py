@@ -111,8 +111,7 @@ def parse(arguments: Sequence[str]) -> Request:
     command = _command(is_set, rest)
     main = [command, source, "-o", folder, *_options(rest)]
     main += ["--plot"] if command == "estimate" and "plot" not in once else []
-    # `occupy classes` has no such option: it finds out by itself.
-    main += ["--threads", once["j"]] if once.get("j") and not is_set else []
+    main += ["--threads", once["j"]] if once.get("j") else []
     commands = [tuple(main)]
     wanted = [(name, values) for name, values in given if name in _OF_SELECT]
     if wanted:

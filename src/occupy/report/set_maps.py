@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from occupy.ensemble.components import Component, soft_mask, varying
-from occupy.ensemble.pipeline import SetEstimate, summarise_set
+from occupy.ensemble.passes import Means
+from occupy.ensemble.pipeline import SetEstimate, summary_of, summary_terms
+from occupy.ensemble.reading import on_whole_grid, read_class
 from occupy.io.atomic import make_folder
 from occupy.io.mrc import open_writer
+from occupy.regions.region import Region
+from occupy.regions.table import OccupancyTable, joined
 from occupy.report.set_results import file_name
 
 Array = npt.NDArray[np.float32]
-Progress = Callable[[str, int, int], None]
 
 PRODUCTS = {
     "relative": "occupancy relative to the best class",
@@ -36,10 +40,39 @@ def write_on_grid(path: Path, est: SetEstimate, array: Array, what: str) -> None
             writer.write_planes(start, slab)
 
 
+@dataclass(frozen=True)
+class Written:
+    """What was written of a set and read on the way.
+
+    Attributes
+    ----------
+    of_classes : dict
+        Class → product → file name.
+    of_set : dict
+        Product → file name.
+    table : OccupancyTable or None
+        What the regions read.
+    """
+
+    of_classes: dict[str, dict[str, str]]
+    of_set: dict[str, str]
+    table: OccupancyTable | None
+
+
+def names_of_maps(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return class → product → file name."""
+    return {name: {p: f"{file_name(name)}_{p}.mrc" for p in PRODUCTS} for name in names}
+
+
 def write_class_maps(
-    folder: Path, est: SetEstimate, *, keep: bool = False, progress: Progress | None = None
-) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
-    """Write the maps of every class and of the set.
+    folder: Path,
+    est: SetEstimate,
+    *,
+    keep: bool = False,
+    regions: Sequence[Region] = (),
+    means: Means | None = None,
+) -> Written:
+    """Write the maps of every class and of the set, and read regions, in one pass over the classes.
 
     Parameters
     ----------
@@ -48,34 +81,42 @@ def write_class_maps(
     est : SetEstimate
     keep : bool
         Leave maps of classes that are there already (files are complete or not there).
-    progress : callable, optional
-        ``progress(stage, done, total)``.
-
-    Returns
-    -------
-    of_classes, of_set : dict
-        Class → product → file name, and product → file name.
+    regions : sequence of Region
+        On the grid of the input.
+    means : Means, optional
+        With what to work.
     """
     make_folder(folder)
-    of_classes = {name: {p: f"{file_name(name)}_{p}.mrc" for p in PRODUCTS} for name in est.names}
-    if not keep:
-        # Else a run that goes on with this one would take an older run's maps for its own.
-        for files in of_classes.values():
-            for file in files.values():
-                (folder / file).unlink(missing_ok=True)
-    for k, name in enumerate(est.names):
-        if progress is not None:
-            progress(f"writing {name}", k, len(est.names))
-        if keep and all((folder / file).exists() for file in of_classes[name].values()):
-            continue
-        found = est.of_class(k)
-        for product, what in PRODUCTS.items():
-            write_on_grid(folder / of_classes[name][product], est, getattr(found, product), what)
-    summary = summarise_set(est, varying(est))
+    of_classes = names_of_maps(est.names)
+    shared = _Writing(est, folder.absolute(), of_classes, keep, tuple(regions))
+    sums, tables = (means or Means()).folded("writing", _write_one, shared, len(est.names))
+    summary = summary_of(est, sums, varying(est))
     of_set = {product: f"{product}.mrc" for product in OF_SET}
     for product, what in OF_SET.items():
         write_on_grid(folder / of_set[product], est, getattr(summary, product), what)
-    return of_classes, of_set
+    return Written(of_classes, of_set, joined([t for t in tables if t is not None]) if regions else None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Writing:
+    est: SetEstimate
+    folder: Path
+    files: dict[str, dict[str, str]]
+    keep: bool
+    regions: tuple[Region, ...]
+
+
+def _write_one(shared: _Writing, k: int) -> tuple[tuple[Array, ...], OccupancyTable | None]:
+    """Write the maps of a class; return what it adds to the summary, and what regions read in it."""
+    est, found = shared.est, shared.est.of_class(k)
+    for product, file in shared.files[est.names[k]].items():
+        if not (shared.keep and (shared.folder / file).exists()):
+            write_on_grid(shared.folder / file, est, getattr(found, product), PRODUCTS[product])
+    table = None
+    if shared.regions:
+        maps = (on_whole_grid(est, array) for array in (found.occupancy, found.uncertainty))
+        table = read_class(est, k, shared.regions, *maps)
+    return summary_terms(est, k, found), table
 
 
 def write_components(folder: Path, est: SetEstimate, components: Sequence[Component]) -> dict[str, str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from occupy._version import __version__
 from occupy.io.atomic import make_folder, write_text
 from occupy.report.set_record import NAME
 
@@ -14,14 +15,19 @@ STARTED = "occupy_set.started.json"
 
 
 def asked_of(paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what results depend on: the maps (path, size, time of change) and the options."""
+    """Return what results depend on: the program, the maps (path, size, time of change) and the options."""
     maps = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in paths]
-    return {"maps": maps, "options": dict(options)}
+    return {"version": __version__, "maps": maps, "options": dict(options)}
 
 
 def is_complete(folder: Path) -> bool:
     """Tell whether a run has ended well: its record is written last."""
     return (folder / NAME).exists()
+
+
+def has_started(folder: Path) -> bool:
+    """Tell whether a run has got as far as to write into this folder."""
+    return (folder / STARTED).exists()
 
 
 def started_alike(folder: Path, asked: Mapping[str, Any]) -> bool:
@@ -32,8 +38,28 @@ def started_alike(folder: Path, asked: Mapping[str, Any]) -> bool:
         return False
 
 
-def begin(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Note what a run was asked for; results that are there stop being vouched for."""
+def begin(folder: Path, asked: Mapping[str, Any], *, old: Iterable[str] = ()) -> None:
+    """Note what a run was asked for; results that are there stop being vouched for.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the results; created where missing.
+    asked : mapping
+        From `asked_of`.
+    old : iterable of str
+        Files in the folder that this run makes and would leave alone when resumed. Those of an earlier run
+        are gone before the note says otherwise, whenever this run is killed.
+    """
     make_folder(folder)
-    (folder / NAME).unlink(missing_ok=True)
+    for name in (NAME, STARTED, *old):
+        (folder / name).unlink(missing_ok=True)
+    sweep(folder)
     write_text(folder / STARTED, json.dumps(asked))
+
+
+def sweep(folder: Path) -> None:
+    """Remove the unfinished files of killed runs and workers."""
+    for place in (folder, folder / "components"):
+        for part in place.glob(".*.part"):
+            part.unlink(missing_ok=True)
