@@ -59,3 +59,19 @@ def test_content_is_not_the_halo_around_it():
     density[10:20, 10:20, 10:20] = 1
     reading[8:22, 8:22, 8:22] = 1
     np.testing.assert_array_equal(content_of(reading, density), density > 0)
+
+
+def test_what_comes_and_goes_is_less_often_taken_for_full():
+    reading = np.linspace(0.7, 1.0, 7, dtype=np.float32)
+    same, differs = pulled(reading, 0.1, 0.0), pulled(reading, 0.1, 1.0)
+    assert np.all(differs[0] <= same[0])
+    assert np.any(differs[0] < same[0] - 0.01)
+
+
+def test_full_material_of_two_kinds_widens_the_level():
+    one, two = (
+        full_level(readings([(5.0, 20000)], width=0.05)),
+        full_level(readings([(5.0, 14000), (4.3, 6000)], width=0.05)),
+    )
+    assert two.value == pytest.approx(5.0, rel=0.03)
+    assert two.spread > 1.2 * one.spread

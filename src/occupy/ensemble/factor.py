@@ -9,6 +9,7 @@ solvent; it enters with a smaller weight, and alone tells of a part that one cla
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -93,3 +94,62 @@ def relative_amplitudes(
         mean[start : start + _PLANES] = level
         out[:, start : start + _PLANES] = o / np.maximum(level, floor)
     return out, mean
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbourhood:
+    """Averages over what lies around each place, by how strong it is.
+
+    Attributes
+    ----------
+    weight : ndarray
+        Strength of every voxel, positive.
+    total : ndarray
+        ``weight`` smoothed.
+    sigma : tuple of float
+        Voxels.
+    """
+
+    weight: Array
+    total: Array
+    sigma: tuple[float, ...]
+
+    @classmethod
+    def of(cls, power: Array, sigma: Sequence[float]) -> Neighbourhood:
+        """Return the neighbourhood of a map of local power."""
+        floor = np.float32(1e-6 * power.max())
+        weight = np.maximum(power, floor)
+        return cls(weight, np.maximum(smoothed(weight, sigma), floor), tuple(sigma))
+
+    def mean(self, values: Array) -> Array:
+        """Return the weighted mean around each voxel."""
+        return np.asarray(smoothed(self.weight * values, self.sigma) / self.total)
+
+    def spread(self, values: Array) -> Array:
+        """Return the weighted standard deviation around each voxel."""
+        mean = self.mean(values)
+        return np.asarray(np.sqrt(np.maximum(self.mean(values**2) - mean**2, 0)))
+
+
+def unmixed(ratios: Array, around: Neighbourhood) -> Array:
+    """Take from each ratio what its neighbours' density added to it.
+
+    At low resolution density of strong neighbours reaches into a part, and their ratio with it. One step of
+    van Cittert's iteration, r + (r − ⟨r⟩), takes that off to first order; ⟨⟩ is the mean around, weighted
+    by power. A weighted mean of 1 over the classes stays 1 but where a ratio would fall below 0.
+
+    Parameters
+    ----------
+    ratios : ndarray, shape (z, y, x)
+        Of one class.
+    around : Neighbourhood
+
+    Returns
+    -------
+    ndarray
+
+    References
+    ----------
+    P. H. van Cittert, Z. Phys. 69, 298 (1931).
+    """
+    return np.asarray(np.maximum(2 * ratios - around.mean(ratios), 0))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
 from occupy.ensemble.evidence import Null, believed, null_of
-from occupy.ensemble.factor import products, relative_amplitudes, smoothed
+from occupy.ensemble.factor import Neighbourhood, products, relative_amplitudes, smoothed, unmixed
 from occupy.ensemble.ground import Ground, Stack, common_ground, matched_within, working_copy, working_grid
 from occupy.ensemble.level import FullLevel, content_of, full_level, pulled
 from occupy.ensemble.passes import LocalPool, Means, MemoryShelf, Pool, Progress, Room, Shelf
@@ -36,8 +36,14 @@ EVIDENCE_WINDOW = 4.0
 RESIDUAL_WINDOW = 8.0
 """Å: over which the misfit of a class is averaged."""
 
-ERROR_SCALE = 0.95
-"""Factor of standard errors, calibrated on simulated sets of other particles (docs/explanation/sets.md)."""
+UNMIX_WINDOW = 4.0
+"""Å: how far density of neighbours is taken to reach."""
+
+MIXING = 0.5
+"""Standard error from what is left of that, as a share of the spread of occupancies within that reach."""
+
+ERROR_SCALE = 0.7
+"""Factor of all other errors, calibrated on sets that are not reported on (docs/explanation/sets.md)."""
 
 CONSERVED = 0.15
 """Places where no class's ratio is farther (in logarithms) from its commonest are taken as conserved."""
@@ -137,7 +143,9 @@ class SetEstimate(_OnGrid):
     reading : ndarray
         Local scale of the mean map, in map units, noise taken off.
     best : ndarray
-        Highest believed ratio of any class.
+        Highest believed ratio of any class …
+    unmixed_best : ndarray
+        … with neighbours' density taken off.
     keep : ndarray
         Share of the differences that is believed.
     scatter : ndarray
@@ -158,6 +166,7 @@ class SetEstimate(_OnGrid):
     ratios: Shelf
     reading: Array
     best: Array
+    unmixed_best: Array
     keep: Array
     scatter: Array
     null: Null
@@ -166,7 +175,9 @@ class SetEstimate(_OnGrid):
     notices: tuple[Notice, ...]
 
     def __post_init__(self) -> None:
-        _freeze(self.weights, self.reading, self.best, self.keep, self.scatter, self.content)
+        _freeze(
+            self.weights, self.reading, self.best, self.unmixed_best, self.keep, self.scatter, self.content
+        )
         ground = self.ground
         _freeze(ground.total, ground.noise, ground.solvent, ground.resolutions, ground.gains)
 
@@ -175,16 +186,29 @@ class SetEstimate(_OnGrid):
         """Local power of the mean map."""
         return _power(self.ground)
 
+    @cached_property
+    def around(self) -> Neighbourhood:
+        """What density of neighbours reaches each voxel."""
+        return Neighbourhood.of(self.power, self.ground.voxels(UNMIX_WINDOW))
+
+    @cached_property
+    def _of_best(self) -> tuple[Array, Array]:
+        """Occupancy of the best class at each place, and its error."""
+        reading = self.reading * self.best / np.float32(self.full.value)
+        return pulled(reading, self.full.spread, self.keep)
+
     def of_class(self, k: int) -> ClassEstimate:
         """Return what class ``k`` shows."""
-        ratio = 1 + (self.ratios[k] - 1) * self.keep
-        share = np.asarray(np.clip(ratio / np.maximum(self.best, 1e-6), 0, 1), dtype=np.float32)
-        top, spread = pulled(self.reading * self.best / np.float32(self.full.value), self.full.spread)
+        ratio = _believed_ratio(self.ratios[k], self.around, self.keep)
+        share: Array = np.clip(ratio / np.maximum(self.unmixed_best, np.float32(1e-6)), 0, 1)
+        top, spread = self._of_best
         noise = np.sqrt(self.null.level * self.ratio_variance(k) * np.maximum(self.keep, 0.1)) / np.maximum(
             self.best, 1e-6
         )
-        error = ERROR_SCALE * np.sqrt((spread * share) ** 2 + (top * noise) ** 2)
-        return ClassEstimate(share, top * share, np.minimum(error, 0.5).astype(np.float32))
+        variance = ERROR_SCALE**2 * ((spread * share) ** 2 + (top * noise) ** 2)
+        variance += (MIXING * top * self.around.spread(share)) ** 2
+        error = np.minimum(np.sqrt(variance), 0.5).astype(np.float32)
+        return ClassEstimate(share, top * share, error)
 
     def ratio_variance(self, k: int) -> Array:
         """Return the variance that noise alone would give the ratio of class ``k``."""
@@ -250,6 +274,7 @@ def estimate_set(
     null = null_of(scatter[content_of(reading, ground.total)])
     keep = believed(scatter, null)
     best = 1 + (highest - 1) * keep
+    unmixed_best = _unmixed_best(ground, ratios, keep, means)
     top = reading * best
     content = content_of(top, ground.total * best)
     if not content.any():
@@ -262,6 +287,7 @@ def estimate_set(
         ratios,
         reading,
         best,
+        unmixed_best,
         keep,
         scatter,
         null,
@@ -406,6 +432,22 @@ def _reading(ground: Ground, threads: int) -> Array:
     )
     floor = float(np.median(high[ground.solvent])) if ground.solvent.any() else 0.0
     return np.asarray(np.sqrt(np.maximum(high * np.abs(high) - floor**2, 0)), dtype=np.float32)
+
+
+def _believed_ratio(ratios: Array, around: Neighbourhood, keep: Array) -> Array:
+    return np.asarray(1 + (unmixed(ratios, around) - 1) * keep, dtype=np.float32)
+
+
+def _unmixed_best(ground: Ground, ratios: Shelf, keep: Array, means: Means) -> Array:
+    """Return the highest believed ratio of any class, neighbours' density taken off."""
+    around = Neighbourhood.of(_power(ground), ground.voxels(UNMIX_WINDOW))
+    (best,), _ = means.folded("unmixing", _unmix_one, (ratios, around, keep), len(ratios), np.maximum)
+    return np.asarray(best, dtype=np.float32)
+
+
+def _unmix_one(shared: tuple[Shelf, Neighbourhood, Array], k: int) -> tuple[tuple[Array, ...], None]:
+    ratios, around, keep = shared
+    return (_believed_ratio(ratios[k], around, keep),), None
 
 
 def _power(ground: Ground) -> Array:
