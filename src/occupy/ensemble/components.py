@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt, label
 
+from occupy.ensemble.factor import Neighbourhood
 from occupy.ensemble.pipeline import SetEstimate
 
 Array = npt.NDArray[np.float32]
 
-ALIKE = 0.8
+ALIKE = 0.7
 """Correlation over the classes above which profiles belong together."""
 
 LEAST_DIFFERENCE = 0.07
@@ -32,6 +33,9 @@ MOST = 40
 
 SOFT_EDGE = 6.0
 """Å over which a written mask falls from 1 to 0."""
+
+PROFILE_WINDOW = 3.0
+"""Å: over which occupancies are averaged before their profiles are compared."""
 
 _POINTS = 2500
 _CLASSES = 96
@@ -110,9 +114,10 @@ def _profiles(est: SetEstimate, places: npt.NDArray[np.bool_]) -> Array:
     """Return the occupancies of each place in each class (evenly chosen ones where there are many)."""
     count = len(est.names)
     chosen = np.unique(np.linspace(0, count - 1, min(count, _CLASSES)).round().astype(int))
+    around = Neighbourhood.of(est.power, est.ground.voxels(PROFILE_WINDOW))
     out = np.empty((int(places.sum()), len(chosen)), dtype=np.float32)
     for column, k in enumerate(chosen):
-        out[:, column] = est.of_class(int(k)).occupancy[places]
+        out[:, column] = around.mean(est.of_class(int(k)).occupancy)[places]
     return out
 
 
