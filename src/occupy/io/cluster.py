@@ -21,6 +21,11 @@ T = TypeVar("T")
 PATIENCE = 10
 """Seconds to wait for the scheduler's first answer."""
 
+POLL = 2
+"""Seconds between two looks at whether the scheduler is still there."""
+
+LOST = "the connection to the scheduler was lost: is it still running? --resume goes on with what is complete"
+
 
 @dataclass(frozen=True, eq=False)
 class _Parcel:
@@ -62,13 +67,22 @@ class DaskPool:
         futures.reverse()
         try:
             while futures:
-                with _one_line():
-                    result = futures[-1].result()
+                result = self._result(futures[-1])
                 futures.pop()
                 yield result
         finally:
             if futures:
                 self._client.cancel([*futures, parcel], force=True)
+
+    def _result(self, future: Any) -> Any:
+        """Wait for a result, and look now and then whether it can still come."""
+        with _one_line():
+            while True:
+                try:
+                    return future.result(timeout=POLL)
+                except TimeoutError:
+                    if self._client.status != "running":
+                        raise OccupyError(LOST) from None
 
 
 @contextmanager
@@ -88,10 +102,7 @@ def _one_line() -> Iterator[None]:
             "workers of the cluster die again and again on the same map: have they enough memory?"
         ) from error
     except (CancelledError, asyncio.CancelledError, OSError) as error:
-        raise OccupyError(
-            f"the cluster was lost ({type(error).__name__}: {error}): is the scheduler still running? "
-            "--resume goes on with what is complete"
-        ) from error
+        raise OccupyError(LOST) from error
 
 
 @contextmanager
