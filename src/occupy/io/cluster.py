@@ -135,7 +135,7 @@ def cluster(
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # what a wrong address raises depends on what is wrong with it
         raise InputError(
             f"--scheduler {address}: no Dask scheduler answers there; `dask scheduler` prints its address "
             "when it starts, such as tcp://node17:8786"
