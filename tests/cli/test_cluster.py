@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -132,6 +133,8 @@ def test_what_is_wrong_with_a_cluster_is_said_in_one_line(cluster, maps):
         assert list(pool.each(divmod, 17, 0)) == []
         with pytest.raises(ZeroDivisionError):
             list(pool.each(divmod, 17, 3))
+        with pytest.raises(FileNotFoundError):
+            list(pool.each(os.open, "nowhere", 1))
         cluster.scheduler.kill()
         with pytest.raises(OccupyError, match=r"connection to the scheduler was lost.*--resume"):
             list(pool.each(pow, 1, 2))

@@ -76,33 +76,24 @@ class DaskPool:
 
     def _result(self, future: Any) -> Any:
         """Wait for a result, and look now and then whether it can still come."""
-        with _one_line():
-            while True:
-                try:
-                    return future.result(timeout=POLL)
-                except TimeoutError:
-                    if self._client.status != "running":
-                        raise OccupyError(LOST) from None
+        import asyncio
+        from concurrent.futures import CancelledError
 
+        from distributed import KilledWorker
 
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """Turn what Dask says of lost workers and schedulers into an error of ours."""
-    import asyncio
-    from concurrent.futures import CancelledError
-
-    from distributed import KilledWorker
-
-    try:
-        yield
-    except OccupyError:
-        raise
-    except KilledWorker as error:
-        raise OccupyError(
-            "workers of the cluster die again and again on the same map: have they enough memory?"
-        ) from error
-    except (CancelledError, asyncio.CancelledError, OSError) as error:
-        raise OccupyError(LOST) from error
+        while True:
+            try:
+                return future.result(timeout=POLL)
+            except KilledWorker as error:
+                raise OccupyError(
+                    "workers of the cluster die again and again on the same map: have they enough memory?"
+                ) from error
+            except (CancelledError, asyncio.CancelledError, OSError) as error:
+                # OSError includes TimeoutError; the work's own errors are handed on as they are.
+                if future.status == "error":
+                    raise
+                if not isinstance(error, TimeoutError) or self._client.status != "running":
+                    raise OccupyError(LOST) from error
 
 
 @contextmanager
