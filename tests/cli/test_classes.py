@@ -11,30 +11,9 @@ import pytest
 
 from occupy.io.mrc import read_map, write_map
 from occupy.report.set_record import NAME, read_set_record
-from occupy.report.simulated import write_class_set
-from occupy.simulation import Processing, demo_structure, simulate_classes
 from occupy.volume import Volume
 
 PARTS = [{"G": 1.0, "A": 0.0}, {"G": 0.0, "A": 1.0}, {"G": 0.4, "A": 1.0}]
-
-
-@pytest.fixture(scope="session")
-def job(tmp_path_factory) -> Path:
-    """Return a folder as a Class3D job leaves it, of three classes."""
-    folder = tmp_path_factory.mktemp("job") / "Class3D"
-    made = simulate_classes(
-        demo_structure(),
-        PARTS,
-        weights=[0.5, 0.3, 0.2],
-        voxel_size=4.0,
-        resolution=9.0,
-        signal_to_noise=20.0,
-        noise_colour=0.0,
-        processing=Processing(wiener=True, mask="sphere", tau2_fudge=2.0),
-        seed=1,
-    )
-    write_class_set(folder, made, {"seed": 1})
-    return folder
 
 
 @pytest.fixture

@@ -330,3 +330,10 @@ def test_doubts_about_the_particles() -> None:
     assert codes(maps([1, 2, 3], 1), particles_of([1, 2])) == ["empty-class"]
     partly = maps([0, 2], 0, "cryodrgn")
     assert codes(partly, particles_of([0, 1, 2], "cryodrgn")) == ["classes-without-map"]
+
+
+def test_an_index_of_particles_is_not_taken_for_their_classes(tmp_path):
+    path = tmp_path / "state_001_particle_ind.pkl"
+    path.write_bytes(pickle.dumps(np.array([4, 17, 23])))
+    with pytest.raises(InputError, match=r"lists particles.*give labels\.pkl"):
+        read_particles(path)

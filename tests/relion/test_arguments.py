@@ -42,6 +42,32 @@ def test_command_lines(words: str, wanted: str) -> None:
     assert commands(*words.split()) == [wanted]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--in_mics m.star", "of no use"),
+        ("--in_3dref m.mrc --output /etc", "not for an External job"),
+        ("--in_3dref m.mrc --resume yes", "not for an External job"),
+        ("", "no input"),
+        ("--in_3dref -h", "not a file"),
+        ("--in_3dref m.mrc --classes yes", "model_star"),
+        ("--in_3dref m.mrc --classes perhaps", "yes or no"),
+        ("--in_3dref m.mrc --region A --present 0.5", "model_star"),
+        ("--in_3dref m.mrc --in_parts p.star", "which particles"),
+    ],
+)
+def test_mistakes(words: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        commands(*words.split())
+
+
+def test_what_is_no_option_is_left_to_the_command() -> None:
+    with pytest.raises(InputError, match="what is"):
+        parse(["stray", "--o", JOB, "--in_3dref", "m.mrc"])
+    # It knows no -o in the middle of a value, and says so itself.
+    assert commands("--in_3dref", "m.mrc", "--lowpass", "-5")[0].endswith("--lowpass -5 --plot")
+
+
 def test_a_value_stays_one_word() -> None:
     words = ["--o", JOB, "--in_3dref", "m.mrc", "--amplify", "3", "-o", "/etc"]
     assert parse(words).commands[0].count("-o") == 1

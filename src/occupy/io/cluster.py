@@ -21,6 +21,11 @@ T = TypeVar("T")
 PATIENCE = 10
 """Seconds to wait for the scheduler's first answer."""
 
+POLL = 2
+"""Seconds between two looks at whether the scheduler is still there."""
+
+LOST = "the connection to the scheduler was lost: is it still running? --resume goes on with what is complete"
+
 
 @dataclass(frozen=True, eq=False)
 class _Parcel:
@@ -62,36 +67,33 @@ class DaskPool:
         futures.reverse()
         try:
             while futures:
-                with _one_line():
-                    result = futures[-1].result()
+                result = self._result(futures[-1])
                 futures.pop()
                 yield result
         finally:
             if futures:
                 self._client.cancel([*futures, parcel], force=True)
 
+    def _result(self, future: Any) -> Any:
+        """Wait for a result, and look now and then whether it can still come."""
+        import asyncio
+        from concurrent.futures import CancelledError
 
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """Turn what Dask says of lost workers and schedulers into an error of ours."""
-    import asyncio
-    from concurrent.futures import CancelledError
+        from distributed import KilledWorker
 
-    from distributed import KilledWorker
-
-    try:
-        yield
-    except OccupyError:
-        raise
-    except KilledWorker as error:
-        raise OccupyError(
-            "workers of the cluster die again and again on the same map: have they enough memory?"
-        ) from error
-    except (CancelledError, asyncio.CancelledError, OSError) as error:
-        raise OccupyError(
-            f"the cluster was lost ({type(error).__name__}: {error}): is the scheduler still running? "
-            "--resume goes on with what is complete"
-        ) from error
+        while True:
+            try:
+                return future.result(timeout=POLL)
+            except KilledWorker as error:
+                raise OccupyError(
+                    "workers of the cluster die again and again on the same map: have they enough memory?"
+                ) from error
+            except (CancelledError, asyncio.CancelledError, OSError) as error:
+                # OSError includes TimeoutError; the work's own errors are handed on as they are.
+                if future.status == "error":
+                    raise
+                if not isinstance(error, TimeoutError) or self._client.status != "running":
+                    raise OccupyError(LOST) from error
 
 
 @contextmanager
@@ -124,7 +126,7 @@ def cluster(
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # what a wrong address raises depends on what is wrong with it
         raise InputError(
             f"--scheduler {address}: no Dask scheduler answers there; `dask scheduler` prints its address "
             "when it starts, such as tcp://node17:8786"

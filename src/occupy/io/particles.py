@@ -86,6 +86,12 @@ def read_particles(path: Path, class_field: str | None = None) -> Particles:
         return _relion(path)
     if name.endswith(".cs"):
         return _cryosparc(path, class_field)
+    if name.endswith("_ind.pkl"):
+        # Whole numbers too: as labels they would select other particles without a word.
+        raise InputError(
+            f"{path}: this lists particles, it does not say which class each is in; give labels.pkl "
+            "(what training was restricted to goes to --parent-ind)"
+        )
     if name.endswith(".pkl"):
         return _not_empty(Particles("cryodrgn", path, read_integers(path)))
     if name.endswith(".txt"):

@@ -114,7 +114,7 @@ def scratch(folder: Path) -> Iterator[FolderRoom]:
     """
     inside = folder.absolute() / SCRATCH
     shutil.rmtree(inside, ignore_errors=True)
-    missing = [parent for parent in (inside, *inside.parents) if not parent.exists()]
+    missing = [parent for parent in inside.parents if not parent.exists()]
     try:
         yield FolderRoom(inside)
     finally:
