@@ -12,6 +12,9 @@ from math import log, sqrt
 import numpy as np
 import numpy.typing as npt
 
+from occupy.numerics.parallel import scratch
+from occupy.numerics.smoothing import normal_cdf, smooth_curve, smooth_volume
+
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
 
@@ -138,9 +141,11 @@ class Calibration:
 
 
 def _look_up(table: Array, unit: Array, out: Array | None = None) -> Array:
-    steps = np.multiply(unit, np.float32(len(table) - 1))
+    index = scratch("steps", unit.shape, np.intp)
+    steps = np.multiply(unit, np.float32(len(table) - 1), out=scratch("unit", unit.shape))
     steps += np.float32(0.5)
-    return np.asarray(table.take(steps.astype(np.intp), mode="clip", out=out))
+    np.copyto(index, steps, casting="unsafe")
+    return np.asarray(table.take(index, mode="clip", out=out))
 
 
 def above_floor(values: npt.NDArray[np.floating], floor: float) -> npt.NDArray[np.floating]:
@@ -190,15 +195,13 @@ def noise_floor(dilated: Array) -> float:
     dilated : ndarray of float32
         Local maxima where the noise is as reconstructed: not in the box's corners, nor what a mask made flat.
     """
-    from scipy.ndimage import gaussian_filter1d
-
     values = dilated[dilated > 0]
     if values.size < LEAST_VOXELS:
         return 0.0
     # Three times the lower quartile lies well above the mode where at least half is solvent.
     high = 3.0 * float(np.quantile(values, 0.25))
     counts, edges = np.histogram(values, bins=200, range=(0.0, high))
-    at = int(gaussian_filter1d(counts.astype(float), 6.0, mode="constant").argmax())
+    at = int(smooth_curve(counts.astype(float), 6.0).argmax())
     return FLOOR_OF_MEDIAN * MEDIAN_OF_MODE * float(edges[at] + edges[at + 1]) / 2
 
 
@@ -214,8 +217,6 @@ def averaged_logs(data: Array, dilated: Array, floor: float, sigma: tuple[float,
     sigma : tuple of float
         Of the Gaussian average, in voxels.
     """
-    from scipy.ndimage import gaussian_filter
-
     strong = dilated[dilated > 2 * floor]
     if strong.size < LEAST_VOXELS:
         return np.empty(0, dtype=np.float32)
@@ -229,8 +230,8 @@ def averaged_logs(data: Array, dilated: Array, floor: float, sigma: tuple[float,
     inside, dilated = inside[part], dilated[part]
     raised = above_floor(np.where(inside, dilated, np.float32(2 * least)), floor)
     logs = np.log(raised).astype(np.float32) * inside
-    weight = gaussian_filter(inside.astype(np.float32), sigma, truncate=2.5)
-    total = gaussian_filter(logs, sigma, truncate=2.5)
+    weight = smooth_volume(inside.astype(np.float32), sigma, 2.5)
+    total = smooth_volume(logs, sigma, 2.5)
     return np.asarray(total[inside] / weight[inside])
 
 
@@ -259,9 +260,6 @@ def fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]
     others : tuple of pairs
         What F may be instead: ratio to F, and how likely.
     """
-    from scipy.ndimage import gaussian_filter1d
-    from scipy.special import ndtr
-
     top = float(np.quantile(logs, 0.999)) + 0.1
     edges = np.linspace(top - SPAN, top, 101)
     counts = np.histogram(logs, edges)[0].astype(float)
@@ -269,7 +267,7 @@ def fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]
     candidates = np.exp(np.linspace(top - SPAN + 1.2, top, 80))
     shares = np.linspace(0.05, 1, 20)
     relative = np.exp(edges)[None] / candidates[:, None]
-    normal = np.diff(ndtr((relative - 1) / SPREAD), axis=1)
+    normal = np.diff(normal_cdf((relative - 1) / SPREAD), axis=1)
     below = np.diff(np.clip(relative, LEAST_SHARE, 1), axis=1) / (1 - LEAST_SHARE)
     above = np.diff(np.clip(relative, 1, 2), axis=1)
     chance = shares[:, None] * normal[:, None] + (1 - shares[:, None]) * below[:, None]
@@ -277,10 +275,8 @@ def fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]
     fit = PLACES * np.log(chance) @ h + FULL_SHARE_PRIOR * np.log(shares)
     best = fit.max(axis=1)
     at = int(best.argmax())
-    weight = gaussian_filter1d(
-        np.exp(TRUST * (best - best[at])),
-        FULL_SCALE_ERROR / log(candidates[1] / candidates[0]),
-        mode="constant",
+    weight = smooth_curve(
+        np.exp(TRUST * (best - best[at])), FULL_SCALE_ERROR / log(candidates[1] / candidates[0])
     )
     weight /= weight.sum()
     others = tuple(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from occupy.resolve import ResolvedSettings, resolve
 from occupy.scale import (
     FullScale,
     TargetOccupancy,
+    calibrated_full_scale,
     find_full_scale,
     lowpass_band,
     scale_stream,
@@ -113,7 +114,13 @@ class Estimate:
         """Standard error of the scale at each voxel, on the map's grid; None where nothing states one."""
         if self.calibration is None:
             return None
-        out = self.calibration.uncertainty_of(self.scale)
+        scale, calibration = self.scale, self.calibration
+        out = large_empty(scale.shape)
+
+        def work(start: int, stop: int) -> None:
+            out[start:stop] = calibration.uncertainty_of(scale[start:stop])
+
+        for_each_slab(work, len(out), planes_per_slab(scale.shape), self.settings.threads)
         out.flags.writeable = False
         return out
 
@@ -329,12 +336,17 @@ def estimate(
     low = lowpass(raw, lowpass_band(resolved), threads=resolved.threads)
     working = low if resolved.mode == "occupancy" else raw
     report("full scale", 2, 4)
-    full = find_full_scale(working, resolved)
+    found = None
     if resolved.estimator == "calibrated":
         difference = _half_difference(half_maps, volume, resolved)
         found = _calibrate(low, raw, facts, difference, resolved)
-        full = replace(full, calibration=found, value=full.value if found is None else found.full)
         doubts += calibration_notices(found)
+    # The tiles are searched to the last voxel only where full scale comes from one.
+    full = (
+        find_full_scale(working, resolved)
+        if found is None
+        else calibrated_full_scale(working, resolved, found)
+    )
     report("solvent", 3, 4)
     solvent = _fit_solvent(low, raw, solvent_data, facts, resolved)
     curve = confidence_curve(solvent, hedge=resolved.hedge, published=published)

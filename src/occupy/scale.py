@@ -11,8 +11,8 @@ import numpy.typing as npt
 from occupy.calibration import Calibration
 from occupy.errors import InputError
 from occupy.numerics.fourier import Band, published_band, sphere_band
-from occupy.numerics.morphology import ball_widths, dilate_stream
-from occupy.numerics.parallel import for_each_slab, planes_per_slab, scratch
+from occupy.numerics.morphology import ball_widths, dilate_stream, dilate_strided
+from occupy.numerics.parallel import planes_per_slab, scratch
 from occupy.numerics.quantiles import Starts, Tile, central_tiles, extreme_tile, tau_of, tile_starts
 from occupy.resolve import ResolvedSettings
 
@@ -121,7 +121,7 @@ def find_full_scale(
     rank = min(int(level * volume), volume - 1)
     corner = (starts[0], starts[1], starts[2])
     largest = extreme_tile(data, corner, tile, use, rank)
-    smallest = _emptiest_tile(data, corner, tile, use, level)
+    smallest = _coarse_tile(data, corner, tile, use, level, largest=False)
     value = level * float(data.max()) if settings.naive else largest.value
     if not value > 0:
         raise InputError(
@@ -130,20 +130,39 @@ def find_full_scale(
     return FullScale(value, largest, smallest, tile, settings.naive)
 
 
-def _emptiest_tile(
+def calibrated_full_scale(
+    data: npt.NDArray[np.float32], settings: ResolvedSettings, calibration: Calibration
+) -> FullScale:
+    """Return the full scale of a calibration, with the fullest and the emptiest tile to show beside it."""
+    tile = settings.tile_size
+    use = central_tiles(TILES_PER_AXIS, TILE_REACH)
+    starts = [tile_starts(n, t, TILES_PER_AXIS) for n, t in zip(data.shape, tile, strict=True)]
+    corner = (starts[0], starts[1], starts[2])
+    largest, smallest = (
+        _coarse_tile(data, corner, tile, use, settings.tau, largest=fullest) for fullest in (True, False)
+    )
+    return FullScale(calibration.full, largest, smallest, tile, naive=False, calibration=calibration)
+
+
+def _coarse_tile(
     data: npt.NDArray[np.float32],
     starts: Starts,
     tile: tuple[int, int, int],
     use: npt.NDArray[np.bool_],
     level: float,
+    *,
+    largest: bool,
 ) -> Tile:
-    """Find the tile with the lowest quantile, on every n-th voxel: it is shown, nothing depends on it."""
+    """Find the tile with the highest or lowest quantile, on every n-th voxel.
+
+    For tiles that are only shown: nothing depends on them.
+    """
     n = max(1, min(tile) // 5)
     coarse = np.ascontiguousarray(data[::n, ::n, ::n])
     fewer = (starts[0] // n, starts[1] // n, starts[2] // n)
     side = (tile[0] // n, tile[1] // n, tile[2] // n)
     volume = int(np.prod(side))
-    found = extreme_tile(coarse, fewer, side, use, min(int(level * volume), volume - 1), largest=False)
+    found = extreme_tile(coarse, fewer, side, use, min(int(level * volume), volume - 1), largest=largest)
     corner = [int(s[np.abs(f - at).argmin()]) for s, f, at in zip(starts, fewer, found.start, strict=True)]
     return Tile((corner[0], corner[1], corner[2]), found.value)
 
@@ -252,15 +271,4 @@ def strided_maxima(
 ) -> npt.NDArray[np.float32]:
     """Return the local maxima of a map at every n-th voxel along each axis."""
     widths = ball_widths(settings.kernel_radius, settings.kernel_size)
-    thickness = max(12, planes_per_slab(data.shape, _STEP))
-    size = [-(-n // s) for n, s in zip(data.shape, strides, strict=True)]
-    out = np.empty(size, dtype=np.float32)
-
-    def work(start: int, stop: int) -> None:
-        for first, _, dilated in dilate_stream(data, widths, start, stop, thickness):
-            begin = -(-first // strides[0])
-            part = dilated[begin * strides[0] - first :: strides[0], :: strides[1], :: strides[2]]
-            out[begin : begin + len(part)] = part
-
-    for_each_slab(work, len(data), -(-len(data) // settings.threads), settings.threads)
-    return out
+    return dilate_strided(data, widths, strides, threads=settings.threads)
