@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from occupy.numerics.parallel import scratch
 from occupy.numerics.smoothing import normal_cdf, smooth_curve, smooth_volume
+from occupy.surroundings import Surroundings, surroundings_of
 
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
@@ -40,12 +41,12 @@ SMOOTHING = 6.5
 MOST_STRIDE = 5.5
 """Å between the places that are looked at for full scale, at most."""
 
-SPREAD = 0.1
+SPREAD = 0.07
 """Relative standard deviation of full places among each other, in the averaged local maxima."""
 OUTLIERS = 0.05
 """Share of places that read above full scale for reasons of their own (metals, dense helices)."""
-FULL_SHARE_PRIOR = 39.0
-"""Weight of the expectation that much is full, in places: the share w has the prior density w³⁹."""
+FULL_SHARE_PRIOR = 15.0
+"""Weight of the expectation that much is full, in places: the share w has the prior density w¹⁵."""
 PLACES = 200.0
 """How many independent places the histogram counts for, whatever the size of the map."""
 SPAN = 2.3
@@ -67,6 +68,8 @@ NORMAL_95 = 1.959964
 # Fine enough that look-ups need no interpolation.
 _STEPS = 1 << 16
 _COARSE = 1025
+# Above this many full scales everything reads 1, whatever the surroundings.
+_TOP = 1.3
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ class Calibration:
         Whether the floor was measured in half-maps and not in the solvent.
     others : tuple of pairs
         What full scale may be instead: its ratio to ``full``, and how likely.
+    surroundings : Surroundings or None
+        What makes local maxima comparable inside and at the surface; ``full`` is for average surroundings.
     """
 
     floor: float
@@ -95,6 +100,7 @@ class Calibration:
     share: float
     from_halves: bool = False
     others: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
+    surroundings: Surroundings | None = None
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -108,12 +114,13 @@ class Calibration:
         return self.floor / self.full
 
     @cached_property
-    def _tables(self) -> tuple[Array, Array]:
-        """Occupancy per step of the relative local maximum, and standard error per step of the occupancy."""
+    def _tables(self) -> tuple[Array, Array, Array]:
+        """Relative height, occupancy and standard error.
+
+        Per step of the local maximum (0 to `_TOP` full scales), of the relative height, of the occupancy.
+        """
         steps = np.linspace(0.0, 1.0, _STEPS)
-        relative = above_floor(steps, self.noise) / above_floor(np.ones(1), self.noise)
-        value = occupancy(relative)
-        value[relative <= 0], value[-1] = 0.0, 1.0
+        relative = above_floor(_TOP * steps, self.noise) / above_floor(np.ones(1), self.noise)
         sums = np.zeros(_COARSE)
         unit = np.linspace(0.0, 1.0, _COARSE)
         for ratio, chance in self.others:
@@ -122,22 +129,37 @@ class Calibration:
                 (occupancy(other) - occupancy(unit)) ** 2 + standard_error(other, self.noise) ** 2
             )
         error = np.interp(steps, occupancy(unit), np.sqrt(sums))
-        return value.astype(np.float32), error.astype(np.float32)
+        value = occupancy(steps)
+        value[0] = 0.0
+        return relative.astype(np.float32), value.astype(np.float32), error.astype(np.float32)
 
-    def scale_of(self, dilated: Array, out: Array) -> Array:
-        """Return the occupancy that local maxima read, in ``out`` (float32, same shape)."""
-        np.multiply(dilated, np.float32(1 / self.full), out=out)
+    def scale_of(self, dilated: Array, out: Array, first: int | None = None) -> Array:
+        """Return the occupancy that local maxima read.
+
+        Parameters
+        ----------
+        dilated : ndarray of float32
+            Local maxima.
+        out : ndarray of float32, same shape
+            Where to put the result.
+        first : int, optional
+            Number of the first plane; without it the surroundings are taken to be average.
+        """
+        np.multiply(dilated, np.float32(1 / (_TOP * self.full)), out=out)
         np.clip(out, 0.0, 1.0, out=out)
-        return _look_up(self._tables[0], out, out)
+        _look_up(self._tables[0], out, out)
+        if first is not None and self.surroundings is not None:
+            out *= self.surroundings.planes(first, first + len(out), out.shape[1:])
+        return _look_up(self._tables[1], out, out)
 
     def of_value(self, value: float) -> float:
-        """Return the occupancy that one local maximum reads."""
+        """Return the occupancy that one local maximum reads in average surroundings."""
         values = np.array([value], dtype=np.float32)
         return float(self.scale_of(values, values)[0])
 
     def uncertainty_of(self, scale: Array) -> Array:
         """Return the standard error of a scale (float32, same shape)."""
-        return _look_up(self._tables[1], scale)
+        return _look_up(self._tables[2], scale)
 
 
 def _look_up(table: Array, unit: Array, out: Array | None = None) -> Array:
@@ -205,7 +227,13 @@ def noise_floor(dilated: Array) -> float:
     return FLOOR_OF_MEDIAN * MEDIAN_OF_MODE * float(edges[at] + edges[at + 1]) / 2
 
 
-def averaged_logs(data: Array, dilated: Array, floor: float, sigma: tuple[float, ...]) -> Array:
+def averaged_logs(
+    data: Array,
+    dilated: Array,
+    floor: float,
+    sigma: tuple[float, ...],
+    surroundings: Surroundings | None = None,
+) -> Array:
     """Return ln of `above_floor` at the places inside density, averaged over their neighbours.
 
     Parameters
@@ -216,6 +244,8 @@ def averaged_logs(data: Array, dilated: Array, floor: float, sigma: tuple[float,
         From `noise_floor`.
     sigma : tuple of float
         Of the Gaussian average, in voxels.
+    surroundings : Surroundings, optional
+        On the same grid.
     """
     strong = dilated[dilated > 2 * floor]
     if strong.size < LEAST_VOXELS:
@@ -224,11 +254,14 @@ def averaged_logs(data: Array, dilated: Array, floor: float, sigma: tuple[float,
     inside = (data > np.float32(CORE) * dilated) & (dilated > np.float32(least))
     if not inside.any():
         return np.empty(0, dtype=np.float32)
+    factors = None if surroundings is None else surroundings.planes(0, len(data), data.shape[1:])
     # Only the box around the density takes part.
     sides = [np.any(inside, axis=tuple(k for k in range(3) if k != axis)) for axis in range(3)]
     part = tuple(_span(np.asarray(side)) for side in sides)
     inside, dilated = inside[part], dilated[part]
     raised = above_floor(np.where(inside, dilated, np.float32(2 * least)), floor)
+    if factors is not None:
+        raised = raised * factors[part]
     logs = np.log(raised).astype(np.float32) * inside
     weight = smooth_volume(inside.astype(np.float32), sigma, 2.5)
     total = smooth_volume(logs, sigma, 2.5)
@@ -290,6 +323,7 @@ def calibrate(
     dilated: Array,
     spacing: tuple[float, ...],
     *,
+    strides: tuple[int, int, int] = (1, 1, 1),
     solvent: npt.NDArray[np.bool_] | None = None,
     floor: float | None = None,
 ) -> Calibration | None:
@@ -301,6 +335,8 @@ def calibrate(
         Low-passed map and its local maxima, perhaps on every n-th voxel only.
     spacing : tuple of float
         Å between them along each axis.
+    strides : tuple of int
+        Voxels of the map between them along each axis.
     solvent : ndarray of bool, optional
         Where noise is as reconstructed: not what a mask made flat.
     floor : float, optional
@@ -314,11 +350,15 @@ def calibrate(
     zero = floor
     if zero is None:
         zero = noise_floor(dilated if solvent is None else dilated[solvent])
-    logs = averaged_logs(data, dilated, zero, tuple(SMOOTHING / a for a in spacing))
+    content = (data > np.float32(CORE) * dilated) & (dilated > np.float32(ABOVE_FLOOR * zero))
+    near = surroundings_of(content, spacing)
+    logs = averaged_logs(data, dilated, zero, tuple(SMOOTHING / a for a in spacing), near)
     if logs.size < LEAST_VOXELS // 10 or not float(logs.max()) > log(1e-30):
         return None
     above, share, others = fit_full(logs)
     off = np.array([[log(ratio), chance] for ratio, chance in others])
     error = float(np.sqrt((off[:, 1] * off[:, 0] ** 2).sum()))
     full = (above**POWER + zero**POWER) ** (1 / POWER)
-    return Calibration(zero, full, error, share, floor is not None, others)
+    if near is not None:
+        near = near.on_finer(strides)
+    return Calibration(zero, full, error, share, floor is not None, others, near)

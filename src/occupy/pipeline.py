@@ -400,7 +400,7 @@ def _calibrate(
     if difference is not None:
         floor = FLOOR_OF_HALVES * float(np.median(strided_maxima(difference, settings, steps)[noisy]))
     spacing = tuple(a * s for a, s in zip(settings.voxel_size, steps, strict=True))
-    return calibrate(low[every], maxima, spacing, solvent=noisy, floor=floor)
+    return calibrate(low[every], maxima, spacing, strides=steps, solvent=noisy, floor=floor)
 
 
 def calibration_notices(found: Calibration | None) -> list[Notice]:

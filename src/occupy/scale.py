@@ -206,7 +206,7 @@ def scale_stream(
     factor = np.float32(1.0 / ((1.0 - zero) * full_scale))
     for first, last, dilated in dilate_stream(data, widths, start, stop, thickness):
         if calibration is not None:
-            yield first, last, calibration.scale_of(dilated, scratch("scale", dilated.shape))
+            yield first, last, calibration.scale_of(dilated, scratch("scale", dilated.shape), first)
             continue
         out = np.subtract(dilated, np.float32(zero * full_scale), out=scratch("scale", dilated.shape))
         out *= factor

@@ -22,6 +22,8 @@ def test_a_volume_is_averaged_as_by_scipy_however_thin(sigma, truncate):
     data = np.random.default_rng(1).random((3, 12, 17)).astype(np.float32)
     expected = gaussian_filter(data, sigma, truncate=truncate)
     assert_allclose(smooth_volume(data, sigma, truncate), expected, atol=1e-6)
+    expected = gaussian_filter(data, sigma, truncate=truncate, mode="constant")
+    assert_allclose(smooth_volume(data, sigma, truncate, empty=True), expected, atol=1e-6)
 
 
 def test_the_normal_distribution():

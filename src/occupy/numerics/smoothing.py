@@ -27,7 +27,9 @@ def smooth_curve(values: npt.NDArray[np.floating], sigma: float, truncate: float
     return np.asarray(np.convolve(values, kernel)[reach : reach + len(values)], dtype=np.float64)
 
 
-def smooth_volume(data: Array, sigma: tuple[float, ...], truncate: float = 4.0) -> Array:
+def smooth_volume(
+    data: Array, sigma: tuple[float, ...], truncate: float = 4.0, *, empty: bool = False
+) -> Array:
     """Return an array averaged with a Gaussian, its border reflected; as SciPy's ``gaussian_filter``.
 
     Parameters
@@ -38,13 +40,15 @@ def smooth_volume(data: Array, sigma: tuple[float, ...], truncate: float = 4.0) 
         Standard deviation along each axis, in elements.
     truncate : float
         The Gaussian ends at so many standard deviations.
+    empty : bool
+        What lies beyond the border is 0, instead of a reflection.
     """
     out = data
     for axis, width in enumerate(sigma):
         kernel = _kernel(width, truncate)
         reach = len(kernel) // 2
         pads = [(reach, reach) if k == axis else (0, 0) for k in range(data.ndim)]
-        padded = np.moveaxis(np.pad(out, pads, mode="symmetric"), axis, 0)
+        padded = np.moveaxis(np.pad(out, pads, mode="constant" if empty else "symmetric"), axis, 0)
         moved = np.moveaxis(out, axis, 0)
         total = np.float32(kernel[reach]) * moved
         for k in range(1, reach + 1):
