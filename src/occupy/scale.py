@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from occupy.calibration import Calibration
+from occupy.calibration import INTERVAL_95, Calibration
 from occupy.errors import InputError
 from occupy.numerics.fourier import Band, published_band, sphere_band
 from occupy.numerics.morphology import ball_widths, dilate_stream, dilate_strided
@@ -72,6 +72,8 @@ class TargetOccupancy:
         Full scale at that level.
     error : float or None
         Standard error; with the calibrated estimator, whose occupancy is the median scale in the mask.
+    interval_95 : tuple of float or None
+        95 % interval, where there is a standard error; see `occupy.calibration.INTERVAL_95`.
     """
 
     occupancy: float
@@ -79,6 +81,7 @@ class TargetOccupancy:
     tau: float
     full_scale: float
     error: float | None = None
+    interval_95: tuple[float, float] | None = None
 
 
 def lowpass_band(settings: ResolvedSettings) -> Band:
@@ -263,7 +266,9 @@ def _calibrated_target(
     values = np.concatenate(found)
     middle = np.median(values, keepdims=True)
     error = float(calibration.uncertainty_of(middle.astype(np.float32))[0])
-    return TargetOccupancy(float(middle[0]), values.size, settings.tau, calibration.full, error)
+    value, reach = float(middle[0]), INTERVAL_95 * error
+    interval = max(0.0, value - reach), min(1.0, value + reach)
+    return TargetOccupancy(value, values.size, settings.tau, calibration.full, error, interval)
 
 
 def strided_maxima(

@@ -7,12 +7,11 @@ what is missing around a surface is missing from its low frequencies too. See do
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
-from occupy.numerics.parallel import scratch
+from occupy.numerics.coarse import interpolated_planes
 from occupy.numerics.smoothing import smooth_volume
 
 Array = npt.NDArray[np.float32]
@@ -53,31 +52,7 @@ class Surroundings:
 
         The result is this thread's scratch array: use it before the next call.
         """
-        last = len(self.factors) - 1
-        rows, columns = (
-            _weights(n, s, size)
-            for n, s, size in zip(shape, self.strides[1:], self.factors.shape[1:], strict=True)
-        )
-        out = scratch("surroundings", (stop - start, *shape))
-        for z in range(start, stop):
-            at = min(z / self.strides[0], last)
-            low = min(int(at), max(last - 1, 0))
-            share = np.float32(at - low)
-            part = (1 - share) * self.factors[low] + share * self.factors[min(low + 1, last)]
-            np.matmul(rows @ part, columns.T, out=out[z - start])
-        return out
-
-
-@cache
-def _weights(length: int, stride: int, size: int) -> Array:
-    """Return the matrix, (length, size), that interpolates every ``stride``-th value linearly."""
-    at = np.minimum(np.arange(length) / stride, size - 1)
-    low = np.minimum(at.astype(int), max(size - 2, 0))
-    out = np.zeros((length, size), dtype=np.float32)
-    out[np.arange(length), low] = 1 - (at - low)
-    if size > 1:
-        out[np.arange(length), low + 1] += (at - low).astype(np.float32)
-    return out
+        return interpolated_planes(self.factors, self.strides, start, stop, shape)
 
 
 def surroundings_of(content: npt.NDArray[np.bool_], spacing: tuple[float, ...]) -> Surroundings | None:
