@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
+from occupy.calibration import INTERVAL_95
+
 RADIUS = 3.0
 SOLVENT_DISTANCE = 15.0
 FULL = 0.99
@@ -130,8 +132,9 @@ def summarise(units: Sequence[Unit]) -> dict[str, float]:
     """Return the numbers of a table for some units.
 
     ``factor_b0`` and ``factor_b150`` are the factors of the estimate over units without and with 150 Å² on
-    top, near the atoms. ``cover68`` and ``cover95`` are shares of units whose truth lies within 1 and 1.96
-    stated standard errors, ``width95`` the mean width of the latter interval.
+    top, near the atoms. ``cover68`` and ``cover95`` are shares of units whose truth lies within one stated
+    standard error and within the stated 95 % interval, ``width95`` the mean width of the latter, cut off at
+    0 and 1.
     """
     truth, b, near, atoms, error = (
         np.array([getattr(unit, name) for unit in units], dtype=np.float64)
@@ -139,6 +142,8 @@ def summarise(units: Sequence[Unit]) -> dict[str, float]:
     )
     off, partial, zero, full = near - truth, truth < FULL, truth == 0, truth >= FULL
     stated, trapped = np.isfinite(error), b >= 100
+    reach = INTERVAL_95 * error
+    width = np.minimum(near + reach, 1) - np.maximum(near - reach, 0)
     return {
         "units": float(len(units)),
         "mae": mean(np.abs(off)),
@@ -153,6 +158,6 @@ def summarise(units: Sequence[Unit]) -> dict[str, float]:
         "factor_b0": factor(truth[b == 0], near[b == 0]),
         "factor_b150": factor(truth[trapped], near[trapped]),
         "cover68": mean((np.abs(off) <= Z68 * error)[stated]),
-        "cover95": mean((np.abs(off) <= Z95 * error)[stated]),
-        "width95": mean(2 * Z95 * error[stated]),
+        "cover95": mean((np.abs(off) <= reach)[stated]),
+        "width95": mean(width[stated]),
     }

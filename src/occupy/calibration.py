@@ -12,16 +12,22 @@ from math import log, sqrt
 import numpy as np
 import numpy.typing as npt
 
+from occupy.numerics.parallel import scratch
+from occupy.numerics.smoothing import normal_cdf, smooth_curve, smooth_volume
+from occupy.surroundings import Surroundings, surroundings_of
+
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
 
 # Every constant below was chosen on the tuning half of benchmarks/accuracy and on the RELION maps.
 POWER = 1.3
 """Noise and signal add up as (sᵖ + nᵖ)^(1/p) in a local maximum."""
-FLOOR_OF_MEDIAN = 1.1
+FLOOR_OF_MEDIAN = 1.15
 """Noise floor in medians of the local maxima of noise: a part that is absent then reads 0.03."""
 FLOOR_OF_HALVES = 1.15
 """The same where the medians come from half-maps."""
+CLEARLY_MORE = 1.2
+"""Half-maps that show so many times the noise of the solvent are believed; otherwise the solvent is."""
 MEDIAN_OF_MODE = 1.05
 """These are skewed: their median lies this much above their mode."""
 CORE = 0.4
@@ -37,12 +43,12 @@ SMOOTHING = 6.5
 MOST_STRIDE = 5.5
 """Å between the places that are looked at for full scale, at most."""
 
-SPREAD = 0.1
+SPREAD = 0.07
 """Relative standard deviation of full places among each other, in the averaged local maxima."""
 OUTLIERS = 0.05
 """Share of places that read above full scale for reasons of their own (metals, dense helices)."""
-FULL_SHARE_PRIOR = 39.0
-"""Weight of the expectation that much is full, in places: the share w has the prior density w³⁹."""
+FULL_SHARE_PRIOR = 15.0
+"""Weight of the expectation that much is full, in places: the share w has the prior density w¹⁵."""
 PLACES = 200.0
 """How many independent places the histogram counts for, whatever the size of the map."""
 SPAN = 2.3
@@ -60,10 +66,14 @@ FULL_SCALE_ERROR = 0.04
 """Standard errors of partial readings: relative, in noise floors, absolute; and of ln full scale."""
 TRUST = 0.05
 """Power of the likelihood of full scale when its error is judged: places are less independent than that."""
-NORMAL_95 = 1.959964
+INTERVAL_95 = 3.182446
+"""Half a 95 % interval in standard errors: Student's t with three degrees of freedom, since the errors were
+judged on four kinds of particle, and what goes wrong is mostly common to all parts of a particle."""
 # Fine enough that look-ups need no interpolation.
 _STEPS = 1 << 16
 _COARSE = 1025
+# Above this many full scales everything reads 1, whatever the surroundings.
+_TOP = 1.3
 
 
 @dataclass(frozen=True)
@@ -81,9 +91,11 @@ class Calibration:
     share : float
         Estimated share of the density that is full, 0 to 1.
     from_halves : bool
-        Whether the floor was measured in half-maps and not in the solvent.
+        Whether the floor was measured in half-maps, since the solvent showed less noise than these.
     others : tuple of pairs
         What full scale may be instead: its ratio to ``full``, and how likely.
+    surroundings : Surroundings or None
+        What makes local maxima comparable inside and at the surface; ``full`` is for average surroundings.
     """
 
     floor: float
@@ -92,11 +104,12 @@ class Calibration:
     share: float
     from_halves: bool = False
     others: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
+    surroundings: Surroundings | None = None
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the map value that is read as 1."""
-        factor = float(np.exp(NORMAL_95 * self.error))
+        """95 % interval of the map value that is read as 1; see `INTERVAL_95`."""
+        factor = float(np.exp(INTERVAL_95 * self.error))
         return self.full / factor, self.full * factor
 
     @property
@@ -104,13 +117,19 @@ class Calibration:
         """Noise floor relative to full scale."""
         return self.floor / self.full
 
+    def is_content(self, data: Array, dilated: Array) -> npt.NDArray[np.bool_]:
+        """Tell where low-passed map and local maxima are surely of content."""
+        least = max(2 * self.floor, 0.3 * self.full)
+        return np.asarray((data > np.float32(CORE) * dilated) & (dilated > np.float32(least)))
+
     @cached_property
-    def _tables(self) -> tuple[Array, Array]:
-        """Occupancy per step of the relative local maximum, and standard error per step of the occupancy."""
+    def _tables(self) -> tuple[Array, Array, Array]:
+        """Relative height, occupancy and standard error.
+
+        Per step of the local maximum (0 to `_TOP` full scales), of the relative height, of the occupancy.
+        """
         steps = np.linspace(0.0, 1.0, _STEPS)
-        relative = above_floor(steps, self.noise) / above_floor(np.ones(1), self.noise)
-        value = occupancy(relative)
-        value[relative <= 0], value[-1] = 0.0, 1.0
+        relative = above_floor(_TOP * steps, self.noise) / above_floor(np.ones(1), self.noise)
         sums = np.zeros(_COARSE)
         unit = np.linspace(0.0, 1.0, _COARSE)
         for ratio, chance in self.others:
@@ -119,28 +138,45 @@ class Calibration:
                 (occupancy(other) - occupancy(unit)) ** 2 + standard_error(other, self.noise) ** 2
             )
         error = np.interp(steps, occupancy(unit), np.sqrt(sums))
-        return value.astype(np.float32), error.astype(np.float32)
+        value = occupancy(steps)
+        value[0] = 0.0
+        return relative.astype(np.float32), value.astype(np.float32), error.astype(np.float32)
 
-    def scale_of(self, dilated: Array, out: Array) -> Array:
-        """Return the occupancy that local maxima read, in ``out`` (float32, same shape)."""
-        np.multiply(dilated, np.float32(1 / self.full), out=out)
+    def scale_of(self, dilated: Array, out: Array, first: int | None = None) -> Array:
+        """Return the occupancy that local maxima read.
+
+        Parameters
+        ----------
+        dilated : ndarray of float32
+            Local maxima.
+        out : ndarray of float32, same shape
+            Where to put the result.
+        first : int, optional
+            Number of the first plane; without it the surroundings are taken to be average.
+        """
+        np.multiply(dilated, np.float32(1 / (_TOP * self.full)), out=out)
         np.clip(out, 0.0, 1.0, out=out)
-        return _look_up(self._tables[0], out, out)
+        _look_up(self._tables[0], out, out)
+        if first is not None and self.surroundings is not None:
+            out *= self.surroundings.planes(first, first + len(out), out.shape[1:])
+        return _look_up(self._tables[1], out, out)
 
     def of_value(self, value: float) -> float:
-        """Return the occupancy that one local maximum reads."""
+        """Return the occupancy that one local maximum reads in average surroundings."""
         values = np.array([value], dtype=np.float32)
         return float(self.scale_of(values, values)[0])
 
     def uncertainty_of(self, scale: Array) -> Array:
         """Return the standard error of a scale (float32, same shape)."""
-        return _look_up(self._tables[1], scale)
+        return _look_up(self._tables[2], scale)
 
 
 def _look_up(table: Array, unit: Array, out: Array | None = None) -> Array:
-    steps = np.multiply(unit, np.float32(len(table) - 1))
+    index = scratch("steps", unit.shape, np.intp)
+    steps = np.multiply(unit, np.float32(len(table) - 1), out=scratch("unit", unit.shape))
     steps += np.float32(0.5)
-    return np.asarray(table.take(steps.astype(np.intp), mode="clip", out=out))
+    np.copyto(index, steps, casting="unsafe")
+    return np.asarray(table.take(index, mode="clip", out=out))
 
 
 def above_floor(values: npt.NDArray[np.floating], floor: float) -> npt.NDArray[np.floating]:
@@ -190,19 +226,23 @@ def noise_floor(dilated: Array) -> float:
     dilated : ndarray of float32
         Local maxima where the noise is as reconstructed: not in the box's corners, nor what a mask made flat.
     """
-    from scipy.ndimage import gaussian_filter1d
-
     values = dilated[dilated > 0]
     if values.size < LEAST_VOXELS:
         return 0.0
     # Three times the lower quartile lies well above the mode where at least half is solvent.
     high = 3.0 * float(np.quantile(values, 0.25))
     counts, edges = np.histogram(values, bins=200, range=(0.0, high))
-    at = int(gaussian_filter1d(counts.astype(float), 6.0, mode="constant").argmax())
+    at = int(smooth_curve(counts.astype(float), 6.0).argmax())
     return FLOOR_OF_MEDIAN * MEDIAN_OF_MODE * float(edges[at] + edges[at + 1]) / 2
 
 
-def averaged_logs(data: Array, dilated: Array, floor: float, sigma: tuple[float, ...]) -> Array:
+def averaged_logs(
+    data: Array,
+    dilated: Array,
+    floor: float,
+    sigma: tuple[float, ...],
+    surroundings: Surroundings | None = None,
+) -> Array:
     """Return ln of `above_floor` at the places inside density, averaged over their neighbours.
 
     Parameters
@@ -213,9 +253,9 @@ def averaged_logs(data: Array, dilated: Array, floor: float, sigma: tuple[float,
         From `noise_floor`.
     sigma : tuple of float
         Of the Gaussian average, in voxels.
+    surroundings : Surroundings, optional
+        On the same grid.
     """
-    from scipy.ndimage import gaussian_filter
-
     strong = dilated[dilated > 2 * floor]
     if strong.size < LEAST_VOXELS:
         return np.empty(0, dtype=np.float32)
@@ -223,14 +263,17 @@ def averaged_logs(data: Array, dilated: Array, floor: float, sigma: tuple[float,
     inside = (data > np.float32(CORE) * dilated) & (dilated > np.float32(least))
     if not inside.any():
         return np.empty(0, dtype=np.float32)
+    factors = None if surroundings is None else surroundings.planes(0, len(data), data.shape[1:])
     # Only the box around the density takes part.
     sides = [np.any(inside, axis=tuple(k for k in range(3) if k != axis)) for axis in range(3)]
     part = tuple(_span(np.asarray(side)) for side in sides)
     inside, dilated = inside[part], dilated[part]
     raised = above_floor(np.where(inside, dilated, np.float32(2 * least)), floor)
+    if factors is not None:
+        raised = raised * factors[part]
     logs = np.log(raised).astype(np.float32) * inside
-    weight = gaussian_filter(inside.astype(np.float32), sigma, truncate=2.5)
-    total = gaussian_filter(logs, sigma, truncate=2.5)
+    weight = smooth_volume(inside.astype(np.float32), sigma, 2.5)
+    total = smooth_volume(logs, sigma, 2.5)
     return np.asarray(total[inside] / weight[inside])
 
 
@@ -259,9 +302,6 @@ def fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]
     others : tuple of pairs
         What F may be instead: ratio to F, and how likely.
     """
-    from scipy.ndimage import gaussian_filter1d
-    from scipy.special import ndtr
-
     top = float(np.quantile(logs, 0.999)) + 0.1
     edges = np.linspace(top - SPAN, top, 101)
     counts = np.histogram(logs, edges)[0].astype(float)
@@ -269,7 +309,7 @@ def fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]
     candidates = np.exp(np.linspace(top - SPAN + 1.2, top, 80))
     shares = np.linspace(0.05, 1, 20)
     relative = np.exp(edges)[None] / candidates[:, None]
-    normal = np.diff(ndtr((relative - 1) / SPREAD), axis=1)
+    normal = np.diff(normal_cdf((relative - 1) / SPREAD), axis=1)
     below = np.diff(np.clip(relative, LEAST_SHARE, 1), axis=1) / (1 - LEAST_SHARE)
     above = np.diff(np.clip(relative, 1, 2), axis=1)
     chance = shares[:, None] * normal[:, None] + (1 - shares[:, None]) * below[:, None]
@@ -277,10 +317,8 @@ def fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]
     fit = PLACES * np.log(chance) @ h + FULL_SHARE_PRIOR * np.log(shares)
     best = fit.max(axis=1)
     at = int(best.argmax())
-    weight = gaussian_filter1d(
-        np.exp(TRUST * (best - best[at])),
-        FULL_SCALE_ERROR / log(candidates[1] / candidates[0]),
-        mode="constant",
+    weight = smooth_curve(
+        np.exp(TRUST * (best - best[at])), FULL_SCALE_ERROR / log(candidates[1] / candidates[0])
     )
     weight /= weight.sum()
     others = tuple(
@@ -294,8 +332,10 @@ def calibrate(
     dilated: Array,
     spacing: tuple[float, ...],
     *,
+    strides: tuple[int, int, int] = (1, 1, 1),
     solvent: npt.NDArray[np.bool_] | None = None,
     floor: float | None = None,
+    masked: bool = False,
 ) -> Calibration | None:
     """Find noise floor and full scale.
 
@@ -305,24 +345,34 @@ def calibrate(
         Low-passed map and its local maxima, perhaps on every n-th voxel only.
     spacing : tuple of float
         Å between them along each axis.
+    strides : tuple of int
+        Voxels of the map between them along each axis.
     solvent : ndarray of bool, optional
         Where noise is as reconstructed: not what a mask made flat.
     floor : float, optional
-        Noise floor where it is known from half-maps.
+        Noise floor as half-maps have it; for where the solvent shows clearly less noise. (Otherwise its own
+        is the better one: it also holds what content leaves there.)
+    masked : bool
+        The solvent is not believed at all where ``floor`` is known.
 
     Returns
     -------
     Calibration or None
         None where there is too little density above the noise.
     """
-    zero = floor
-    if zero is None:
-        zero = noise_floor(dilated if solvent is None else dilated[solvent])
-    logs = averaged_logs(data, dilated, zero, tuple(SMOOTHING / a for a in spacing))
+    zero = noise_floor(dilated if solvent is None else dilated[solvent])
+    from_halves = floor is not None and (masked or floor > CLEARLY_MORE * zero)
+    if floor is not None and from_halves:
+        zero = floor
+    content = (data > np.float32(CORE) * dilated) & (dilated > np.float32(ABOVE_FLOOR * zero))
+    near = surroundings_of(content, spacing)
+    logs = averaged_logs(data, dilated, zero, tuple(SMOOTHING / a for a in spacing), near)
     if logs.size < LEAST_VOXELS // 10 or not float(logs.max()) > log(1e-30):
         return None
     above, share, others = fit_full(logs)
     off = np.array([[log(ratio), chance] for ratio, chance in others])
     error = float(np.sqrt((off[:, 1] * off[:, 0] ** 2).sum()))
     full = (above**POWER + zero**POWER) ** (1 / POWER)
-    return Calibration(zero, full, error, share, floor is not None, others)
+    if near is not None:
+        near = near.on_finer(strides)
+    return Calibration(zero, full, error, share, from_halves, others, near)

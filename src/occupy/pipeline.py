@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from occupy import modify
+from occupy.bfactor import BFactors, relative_b_factors
 from occupy.calibration import FLOOR_OF_HALVES, MOST_STRIDE, Calibration, calibrate
 from occupy.checks import MapFacts, input_notices, look_at
 from occupy.confidence import ConfidenceCurve, confidence_curve, fdr_threshold
@@ -29,6 +30,7 @@ from occupy.resolve import ResolvedSettings, resolve
 from occupy.scale import (
     FullScale,
     TargetOccupancy,
+    calibrated_full_scale,
     find_full_scale,
     lowpass_band,
     scale_stream,
@@ -84,6 +86,8 @@ class Estimate:
     working_map : ndarray of float32
         What the scale is taken of: the low-passed map, or in resolution mode the map itself, on the
         working grid.
+    b_factors : BFactors or None
+        Relative B-factors, where they were asked for and could be found.
     """
 
     volume: Volume
@@ -97,6 +101,7 @@ class Estimate:
     target: TargetOccupancy | None
     notices: tuple[Notice, ...]
     working_map: Array
+    b_factors: BFactors | None = None
 
     @property
     def zero(self) -> float:
@@ -113,7 +118,13 @@ class Estimate:
         """Standard error of the scale at each voxel, on the map's grid; None where nothing states one."""
         if self.calibration is None:
             return None
-        out = self.calibration.uncertainty_of(self.scale)
+        scale, calibration = self.scale, self.calibration
+        out = large_empty(scale.shape)
+
+        def work(start: int, stop: int) -> None:
+            out[start:stop] = calibration.uncertainty_of(scale[start:stop])
+
+        for_each_slab(work, len(out), planes_per_slab(scale.shape), self.settings.threads)
         out.flags.writeable = False
         return out
 
@@ -195,6 +206,8 @@ class Estimate:
         """Compute what threads share, before they start."""
         if self.resampled:
             _ = self._coarse
+            if self.b_factors is not None:
+                _ = self._coarse_b
 
     @property
     def planes_per_thread(self) -> int:
@@ -220,6 +233,22 @@ class Estimate:
         if self.resampled:
             return refine_slab(self._coarse[1], self.volume.shape, start, stop)
         return self.curve(self.lowpassed[start:stop])
+
+    def b_factor_planes(self, what: Literal["values", "errors"], start: int, stop: int) -> Array:
+        """Return planes of the relative B-factors or their errors on the map's grid, to be used at once."""
+        assert self.b_factors is not None
+        if self.resampled:
+            return refine_slab(self._coarse_b[what], self.volume.shape, start, stop)
+        return self.b_factors.planes(what, start, stop, self.volume.shape[1:])
+
+    @cached_property
+    def _coarse_b(self) -> dict[str, Array]:
+        """Relative B-factors and errors on the working grid, where that is coarser than the map's."""
+        assert self.b_factors is not None
+        shape = self.settings.shape
+        return {
+            what: self.b_factors.planes(what, 0, shape[0], shape[1:]).copy() for what in ("values", "errors")
+        }
 
     def amplify(self, power: float, **options: Any) -> Volume:
         """Return the map amplified by its scale, weighted by its confidence; see `occupy.amplify`."""
@@ -329,12 +358,24 @@ def estimate(
     low = lowpass(raw, lowpass_band(resolved), threads=resolved.threads)
     working = low if resolved.mode == "occupancy" else raw
     report("full scale", 2, 4)
-    full = find_full_scale(working, resolved)
+    found = None
     if resolved.estimator == "calibrated":
         difference = _half_difference(half_maps, volume, resolved)
         found = _calibrate(low, raw, facts, difference, resolved)
-        full = replace(full, calibration=found, value=full.value if found is None else found.full)
         doubts += calibration_notices(found)
+    # The tiles are searched to the last voxel only where full scale comes from one.
+    full = (
+        find_full_scale(working, resolved)
+        if found is None
+        else calibrated_full_scale(working, resolved, found)
+    )
+    b_factors = None
+    if resolved.bfactor and found is not None:
+        b_factors = _b_factors(raw, low, half_maps, found, facts, resolved)
+    if resolved.bfactor and b_factors is None:
+        doubts.append(
+            Notice("bfactor", "too little signal above the noise for relative B-factors: none written")
+        )
     report("solvent", 3, 4)
     solvent = _fit_solvent(low, raw, solvent_data, facts, resolved)
     curve = confidence_curve(solvent, hedge=resolved.hedge, published=published)
@@ -346,7 +387,9 @@ def estimate(
         None if target_data is None else target_occupancy(working, target_data, resolved, full.calibration)
     )
     report("done", 4, 4)
-    return Estimate(volume, resolved, facts, low, full, solvent, curve, lowest, target, notices, working)
+    return Estimate(
+        volume, resolved, facts, low, full, solvent, curve, lowest, target, notices, working, b_factors
+    )
 
 
 def _scale_of_value(value: float, full: FullScale) -> float:
@@ -388,7 +431,35 @@ def _calibrate(
     if difference is not None:
         floor = FLOOR_OF_HALVES * float(np.median(strided_maxima(difference, settings, steps)[noisy]))
     spacing = tuple(a * s for a, s in zip(settings.voxel_size, steps, strict=True))
-    return calibrate(low[every], maxima, spacing, solvent=noisy, floor=floor)
+    return calibrate(
+        low[every], maxima, spacing, strides=steps, solvent=noisy, floor=floor, masked=facts.masked
+    )
+
+
+def _b_factors(
+    raw: Array,
+    low: Array,
+    half_maps: tuple[Volume, Volume] | None,
+    found: Calibration,
+    facts: MapFacts,
+    settings: ResolvedSettings,
+) -> BFactors | None:
+    """Find relative B-factors where the local maxima say content, against the noise where they say none."""
+
+    def content(sides: tuple[int, int, int]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        every = tuple(slice(None, None, s) for s in sides)
+        maxima = strided_maxima(low, settings, sides)
+        inside = inscribed_ellipsoid(settings.shape)
+        planes = range(0, len(low), sides[0])
+        solvent = np.stack([inside(z, z + 1)[0, :: sides[1], :: sides[2]] for z in planes])
+        if facts.masked:
+            solvent &= raw[every] != np.float32(facts.flat_value)
+        return found.is_content(low[every], maxima), solvent & (maxima < np.float32(found.floor))
+
+    halves = None
+    if half_maps is not None:
+        halves = _on_working_grid(half_maps[0].data, settings), _on_working_grid(half_maps[1].data, settings)
+    return relative_b_factors(raw, settings.voxel_size, content, halves)
 
 
 def calibration_notices(found: Calibration | None) -> list[Notice]:

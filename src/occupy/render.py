@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,11 @@ from occupy.volume import Volume
 Array = npt.NDArray[np.float32]
 Consume = Callable[[str, int, int, Array], None]
 
-PLAIN = ("scale", "confidence", "lowpass", "uncertainty", "mask_fdr")
+B_FACTORS: Mapping[str, Literal["values", "errors"]] = {
+    "relative_bfactor": "values",
+    "relative_bfactor_error": "errors",
+}
+PLAIN = ("scale", "confidence", "lowpass", "uncertainty", "mask_fdr", *B_FACTORS)
 
 
 def products_of(settings: ResolvedSettings) -> list[str]:
@@ -112,8 +116,8 @@ def render(est: Estimate, products: list[str], consume: Consume, progress: Progr
     est : Estimate
         From `occupy.pipeline.estimate`.
     products : list of str
-        Any of scale, confidence, uncertainty, mask_fdr, lowpass, amplified, attenuated, sigmoid,
-        solvent_excluded.
+        Any of scale, confidence, uncertainty, mask_fdr, relative_bfactor, relative_bfactor_error, lowpass,
+        amplified, attenuated, sigmoid, solvent_excluded.
     consume : callable
         ``consume(product, start, stop, slab)``; called from several threads, each plane once. What it
         wants to keep it must copy.
@@ -131,7 +135,9 @@ def render(est: Estimate, products: list[str], consume: Consume, progress: Progr
     noise = _noise(est, products)
     est.prepare()
     fine = planes_per_slab(est.volume.shape)
-    needs_scale = any(product not in ("confidence", "lowpass", "mask_fdr") for product in products)
+    needs_scale = any(
+        product not in ("confidence", "lowpass", "mask_fdr", *B_FACTORS) for product in products
+    )
     done = 0
 
     def work(start: int, stop: int) -> None:
@@ -168,7 +174,9 @@ def _render_slab(
     span = est.facts.low, est.facts.high
     confidence = est.confidence_planes(start, stop) if modified or "confidence" in products else None
     for product in products:
-        if product == "mask_fdr":
+        if product in B_FACTORS:
+            slab = est.b_factor_planes(B_FACTORS[product], start, stop)
+        elif product == "mask_fdr":
             slab = (est.lowpass_planes(start, stop) > np.float32(est.fdr_level or 0.0)).astype(np.float32)
         elif product == "lowpass":
             slab = est.lowpass_planes(start, stop)

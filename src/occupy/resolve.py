@@ -55,6 +55,7 @@ class ResolvedSettings:
     voxel_size: Triple
     naive: bool
     recalibrate: bool
+    bfactor: bool
     hedge: float
     scale_limit: float
     amplify: float | None

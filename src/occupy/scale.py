@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from occupy.calibration import Calibration
+from occupy.calibration import INTERVAL_95, Calibration
 from occupy.errors import InputError
 from occupy.numerics.fourier import Band, published_band, sphere_band
-from occupy.numerics.morphology import ball_widths, dilate_stream
-from occupy.numerics.parallel import for_each_slab, planes_per_slab, scratch
+from occupy.numerics.morphology import ball_widths, dilate_stream, dilate_strided
+from occupy.numerics.parallel import planes_per_slab, scratch
 from occupy.numerics.quantiles import Starts, Tile, central_tiles, extreme_tile, tau_of, tile_starts
 from occupy.resolve import ResolvedSettings
 
@@ -72,6 +72,8 @@ class TargetOccupancy:
         Full scale at that level.
     error : float or None
         Standard error; with the calibrated estimator, whose occupancy is the median scale in the mask.
+    interval_95 : tuple of float or None
+        95 % interval, where there is a standard error; see `occupy.calibration.INTERVAL_95`.
     """
 
     occupancy: float
@@ -79,6 +81,7 @@ class TargetOccupancy:
     tau: float
     full_scale: float
     error: float | None = None
+    interval_95: tuple[float, float] | None = None
 
 
 def lowpass_band(settings: ResolvedSettings) -> Band:
@@ -121,7 +124,7 @@ def find_full_scale(
     rank = min(int(level * volume), volume - 1)
     corner = (starts[0], starts[1], starts[2])
     largest = extreme_tile(data, corner, tile, use, rank)
-    smallest = _emptiest_tile(data, corner, tile, use, level)
+    smallest = _coarse_tile(data, corner, tile, use, level, largest=False)
     value = level * float(data.max()) if settings.naive else largest.value
     if not value > 0:
         raise InputError(
@@ -130,20 +133,39 @@ def find_full_scale(
     return FullScale(value, largest, smallest, tile, settings.naive)
 
 
-def _emptiest_tile(
+def calibrated_full_scale(
+    data: npt.NDArray[np.float32], settings: ResolvedSettings, calibration: Calibration
+) -> FullScale:
+    """Return the full scale of a calibration, with the fullest and the emptiest tile to show beside it."""
+    tile = settings.tile_size
+    use = central_tiles(TILES_PER_AXIS, TILE_REACH)
+    starts = [tile_starts(n, t, TILES_PER_AXIS) for n, t in zip(data.shape, tile, strict=True)]
+    corner = (starts[0], starts[1], starts[2])
+    largest, smallest = (
+        _coarse_tile(data, corner, tile, use, settings.tau, largest=fullest) for fullest in (True, False)
+    )
+    return FullScale(calibration.full, largest, smallest, tile, naive=False, calibration=calibration)
+
+
+def _coarse_tile(
     data: npt.NDArray[np.float32],
     starts: Starts,
     tile: tuple[int, int, int],
     use: npt.NDArray[np.bool_],
     level: float,
+    *,
+    largest: bool,
 ) -> Tile:
-    """Find the tile with the lowest quantile, on every n-th voxel: it is shown, nothing depends on it."""
+    """Find the tile with the highest or lowest quantile, on every n-th voxel.
+
+    For tiles that are only shown: nothing depends on them.
+    """
     n = max(1, min(tile) // 5)
     coarse = np.ascontiguousarray(data[::n, ::n, ::n])
     fewer = (starts[0] // n, starts[1] // n, starts[2] // n)
     side = (tile[0] // n, tile[1] // n, tile[2] // n)
     volume = int(np.prod(side))
-    found = extreme_tile(coarse, fewer, side, use, min(int(level * volume), volume - 1), largest=False)
+    found = extreme_tile(coarse, fewer, side, use, min(int(level * volume), volume - 1), largest=largest)
     corner = [int(s[np.abs(f - at).argmin()]) for s, f, at in zip(starts, fewer, found.start, strict=True)]
     return Tile((corner[0], corner[1], corner[2]), found.value)
 
@@ -187,7 +209,7 @@ def scale_stream(
     factor = np.float32(1.0 / ((1.0 - zero) * full_scale))
     for first, last, dilated in dilate_stream(data, widths, start, stop, thickness):
         if calibration is not None:
-            yield first, last, calibration.scale_of(dilated, scratch("scale", dilated.shape))
+            yield first, last, calibration.scale_of(dilated, scratch("scale", dilated.shape), first)
             continue
         out = np.subtract(dilated, np.float32(zero * full_scale), out=scratch("scale", dilated.shape))
         out *= factor
@@ -244,7 +266,9 @@ def _calibrated_target(
     values = np.concatenate(found)
     middle = np.median(values, keepdims=True)
     error = float(calibration.uncertainty_of(middle.astype(np.float32))[0])
-    return TargetOccupancy(float(middle[0]), values.size, settings.tau, calibration.full, error)
+    value, reach = float(middle[0]), INTERVAL_95 * error
+    interval = max(0.0, value - reach), min(1.0, value + reach)
+    return TargetOccupancy(value, values.size, settings.tau, calibration.full, error, interval)
 
 
 def strided_maxima(
@@ -252,15 +276,4 @@ def strided_maxima(
 ) -> npt.NDArray[np.float32]:
     """Return the local maxima of a map at every n-th voxel along each axis."""
     widths = ball_widths(settings.kernel_radius, settings.kernel_size)
-    thickness = max(12, planes_per_slab(data.shape, _STEP))
-    size = [-(-n // s) for n, s in zip(data.shape, strides, strict=True)]
-    out = np.empty(size, dtype=np.float32)
-
-    def work(start: int, stop: int) -> None:
-        for first, _, dilated in dilate_stream(data, widths, start, stop, thickness):
-            begin = -(-first // strides[0])
-            part = dilated[begin * strides[0] - first :: strides[0], :: strides[1], :: strides[2]]
-            out[begin : begin + len(part)] = part
-
-    for_each_slab(work, len(data), -(-len(data) // settings.threads), settings.threads)
-    return out
+    return dilate_strided(data, widths, strides, threads=settings.threads)

@@ -55,6 +55,8 @@ class Settings:
         Power of the confidence, at least 1.
     fdr : float, optional
         False-discovery rate of a mask of the content, between 0 and 1.
+    bfactor : bool
+        Find relative B-factors too.
     scale_limit : float
         Scale below which nothing is modified.
     amplify, attenuate, sigmoid : float, optional
@@ -115,6 +117,9 @@ class Settings:
         "Estimate larger maps on a coarser grid of at most this side [default: native size].",
         "voxels",
     )
+    bfactor: bool = _option(
+        False, "Scale", "Write a map of relative B-factors, and one of their standard errors."
+    )
     hedge: float = _option(1.0, "Solvent", "Power of the confidence; above 1 weak density is trusted less.")
     fdr: float | None = _option(
         None,
@@ -167,6 +172,10 @@ def _number(value: object, name: str) -> float:
 def _check(s: Settings) -> None:
     """Raise InputError for a value out of range, TypeError for one of the wrong type."""
     _require(s.mode in MODES, f"mode must be one of {', '.join(MODES)}, not {s.mode!r}")
+    _require(
+        not s.bfactor or s.chosen_estimator == "calibrated",
+        f"relative B-factors need the calibrated estimator, not {s.chosen_estimator}",
+    )
     _require(
         s.estimator is None or s.estimator in ESTIMATORS,
         f"estimator must be one of {', '.join(ESTIMATORS)}, not {s.estimator!r}",

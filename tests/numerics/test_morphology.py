@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import maximum_filter
 
 from occupy.numerics import morphology
-from occupy.numerics.morphology import ball_footprint, ball_widths, dilate, dilate_stream
+from occupy.numerics.morphology import ball_footprint, ball_widths, dilate, dilate_stream, dilate_strided
 from strategies import arrays, cuts, footprints, shapes
 
 
@@ -124,3 +124,13 @@ def test_a_single_peak_becomes_the_footprint_and_the_input_stays():
     np.testing.assert_array_equal(centre, ball_footprint(radius, size))
     assert out.sum() == ball_footprint(radius, size).sum()
     np.testing.assert_array_equal(data, before)
+
+
+@pytest.mark.parametrize("strides", [(1, 1, 1), (2, 2, 2), (3, 1, 4), (5, 5, 5)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_strided_dilation_is_every_nth_element_of_the_whole(strides, threads):
+    data = np.random.default_rng(4).standard_normal((17, 22, 19)).astype(np.float32)
+    widths = ball_widths((2.8, 3.1, 1.6), (5, 7, 3))
+    every = tuple(slice(None, None, s) for s in strides)
+    found = dilate_strided(data, widths, strides, threads=threads)
+    np.testing.assert_array_equal(found, dilate(data, widths)[every])

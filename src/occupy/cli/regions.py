@@ -167,6 +167,7 @@ def _estimated(
 
 def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
     """Read the regions in the scale of an estimate; with its uncertainty where the estimate wrote one."""
+    from occupy.calibration import INTERVAL_95
     from occupy.io.mrc import read_map
     from occupy.regions.table import read_regions
     from occupy.report.record import output_file, read_record
@@ -179,7 +180,15 @@ def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
     name = path.name.removesuffix("_occupy.json")
     lowpass = float(record["settings"]["lowpass"])
     pairs: Iterator[tuple[str, Any]] = iter([(name, (scale.data, uncertainty))])
-    table = read_regions(found.regions, pairs, scale, resolution=lowpass, common_error=True, kind="scale")
+    table = read_regions(
+        found.regions,
+        pairs,
+        scale,
+        resolution=lowpass,
+        common_error=True,
+        kind="scale",
+        reach_95=INTERVAL_95,
+    )
     notices = [Notice(n["code"], n["text"]) for n in record["notices"]]
     lowest = 0.0 if record["settings"]["recalibrate"] else record["numbers"]["lowest_confident_scale"]
     return table, notices + _doubts(table, float(lowest))

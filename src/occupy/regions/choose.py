@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError
-from occupy.regions.table import NORMAL_95, OccupancyTable
+from occupy.regions.table import OccupancyTable
 
 Flags = npt.NDArray[np.bool_]
 
@@ -67,7 +67,7 @@ class Limit:
         sign = 1.0 if self.present else -1.0
         # NaN compares as false: a value that is not known is neither chosen nor sure.
         above = sign * (table.values[row] - self.threshold)
-        margin = NORMAL_95 * table.errors[row]
+        margin = table.reach_95 * table.errors[row]
         return Verdict(above >= 0, above > margin, -above > margin)
 
 

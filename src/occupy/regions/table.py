@@ -44,6 +44,8 @@ class OccupancyTable:
         Share of all particles that each map stands for.
     kind : str
         What the values are: ``occupancy``, ``relative`` (to the best map at each place) or ``scale``.
+    reach_95 : float
+        Half a 95 % interval, in standard errors.
     """
 
     regions: tuple[str, ...]
@@ -54,6 +56,7 @@ class OccupancyTable:
     independent: Numbers
     weights: Numbers
     kind: str = "occupancy"
+    reach_95: float = NORMAL_95
 
     def __post_init__(self) -> None:
         rows, columns = len(self.regions), len(self.maps)
@@ -79,12 +82,12 @@ class OccupancyTable:
     @property
     def low(self) -> Numbers:
         """Lower end of the 95 % interval, not below 0, shape (R, M)."""
-        return np.asarray(np.maximum(self.values - NORMAL_95 * self.errors, np.minimum(self.values, 0.0)))
+        return np.asarray(np.maximum(self.values - self.reach_95 * self.errors, np.minimum(self.values, 0.0)))
 
     @property
     def high(self) -> Numbers:
         """Upper end of the 95 % interval, not above 1 (or the value), shape (R, M)."""
-        return np.asarray(np.minimum(self.values + NORMAL_95 * self.errors, np.maximum(self.values, 1.0)))
+        return np.asarray(np.minimum(self.values + self.reach_95 * self.errors, np.maximum(self.values, 1.0)))
 
     def reading(self, region: str, map_name: str) -> Reading:
         """Return value and standard error of one region in one map; KeyError where there is none."""
@@ -158,6 +161,7 @@ def read_regions(
     common_error: bool = False,
     weights: Sequence[float] | Mapping[str, float] | None = None,
     kind: str = "occupancy",
+    reach_95: float = NORMAL_95,
 ) -> OccupancyTable:
     """Read every region in every map: the median over its voxels.
 
@@ -181,6 +185,8 @@ def read_regions(
         Share of all particles per map, in the order of the maps or by name.
     kind : str
         What the values are.
+    reach_95 : float
+        Half a 95 % interval, in standard errors.
 
     Returns
     -------
@@ -219,6 +225,7 @@ def read_regions(
         np.array(independent),
         _weights(weights, names),
         kind,
+        reach_95,
     )
 
 

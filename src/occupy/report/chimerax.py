@@ -230,9 +230,11 @@ def _key(est: Estimate, minimum: float) -> list[str]:
 
 def _tiles(est: Estimate) -> list[str]:
     lines = ["# Where the map is fullest (full scale comes from there) and emptiest"]
-    if est.full_scale.naive:
-        lines = ["# Where the map is fullest and emptiest; full scale comes from the map's maximum"]
-    full = "fullest tile" if est.full_scale.naive else "full-scale tile"
+    if est.full_scale.source != "tile":
+        lines = [
+            f"# Where the map is fullest and emptiest; full scale comes from the {est.full_scale.source}"
+        ]
+    full = "full-scale tile" if est.full_scale.source == "tile" else "fullest tile"
     for model, tile, name, colour in (
         (FULL_TILE, est.full_scale.largest, full, SCALE_PALETTE[-1][1]),
         (SMALLEST_TILE, est.full_scale.smallest, "emptiest tile", SCALE_PALETTE[0][1]),

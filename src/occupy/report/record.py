@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from occupy._version import __version__
+from occupy.calibration import INTERVAL_95
 from occupy.errors import InputError
 from occupy.numerics.quantiles import Tile
 from occupy.pipeline import Estimate
@@ -71,10 +72,13 @@ def numbers_of(est: Estimate, variability_limit: float) -> dict[str, Any]:
         c = est.calibration
         found["calibration"] = {
             "full_scale_interval_95": list(c.interval),
+            "interval_95_in_standard_errors": INTERVAL_95,
             "noise_floor": c.floor,
             "noise_floor_from": "half-maps" if c.from_halves else "solvent",
             "share_full": c.share,
         }
+    if est.b_factors is not None:
+        found["relative_bfactor_resolutions_angstrom"] = list(est.b_factors.bands)
     if est.fdr_level is not None:
         found["fdr_level"] = est.fdr_level
     if est.target is not None:

@@ -63,6 +63,7 @@ def region_record(
         "inputs": dict(inputs),
         "options": dict(options),
         "values": table.kind,
+        "interval_95_in_standard_errors": table.reach_95,
         "maps": [
             {"name": name, "share_of_particles": float(weight)}
             for name, weight in zip(table.maps, table.weights, strict=True)

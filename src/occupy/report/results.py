@@ -15,7 +15,7 @@ import numpy.typing as npt
 from occupy.io.atomic import make_folder, write_text
 from occupy.io.mrc import open_writer, write_map
 from occupy.pipeline import Estimate
-from occupy.render import PLAIN, finish, needs_finish, products_of, render
+from occupy.render import B_FACTORS, PLAIN, finish, needs_finish, products_of, render
 from occupy.report.chimerax import chimerax_script
 from occupy.report.record import record_of, to_json
 from occupy.report.text import log_text
@@ -30,6 +30,8 @@ WHAT = {
     "confidence": "confidence",
     "mask_fdr": "content at a false-discovery rate",
     "uncertainty": "standard error of the local scale",
+    "relative_bfactor": "relative B-factor",
+    "relative_bfactor_error": "standard error of the relative B-factor",
     "lowpass": "low-passed input",
     "amplified": "amplified by local scale",
     "attenuated": "attenuated by local scale",
@@ -86,6 +88,7 @@ def write_maps(
         ``progress(stage, done, total)``.
     """
     products = products_of(est.settings) + (["uncertainty"] if est.calibration is not None else [])
+    products += list(B_FACTORS) if est.b_factors is not None else []
     products += ["mask_fdr"] if est.settings.fdr is not None else []
     products += ["lowpass"] if intermediate else []
     late = [p for p in products if p not in PLAIN] if needs_finish(est.settings) else []

@@ -13,7 +13,7 @@ import numpy as np
 from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.io.atomic import write_text
-from occupy.regions.table import OccupancyTable
+from occupy.regions.table import NORMAL_95, Numbers, OccupancyTable
 
 COLUMNS = (
     "region",
@@ -168,12 +168,24 @@ def _assembled(found: Mapping[tuple[str, str], Mapping[str, float]], source: Pat
     def per_region(column: str) -> list[float]:
         return [found[region, maps[0]][column] for region in regions]
 
+    values, errors = np.array(grid("occupancy")), np.array(grid("standard_error"))
     return OccupancyTable(
         regions,
         maps,
-        np.array(grid("occupancy")),
-        np.array(grid("standard_error")),
+        values,
+        errors,
         np.array(per_region("voxels")),
         np.array(per_region("independent_voxels")),
         np.full(len(maps), np.nan),
+        reach_95=_reach_of(values, errors, np.array(grid("low_95")), np.array(grid("high_95"))),
     )
+
+
+def _reach_of(values: Numbers, errors: Numbers, low: Numbers, high: Numbers) -> float:
+    """Return how many standard errors the intervals of a table reach where 0 and 1 don't cut them off."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reach = np.concatenate([(values - low) / errors, (high - values) / errors]).ravel()
+    # Numbers of four digits: small errors are too rough to tell.
+    reach = reach[np.isfinite(reach) & (np.concatenate([errors, errors]).ravel() > 0.005)]
+    largest = float(reach.max()) if reach.size else NORMAL_95
+    return largest if largest > 1.05 * NORMAL_95 else NORMAL_95

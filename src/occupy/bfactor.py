@@ -1,0 +1,243 @@
+"""Relative B-factors: how much faster than elsewhere the map fades towards high resolution, place by place.
+
+Amplitudes of a part with ΔB more than the rest fall by exp(−ΔB q²/4) at the frequency q = 1/d, whatever its
+occupancy. See docs/explanation/bfactor.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.numerics.coarse import block_means, interpolated_planes
+from occupy.numerics.smoothing import smooth_volume
+
+Array = npt.NDArray[np.float32]
+
+# The constants were chosen on the tuning half of benchmarks/accuracy.
+COARSEST = 12.0
+"""Å at which the bands begin."""
+FINEST = 3.0
+"""Å at which they end at the latest, or 2.2 voxels."""
+BANDS = 4
+WIDTH = 0.025
+"""Standard deviation of a band in 1/Å."""
+WINDOW = 5.0
+"""Standard deviation in Å of the Gaussian over which power is averaged."""
+PLACE = 4.0
+"""Å between places, at most."""
+LEAST_SIGNAL = 4.0
+"""A band counts at a place where its power is this many standard deviations of the noise's above noise."""
+LEAST_SHARE = 0.5
+"""A band counts at all where it does so at this share of the content."""
+LEAST_PLACES = 50
+RECOVERED = 0.5
+"""Share of a chain's ΔB that is left beside its neighbours, whose power leaks into it; divided by."""
+STRUCTURE_ERROR = 30.0
+"""Å² of standard error for what the structure itself does to the fall-off."""
+RELATIVE_ERROR = 0.4
+"""Of `RECOVERED`: it was 0.2 to 0.6."""
+UNKNOWN = 999.0
+"""Standard error where nothing is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class BFactors:
+    """Relative B-factors on a coarse grid.
+
+    Attributes
+    ----------
+    values, errors : ndarray of float32, shape (nz', ny', nx')
+        Å² more than in the middle of the content, and standard errors; 0 and `UNKNOWN` where unknown.
+    sides : tuple of int
+        Voxels of the map in each block along each axis.
+    bands : tuple of float
+        Resolutions in Å at which power was compared: the bands that counted.
+    """
+
+    values: Array
+    errors: Array
+    sides: tuple[int, int, int]
+    bands: tuple[float, ...]
+
+    def planes(self, what: str, start: int, stop: int, shape: tuple[int, ...]) -> Array:
+        """Return ``values`` or ``errors`` at planes of the map; to be used before the next call."""
+        offsets = ((self.sides[0] - 1) / 2, (self.sides[1] - 1) / 2, (self.sides[2] - 1) / 2)
+        return interpolated_planes(getattr(self, what), self.sides, start, stop, shape, offsets)
+
+
+def block_sides(voxel_size: Sequence[float]) -> tuple[int, int, int]:
+    """Return the voxels per place along each axis."""
+    sides = [max(1, int(PLACE / a)) for a in voxel_size]
+    return sides[0], sides[1], sides[2]
+
+
+def band_centres(voxel_size: Sequence[float]) -> tuple[npt.NDArray[np.float64], float]:
+    """Return the frequencies (1/Å) of the bands, equally spaced, and the standard deviation of each.
+
+    Narrow bands would ring far beyond a part; these reach some 5 Å.
+    """
+    finest = max(FINEST, 2.4 * max(voxel_size))
+    coarsest = max(COARSEST, 2 * finest)
+    centres = np.linspace(1 / coarsest, 1 / finest, BANDS)
+    return centres, WIDTH
+
+
+def band_powers(
+    maps: tuple[Array, Array] | tuple[Array], voxel_size: tuple[float, float, float]
+) -> tuple[list[Array], npt.NDArray[np.float64]]:
+    """Measure the local power in each band: of one map, or the cross-power of two halves.
+
+    Parameters
+    ----------
+    maps : tuple of one or two ndarrays of float32
+        The map, or its halves: the noise of these is independent, so it adds nothing on average.
+    voxel_size : tuple of float
+        Å along z, y, x.
+
+    Returns
+    -------
+    powers : list of ndarray of float32
+        Per band, on the coarse grid.
+    q2 : ndarray of float64
+        Mean q² of the power in each band: below its centre, since maps fade.
+    """
+    shape = maps[0].shape
+    transforms = [np.fft.rfftn(data) for data in maps]
+    f = [np.fft.fftfreq(n, a).astype(np.float32) for n, a in zip(shape[:2], voxel_size[:2], strict=True)]
+    x = np.fft.rfftfreq(shape[2], voxel_size[2]).astype(np.float32)
+    squared = f[0][:, None, None] ** 2 + f[1][:, None] ** 2 + x**2
+    frequency = np.sqrt(squared)
+    centres, width = band_centres(voxel_size)
+    sides = block_sides(voxel_size)
+    sigma = tuple(WINDOW / (s * a) for s, a in zip(sides, voxel_size, strict=True))
+    out, q2 = [], []
+    spectrum = (transforms[0] * transforms[-1].conj()).real
+    for centre in centres:
+        weight = np.exp(-0.5 * ((frequency - np.float32(centre)) / np.float32(width)) ** 2)
+        real = [np.fft.irfftn(t * weight, s=shape, axes=(0, 1, 2)).astype(np.float32) for t in transforms]
+        out.append(smooth_volume(block_means(real[0] * real[-1], sides), sigma, 3.0))
+        passed = spectrum * weight**2
+        q2.append(float((passed * squared).sum(dtype=np.float64) / passed.sum(dtype=np.float64)))
+    return out, np.array(q2)
+
+
+def fitted(
+    powers: Sequence[Array],
+    q2: npt.NDArray[np.float64],
+    content: npt.NDArray[np.bool_],
+    solvent: npt.NDArray[np.bool_],
+    independent: Sequence[float],
+    *,
+    cross: bool,
+) -> tuple[Array, Array, tuple[int, ...]] | None:
+    """Fit ln amplitude relative to the middle of the content against q².
+
+    Parameters
+    ----------
+    powers : sequence of ndarray
+        From `band_powers`.
+    q2 : ndarray
+        q² of the bands.
+    content, solvent : ndarray of bool
+        Where there is surely content, and surely none.
+    independent : sequence of float
+        Independent values of each band under the window.
+    cross : bool
+        Powers are cross-powers: noise takes nothing away on average.
+
+    Returns
+    -------
+    values, errors : ndarray of float32
+        Relative B-factors and standard errors, in Å² (0 and UNKNOWN where no band stands out of the noise).
+    used : tuple of int
+        Bands that count; None instead of all where fewer than two do.
+    """
+    logs, weights, seen, used = [], [], [], []
+    for band, power in enumerate(powers):
+        mean, sigma = _noise(power[solvent])
+        signal = power if cross else power - np.float32(mean)
+        good = signal > LEAST_SIGNAL * sigma
+        if np.count_nonzero(good & content) < max(LEAST_PLACES, LEAST_SHARE * np.count_nonzero(content)):
+            continue
+        # Left out where it is weak, a band would be missing just where the map fades; it counts as that weak.
+        safe = np.maximum(signal, LEAST_SIGNAL * sigma)
+        # Power of a field with n independent values has a relative variance of 2/n, noise included.
+        relative = np.maximum(power, safe) / safe * np.sqrt(2 / independent[band]) / 2
+        logs.append(0.5 * np.log(safe))
+        weights.append(1 / relative**2)
+        seen.append(good)
+        used.append(band)
+    if len(used) < 2:
+        return None
+    both = content
+    height = np.stack([log - np.median(log[both]) for log in logs])
+    slope, error = _slopes(height, np.stack(weights), q2[used])
+    known = np.count_nonzero(seen, axis=0) >= 1
+    values = -4 * slope / RECOVERED
+    values = np.where(known, values - np.median(values[both]), 0.0)
+    common = np.hypot(STRUCTURE_ERROR, RELATIVE_ERROR * values)
+    errors = np.where(known, np.hypot(4 * error / RECOVERED, common), UNKNOWN)
+    return values.astype(np.float32), np.minimum(errors, UNKNOWN).astype(np.float32), tuple(used)
+
+
+def _noise(values: Array) -> tuple[float, float]:
+    """Return mean and standard deviation, robust against what content leaves in the solvent."""
+    middle = float(np.median(values))
+    return middle, 1.4826 * float(np.median(np.abs(values - middle)))
+
+
+def _slopes(
+    height: npt.NDArray[np.floating], weight: npt.NDArray[np.floating], q2: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return slope and standard error of weighted straight lines."""
+    x = q2[:, None, None, None]
+    total = np.maximum(weight.sum(axis=0), 1e-30)
+    centre = (weight * x).sum(axis=0) / total
+    spread = np.maximum((weight * (x - centre) ** 2).sum(axis=0), 1e-30)
+    slope = (weight * (x - centre) * height).sum(axis=0) / spread
+    return slope, 1 / np.sqrt(spread)
+
+
+def relative_b_factors(
+    data: Array,
+    voxel_size: tuple[float, float, float],
+    content: Callable[[tuple[int, int, int]], tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]],
+    halves: tuple[Array, Array] | None = None,
+) -> BFactors | None:
+    """Find relative B-factors of a map.
+
+    Parameters
+    ----------
+    data : ndarray of float32, shape (nz, ny, nx)
+        The map, not low-passed. Sharpening does not matter: it is the same everywhere.
+    voxel_size : tuple of float
+        Å along z, y, x.
+    content : callable
+        From the sides of a block in voxels to where on the coarse grid there is surely content, and surely
+        none.
+    halves : tuple of ndarray, optional
+        Independent halves, whose cross-power is free of noise.
+
+    Returns
+    -------
+    BFactors or None
+        None where fewer than two bands stand out of the noise.
+    """
+    sides = block_sides(voxel_size)
+    inside, outside = content(sides)
+    if min(np.count_nonzero(inside), np.count_nonzero(outside)) < LEAST_PLACES:
+        return None
+    centres, width = band_centres(voxel_size)
+    volume = (2 * np.sqrt(np.pi) * WINDOW) ** 3
+    # The shell that the square of a Gaussian band takes up in Fourier space, in one half of it.
+    independent = [volume * 2 * np.pi * c**2 * 2 * np.sqrt(np.pi) * width for c in centres]
+    powers, q2 = band_powers((data,) if halves is None else halves, voxel_size)
+    found = fitted(powers, q2, inside, outside, independent, cross=halves is not None)
+    if found is None:
+        return None
+    values, errors, used = found
+    return BFactors(values, errors, sides, tuple(float(1 / centres[k]) for k in used))
