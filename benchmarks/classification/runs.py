@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import shlex
@@ -73,10 +74,24 @@ class Run:
 
 
 def version() -> str:
-    """Return the version of the package and a digest of what decides the result of a run."""
+    """Return the version of the package and a digest of the code that decides the result of a run."""
     sources = (Path(str(module.__file__)) for module in (classes, exchange, options, separation, state))
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
+    digest = hashlib.sha256("".join(_code(path) for path in sources).encode())
     return f"{occupy.__version__}+{digest.hexdigest()[:8]}"
+
+
+def _code(path: Path) -> str:
+    """Return a module's code without comments and docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def complete(run: Run, folder: Path) -> bool:
