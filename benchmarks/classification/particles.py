@@ -82,6 +82,12 @@ SETS = {
         box=80, voxel_size=3.2, diameter=190, particles=4000, snr=0.05, white=0.9, angle_error=1.0,
         shift_error=1.0,
     ),
+    "channel": ParticleSet(
+        "5gjv.pdb",
+        {"full": (0.4, ""), "without alpha2delta": (0.35, "F"), "without beta and gamma": (0.25, "BCE")},
+        box=72, voxel_size=3.6, diameter=210, particles=3000, snr=0.04, white=0.6, angle_error=1.5,
+        shift_error=1.0, tilt_preference=0.5,
+    ),
     "homogeneous": ParticleSet(
         "1wcm.pdb", {"full": (1.0, "")}, box=80, voxel_size=3.2, diameter=190, particles=4000, snr=0.05,
     ),
@@ -121,6 +127,7 @@ def _state_map(settings: ParticleSet, models: Path, absent: str) -> npt.NDArray[
     path = models / settings.model
     text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
     structure = gemmi.read_pdb_string(text)
+    structure.setup_entities()
     structure.remove_ligands_and_waters()
     structure.remove_empty_chains()
     made = simulate(

@@ -301,3 +301,25 @@ def test_records_survive_a_torn_line(job):
         stream.write('{"iteration": 2, "cl')
     assert len(read_calls(job / hook.FOLDER)) == 2
     json.dumps(read_calls(job / hook.FOLDER))
+
+
+def last_iteration(folder: Path) -> list[Path]:
+    (folder / "run_it001_optimiser.star").write_text("data_optimiser_general\n\n_rlnNumberOfIterations 2\n")
+    return two_iterations(folder)
+
+
+def test_the_report_is_written_at_the_end(job, capfd):
+    stars = last_iteration(job)
+    hook.run([str(stars[1])])
+    assert not (job / hook.FOLDER / "classes.png").exists()
+    hook.run([str(stars[0])])
+    assert all((job / hook.FOLDER / f"classes.{suffix}").stat().st_size for suffix in ("png", "tsv", "json"))
+    assert "classes.png" in capfd.readouterr().out
+
+
+def test_a_report_that_cannot_be_written_stops_nothing(job, capfd):
+    stars = last_iteration(job)
+    (job / hook.FOLDER / "classes.png").mkdir()
+    assert [hook.run([str(star)]) for star in stars] == [0, 0]
+    assert "no report: " in capfd.readouterr().out
+    assert read_calls(job / hook.FOLDER)[-1]["state"] == "separated"

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from occupy.relion.classes import LEAST_SHARE, separate
+from occupy.relion.exchange import Exchange
+from occupy.relion.options import Options
+from occupy.relion.running import Job
 from occupy.relion.separation import (
     ClassMap,
     chi_square_ratio,
@@ -23,6 +29,7 @@ from occupy.relion.separation import (
     sphere,
     unshrunk,
 )
+from occupy.relion.state import Stored
 
 M = 32
 LENGTH = 320.0  # Å: voxels of 10 Å
@@ -167,3 +174,17 @@ def test_quantiles_of_chi_square(freedom):
     from scipy.stats import chi2
 
     assert chi_square_ratio(freedom, 0.25) == pytest.approx(chi2.ppf(0.25, freedom) / freedom, rel=0.02)
+
+
+@pytest.mark.parametrize(("share", "counts_as"), [(0.02, LEAST_SHARE / 2), (0.4, 0.4), (0.5, 0.5)])
+def test_a_small_class_is_not_starved(share, counts_as):
+    rng = np.random.default_rng(0)
+    weights = (share, 1 - share)
+    maps = [class_map(blob((16, 16, 16)) + noise_map(rng, 0.1), weight) for weight in weights]
+    earlier = tuple(Stored(1, k + 1, one, M) for k, one in enumerate(maps))
+    mine = class_map(blob((16, 16, 20)) + noise_map(rng, 0.1), share)
+    none = Path("none")
+    call = Exchange(none, none, none, 2, 0, 1, M, 2 * SHELLS, 1.0, 4.0, np.ones(SHELLS + 1), 10.0, 280.0)
+    job = Job(pixel_size=10.0, diameter=280.0, particles=1000, classes=2)
+    own = separate(mine, earlier, call, job, Options(budget=0.1)).own
+    assert own.freedom == pytest.approx(0.1 * 1000 * counts_as, rel=0.01)

@@ -63,7 +63,7 @@ def class3d_report(
 ) -> None:
     """Write the record of a job: table and picture; warn of collapse and self-bias."""
     from occupy.cli.console import say, warn
-    from occupy.cli.relion_report import write_report
+    from occupy.relion.runreport import write_report
 
     written, notices = write_report(job)
     for notice in notices:

@@ -25,6 +25,9 @@ from occupy.relion.separation import (
 )
 from occupy.relion.state import Stored, common_shells
 
+LEAST_SHARE = 0.5
+"""Of an even share of the particles: the budget of a class is not smaller than this one's."""
+
 
 @dataclass(frozen=True)
 class Separated:
@@ -89,7 +92,7 @@ def separate(
         factor**2 / np.maximum(maps[0].weight, 1e-30),
         choose_bands(length, finest),
         radius,
-        options.budget * particles if particles else float("inf"),
+        options.budget * max(particles, _least(job, len(earlier))) if particles else float("inf"),
         options.strength,
     )
     base = shared.mean * on_shells(shared.factor, m) + resize(mine.spectrum, m) * on_shells(
@@ -97,6 +100,15 @@ def separate(
     )
     share = float(np.linalg.norm(own.spectrum)) / max(float(np.linalg.norm(base)), 1e-30)
     return Separated(map_of(base + own.spectrum, call.box), own, len(maps) - 1, particles, share)
+
+
+def _least(job: Job, classes: int) -> float:
+    """Return the particles for which a small class is given a budget.
+
+    A class that loses particles would be allowed ever less of its own, come ever closer to the shared part
+    and lose the rest: its own part must not shrink faster than its evidence.
+    """
+    return LEAST_SHARE * (job.particles or 0) / max(classes, 1)
 
 
 def _particles(maps: list[ClassMap], job: Job) -> float:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from occupy.relion.options import Options
 
 FOLDER = "occupy_relion"
+"""Folder beside a job's files for all that is ours."""
+
 USAGE = """usage: occupy-relion-reconstruct run_itNNN_classNNN_external_reconstruct.star
 
 RELION calls this program; see `occupy relion class3d-command --help` for how to tell it to."""
@@ -48,7 +50,30 @@ def run(words: Sequence[str]) -> int:
         say(improve(star, options))
     except Exception as error:
         _give_up(star, error)
+    else:
+        report_at_the_end(star)
     return 0
+
+
+def report_at_the_end(star: Path) -> None:
+    """Write table and pictures once the last class of the last iteration is done, and print warnings."""
+    from occupy.relion.exchange import read_exchange
+    from occupy.relion.running import read_job
+
+    try:
+        call = read_exchange(star)
+        iterations = read_job(call).iterations
+        if iterations is None or call.iteration < iterations:
+            return
+        from occupy.relion.runreport import is_last, write_report
+
+        if is_last(call):
+            paths, notices = write_report(star.parent)
+            for notice in notices:
+                say(f"warning: {notice.text}")
+            say(f"wrote {', '.join(map(str, paths))}")
+    except Exception as error:
+        say(f"no report: {' '.join(f'{type(error).__name__}: {error}'.split())}")
 
 
 def _options(star: Path) -> tuple[Any, Exception | None]:
@@ -94,9 +119,10 @@ def improve(star: Path, options: Options) -> str:
         return f"{where}: too little resolution yet; RELION's map is used"
     line, record = _improve_call(call, options, where)
     record["seconds"] = round(time.perf_counter() - began, 3)
+    from occupy import __version__
     from occupy.relion.runrecord import note
 
-    note(star.parent / FOLDER, call, record)
+    note(star.parent / FOLDER, call, record | {"occupy": __version__})
     return line
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import atomic_file, write_text
+from occupy.relion.exchange import Exchange
 from occupy.relion.hook import FOLDER
 from occupy.relion.runrecord import Iteration, iterations, read_calls, table, warnings
 
@@ -38,6 +39,20 @@ def write_report(job: Path) -> tuple[list[Path], list[Notice]]:
     write_text(paths[1], json.dumps(record, indent=1) + "\n")
     _draw(paths[2], found, calls)
     return paths, notices
+
+
+def is_last(call: Exchange) -> bool:
+    """Tell whether a call that was just noted is the last one of its iteration.
+
+    It is where every class (and half-set) of the iteration before is noted in this one too: classes can be
+    empty, or reconstructed at the same time.
+    """
+    calls = read_calls(call.star.parent / FOLDER)
+    now, before = (
+        {(one["half"], one["class"]) for one in calls if one["iteration"] == number}
+        for number in (call.iteration, call.iteration - 1)
+    )
+    return before <= now
 
 
 def _draw(path: Path, found: list[Iteration], calls: list[dict[str, Any]]) -> None:
