@@ -1,4 +1,4 @@
-"""Relative B-factors: a known difference comes back with its sign, whatever the occupancy and the sharpening."""
+"""Relative B-factors: a known difference comes back with its sign, whatever occupancy and sharpening."""
 
 import numpy as np
 import pytest
@@ -75,7 +75,7 @@ def test_bands_lie_within_what_the_voxels_hold():
 
 
 def test_the_estimate_finds_them_when_asked():
-    _, data, pair = made(80)
+    _, data, _pair = made(80)
     volume = Volume.from_array(data, VOXEL, "two")
     assert estimate(volume).b_factors is None
     est = estimate(volume, Settings(bfactor=True))
