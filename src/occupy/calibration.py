@@ -5,7 +5,7 @@ Pure numbers: local maxima in, a `Calibration` out. See docs/explanation/estimat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import log, sqrt
 
@@ -116,6 +116,12 @@ class Calibration:
     def noise(self) -> float:
         """Noise floor relative to full scale."""
         return self.floor / self.full
+
+    def within(self, start: tuple[int, int, int]) -> Calibration:
+        """Return the same for a part of the map that begins at this voxel."""
+        if self.surroundings is None:
+            return self
+        return replace(self, surroundings=self.surroundings.within(start))
 
     def is_content(self, data: Array, dilated: Array) -> npt.NDArray[np.bool_]:
         """Tell where low-passed map and local maxima are surely of content."""

@@ -6,7 +6,7 @@ what is missing around a surface is missing from its low frequencies too. See do
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,10 +37,17 @@ class Surroundings:
         On every n-th voxel along each axis.
     strides : tuple of int
         n.
+    start : tuple of int
+        First voxel of the part of the map that is asked about.
     """
 
     factors: Array
     strides: tuple[int, int, int]
+    start: tuple[int, int, int] = (0, 0, 0)
+
+    def within(self, start: tuple[int, int, int]) -> Surroundings:
+        """Return the same for a part of the map that begins at this voxel."""
+        return replace(self, start=start)
 
     def on_finer(self, strides: tuple[int, int, int]) -> Surroundings:
         """Return the same for a grid of which this one's has every n-th voxel."""
@@ -52,7 +59,8 @@ class Surroundings:
 
         The result is this thread's scratch array: use it before the next call.
         """
-        return interpolated_planes(self.factors, self.strides, start, stop, shape)
+        z, y, x = self.start
+        return interpolated_planes(self.factors, self.strides, start, stop, shape, (-z, -y, -x))
 
 
 def surroundings_of(content: npt.NDArray[np.bool_], spacing: tuple[float, ...]) -> Surroundings | None:

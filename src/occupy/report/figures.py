@@ -89,9 +89,11 @@ def scale_slice(est: Estimate, axis: int) -> Array:
     band = [slice(None)] * 3
     band[along] = slice(first, middle + reach + 1)
     data = np.ascontiguousarray(est.working_map[tuple(band)])
-    stream = scale_stream(
-        data, est.settings, est.full_scale.value, 0, data.shape[0], est.zero, est.calibration
-    )
+    calibration = est.calibration
+    if calibration is not None:
+        z, y, x = (first if k == along else 0 for k in range(3))
+        calibration = calibration.within((z, y, x))
+    stream = scale_stream(data, est.settings, est.full_scale.value, 0, len(data), est.zero, calibration)
     slab = np.concatenate([part.copy() for _, _, part in stream])
     plane = slab.take([middle - first], axis=along)
     # As a view of full size, so that one function turns all slices.
