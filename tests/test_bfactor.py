@@ -75,7 +75,7 @@ def test_bands_lie_within_what_the_voxels_hold():
 
 
 def test_the_estimate_finds_them_when_asked():
-    _, data, _pair = made(80)
+    _, data, _ = made(80)
     volume = Volume.from_array(data, VOXEL, "two")
     assert estimate(volume).b_factors is None
     est = estimate(volume, Settings(bfactor=True))

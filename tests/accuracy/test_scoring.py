@@ -98,7 +98,7 @@ def test_solvent_is_read_far_from_atoms():
 def test_summary_of_known_units():
     units = [
         Unit("a", 1.0, 0.0, 0.9, 1.0, 0.1),
-        Unit("b", 0.5, 0.0, 0.6, 0.5, 0.04),
+        Unit("b", 0.5, 0.0, 0.6, 0.5, 0.03),
         Unit("c", 0.0, 0.0, 0.1, 0.2, 0.2),
         Unit("d", 0.8, 150.0, 0.6, 0.8, math.nan),
     ]
@@ -113,7 +113,10 @@ def test_summary_of_known_units():
     assert found["factor_b0"] == pytest.approx((0.9 + 0.6) / 1.5)
     assert found["cover68"] == pytest.approx(2 / 3)
     assert found["cover95"] == pytest.approx(2 / 3)
-    assert found["width95"] == pytest.approx(2 * 1.959964 * 0.34 / 3)
+    # Student's t with three degrees of freedom; what is beyond 0 and 1 does not count.
+    reach = 3.182446
+    widths = [0.1 + reach * 0.1, 2 * reach * 0.03, 0.1 + reach * 0.2]
+    assert found["width95"] == pytest.approx(sum(widths) / 3)
 
 
 def test_a_perfect_estimate_has_no_error():

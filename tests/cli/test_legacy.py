@@ -36,7 +36,7 @@ def test_the_whole_of_it(cli, blob, work, masks, result):
         "mode": "occupancy", "estimator": "nlf", "resolution": 4.0, "lowpass": 8.0, "kernel_size": 5,
         "kernel_radius": None, "tau": 0.9, "tile_size": 5, "naive": True, "recalibrate": True,
         "max_box": 64, "hedge": 1.0, "exclude_solvent": True, "use_confidence": True, "amplify": 3.0,
-        "fdr": None,
+        "fdr": None, "bfactor": False,
         "attenuate": 2.0, "sigmoid": 5.0, "pivot": 0.2, "scale_limit": 0.05, "lowpass_output": None,
         "match_histogram": True, "seed": 0, "threads": None,
     }  # fmt: skip

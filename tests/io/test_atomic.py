@@ -14,7 +14,7 @@ import pytest
 import occupy
 from occupy.errors import OutputError
 from occupy.io import mrc
-from occupy.io.atomic import atomic_file, explain, make_folder, write_text
+from occupy.io.atomic import atomic_file, discard_unfinished, explain, make_folder, write_text
 from occupy.io.mrc import open_writer, read_map, write_map
 from occupy.volume import Volume
 
@@ -239,3 +239,15 @@ def test_a_map_interrupted_between_slabs_keeps_the_earlier_one(tmp_path):
         raise ZeroDivisionError
     np.testing.assert_array_equal(read_map(final).data, VOLUME.data)
     assert names(tmp_path) == ["a.mrc"]
+
+
+def test_what_was_begun_in_a_folder_is_removed_when_asked(tmp_path):
+    (tmp_path / "other").mkdir()
+    with atomic_file(tmp_path / "other" / "kept") as kept:
+        waiting = atomic_file(tmp_path / "begun")
+        part = waiting.__enter__()
+        assert part.exists()
+        discard_unfinished(tmp_path)
+        assert not part.exists()
+        assert kept.exists()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["kept"]

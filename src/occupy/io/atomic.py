@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from occupy.errors import OutputError
+
+_unfinished: set[Path] = set()
 
 
 def explain(error: OSError, path: Path) -> OutputError:
@@ -46,18 +48,12 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         Where the file cannot be written.
     """
     final = Path(path)
+    part = final.parent / f".{final.name}.{secrets.token_hex(4)}.part"
+    # The name is known before there is a file: a signal between the two leaves nothing behind.
+    _unfinished.add(part)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
-    except OSError as error:
-        raise explain(error, final) from error
-    os.close(handle)
-    part = Path(name)
-    try:
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield part
-        # mkstemp makes files private; results are for everybody the user's umask allows.
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)
         part.replace(final)
     except BaseException as error:
         with suppress(OSError):
@@ -65,6 +61,18 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         if isinstance(error, OSError) and not isinstance(error, OutputError):
             raise explain(error, final) from error
         raise
+    finally:
+        _unfinished.discard(part)
+
+
+def discard_unfinished(folder: Path) -> None:
+    """Remove what this process has begun to write in a folder.
+
+    A signal can end a program between the making of a file and the block that would remove it.
+    """
+    for part in [path for path in _unfinished.copy() if path.parent == folder]:
+        with suppress(OSError):
+            part.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:

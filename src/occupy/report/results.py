@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from occupy.io.atomic import make_folder, write_text
+from occupy.io.atomic import discard_unfinished, make_folder, write_text
 from occupy.io.mrc import open_writer, write_map
 from occupy.pipeline import Estimate
 from occupy.render import B_FACTORS, PLAIN, finish, needs_finish, products_of, render
@@ -58,6 +58,7 @@ def _folder_for(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        discard_unfinished(folder)
         if not existed:
             with suppress(OSError):  # not empty
                 folder.rmdir()
