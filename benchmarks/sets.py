@@ -41,7 +41,7 @@ from benchmarks.set_cases import (
     simulated_set,
 )
 from occupy import Member, Region, estimate_set, find_components, read_map, read_regions, regions_of_masks
-from occupy.ensemble.components import varying
+from occupy.ensemble.components import Component, varying
 from occupy.ensemble.pipeline import SetEstimate
 from occupy.io.sets import find_set
 from occupy.regions.table import OccupancyTable
@@ -198,8 +198,33 @@ def run_alike(made: TrueSet) -> Row:
     )
 
 
-def run_drgn(home: Path) -> dict[str, float]:
-    """Compare the ranks of chains over a cryoDRGN ensemble with a mask-sum tool's."""
+def block_overlaps(est: SetEstimate, components: Sequence[Component], relion: Path) -> dict[str, float]:
+    """Return how well each assembly block is met by the component most like it (Dice coefficient).
+
+    Blocks are those of the model of the RELION sets: chains that assemble together. Its box and that of the
+    volumes share their centre. Counted at the model's Cα and P atoms.
+    """
+    structure = gemmi.read_structure(str(relion / "model.cif"))
+    with (relion / "truth" / "job004_class_occupancy.csv").open(newline="") as stream:
+        block_of = {row["unit"]: row["block"] for row in csv.DictReader(stream)}
+    points = {unit: at for unit, at in marked_points(structure).items() if unit in block_of}
+    blocks = np.concatenate([np.full(len(at), block_of[unit]) for unit, at in points.items()])
+    box = read_map(relion / "consensus.mrc")
+    extents = [np.array(v.shape) * v.voxel_size for v in (est.grid, box)]
+    size = np.array(est.ground.voxel_size)
+    xyz = np.concatenate(list(points.values()))
+    at = np.rint((xyz[:, ::-1] + (extents[0] - extents[1]) / 2) / size).astype(int)
+    inside = [est.ground.whole(part.mask.astype(np.float32))[tuple(at.T)] > 0.5 for part in components]
+    found = {}
+    for block in sorted(set(blocks) - {"core"}):
+        own = blocks == block
+        overlaps = [2 * float((own & part).sum()) / float(own.sum() + part.sum()) for part in inside]
+        found[str(block)] = max(overlaps, default=0.0)
+    return found
+
+
+def run_drgn(home: Path, relion: Path) -> dict[str, float]:
+    """Compare a cryoDRGN ensemble with a mask-sum tool's ranks of chains, and components with blocks."""
     found = find_set([str(path) for path in sorted(home.glob("vol_*.mrc"))])
     est = estimate_set([Member(m.name, partial(read_map, m.path)) for m in found.maps])
     masks = [read_map(path) for path in sorted((home / "mask_sum" / "masks").glob("Mask_prots1_chain?.mrc"))]
@@ -214,13 +239,15 @@ def run_drgn(home: Path) -> dict[str, float]:
         ranks.append(float(spearmanr(mine, other).statistic))
         ranges.append(float(np.ptp(mine)))
     vary = np.array(ranges) > VARIES
-    return {
+    components = find_components(est)
+    blocks = block_overlaps(est, components, relion)
+    return {f"block {name}": value for name, value in blocks.items()} | {
         "volumes": len(both),
         "chains": len(ranks),
         "varying": float(vary.sum()),
         "median": float(np.median(np.array(ranks)[vary])),
         "lowest": float(np.min(np.array(ranks)[vary])),
-        "components": len(find_components(est)),
+        "components": len(components),
     }
 
 
@@ -272,7 +299,10 @@ def markdown(varied: Sequence[Row], alike: Sequence[Row], drgn: dict[str, float]
             f"cryodrgn_50s, {drgn['volumes']:.0f} volumes against mask sums: median Spearman "
             f"{drgn['median']:.2f} (lowest {drgn['lowest']:.2f}) over the {drgn['varying']:.0f} of "
             f"{drgn['chains']:.0f} chains whose occupancy ranges over more than {VARIES}; "
-            f"{drgn['components']:.0f} components.",
+            f"{drgn['components']:.0f} components. Overlap (Dice) of each block of the model with the "
+            "component most like it: "
+            + ", ".join(f"{k.removeprefix('block ')} {v:.2f}" for k, v in drgn.items() if "block" in k)
+            + ".",
         ]
     return "\n".join(lines) + "\n"
 
@@ -338,7 +368,7 @@ def run_all(a: argparse.Namespace, folder: Path) -> str:
         print(alike[-1], flush=True)
     drgn = None
     if data is not None and (data / "cryodrgn_50s").is_dir():
-        drgn = run_drgn(data / "cryodrgn_50s")
+        drgn = run_drgn(data / "cryodrgn_50s", data / "relion_50s")
     text = markdown(varied, alike, drgn)
     (folder / "sets.md").write_text(text)
     write_csv(folder / "sets.csv", varied, alike)

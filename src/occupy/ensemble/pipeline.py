@@ -36,7 +36,7 @@ EVIDENCE_WINDOW = 4.0
 RESIDUAL_WINDOW = 8.0
 """Å: over which the misfit of a class is averaged."""
 
-UNMIX_WINDOW = 4.0
+UNMIX_WINDOW = 4.5
 """Å: how far density of neighbours is taken to reach."""
 
 MIXING = 0.5
