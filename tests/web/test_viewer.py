@@ -252,6 +252,9 @@ def test_downloads_are_maps_with_the_inputs_frame_and_a_whole_archive(
     assert set(opened_by_script) <= names
     report = viewer.download({"id": opened["id"], "report": True})
     assert report.path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    # Nobody fetched them: they go with the viewer.
+    viewer.close()
+    assert not any(made.temporary.exists() for made in (preview, archive, report))
 
 
 def test_a_model_is_drawn_where_it_is(viewer: Any) -> None:

@@ -63,10 +63,13 @@ class Viewer:
         self.jobs = Jobs()
         self.scenes: dict[int, Scene] = {}
         self._numbers = count(1)
+        # Goes with the program, even if a browser never fetched what was made for it.
+        self._scratch = tempfile.TemporaryDirectory(prefix="occupy-view-")
 
     def close(self) -> None:
-        """Stop all jobs."""
+        """Stop all jobs, and remove what was made for downloads."""
         self.jobs.close()
+        self._scratch.cleanup()
 
     def scene(self, said: Said) -> Scene:
         """Return the scene a request is about."""
@@ -343,7 +346,7 @@ class Viewer:
     def download(self, said: Said) -> Download:
         """Return one layer as a map file, or everything as an archive for ChimeraX."""
         document = self.document(said)
-        temporary = Path(tempfile.mkdtemp(prefix="occupy-view-"))
+        temporary = Path(tempfile.mkdtemp(dir=self._scratch.name))
         try:
             if said.get("layer") is not None:
                 volume, name = self._layer(document, said)
