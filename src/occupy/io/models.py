@@ -12,16 +12,15 @@ import numpy as np
 
 from occupy.errors import InputError
 from occupy.io.atomic import atomic_file
+from occupy.io.structures import UNREADABLE, check_file, model_stem, read_structure, unreadable
 from occupy.model import AtomicModel, Kind, Residue
 
 if TYPE_CHECKING:
     import gemmi
 
-SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent")
 ResidueKey = tuple[str, int, str]
 """Chain (auth_asym_id), residue number (auth_seq_id) and insertion code."""
 
-_UNREADABLE = (ValueError, RuntimeError, OSError, EOFError)
 _DECIMALS = 3
 _TAGS = {
     "chain": ("auth_asym_id", "label_asym_id"),
@@ -33,31 +32,8 @@ _TAGS = {
 }
 
 
-def model_stem(path: str | Path) -> str:
-    """Return a model's name without folder and without .cif, .pdb, .gz."""
-    name = Path(path).name
-    if name.lower().endswith(".gz"):
-        name = name[:-3]
-    for suffix in SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
-
-
 def _is_mmcif(path: Path) -> bool:
     return path.name.lower().removesuffix(".gz").endswith((".cif", ".mmcif"))
-
-
-def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file" if not path.exists() else f"{path}: a folder, not a model")
-    if not path.name.lower().removesuffix(".gz").endswith(SUFFIXES):
-        raise InputError(f"{path}: not a model by its name ({', '.join(SUFFIXES)}, also with .gz)")
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).replace(str(path), "").split()).strip(": ")
-    return InputError(f"{path}: not a readable model ({reason})")
 
 
 def _document(path: Path) -> Any:
@@ -65,27 +41,12 @@ def _document(path: Path) -> Any:
     import gemmi
 
     if not _is_mmcif(path):
-        return _structure(path).make_mmcif_document()
-    _check_file(path)
+        return read_structure(path).make_mmcif_document()
+    check_file(path)
     try:
         return gemmi.cif.read(str(path))
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
-
-
-def _structure(path: Path) -> gemmi.Structure:
-    """Read a structure with its entities told apart; InputError, in one line, where that is not possible."""
-    import gemmi
-
-    _check_file(path)
-    try:
-        structure = gemmi.read_structure(str(path))
-        structure.setup_entities()
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
-    if not len(structure) or not structure[0].count_atom_sites():
-        raise InputError(f"{path}: no atoms in it; is it a coordinate file (mmCIF or PDB)?")
-    return structure
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
 
 
 def read_model(paths: str | Path | Sequence[str | Path]) -> AtomicModel:
@@ -114,7 +75,7 @@ def read_model(paths: str | Path | Sequence[str | Path]) -> AtomicModel:
     owner: list[int] = []
     trace: list[bool] = []
     for number, path in enumerate(files):
-        structure = _structure(path)
+        structure = read_structure(path)
         entities = _entities(structure)
         for chain in structure[0]:
             for group in chain:
