@@ -271,7 +271,11 @@ def _classes(record: Mapping[str, Any]) -> str:
         )
         for entry in record["maps"]
     ]
-    return table(rows, ("class", "particles", "share", "resolution", "map"))
+    note = (
+        "Resolved to: where the signal-to-noise ratio falls to 0.3, since more than noise is left there. (What "
+        "RELION calls a class's resolution is where it falls to 1.)"
+    )
+    return table(rows, ("class", "particles", "share", "resolved to", "map")) + paragraph(note)
 
 
 def _made(record: Mapping[str, Any]) -> str:
