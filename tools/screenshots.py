@@ -1,8 +1,9 @@
-"""Take the screenshots of the documentation: the viewer and a report, at maps you name.
+"""Make the pictures of the documentation: the demo's, and viewer, report and heat map at maps you name.
 
-    python tools/screenshots.py MAP [--set FOLDER] [-o docs/images]
+    python tools/screenshots.py MAP [--set FOLDER] [--job FOLDER --model FILE --regions FILE] [-o docs/images]
 
-Needs Chromium and the extras web and dev.
+MAP and the set folder are opened in the viewer; the job is that of docs/tutorial/classes.md. Needs Chromium
+and the extras web and dev.
 """
 
 from __future__ import annotations
@@ -89,15 +90,44 @@ def read(page: Any) -> None:
     page.wait_for_timeout(500)
 
 
+def run(*words: str | Path) -> None:
+    """Run the program."""
+    subprocess.run([sys.executable, "-m", "occupy", *map(str, words), "--quiet"], check=True)
+
+
+def copy_pictures(output: Path, scratch: Path, job: Path | None, more: list[str | Path]) -> None:
+    """Copy the pictures the program itself writes: those of the demo, and the heat map of a job."""
+    run("demo", "-o", scratch / "demo")
+    found = list((scratch / "demo").glob("demo_*.png"))
+    if job is not None:
+        run("classes", job, "-o", scratch / "job", *more)
+        shutil.move(scratch / "job" / "occupancy_heat_map.png", scratch / "job" / "classes_heat_map.png")
+        found.append(scratch / "job" / "classes_heat_map.png")
+    for path in found:
+        shutil.copy(path, output)
+        print(output / path.name)
+
+
 def main() -> None:
     """Take all pictures."""
     from playwright.sync_api import sync_playwright
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("map", type=Path)
     parser.add_argument("--set", type=Path)
+    parser.add_argument("--job", type=Path)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--regions", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/images"))
     said = parser.parse_args()
+    more: list[str | Path] = []
+    for option in ("model", "regions"):
+        if getattr(said, option) is not None:
+            more += [f"--{option}", getattr(said, option)]
+    with tempfile.TemporaryDirectory() as scratch:
+        copy_pictures(said.output, Path(scratch), said.job, more)
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as play, tempfile.TemporaryDirectory() as scratch:
         browser = play.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
@@ -107,18 +137,7 @@ def main() -> None:
         if said.set is not None:
             with viewer(said.set) as url:
                 take(browser, url, said.output / "viewer_set.png", compare, "light")
-        command = [
-            sys.executable,
-            "-m",
-            "occupy",
-            "estimate",
-            str(said.map),
-            "-o",
-            scratch,
-            "--report",
-            "--quiet",
-        ]
-        subprocess.run(command, check=True)
+        run("estimate", said.map, "-o", scratch, "--report")
         report = next(Path(scratch).glob("*_report.html"))
         take(browser, report.as_uri(), said.output / "report.png", read, "light")
         browser.close()
