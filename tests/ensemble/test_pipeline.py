@@ -10,7 +10,8 @@ from scipy.ndimage import map_coordinates
 from occupy.ensemble.components import find_components, varying
 from occupy.ensemble.ground import working_grid
 from occupy.ensemble.passes import MemoryShelf
-from occupy.ensemble.pipeline import Member, estimate_set, summarise_set
+from occupy.ensemble.pipeline import Member, estimate_set
+from occupy.ensemble.summary import summarise_set
 from occupy.errors import InputError
 from occupy.volume import Frame, Volume
 

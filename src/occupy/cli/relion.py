@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from occupy.cli.arguments import Debug, Quiet
+
 relion_app = typer.Typer(
     help="Work together with RELION: inside the loop of Class3D.", no_args_is_help=True, rich_markup_mode=None
 )
-Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.", show_default=False)]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.", show_default=False)]
 
 
 @relion_app.command("class3d-command")

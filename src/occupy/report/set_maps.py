@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from occupy.ensemble.components import Component, soft_mask, varying
 from occupy.ensemble.passes import Means
-from occupy.ensemble.pipeline import SetEstimate, summary_of, summary_terms
+from occupy.ensemble.pipeline import SetEstimate
 from occupy.ensemble.reading import on_whole_grid, read_class
+from occupy.ensemble.summary import summary_of, summary_terms
 from occupy.io.atomic import make_folder
 from occupy.io.mrc import open_writer
 from occupy.regions.region import Region

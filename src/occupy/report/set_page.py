@@ -272,8 +272,8 @@ def _classes(record: Mapping[str, Any]) -> str:
         for entry in record["maps"]
     ]
     note = (
-        "Resolved to: where the signal-to-noise ratio falls to 0.3, since more than noise is left there. (What "
-        "RELION calls a class's resolution is where it falls to 1.)"
+        "Resolved to: where the signal-to-noise ratio falls to 0.3, since more than noise is left there. "
+        "(What RELION calls a class's resolution is where it falls to 1.)"
     )
     return table(rows, ("class", "particles", "share", "resolved to", "map")) + paragraph(note)
 
