@@ -22,9 +22,9 @@ Numbers = npt.NDArray[np.float64]
 # Every constant below was chosen on the tuning half of benchmarks/accuracy and on the RELION maps.
 POWER = 1.3
 """Noise and signal add up as (sᵖ + nᵖ)^(1/p) in a local maximum."""
-FLOOR_OF_MEDIAN = 1.15
-"""Noise floor in medians of the local maxima of noise: a part that is absent then reads 0.03."""
-FLOOR_OF_HALVES = 1.15
+FLOOR_OF_MEDIAN = 1.1
+"""Noise floor in medians of the local maxima of noise: where nothing is, next to nothing is read."""
+FLOOR_OF_HALVES = 1.1
 """The same where the medians come from half-maps."""
 CLEARLY_MORE = 1.2
 """Half-maps that show so many times the noise of the solvent are believed; otherwise the solvent is."""
