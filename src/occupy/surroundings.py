@@ -27,6 +27,7 @@ COARSER = 2
 LEAST, MOST = 0.2, 3.0
 """Range of the content around a place, relative to the mean, within which that is believed."""
 
+# These on crowded maps of the tuning half's models too: domains of which a third is absent.
 BESIDE = 5.0
 """Standard deviation in Å of the Gaussian over which a reading is compared with those beside it."""
 BORROWED = 0.5
