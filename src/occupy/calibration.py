@@ -19,8 +19,8 @@ from occupy.surroundings import Surroundings, own_shares, surroundings_of
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
 
-# Every constant below was chosen on the tuning half of benchmarks/accuracy, on crowded maps of its models, and
-# on the RELION maps.
+# Every constant below was chosen on the tuning half of benchmarks/accuracy, on crowded maps of its models,
+# and on the RELION maps.
 POWER = 1.3
 """Noise and signal add up as (sᵖ + nᵖ)^(1/p) in a local maximum."""
 FLOOR_OF_MEDIAN = 1.1
