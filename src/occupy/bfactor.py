@@ -1,7 +1,7 @@
 """Relative B-factors: how much faster than elsewhere the map fades towards high resolution, place by place.
 
 Amplitudes of a part with ΔB more than the rest fall by exp(−ΔB q²/4) at the frequency q = 1/d, whatever its
-occupancy. See docs/explanation/bfactor.md.
+occupancy. See docs/explanation/estimator.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Array = npt.NDArray[np.float32]
 COARSEST = 12.0
 """Å at which the bands begin."""
 FINEST = 3.0
-"""Å at which they end at the latest, or 2.2 voxels."""
+"""Å at which they end at the latest, or 2.4 voxels."""
 BANDS = 4
 WIDTH = 0.025
 """Standard deviation of a band in 1/Å."""

@@ -14,17 +14,18 @@ import numpy.typing as npt
 
 from occupy.numerics.parallel import scratch
 from occupy.numerics.smoothing import normal_cdf, smooth_curve, smooth_volume
-from occupy.surroundings import Surroundings, surroundings_of
+from occupy.surroundings import Surroundings, own_shares, surroundings_of
 
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
 
-# Every constant below was chosen on the tuning half of benchmarks/accuracy and on the RELION maps.
+# Every constant below was chosen on the tuning half of benchmarks/accuracy, on crowded maps of its models,
+# and on the RELION maps.
 POWER = 1.3
 """Noise and signal add up as (sᵖ + nᵖ)^(1/p) in a local maximum."""
-FLOOR_OF_MEDIAN = 1.15
-"""Noise floor in medians of the local maxima of noise: a part that is absent then reads 0.03."""
-FLOOR_OF_HALVES = 1.15
+FLOOR_OF_MEDIAN = 1.1
+"""Noise floor in medians of the local maxima of noise: where nothing is, next to nothing is read."""
+FLOOR_OF_HALVES = 1.1
 """The same where the medians come from half-maps."""
 CLEARLY_MORE = 1.2
 """Half-maps that show so many times the noise of the solvent are believed; otherwise the solvent is."""
@@ -54,7 +55,7 @@ PLACES = 200.0
 SPAN = 2.3
 """Range of the histogram, in ln."""
 
-FULL_PRIOR = 0.65
+FULL_PRIOR = 0.75
 """Chance that a part is full before it is looked at."""
 FULL_SPREAD = 0.08
 """Relative standard deviation of the readings of full parts."""
@@ -95,7 +96,8 @@ class Calibration:
     others : tuple of pairs
         What full scale may be instead: its ratio to ``full``, and how likely.
     surroundings : Surroundings or None
-        What makes local maxima comparable inside and at the surface; ``full`` is for average surroundings.
+        What makes local maxima comparable inside, at the surface and beside strong density; ``full`` is for
+        average surroundings.
     """
 
     floor: float
@@ -380,5 +382,7 @@ def calibrate(
     error = float(np.sqrt((off[:, 1] * off[:, 0] ** 2).sum()))
     full = (above**POWER + zero**POWER) ** (1 / POWER)
     if near is not None:
-        near = near.on_finer(strides)
+        # Full scale was found without: there is nothing to take off where density is.
+        readings = above_floor(dilated, zero).astype(np.float32)
+        near = near.times(own_shares(readings, data, spacing)).on_finer(strides)
     return Calibration(zero, full, error, share, from_halves, others, near)
