@@ -115,7 +115,8 @@ def surface_of(est: Estimate, level: float | None = None) -> tuple[bytes, float]
 def _surface(est: Estimate, level: float | None) -> str:
     message, contour = surface_of(est, level)
     centre, radius = tile_sphere(est, est.full_scale.largest)
-    caption = f"Input map at level {contour:.4g} (map units). Green: the tile that gave full scale."
+    tile = "the tile that gave full scale" if est.full_scale.source == "tile" else "the fullest tile"
+    caption = f"Input map at level {contour:.4g} (map units). Green: {tile}."
     return surface_block(message, COLOURINGS, lines=circles(centre, radius), caption=caption)
 
 

@@ -254,7 +254,7 @@ def slices_figure(est: Estimate) -> Figure:
     -------
     matplotlib.figure.Figure
         Rows: slices across z, y and x. Columns: input, scale (colours as in ChimeraX, grey below
-        `lowest_shown_scale`), confidence. The outlined square is the tile that gave full scale.
+        `lowest_shown_scale`), confidence. The outlined square is the fullest tile.
     """
     lowest = lowest_shown_scale(est)
     inputs = [central_slice(est.volume, est.volume.data, axis) for axis in range(3)]
@@ -306,7 +306,7 @@ def _slices_grid(est: Estimate) -> tuple[Figure, list[list[Axes]], list[Axes]]:
 
 def _tile_note(est: Estimate) -> str:
     centre, radius = tile_sphere(est, est.full_scale.largest)
-    what = "the fullest tile" if est.full_scale.naive else "the tile that gave full scale"
+    what = "the tile that gave full scale" if est.full_scale.source == "tile" else "the fullest tile"
     seen = [AXES[axis] for axis in range(3) if tile_rectangle(est, axis) is not None]
     where = ", ".join(f"{value + 0.0:.0f}" for value in centre)
     crossed = "outlined" if seen else "on none of these slices"
