@@ -243,6 +243,7 @@ def test_a_map_named_on_the_command_line_is_open_at_once(shelf_folder: Path, vis
     page = visit(running.url)
     page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
     assert page.title().startswith("blob.mrc")
+    page.close()  # or it would ask a server that is gone
     assert running.stop() == (0, "")
 
 
