@@ -132,7 +132,7 @@ def test_slices_figure_has_nine_panels_three_bars_and_the_numbers(plain: Estimat
         "x slice 24",
         "Å",
         "occupancy mode",
-        "□ the tile",
+        "□ the fullest tile",
     ):
         assert words in said
     assert "BAD" not in said
