@@ -173,12 +173,11 @@ def fitted(
         used.append(band)
     if len(used) < 2:
         return None
-    both = content
-    height = np.stack([log - np.median(log[both]) for log in logs])
+    height = np.stack([log - np.median(log[content]) for log in logs])
     slope, error = _slopes(height, np.stack(weights), q2[used])
     known = np.count_nonzero(seen, axis=0) >= 1
     values = -4 * slope / RECOVERED
-    values = np.where(known, values - np.median(values[both]), 0.0)
+    values = np.where(known, values - np.median(values[content]), 0.0)
     common = np.hypot(STRUCTURE_ERROR, RELATIVE_ERROR * values)
     errors = np.where(known, np.hypot(4 * error / RECOVERED, common), UNKNOWN)
     return values.astype(np.float32), np.minimum(errors, UNKNOWN).astype(np.float32), tuple(used)
