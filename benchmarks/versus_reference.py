@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--kinds", nargs="*", default=["particle"], choices=KINDS)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--many", type=int, default=0, help="also this many maps of 128 in one process")
-    parser.add_argument("--estimator", default="nlf", choices=("nlf", "local"))
+    parser.add_argument("--estimator", default="nlf", choices=("nlf", "default"))
     parser.add_argument("--no-reference", action="store_true", help="time this program only")
     parser.add_argument("--folder", type=Path, help="keep maps and the reference here")
     parser.add_argument("--smoke", action="store_true", help="one small map, once, without the reference")
