@@ -417,11 +417,7 @@ def _calibrate(
     steps = (strides[0], strides[1], strides[2])
     every = tuple(slice(None, None, s) for s in steps)
     maxima = strided_maxima(low, settings, steps)
-    inside = inscribed_ellipsoid(settings.shape)
-    plane = range(0, len(low), steps[0])
-    noisy = np.stack([inside(z, z + 1)[0, :: steps[1], :: steps[2]] for z in plane])
-    if facts.masked:
-        noisy &= raw[every] != np.float32(facts.flat_value)
+    noisy = _noisy_places(raw, facts, settings, steps)
     floor = None
     if difference is not None:
         floor = FLOOR_OF_HALVES * float(np.median(strided_maxima(difference, settings, steps)[noisy]))
@@ -429,6 +425,18 @@ def _calibrate(
     return calibrate(
         low[every], maxima, spacing, strides=steps, solvent=noisy, floor=floor, masked=facts.masked
     )
+
+
+def _noisy_places(
+    raw: Array, facts: MapFacts, settings: ResolvedSettings, strides: tuple[int, int, int]
+) -> npt.NDArray[np.bool_]:
+    """Tell, at every n-th voxel, where noise is as reconstructed: no corners, nothing a mask made flat."""
+    inside = inscribed_ellipsoid(settings.shape)
+    planes = range(0, len(raw), strides[0])
+    places = np.stack([inside(z, z + 1)[0, :: strides[1], :: strides[2]] for z in planes])
+    if facts.masked:
+        places &= raw[tuple(slice(None, None, s) for s in strides)] != np.float32(facts.flat_value)
+    return places
 
 
 def _b_factors(
@@ -444,11 +452,7 @@ def _b_factors(
     def content(sides: tuple[int, int, int]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         every = tuple(slice(None, None, s) for s in sides)
         maxima = strided_maxima(low, settings, sides)
-        inside = inscribed_ellipsoid(settings.shape)
-        planes = range(0, len(low), sides[0])
-        solvent = np.stack([inside(z, z + 1)[0, :: sides[1], :: sides[2]] for z in planes])
-        if facts.masked:
-            solvent &= raw[every] != np.float32(facts.flat_value)
+        solvent = _noisy_places(raw, facts, settings, sides)
         return found.is_content(low[every], maxima), solvent & (maxima < np.float32(found.floor))
 
     halves = None

@@ -11,13 +11,21 @@ import typer
 from occupy._version import __version__
 from occupy.cli.arguments import (
     By,
+    CommonLowpass,
+    Compare,
+    Components,
     Debug,
+    MapsAtATime,
     Masks,
     Models,
     Output,
     PageOption,
     Quiet,
+    Resample,
+    Resume,
+    Scheduler,
     Selections,
+    SetInputs,
     VoxelSize,
 )
 from occupy.cli.options import SETTINGS_OF_ESTIMATE, SETTINGS_OF_MODIFICATION, takes_settings
@@ -222,67 +230,21 @@ def mask_solvent(
 
 @app.command()
 def classes(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT...",
-            help="model.star, optimiser.star, job folder (RELION, cryoSPARC, cryoDRGN), or maps.",
-        ),
-    ],
+    inputs: SetInputs,
     model: Models = None,
     by: By = None,
     selections: Selections = None,
     masks: Masks = None,
     output: Output = None,
-    lowpass: Annotated[
-        float | None,
-        typer.Option(
-            "--lowpass",
-            help="Å: common resolution [default: of the least resolved class, 8 at the finest].",
-            show_default=False,
-        ),
-    ] = None,
-    components: Annotated[
-        bool, typer.Option("--components/--no-components", help="Find parts that come and go together.")
-    ] = True,
-    compare: Annotated[
-        tuple[str, str] | None,
-        typer.Option(
-            "--compare",
-            metavar="A B",
-            help="Script of the difference of two classes (names or numbers).",
-            show_default=False,
-        ),
-    ] = None,
-    resample: Annotated[
-        bool,
-        typer.Option(
-            "--resample", help="Bring maps on other grids onto the first one's.", show_default=False
-        ),
-    ] = False,
+    lowpass: CommonLowpass = None,
+    components: Components = True,
+    compare: Compare = None,
+    resample: Resample = False,
     voxel_size: VoxelSize = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that was stopped.", show_default=False)
-    ] = False,
+    resume: Resume = False,
     report: PageOption = False,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads",
-            min=1,
-            help="Maps worked on at a time [default: one per processor, up to 8].",
-            show_default=False,
-        ),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            "--scheduler",
-            metavar="ADDRESS",
-            help="Work on the Dask cluster of this scheduler, such as tcp://node17:8786.",
-            show_default=False,
-        ),
-    ] = None,
+    threads: MapsAtATime = None,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -292,17 +254,7 @@ def classes(
 
     asked = Asked(tuple(model or ()), by, selections, tuple(masks or ()))
     job = ClassesJob(
-        asked,
-        lowpass,
-        resample,
-        components,
-        compare,
-        voxel_size,
-        resume,
-        quiet,
-        report,
-        threads,
-        scheduler,
+        asked, lowpass, resample, components, compare, voxel_size, resume, quiet, report, threads, scheduler
     )
     estimate_classes(inputs, output, job)
 

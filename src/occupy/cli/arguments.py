@@ -1,4 +1,4 @@
-"""Options that several commands have in common."""
+"""Options that several commands have in common, and those of `occupy classes`."""
 
 from __future__ import annotations
 
@@ -50,6 +50,60 @@ Masks = Annotated[
         "--masks",
         metavar="PATTERN",
         help="Masks as regions: file, folder, or pattern in quotes; may be repeated.",
+        show_default=False,
+    ),
+]
+
+# Of occupy classes.
+SetInputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="model.star, optimiser.star, job folder (RELION, cryoSPARC, cryoDRGN), or maps.",
+    ),
+]
+CommonLowpass = Annotated[
+    float | None,
+    typer.Option(
+        "--lowpass",
+        help="Å: common resolution [default: of the least resolved class, 8 at the finest].",
+        show_default=False,
+    ),
+]
+Components = Annotated[
+    bool, typer.Option("--components/--no-components", help="Find parts that come and go together.")
+]
+Compare = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        "--compare",
+        metavar="A B",
+        help="Script of the difference of two classes (names or numbers).",
+        show_default=False,
+    ),
+]
+Resample = Annotated[
+    bool,
+    typer.Option("--resample", help="Bring maps on other grids onto the first one's.", show_default=False),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with a run that was stopped.", show_default=False)
+]
+MapsAtATime = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        help="Maps worked on at a time [default: one per processor, up to 8].",
+        show_default=False,
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Work on the Dask cluster of this scheduler, such as tcp://node17:8786.",
         show_default=False,
     ),
 ]

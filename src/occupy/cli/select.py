@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from occupy.cli.arguments import Debug, Quiet
 from occupy.cli.console import say, warn
 from occupy.errors import InputError
 
@@ -177,90 +178,100 @@ def _parents(path: Path | None, particles: Particles) -> Any:
     return parents
 
 
+TableArgument = Annotated[
+    Path,
+    typer.Argument(metavar="TABLE", help="Folder of `occupy classes`, or its occupancy.csv."),
+]
+ParticleFile = Annotated[
+    Path,
+    typer.Option(
+        "--particles", help="RELION's *_data.star, cryoSPARC's .cs, cryoDRGN's labels.pkl or labels.txt."
+    ),
+]
+TargetFile = Annotated[
+    Path, typer.Option("-o", "--output", help="File to write: .star, .cs, or .pkl for cryoDRGN's --ind.")
+]
+RegionNames = Annotated[
+    list[str] | None,
+    typer.Option("--region", help="Region of the table; may be repeated.", show_default=False),
+]
+Present = Annotated[
+    float | None,
+    typer.Option(
+        "--present", help="Take classes in which it has at least this occupancy.", show_default=False
+    ),
+]
+Absent = Annotated[
+    float | None,
+    typer.Option("--absent", help="Take classes in which it has at most this occupancy.", show_default=False),
+]
+AnyRegion = Annotated[
+    bool, typer.Option("--any", help="One of several regions is enough.", show_default=False)
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="CONDITION",
+        help="Instead: 'L17 >= 0.7 and (CP <= 0.3 or ST <= 0.3)'.",
+        show_default=False,
+    ),
+]
+Certain = Annotated[
+    bool,
+    typer.Option("--certain", help="Only classes whose 95 % interval settles it.", show_default=False),
+]
+SetOfMaps = Annotated[
+    str | None,
+    typer.Option("--set", help="Job or model.star of the maps, where no record tells.", show_default=False),
+]
+MapBase = Annotated[
+    int | None,
+    typer.Option(
+        "--map-base",
+        min=0,
+        max=1,
+        help="Maps are counted from this, where it can't be told.",
+        show_default=False,
+    ),
+]
+LabelBase = Annotated[
+    int | None,
+    typer.Option(
+        "--label-base", min=0, max=1, help="So are the classes of the particles.", show_default=False
+    ),
+]
+ClassField = Annotated[
+    str | None,
+    typer.Option("--class-field", help="Field of a .cs file with the class.", show_default=False),
+]
+ParentInd = Annotated[
+    Path | None,
+    typer.Option(
+        "--parent-ind",
+        help="Indices (.pkl) that cryoDRGN was trained on with --ind.",
+        show_default=False,
+    ),
+]
+
+
 def select(
-    table: Annotated[
-        Path,
-        typer.Argument(metavar="TABLE", help="Folder of `occupy classes`, or its occupancy.csv."),
-    ],
-    particles: Annotated[
-        Path,
-        typer.Option(
-            "--particles", help="RELION's *_data.star, cryoSPARC's .cs, cryoDRGN's labels.pkl or labels.txt."
-        ),
-    ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="File to write: .star, .cs, or .pkl for cryoDRGN's --ind.")
-    ],
-    region: Annotated[
-        list[str] | None,
-        typer.Option("--region", help="Region of the table; may be repeated.", show_default=False),
-    ] = None,
-    present: Annotated[
-        float | None,
-        typer.Option(
-            "--present", help="Take classes in which it has at least this occupancy.", show_default=False
-        ),
-    ] = None,
-    absent: Annotated[
-        float | None,
-        typer.Option(
-            "--absent", help="Take classes in which it has at most this occupancy.", show_default=False
-        ),
-    ] = None,
-    any_: Annotated[
-        bool, typer.Option("--any", help="One of several regions is enough.", show_default=False)
-    ] = False,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            "--where",
-            metavar="CONDITION",
-            help="Instead: 'L17 >= 0.7 and (CP <= 0.3 or ST <= 0.3)'.",
-            show_default=False,
-        ),
-    ] = None,
-    certain: Annotated[
-        bool,
-        typer.Option("--certain", help="Only classes whose 95 % interval settles it.", show_default=False),
-    ] = False,
-    set_: Annotated[
-        str | None,
-        typer.Option(
-            "--set", help="Job or model.star of the maps, where no record tells.", show_default=False
-        ),
-    ] = None,
-    map_base: Annotated[
-        int | None,
-        typer.Option(
-            "--map-base",
-            min=0,
-            max=1,
-            help="Maps are counted from this, where it can't be told.",
-            show_default=False,
-        ),
-    ] = None,
-    label_base: Annotated[
-        int | None,
-        typer.Option(
-            "--label-base", min=0, max=1, help="So are the classes of the particles.", show_default=False
-        ),
-    ] = None,
-    class_field: Annotated[
-        str | None,
-        typer.Option("--class-field", help="Field of a .cs file with the class.", show_default=False),
-    ] = None,
-    parent_ind: Annotated[
-        Path | None,
-        typer.Option(
-            "--parent-ind",
-            help="Indices (.pkl) that cryoDRGN was trained on with --ind.",
-            show_default=False,
-        ),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.", show_default=False)] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show where an error came from.", show_default=False)
-    ] = False,
+    table: TableArgument,
+    particles: ParticleFile,
+    output: TargetFile,
+    region: RegionNames = None,
+    present: Present = None,
+    absent: Absent = None,
+    any_: AnyRegion = False,
+    where: Where = None,
+    certain: Certain = False,
+    set_: SetOfMaps = None,
+    map_base: MapBase = None,
+    label_base: LabelBase = None,
+    class_field: ClassField = None,
+    parent_ind: ParentInd = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Write the particles of the classes that have, or lack, a region."""
     wanted = Wanted(tuple(region or ()), present, absent, any_, where, certain)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from occupy.cli.arguments import Debug, Quiet
 from occupy.cli.console import say
 from occupy.errors import InputError
 
@@ -61,136 +62,157 @@ class Asked:
     class3d: bool = False
 
 
-def simulate(
-    models: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="MODEL...",
-            help="Atomic model (.pdb, .cif, .gz), or several that make one complex; demo is the bundled one.",
-        ),
-    ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(
-        "occupy-simulated"
+ModelFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Atomic model (.pdb, .cif, .gz), or several that make one complex; demo is the bundled one.",
     ),
-    name: Annotated[
-        str | None,
-        _option("--name", panel=_MAP, text="Start of file names [default: the model's].", shown=False),
-    ] = None,
-    voxel_size: Annotated[float, _option("--voxel-size", panel=_MAP, text="Å per voxel.")] = 3.0,
-    box: Annotated[
-        int | None,
-        _option("--box", panel=_MAP, text="Side in voxels, even [default: 30 % solvent].", shown=False),
-    ] = None,
-    resolution: Annotated[
-        float, _option("--resolution", panel=_MAP, text="Å; no signal beyond, and B-factor 4 d².")
-    ] = 6.0,
-    snr: Annotated[
-        float,
-        _option(
-            "--snr", panel=_MAP, text="Variance of the signal at atoms over that of the noise; inf = none."
-        ),
-    ] = 30.0,
-    noise_colour: Annotated[
-        float, _option("--noise-colour", panel=_MAP, text="B-factor of the noise (Å²); 0 = white.")
-    ] = 200.0,
-    half_maps: Annotated[
-        bool, _option("--half-maps/--no-half-maps", panel=_MAP, text="Write half-maps too.")
-    ] = True,
-    seed: Annotated[int, _option("--seed", panel=_MAP, text="Of the noise and of all that is drawn.")] = 0,
-    occupancy: Annotated[
-        list[str] | None,
-        _option("--occupancy", panel=_TRUTH, text="CHAIN=OCCUPANCY, repeated or with commas.", shown=False),
-    ] = None,
-    b_factor: Annotated[
-        list[str] | None,
-        _option("--b-factor", panel=_TRUTH, text="CHAIN=B, extra B-factor in Å², likewise.", shown=False),
-    ] = None,
-    chains: Annotated[
-        Path | None,
-        _option("--chains", panel=_TRUTH, text="CSV file: chain,occupancy,b_factor,block.", shown=False),
-    ] = None,
-    rim_b_factor: Annotated[
-        float,
-        _option("--rim-b-factor", panel=_TRUTH, text="Å² more at the rim, growing with squared distance."),
-    ] = 0.0,
-    draw: Annotated[bool, _option("--draw", panel=_TRUTH, text="Draw occupancies.", shown=False)] = False,
-    full: Annotated[
-        float,
-        _option(
-            "--full", panel=_TRUTH, text="Drawn: share of full chains (with blocks or classes: the core)."
-        ),
-    ] = 0.5,
-    blocks: Annotated[
-        int | None,
-        _option("--blocks", panel=_TRUTH, text="Drawn: for so many blocks of neighbours.", shown=False),
-    ] = None,
-    draw_b_factor: Annotated[
-        float,
-        _option("--draw-b-factor", panel=_TRUTH, text="Draw B-factors up to this for 30 % of the chains."),
-    ] = 0.0,
-    composition: Annotated[
-        Path | None,
-        _option(
-            "--composition",
-            panel=_CLASSES,
-            text="CSV file: a row per chain, a column per class.",
-            shown=False,
-        ),
-    ] = None,
-    classes: Annotated[
-        int | None, _option("--classes", panel=_CLASSES, text="Draw so many classes.", shown=False)
-    ] = None,
-    weights: Annotated[
-        str | None,
-        _option("--weights", panel=_CLASSES, text="Particles per class: 0.5,0.3,0.2", shown=False),
-    ] = None,
-    class_noise: Annotated[
-        str | None,
-        _option("--class-noise", panel=_CLASSES, text="Factors on the noise of each class.", shown=False),
-    ] = None,
-    mixing: Annotated[
-        float, _option("--mixing", panel=_CLASSES, text="Drawn: share of a class from other states.")
-    ] = 0.15,
-    partial_everywhere: Annotated[
-        bool,
-        _option(
-            "--partial-everywhere", panel=_CLASSES, text="Drawn: one block is full in no class.", shown=False
-        ),
-    ] = False,
-    sharpen: Annotated[
-        float, _option("--sharpen", panel=_PROCESSING, text="Take off this B-factor (Å²).")
-    ] = 0.0,
-    mask: Annotated[
-        str, _option("--mask", panel=_PROCESSING, text="Zero outside: none, sphere, or soft (around atoms).")
-    ] = "none",
-    mask_radius: Annotated[
-        float | None,
-        _option(
-            "--mask-radius", panel=_PROCESSING, text="Å [default: model + 10, or 6 from atoms].", shown=False
-        ),
-    ] = None,
-    mask_edge: Annotated[
-        float | None,
-        _option("--mask-edge", panel=_PROCESSING, text="Å of soft edge [default: 5 voxels].", shown=False),
-    ] = None,
-    wiener: Annotated[
-        bool,
-        _option("--wiener", panel=_PROCESSING, text="Shrink shells by SSNR/(1 + SSNR).", shown=False),
-    ] = False,
-    tau2_fudge: Annotated[float, _option("--tau2-fudge", panel=_PROCESSING, text="RELION's T.")] = 1.0,
-    class3d: Annotated[
-        bool,
-        _option(
-            "--class3d",
-            panel=_PROCESSING,
-            text="As Class3D writes maps: --wiener --mask sphere.",
-            shown=False,
-        ),
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print errors only.", show_default=False)] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show where an error came from.", show_default=False)
-    ] = False,
+]
+Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")]
+Stem = Annotated[
+    str | None,
+    _option("--name", panel=_MAP, text="Start of file names [default: the model's].", shown=False),
+]
+VoxelLength = Annotated[float, _option("--voxel-size", panel=_MAP, text="Å per voxel.")]
+Box = Annotated[
+    int | None,
+    _option("--box", panel=_MAP, text="Side in voxels, even [default: 30 % solvent].", shown=False),
+]
+Resolution = Annotated[
+    float, _option("--resolution", panel=_MAP, text="Å; no signal beyond, and B-factor 4 d².")
+]
+Snr = Annotated[
+    float,
+    _option("--snr", panel=_MAP, text="Variance of the signal at atoms over that of the noise; inf = none."),
+]
+NoiseColour = Annotated[
+    float, _option("--noise-colour", panel=_MAP, text="B-factor of the noise (Å²); 0 = white.")
+]
+HalfMaps = Annotated[bool, _option("--half-maps/--no-half-maps", panel=_MAP, text="Write half-maps too.")]
+Seed = Annotated[int, _option("--seed", panel=_MAP, text="Of the noise and of all that is drawn.")]
+Occupancy = Annotated[
+    list[str] | None,
+    _option("--occupancy", panel=_TRUTH, text="CHAIN=OCCUPANCY, repeated or with commas.", shown=False),
+]
+BFactor = Annotated[
+    list[str] | None,
+    _option("--b-factor", panel=_TRUTH, text="CHAIN=B, extra B-factor in Å², likewise.", shown=False),
+]
+ChainFile = Annotated[
+    Path | None,
+    _option("--chains", panel=_TRUTH, text="CSV file: chain,occupancy,b_factor,block.", shown=False),
+]
+RimBFactor = Annotated[
+    float,
+    _option("--rim-b-factor", panel=_TRUTH, text="Å² more at the rim, growing with squared distance."),
+]
+Draw = Annotated[bool, _option("--draw", panel=_TRUTH, text="Draw occupancies.", shown=False)]
+FullShare = Annotated[
+    float,
+    _option("--full", panel=_TRUTH, text="Drawn: share of full chains (with blocks or classes: the core)."),
+]
+Blocks = Annotated[
+    int | None,
+    _option("--blocks", panel=_TRUTH, text="Drawn: for so many blocks of neighbours.", shown=False),
+]
+DrawBFactor = Annotated[
+    float,
+    _option("--draw-b-factor", panel=_TRUTH, text="Draw B-factors up to this for 30 % of the chains."),
+]
+Composition = Annotated[
+    Path | None,
+    _option(
+        "--composition",
+        panel=_CLASSES,
+        text="CSV file: a row per chain, a column per class.",
+        shown=False,
+    ),
+]
+ClassCount = Annotated[
+    int | None, _option("--classes", panel=_CLASSES, text="Draw so many classes.", shown=False)
+]
+Weights = Annotated[
+    str | None,
+    _option("--weights", panel=_CLASSES, text="Particles per class: 0.5,0.3,0.2", shown=False),
+]
+ClassNoise = Annotated[
+    str | None,
+    _option("--class-noise", panel=_CLASSES, text="Factors on the noise of each class.", shown=False),
+]
+Mixing = Annotated[
+    float, _option("--mixing", panel=_CLASSES, text="Drawn: share of a class from other states.")
+]
+PartialEverywhere = Annotated[
+    bool,
+    _option(
+        "--partial-everywhere", panel=_CLASSES, text="Drawn: one block is full in no class.", shown=False
+    ),
+]
+Sharpen = Annotated[float, _option("--sharpen", panel=_PROCESSING, text="Take off this B-factor (Å²).")]
+MaskShape = Annotated[
+    str, _option("--mask", panel=_PROCESSING, text="Zero outside: none, sphere, or soft (around atoms).")
+]
+MaskRadius = Annotated[
+    float | None,
+    _option(
+        "--mask-radius", panel=_PROCESSING, text="Å [default: model + 10, or 6 from atoms].", shown=False
+    ),
+]
+MaskEdge = Annotated[
+    float | None,
+    _option("--mask-edge", panel=_PROCESSING, text="Å of soft edge [default: 5 voxels].", shown=False),
+]
+Wiener = Annotated[
+    bool,
+    _option("--wiener", panel=_PROCESSING, text="Shrink shells by SSNR/(1 + SSNR).", shown=False),
+]
+Tau2Fudge = Annotated[float, _option("--tau2-fudge", panel=_PROCESSING, text="RELION's T.")]
+Class3d = Annotated[
+    bool,
+    _option(
+        "--class3d",
+        panel=_PROCESSING,
+        text="As Class3D writes maps: --wiener --mask sphere.",
+        shown=False,
+    ),
+]
+
+
+def simulate(
+    models: ModelFiles,
+    output: Folder = Path("occupy-simulated"),
+    name: Stem = None,
+    voxel_size: VoxelLength = 3.0,
+    box: Box = None,
+    resolution: Resolution = 6.0,
+    snr: Snr = 30.0,
+    noise_colour: NoiseColour = 200.0,
+    half_maps: HalfMaps = True,
+    seed: Seed = 0,
+    occupancy: Occupancy = None,
+    b_factor: BFactor = None,
+    chains: ChainFile = None,
+    rim_b_factor: RimBFactor = 0.0,
+    draw: Draw = False,
+    full: FullShare = 0.5,
+    blocks: Blocks = None,
+    draw_b_factor: DrawBFactor = 0.0,
+    composition: Composition = None,
+    classes: ClassCount = None,
+    weights: Weights = None,
+    class_noise: ClassNoise = None,
+    mixing: Mixing = 0.15,
+    partial_everywhere: PartialEverywhere = False,
+    sharpen: Sharpen = 0.0,
+    mask: MaskShape = "none",
+    mask_radius: MaskRadius = None,
+    mask_edge: MaskEdge = None,
+    wiener: Wiener = False,
+    tau2_fudge: Tau2Fudge = 1.0,
+    class3d: Class3d = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Make maps with known occupancies, and their truth, from an atomic model."""
     given = {key: value for key, value in locals().items() if key in Asked.__dataclass_fields__}

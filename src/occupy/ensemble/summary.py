@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from occupy.ensemble.passes import Means
 from occupy.ensemble.pipeline import ClassEstimate, SetEstimate
 
 Array = npt.NDArray[np.float32]
@@ -36,23 +35,6 @@ class Summary:
     def __post_init__(self) -> None:
         for array in (self.composite, self.mean_occupancy, self.variability):
             array.flags.writeable = False
-
-
-def summarise_set(est: SetEstimate, differing: npt.NDArray[np.bool_]) -> Summary:
-    """Sum up a set.
-
-    Parameters
-    ----------
-    est : SetEstimate
-    differing : ndarray of bool
-        Where classes differ by more than noise, from `occupy.ensemble.components.varying`.
-    """
-    sums, _ = Means().folded("summary", _summary_one, est, len(est.names))
-    return summary_of(est, sums, differing)
-
-
-def _summary_one(est: SetEstimate, k: int) -> tuple[tuple[Array, ...], None]:
-    return summary_terms(est, k, est.of_class(k)), None
 
 
 def summary_terms(est: SetEstimate, k: int, found: ClassEstimate) -> tuple[Array, ...]:
