@@ -376,7 +376,7 @@ def _solvent_panel(axes: Axes, est: Estimate, span: tuple[float, float]) -> list
     right.set_ylim(-0.02, 1.08)
     right.tick_params(labelsize=8, colors=_BLUE)
     right.set_ylabel("confidence", size=8.5, color=_BLUE)
-    lowest = f"lowest confident value {crossing:.3g} (scale {crossing / full:.2f})"
+    lowest = f"lowest confident value {crossing:.3g} (scale {est.lowest_confident_scale:.2f})"
     lines = [
         axes.axvline(solvent.mean, color="#555555", ls=":", lw=1.3, label=f"solvent mean {solvent.mean:.3g}"),
         axes.axvline(crossing, color=_ORANGE, ls="--", lw=1.5, label=lowest),
