@@ -1,10 +1,14 @@
-"""Run what a page of the documentation shows, and compare what it prints with what the page says.
+"""Run what the pages of the documentation show, and compare what it prints with what they say.
 
-    python tools/run_docs.py PAGE... [--update]
+    python tools/run_docs.py [PAGE...] [--update]
 
-Runs every ``python`` block (what it prints stands in the ``text`` block after it) and every line of a
-``console`` block that begins with ``$``, in a folder that holds the demo's results. Numbers may be off by
-0.02 or 2 %. With ``--update`` the page is rewritten.
+Without pages: README.md and all of ``docs``. In each page every ``python`` block is run (what it prints
+stands in the ``text`` block after it), every line of a ``console`` block that begins with ``$``, and every
+``text`` block that begins with ``Usage: occupy`` is compared with that command's ``--help``. Each page has a
+folder of its own, where the lines of ``<!-- run first: COMMAND -->`` were run by bash; ``$OCCUPY_DATA`` is
+the folder of the test data, and a page that names it is left out, with a word, where there is none. A block
+after ``<!-- not run: REASON -->`` is left as it is, and the reason printed. Numbers may be off by 0.02 or
+2 %. With ``--update`` the pages are rewritten.
 """
 
 from __future__ import annotations
@@ -15,15 +19,18 @@ import difflib
 import io
 import os
 import re
-import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+HOME = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(
+    r"^(?:<!-- not run: (?P<why>[^\n]*) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S
+)
+FIRST = re.compile(r"^<!-- run first: (.*) -->$", re.MULTILINE)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 TOLERANCE = 0.02
 FOREIGN = ("chimerax",)
@@ -31,11 +38,19 @@ FOREIGN = ("chimerax",)
 MARKS = ("---", "+++", "@@ ")
 
 
-def occupy(words: Sequence[str]) -> str:
-    """Run the program and return what it prints."""
+def shell(command: str) -> str:
+    """Run a command as a user types it and return what it prints, warnings included."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        [sys.executable, "-m", "occupy", *words], capture_output=True, text=True, check=True, encoding="utf-8"
+        ["bash", "-c", command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        env=os.environ | {"PATH": path, "COLUMNS": "80"},
     )
+    if done.returncode:
+        raise SystemExit(f"$ {command}\n{done.stdout}exit code {done.returncode}")
     return done.stdout
 
 
@@ -44,13 +59,7 @@ def console(text: str) -> str:
     out = []
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         command, _, before = part.partition("\n")
-        words = shlex.split(command)
-        if words[0] in FOREIGN:
-            printed = before
-        elif words[0] == "occupy":
-            printed = occupy(words[1:])
-        else:
-            printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        printed = before if command.split()[0] in FOREIGN else shell(command)
         out.append(f"$ {command}\n{printed}")
     return "".join(out)
 
@@ -63,24 +72,39 @@ def python(text: str, names: dict[str, Any]) -> str:
     return printed.getvalue()
 
 
+def run_block(kind: str, text: str, names: dict[str, Any], printed: str | None) -> tuple[str, str | None]:
+    """Return a block as it is now, and what the next ``text`` block should hold."""
+    if kind == "python":
+        return text, python(text, names)
+    if kind == "console":
+        return console(text), None
+    usage = re.match(r"Usage: (occupy(?: [a-z0-9-]+)*) \[OPTIONS\]", text)
+    if kind == "text" and usage:
+        return shell(f"{usage[1]} --help"), printed
+    if kind == "text" and printed:
+        return printed, None
+    return text, printed
+
+
 def run_page(page: str) -> str:
     """Return a page with everything in it run anew, in the current folder."""
     names: dict[str, Any] = {}
     out, end, printed, parts = [], 0, None, ""
+    for command in FIRST.findall(page):
+        shell(command)
     for block in BLOCK.finditer(page):
-        kind, text = block.groups()
+        kind, text = block["kind"], block["text"]
+        if block["why"]:
+            print(f"  not run: {text.partition(chr(10))[0]}: {block['why']}")
+            continue
         if kind == "yaml":
             parts = text
-        elif kind == "python":
-            printed = python(text, names)
-        elif kind == "console":
-            for name in re.findall(r"--regions (\S+)", text):
+        if kind == "console":
+            for name in re.findall(r"--(?:regions|parts) (\S+)", text):
                 Path(name).write_text(parts, encoding="utf-8")
-            text = console(text)
-        elif kind == "text" and printed:
-            text, printed = printed, None
-        out += [page[end : block.start(2)], text]
-        end = block.end(2)
+        text, printed = run_block(kind, text, names, printed)
+        out += [page[end : block.start("text")], text]
+        end = block.end("text")
     return "".join([*out, page[end:]])
 
 
@@ -100,32 +124,45 @@ def differences(page: str, found: str) -> list[str]:
     return [line for line in difflib.unified_diff(before, now, n=0, lineterm="") if line[:3] not in MARKS]
 
 
+@contextlib.contextmanager
+def working_folder() -> Iterator[None]:
+    """Work in a new folder, with no settings of the machine's user at hand."""
+    home = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(home)
+
+
+def check(path: Path, update: bool) -> int:
+    """Run one page and return how many of its lines are wrong."""
+    text = path.read_text(encoding="utf-8")
+    if "$OCCUPY_DATA" in text and not os.environ.get("OCCUPY_DATA"):
+        print(f"{path}: not run: it needs the test data ($OCCUPY_DATA)")
+        return 0
+    with working_folder():
+        found = run_page(text)
+    if update:
+        path.write_text(found, encoding="utf-8")
+        return 0
+    wrong = differences(text, found)
+    for line in wrong:
+        print(f"{path}: {line}")
+    return len(wrong)
+
+
 def main() -> int:
     """Run pages; exit 1 where one says something else than what is printed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("pages", type=Path, nargs="+")
+    parser.add_argument("pages", type=Path, nargs="*")
     parser.add_argument("--update", action="store_true")
-    said = parser.parse_args()
-    wrong = 0
-    for page in said.pages:
-        path, home = page.absolute(), Path.cwd()
-        text = path.read_text(encoding="utf-8")
-        with tempfile.TemporaryDirectory() as folder:
-            os.chdir(folder)
-            try:
-                if "occupy-demo" in text:
-                    occupy(["demo", "--quiet"])
-                found = run_page(text)
-            finally:
-                os.chdir(home)
-        if said.update:
-            path.write_text(found, encoding="utf-8")
-        for line in differences(text, found):
-            wrong += 1
-            print(f"{page}: {line}")
-    return int(wrong > 0 and not said.update)
+    given = parser.parse_args()
+    pages: Sequence[Path] = given.pages or [HOME / "README.md", *sorted((HOME / "docs").rglob("*.md"))]
+    return int(sum(check(page.absolute(), given.update) for page in pages) > 0)
 
 
 if __name__ == "__main__":
