@@ -82,7 +82,7 @@ def methods(thing: Any) -> list[tuple[str, str]]:
 def entry(name: str) -> str:
     """Section of the page for one public name."""
     thing = getattr(occupy, name)
-    text = f"## {name}\n\n```python\n{signature(name, thing)}\n```\n\n{body(inspect.getdoc(thing) or '')}\n"
+    text = f"## {name}\n\n```text\n{signature(name, thing)}\n```\n\n{body(inspect.getdoc(thing) or '')}\n"
     listed = methods(thing)
     if listed:
         text += "\n| attribute | what it is |\n|---|---|\n"

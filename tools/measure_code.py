@@ -168,7 +168,7 @@ def imported(module: Module, known: set[str]) -> set[str]:
 
 
 def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Return groups of modules that import each other in a circle (Tarjan's strongly connected components)."""
+    """Return groups of modules that import each other in a circle (Tarjan's algorithm)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
