@@ -131,10 +131,9 @@ def test_h02_the_server_stays_up_when_an_open_map_is_cut_short(copied: Path) -> 
     import http.client
 
     running = Occupy(str(copied.parent))
-    place = running.url.split("/")[2]
 
     def ask(method: str, path: str, said: Any = None, cookie: str = "") -> tuple[Any, int, bytes]:
-        connection = http.client.HTTPConnection(place, timeout=20)
+        connection = http.client.HTTPConnection(running.place, timeout=20)
         body = None if said is None else json.dumps(said)
         connection.request(method, path, body, {"content-type": "application/json", "cookie": cookie})
         answer = connection.getresponse()
@@ -143,7 +142,7 @@ def test_h02_the_server_stays_up_when_an_open_map_is_cut_short(copied: Path) -> 
         return held
 
     try:
-        cookie = ask("GET", "/" + running.url.split("/", 3)[3])[0]["set-cookie"].split(";")[0]
+        cookie = ask("GET", "/" + running.address().split("/", 3)[3])[0]["set-cookie"].split(";")[0]
         job = json.loads(ask("POST", "/api/open", {"path": "m.mrc"}, cookie)[2])["job"]
         state: dict[str, Any] = {"state": "running"}
         while state["state"] in ("waiting", "running"):
