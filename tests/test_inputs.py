@@ -105,7 +105,7 @@ def test_half_maps_beside_a_map_change_the_numbers_and_that_is_said(
     assert with_halves.full_scale.value != without.full_scale.value
     said = [notice.text for notice in with_halves.notices if notice.code == "neighbours"]
     names = "m_half1.mrc and m_half2.mrc"
-    assert said == [f"m.mrc: noise from the half-maps beside it, {names} (--no-neighbours leaves them out)"]
+    assert said == [f"m.mrc: the half-maps beside it are used, {names} (--no-neighbours leaves them out)"]
     assert "neighbours" not in {notice.code for notice in without.notices}
     assert main.run(["estimate", str(folder / "m.mrc"), "-o", str(folder / "o")]) == 0
     assert said[0] in capsys.readouterr().err
@@ -128,6 +128,24 @@ def test_half_maps_on_another_grid_are_left_and_that_is_said(folder: Path) -> No
     assert inputs.half_maps is None
     assert inputs.found == ()
     assert "not on its grid" in inputs.volume.notices[-1].text
+
+
+@pytest.mark.parametrize("size", [100, 1500])
+def test_a_damaged_half_map_beside_a_map_can_be_left_out(folder: Path, size: int) -> None:
+    path = folder / "m_half2.mrc"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(occupy.InputError, match=r"m_half2.mrc: .*truncated.* --no-neighbours leaves it out"):
+        occupy.open_inputs(folder / "m.mrc")
+    assert occupy.open_inputs(folder / "m.mrc", neighbours=False).found == ()
+
+
+def test_an_earlier_estimate_has_no_neighbours_to_refuse(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(folder / "m.mrc", "-o", folder / "res")
+    words = ["regions", str(folder / "res"), "--masks", str(folder / "m.mrc"), "--no-neighbours"]
+    assert main.run(words) == 1
+    assert "is an earlier estimate" in capsys.readouterr().err
 
 
 def test_estimators_without_use_for_half_maps_leave_them(folder: Path) -> None:
@@ -184,6 +202,17 @@ def test_the_viewer_opens_no_result_of_another_map(folder: Path, viewer: Any) ->
     while (now := viewer.job(job))["state"] in ("waiting", "running"):
         time.sleep(0.01)
     assert "m.mrc is not what res was made of" in now["error"]
+
+
+def test_a_map_among_its_own_results_is_watched_all_the_same(folder: Path, viewer: Any) -> None:
+    command(folder / "m.mrc", "-o", folder)
+    scene = viewed(viewer, "open", {"path": "."})["scene"]
+    viewed(viewer, "save", {"id": scene, "settings": {"amplify": 3.0}})
+    assert viewer.describe({"id": scene})["asked"] == {"amplify": 3.0}
+    volume = read_map(folder / "m.mrc")
+    write_map(folder / "m.mrc", volume.with_data(volume.data[::-1].copy()))
+    with pytest.raises(occupy.InputError, match=r"m.mrc was changed"):
+        viewer.describe({"id": scene})
 
 
 def test_one_layer_is_not_saved_over_a_map_of_a_record(folder: Path, viewer: Any) -> None:

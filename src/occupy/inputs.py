@@ -78,8 +78,15 @@ class InputFiles:
             ``read(path, voxel_size=…)`` returns a `Volume`; `occupy.read_map` by default.
         """
         settings = settings or Settings()
-        files = self.by_role(settings)
-        volumes = {role: read(path, voxel_size=self.voxel_size) for role, path in files.items()}
+        try:
+            files = self.by_role(settings)
+            volumes = {role: read(path, voxel_size=self.voxel_size) for role, path in files.items()}
+        except InputError as error:
+            # Nobody has named these files, so how to do without them must be said.
+            if any(path.name in str(error) for path in self.beside(settings) or ()):
+                hint = "a half-map that lies beside the map; --no-neighbours leaves it out"
+                raise type(error)(f"{error} ({hint})") from error
+            raise
         volume = volumes["map"]
         notice = self._notice(files, settings)
         if notice is not None:
@@ -98,7 +105,7 @@ class InputFiles:
             return None
         names = f"{beside[0].name} and {beside[1].name}"
         if HALVES[0] in files:
-            text = f"noise from the half-maps beside it, {names} (--no-neighbours leaves them out)"
+            text = f"the half-maps beside it are used, {names} (--no-neighbours leaves them out)"
         else:
             text = f"the half-maps beside it, {names}, are not on its grid; they are not used"
         return Notice("neighbours", f"{self.map.name}: {text}")

@@ -19,6 +19,7 @@ from conftest_browser import Occupy
 from occupy.errors import InputError
 from occupy.io.mrc import read_map
 from occupy.volume import Volume
+from standin_set import write_set
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -158,6 +159,35 @@ def test_h02_the_server_stays_up_when_an_open_map_is_cut_short(copied: Path) -> 
         assert ask("GET", "/api/state", cookie=cookie)[1] == 200
     finally:
         assert running.stop() == (0, "")
+
+
+@pytest.mark.parametrize("name", ["occupy_set.json", "composite.mrc", "class_001_occupancy.mrc"])
+def test_h02_a_set_whose_files_change_is_closed(
+    looking: Viewer, finished: Any, copied: Path, name: str
+) -> None:
+    folder = write_set(copied.parent / "classes")
+    number = opened(looking, finished, "classes")
+    asked = {"id": number, "axis": 0, "index": 1, "layers": "composite,occupancy:0"}
+    looking.slices(asked)
+    os.truncate(folder / name, 1100 if name.endswith(".mrc") else 10)
+    with pytest.raises(ClosedError, match=f"^{name} was changed"):
+        looking.slices(asked)
+    assert looking.state({})["scenes"] == []
+    assert looking.cache.bytes == 0
+
+
+def test_h02_a_result_is_closed_when_another_run_writes_into_its_folder(
+    looking: Viewer, finished: Any, copied: Path
+) -> None:
+    from occupy.cli import main
+
+    words = ["estimate", str(copied), "-o", str(copied.parent / "res"), "--quiet"]
+    assert main.run(words) == 0
+    number = opened(looking, finished, "res")
+    assert main.run([*words, "--lowpass", "12"]) == 0
+    # Also if the first layer looked at is one that nobody had read before.
+    with pytest.raises(ClosedError, match="was changed"):
+        looking.values({"id": number, "z": 1, "y": 1, "x": 1, "layers": "uncertainty"})
 
 
 def test_scenes_looked_at_longest_ago_make_room(copied: Path, finished: Any) -> None:

@@ -99,10 +99,9 @@ class MapDocument(Scene):
         self.files, self.path, self.est, self.asked = files, files.map, est, asked
         self.folder = None if result is None else result.folder
         self.given_level = level
-        self.record = None if result is None else result.record
-        self._outputs = {} if result is None else dict(result.maps)
         self._masks: dict[str, Array] = {}
-        self._preview: tuple[object, Array] | None = None
+        self._outputs: dict[str, Path] = {}
+        self._show(result)
 
     def open_inputs(self, settings: Settings) -> Inputs:
         """Read again what the map was opened with; ClosedError where a file is not what it was."""
@@ -119,7 +118,6 @@ class MapDocument(Scene):
         """Let go of the maps of the folder it was opened from, which are about to be replaced."""
         if folder == self.folder:
             with self.lock:
-                self.watched.forget(folder)
                 self._show(None)
 
     def written(self, result: Result, asked: Settings) -> None:
@@ -132,8 +130,12 @@ class MapDocument(Scene):
     def _show(self, result: Result | None) -> None:
         """Show the maps of a result folder, or what the estimate computes."""
         self.record = None if result is None else result.record
+        self.watched.forget(self._outputs.values())
         self._outputs = {} if result is None else dict(result.maps)
-        self._preview = None
+        for path in self._outputs.values():
+            # Also those that nobody has looked at: they must be of one run.
+            self.watched.watch(path)
+        self._preview: tuple[object, Array] | None = None
         self.cache.drop(lambda key: key[0] == self.id)
         for name in ("level", "deviation", "window"):
             self.__dict__.pop(name, None)

@@ -7,6 +7,7 @@ short or removed, or its server be gone; a mapped file would then end the whole 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,10 @@ class WatchedFiles:
         for path in list(self._known):
             self.watch(path)
 
-    def forget(self, folder: Path) -> None:
-        """Stop watching the files of a folder, which are about to be replaced by our own."""
-        for path in [path for path in self._known if path.parent == folder]:
-            del self._known[path]
+    def forget(self, paths: Iterable[Path]) -> None:
+        """Stop watching files, which are about to be replaced by our own."""
+        for path in paths:
+            self._known.pop(path, None)
 
 
 def _identity_or_error(path: Path) -> FileIdentity:
