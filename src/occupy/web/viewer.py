@@ -348,7 +348,7 @@ class Viewer:
             document.before_writing(folder)
             written, asked = self._write(document, settings, folder, job, plot=plot, report=report)
             document.written(_result_of(written), asked)
-            return {"folder": str(folder), "scene": document.id}
+            return {"folder": str(folder)}
 
         return self._started(f"save {folder.name}", work)
 

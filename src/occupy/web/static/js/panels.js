@@ -368,6 +368,8 @@ function exportPanel(ctx) {
   const save = () => busy(async () => {
     const { job } = await post("save", { id: ctx.scene.id, settings: ctx.modification, plot: plot.checked, report: report.checked });
     const done = await ctx.app.watch(job);
+    // The maps of the folder it was opened from have been replaced.
+    if (done.result.folder === ctx.scene.folder) await ctx.app.showScene(ctx.scene.id, false);
     document.body.dataset.saved = done.result.folder;
     return `written to ${done.result.folder}`;
   });
