@@ -194,6 +194,25 @@ def test_the_viewer_keeps_what_a_result_was_made_of(folder: Path, viewer: Any) -
     assert (folder / "shell" / scale).read_bytes() == (folder / "res" / scale).read_bytes()
 
 
+def test_the_viewer_leaves_neighbours_out_and_takes_them_again(folder: Path, viewer: Any) -> None:
+    scene = viewed(viewer, "open", {"path": "m.mrc"})["scene"]
+    first = viewer.describe({"id": scene})
+    names = {"half_map_1": "m_half1.mrc", "half_map_2": "m_half2.mrc"}
+    assert first["inputs"] == {"files": names, "neighbours": True, "beside": True}
+    asked = {"id": scene, "settings": {}, "neighbours": False}
+    assert viewer.resolve(asked)["command"] == "occupy estimate m.mrc --no-neighbours"
+    viewed(viewer, "estimate", asked)
+    without = viewer.describe({"id": scene})
+    assert without["inputs"] == {"files": {}, "neighbours": False, "beside": True}
+    assert without["numbers"]["calibration"]["noise_floor_from"] == "solvent"
+    # What was chosen holds for the next estimate, too.
+    viewed(viewer, "estimate", {"id": scene, "settings": {"estimator": "local"}})
+    viewed(viewer, "estimate", {"id": scene, "settings": {}})
+    assert viewer.describe({"id": scene})["numbers"] == without["numbers"]
+    viewed(viewer, "estimate", {"id": scene, "settings": {}, "neighbours": True})
+    assert viewer.describe({"id": scene})["numbers"] == first["numbers"]
+
+
 def test_the_viewer_opens_no_result_of_another_map(folder: Path, viewer: Any) -> None:
     command(folder / "m.mrc", "-o", folder / "res")
     volume = read_map(folder / "m.mrc")
