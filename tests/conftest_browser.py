@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -52,8 +53,11 @@ class Occupy:
     def __init__(self, *words: str) -> None:
         paths = str(Path(occupy.__file__).parents[1])
         command = [sys.executable, "-m", "occupy", "view", *words, "--no-browser", "--port", "0"]
+        # A terminal, where Enter asks for another address.
+        self._keys, terminal = pty.openpty()
         self.process = subprocess.Popen(
             command,
+            stdin=terminal,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -62,14 +66,27 @@ class Occupy:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         assert self.process.stdout is not None
+        os.close(terminal)
         self.process.stdout.readline()
-        self.url = self.process.stdout.readline().strip()
-        assert self.url.startswith("http://127.0.0.1:"), self.stop()
+        self._address = self.process.stdout.readline().strip()
+        assert self._address.startswith("http://127.0.0.1:"), self.stop()
+        assert "press Enter" in self.process.stdout.readline()
+        self.place = self._address.split("/")[2]
+
+    def address(self) -> str:
+        """Return an address, which lets one browser in."""
+        if not self._address:
+            assert self.process.stdout is not None
+            os.write(self._keys, b"\n")
+            return self.process.stdout.readline().strip()
+        found, self._address = self._address, ""
+        return found
 
     def stop(self) -> tuple[int, str]:
         """Stop it as Ctrl-C would; return exit code and what it said."""
         self.process.send_signal(signal.SIGINT)
         _, said = self.process.communicate(timeout=20)
+        os.close(self._keys)
         return self.process.returncode, said
 
 

@@ -131,9 +131,10 @@ def main() -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as play, tempfile.TemporaryDirectory() as scratch:
         browser = play.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
-        with viewer(said.map) as url:
-            take(browser, url, said.output / "viewer_map.png", look, "light")
-            take(browser, url, said.output / "viewer_modify.png", change, "dark")
+        for name, act, scheme in (("map", look, "light"), ("modify", change, "dark")):
+            # Each lets one browser in.
+            with viewer(said.map) as url:
+                take(browser, url, said.output / f"viewer_{name}.png", act, scheme)
         if said.set is not None:
             with viewer(said.set) as url:
                 take(browser, url, said.output / "viewer_set.png", compare, "light")

@@ -3,8 +3,7 @@
 The public names are loaded when first used, so that ``import occupy`` costs nothing::
 
     import occupy
-    volume = occupy.read_map("map.mrc")
-    result = occupy.estimate(volume, occupy.Settings(amplify=3))
+    result = occupy.estimate("map.mrc", occupy.Settings(amplify=3))
     result.scale, result.confidence, result.lowest_confident_scale
     occupy.write_map("equalised.mrc", result.amplify(10))
 """
@@ -20,12 +19,13 @@ if TYPE_CHECKING:
     from occupy.ensemble.components import find_components
     from occupy.ensemble.pipeline import Member, estimate_set
     from occupy.errors import DownloadError, InputError, Notice, OccupyError, OutputError
+    from occupy.inputs import InputFiles, Inputs, estimate, open_inputs
     from occupy.io.models import read_model
     from occupy.io.mrc import read_map, write_map
     from occupy.masks import solvent_definition, subtraction_mask
     from occupy.model import AtomicModel
     from occupy.modify import amplify, attenuate, exclude_solvent, sigmoid
-    from occupy.pipeline import Estimate, estimate
+    from occupy.pipeline import Estimate
     from occupy.regions.region import Region, regions_of_masks, regions_of_model
     from occupy.regions.table import OccupancyTable, read_regions
     from occupy.settings import Settings
@@ -38,6 +38,8 @@ __all__ = [
     "Estimate",
     "Frame",
     "InputError",
+    "InputFiles",
+    "Inputs",
     "Member",
     "Notice",
     "OccupancyTable",
@@ -53,6 +55,7 @@ __all__ = [
     "estimate_set",
     "exclude_solvent",
     "find_components",
+    "open_inputs",
     "read_map",
     "read_model",
     "read_regions",
@@ -72,6 +75,8 @@ _ROOM = {
     "Estimate": "pipeline",
     "Frame": "volume",
     "InputError": "errors",
+    "InputFiles": "inputs",
+    "Inputs": "inputs",
     "Member": "ensemble.pipeline",
     "Notice": "errors",
     "OccupancyTable": "regions.table",
@@ -82,10 +87,11 @@ _ROOM = {
     "Volume": "volume",
     "amplify": "modify",
     "attenuate": "modify",
-    "estimate": "pipeline",
+    "estimate": "inputs",
     "estimate_set": "ensemble.pipeline",
     "exclude_solvent": "modify",
     "find_components": "ensemble.components",
+    "open_inputs": "inputs",
     "read_map": "io.mrc",
     "read_model": "io.models",
     "read_regions": "regions.table",

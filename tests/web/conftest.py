@@ -19,7 +19,6 @@ from occupy.volume import Frame, Volume
 from standin_set import write_set
 
 SIDE, VOXEL = 48, 2.5
-TOKEN = "the-secret"
 # Nothing that a careless reader would get right by luck.
 FRAME = Frame(
     axes=(2, 3, 1), cell=(SIDE * VOXEL,) * 3, sampling=(SIDE,) * 3, nstart=(0, 0, 0), origin=(5.0, -20.0, 8.0)
@@ -102,6 +101,7 @@ class Server:
 
     port: int
     cookie: str
+    access: Any
 
     def ask(
         self,
@@ -115,7 +115,7 @@ class Server:
         """Send one request; header names are written with _ for -."""
         fields = {k.replace("_", "-"): v for k, v in headers.items()}
         if cookie:
-            fields["cookie"] = f"{self.cookie}={TOKEN}" if cookie is True else cookie
+            fields["cookie"] = f"{self.cookie}={self.access.secret}" if cookie is True else cookie
         if body is not None:
             fields.setdefault("content-type", "application/json")
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
@@ -129,25 +129,27 @@ class Server:
 
 @pytest.fixture(scope="session")
 def server(shelf_folder: Path) -> Iterator[Server]:
-    """Return a server of the folder, with a known token."""
+    """Return a server of the folder."""
     need("starlette")
     need("uvicorn")
     import uvicorn
 
+    from occupy.web.access import Access
     from occupy.web.app import application
     from occupy.web.serve import listen
     from occupy.web.shelf import Shelf
     from occupy.web.viewer import Viewer
 
     made = Viewer(Shelf.of(shelf_folder))
-    gate: Any = application(made, TOKEN)
+    access = Access()
+    gate: Any = application(made, access)
     sock = listen(0)
     running = uvicorn.Server(
         uvicorn.Config(gate, log_level="error", access_log=False, lifespan="off", ws="none")
     )
     thread = threading.Thread(target=running.run, kwargs={"sockets": [sock]})
     thread.start()
-    yield Server(sock.getsockname()[1], gate.cookie)
+    yield Server(sock.getsockname()[1], gate.cookie, access)
     running.should_exit = True
     thread.join(10)
     sock.close()

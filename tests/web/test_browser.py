@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -58,10 +60,9 @@ def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
         )
         contexts.append(context)
         page = context.new_page()
-        host = url.split("/")[2]
 
         def asked(request: Any) -> None:
-            if not request.url.startswith((f"http://{host}/", "file://", "data:", "blob:")):
+            if not request.url.startswith(("http://127.0.0.1:", "file://", "data:", "blob:")):
                 wrong.append(f"asked another host: {request.url}")
 
         page.on("request", asked)
@@ -104,7 +105,7 @@ def slice_pixels(page: Any, layer: int, axis: int = 0) -> np.ndarray:
 
 
 def test_a_users_whole_way(served: Occupy, visit: Any, shelf_folder: Path, tmp_path: Path) -> None:
-    page = visit(served.url)
+    page = visit(served.address())
     open_blob(page)
     assert "token" not in page.url
     canvas = page.locator("canvas.surface")
@@ -187,7 +188,7 @@ def test_a_users_whole_way(served: Occupy, visit: Any, shelf_folder: Path, tmp_p
 
 
 def test_a_set_its_table_and_its_differences(served: Occupy, visit: Any) -> None:
-    page = visit(served.url)
+    page = visit(served.address())
     to_files(page)
     page.locator(".welcome .files li", has_text="classes").click()
     page.wait_for_selector(".gallery[data-ready='0']", timeout=20000)
@@ -215,7 +216,7 @@ def test_a_set_its_table_and_its_differences(served: Occupy, visit: Any) -> None
 
 @pytest.mark.parametrize("size", [(700, 900), (1000, 700), (2200, 1200)])
 def test_every_window_and_theme(served: Occupy, visit: Any, size: tuple[int, int]) -> None:
-    page = visit(served.url, size, "dark")
+    page = visit(served.address(), size, "dark")
     open_blob(page)
     # Nothing is wider than the window, and the background is dark.
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
@@ -229,7 +230,7 @@ def test_every_window_and_theme(served: Occupy, visit: Any, size: tuple[int, int
 
 def test_bad_input_and_a_server_that_goes_away_are_said_clearly(shelf_folder: Path, visit: Any) -> None:
     running = Occupy(str(shelf_folder))
-    page = visit(running.url, quiet=False)
+    page = visit(running.address(), quiet=False)
     page.locator(".files li", has_text="broken.mrc").click()
     page.wait_for_function("() => document.querySelector('.openerror').textContent.includes('not an MRC')")
     assert page.locator("#lost").is_hidden()
@@ -240,16 +241,62 @@ def test_bad_input_and_a_server_that_goes_away_are_said_clearly(shelf_folder: Pa
 
 def test_a_map_named_on_the_command_line_is_open_at_once(shelf_folder: Path, visit: Any) -> None:
     running = Occupy(str(shelf_folder / "blob.mrc"))
-    page = visit(running.url)
+    page = visit(running.address())
     page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
     assert page.title().startswith("blob.mrc")
     page.close()  # or it would ask a server that is gone
     assert running.stop() == (0, "")
 
 
-def test_without_the_token_there_is_no_page(served: Occupy, visit: Any) -> None:
-    page = visit(served.url.split("?")[0], quiet=False)
-    assert "token" in json.loads(page.locator("body").inner_text())["error"]
+def test_h06_without_the_token_or_with_a_used_one_there_is_a_page_that_says_what_to_do(
+    served: Occupy, visit: Any
+) -> None:
+    address = served.address()
+    page = visit(address)
+    page.wait_for_selector("body[data-ready=page]")
+    # Another browser, with the same address or none.
+    for again in (address, f"http://{served.place}/"):
+        other = visit(again, quiet=False)
+        other.wait_for_url(f"http://{served.place}/")
+        assert "press Enter in the terminal" in other.locator("body").inner_text()
+    # This one is in already, by whatever way it comes.
+    page.goto(address)
+    page.wait_for_selector("body[data-ready=page]")
+
+
+def test_h06_the_file_a_browser_is_started_with_leads_in(served: Occupy, visit: Any, tmp_path: Path) -> None:
+    from occupy.web.access import write_door
+
+    page = visit(write_door(tmp_path, served.address()).as_uri(), quiet=False)
+    page.wait_for_selector("body[data-ready=page]")
+    assert page.url == f"http://{served.place}/"
+
+
+def test_h02_a_map_that_is_rewritten_is_closed_with_one_line(
+    shelf_folder: Path, visit: Any, tmp_path: Path
+) -> None:
+    for name in ("m.mrc", "stays.mrc"):
+        shutil.copy(shelf_folder / "blob.mrc", tmp_path / name)
+    running = Occupy(str(tmp_path))
+    page = visit(running.address(), quiet=False)
+    for name in ("stays.mrc", "m.mrc"):
+        to_files(page)
+        page.locator(".welcome .files li", has_text=name).first.click()
+        page.wait_for_selector(f"[role=tab][title='{name}'][aria-selected=true]")
+        page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
+    os.truncate(tmp_path / "m.mrc", 2048)
+    page.locator(".axis canvas").first.click()
+    page.wait_for_selector("#closed:not([hidden])")
+    assert page.locator("#closed span").inner_text() == (
+        "m.mrc was changed while it was open, so it was closed; open it again"
+    )
+    page.wait_for_selector("[role=tab][title='stays.mrc'][aria-selected=true]")
+    assert page.locator("[role=tab][title='m.mrc']").count() == 0
+    page.wait_for_selector("canvas.surface[data-ready=fine]")
+    page.get_by_label("Hide this line").click()
+    assert page.locator("#closed").is_hidden()
+    page.close()
+    assert running.stop() == (0, "")
 
 
 def test_the_report_opens_from_a_file_and_prints(shelf_folder: Path, visit: Any, tmp_path: Path) -> None:

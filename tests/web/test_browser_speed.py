@@ -74,7 +74,7 @@ def first_surface(chromium: Any, path: Path, then: Any = None) -> float:
     page = context.new_page()
     began = time.time()
     running = Occupy(str(path))
-    page.goto(running.url)
+    page.goto(running.address())
     page.wait_for_selector("canvas.surface[data-ready]", timeout=60000)
     script = "performance.timeOrigin + performance.getEntriesByName('surface-coarse')[0].startTime"
     took = page.evaluate(script) / 1000 - began

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 from occupy.cli.main import with_command
 from occupy.errors import InputError
+from occupy.inputs import InputFiles
 from occupy.settings import Settings
-from occupy.web.forms import command_line, schema, settings_from
+from occupy.web.forms import command_line, input_words, schema, settings_from
 
 SOME: dict[str, Any] = {
     "mode": "resolution",
@@ -97,3 +99,12 @@ def test_whole_numbers_and_fractions_are_interchangeable_where_they_are_equal() 
 def test_wrong_values_are_named(said: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         settings_from(said)
+
+
+@given(st.floats(1, 1e6), st.floats(0.1, 20))
+def test_numbers_in_a_command_line_are_read_back_as_they_were(lowpass: float, voxel: float) -> None:
+    words = input_words(InputFiles(Path("m.mrc"), voxel_size=voxel, neighbours=False), Settings())
+    assert words[0] == "--voxel-size"
+    assert float(words[1]) == voxel
+    told = shlex.split(command_line("m.mrc", Settings(lowpass=lowpass), words))
+    assert float(told[told.index("--lowpass") + 1]) == lowpass

@@ -221,7 +221,7 @@ def test_masks_are_those_of_the_library(
     options = {"threshold": 0.4, "weak": 0.2, "extend": 3, "soft_edge": 5}
     job = finished(viewer, viewer.mask({"id": opened["id"], "kind": "solvent", "options": options}))
     assert job["state"] == "done", job["error"]
-    document = viewer.scenes[opened["id"]]
+    document = viewer.scenes.get(opened["id"])
     expected = masks.solvent_definition(truth.scale, voxel_size=truth.volume.voxel_size, **options)
     assert np.array_equal(document.as_volume("solvent_mask").data, expected)
     finished(viewer, viewer.mask({"id": opened["id"], "kind": "subtraction", "options": {"attenuate": 4}}))
@@ -288,7 +288,7 @@ def test_a_set_is_described_with_its_table(set_scene: dict[str, Any]) -> None:
 def test_a_class_is_the_composite_times_its_relative_occupancy(
     viewer: Any, set_scene: dict[str, Any]
 ) -> None:
-    scene = viewer.scenes[set_scene["id"]]
+    scene = viewer.scenes.get(set_scene["id"])
     product = scene.layer("composite") * scene.layer("relative:0")
     assert np.array_equal(scene.layer("class:0"), product)
     difference = scene.layer("difference:2:0")
@@ -323,15 +323,24 @@ def test_layers_a_set_does_not_have(viewer: Any, set_scene: dict[str, Any], laye
         viewer.slices({"id": set_scene["id"], "axis": 0, "index": 1, "layers": layer})
 
 
-def test_a_set_keeps_few_maps_open(viewer: Any, finished: Wait, shelf_folder: Path) -> None:
-    from occupy.web.mapset import KEPT
+def test_layers_of_a_set_are_kept_up_to_a_number_of_bytes(
+    shelf_folder: Path, finished: Wait, viewer: Any
+) -> None:
+    from occupy.web.cache import ArrayCache
 
     write_set(shelf_folder / "many", 30)
+    viewer.cache = ArrayCache(0)
     job = finished(viewer, viewer.open({"path": "many"}))
-    scene = viewer.scenes[job["result"]["scene"]]
+    scene = viewer.scenes.get(job["result"]["scene"])
+    one = scene.layer("occupancy:0")
+    viewer.cache.limit = 5 * one.nbytes
     for i in range(30):
-        scene.layer(f"occupancy:{i}")
-    assert len(scene._open) <= KEPT
+        assert np.array_equal(scene.layer(f"occupancy:{i}"), scene.layer(f"occupancy:{i}"))
+        assert viewer.cache.bytes <= 5 * one.nbytes
+    assert scene.layer("occupancy:29") is scene.layer("occupancy:29")
+    assert np.array_equal(scene.layer("occupancy:0"), one)
+    viewer.close_scene({"id": scene.id})
+    assert viewer.cache.bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -358,7 +367,7 @@ def test_a_set_that_names_files_outside_is_refused(viewer: Any, finished: Wait, 
     (folder / "occupy_set.json").write_text(json.dumps(record))
     job = finished(viewer, viewer.open({"path": "sly_set"}))
     with pytest.raises(InputError, match="outside"):
-        viewer.scenes[job["result"]["scene"]].layer("occupancy:0")
+        viewer.scenes.get(job["result"]["scene"]).layer("occupancy:0")
 
 
 def test_a_result_that_names_a_map_outside_is_refused(

@@ -18,6 +18,7 @@ from occupy.cli.arguments import (
     MapsAtATime,
     Masks,
     Models,
+    Neighbours,
     Output,
     PageOption,
     Quiet,
@@ -90,10 +91,7 @@ def estimate(
             show_default=False,
         ),
     ] = None,
-    find_halves: Annotated[
-        bool,
-        typer.Option("--find-half-maps/--no-half-maps", help="Look for half-maps beside the map."),
-    ] = True,
+    neighbours: Neighbours = True,
     voxel_size: VoxelSize = None,
     plot: Annotated[
         bool,
@@ -127,7 +125,7 @@ def estimate(
         resume=resume,
         level=level,
         half_maps=half_maps,
-        find_halves=find_halves,
+        neighbours=neighbours,
     )
     if estimate_all(maps, settings, output, job):
         raise typer.Exit(1)
@@ -274,6 +272,7 @@ def regions(
     selections: Selections = None,
     masks: Masks = None,
     output: Output = None,
+    neighbours: Neighbours = True,
     voxel_size: VoxelSize = None,
     report: PageOption = False,
     quiet: Quiet = False,
@@ -283,7 +282,9 @@ def regions(
     from occupy.cli.regions import Asked, read_map_regions
 
     asked = Asked(tuple(model or ()), by, selections, tuple(masks or ()))
-    read_map_regions(map, asked, settings, output, voxel_size=voxel_size, page=report, quiet=quiet)
+    read_map_regions(
+        map, asked, settings, output, voxel_size=voxel_size, neighbours=neighbours, page=report, quiet=quiet
+    )
 
 
 @app.command()
@@ -312,12 +313,13 @@ def view(
             show_default=False,
         ),
     ] = None,
+    neighbours: Neighbours = True,
     debug: Debug = False,
 ) -> None:
     """See maps, their scale and sets of them in the browser; works through an SSH tunnel."""
     from occupy.web.serve import serve
 
-    serve(what, port=port, browser=not no_browser, hosts=tuple(allow_host or ()))
+    serve(what, port=port, browser=not no_browser, hosts=tuple(allow_host or ()), neighbours=neighbours)
 
 
 @app.command()

@@ -22,6 +22,15 @@ VoxelSize = Annotated[
     float | None,
     typer.Option("--voxel-size", help="Å per voxel, in place of the header's.", show_default=False),
 ]
+# --find-half-maps and --no-half-maps are what 0.1.0 called it.
+Neighbours = Annotated[
+    bool,
+    typer.Option(
+        "--neighbours/--no-neighbours",
+        "--find-half-maps/--no-half-maps",
+        help="Take half-maps that lie beside the map, and say so.",
+    ),
+]
 
 Models = Annotated[
     list[Path] | None,

@@ -25,7 +25,8 @@ def run_demo(output: Path, seed: int, quiet: bool) -> None:
     made.structure.make_mmcif_document().write_file(str(folder / "demo_model.cif"))
     settings = Settings(amplify=3.0, exclude_solvent=True, seed=seed)
     with progress("demo", quiet) as report:
-        written = run(read_map(path), path, settings, folder, Job(plot=True, quiet=quiet), None, report)
+        job = Job(plot=True, quiet=quiet)
+        written = run(job.files(path).open(settings), settings, folder, job, None, report)
     scale = read_map(folder / written.files["scale"])
     values = chain_values(scale.data, made.voxel_size, made.structure)
     rows = [(name, made.occupancies[name], values[name]) for name in values]

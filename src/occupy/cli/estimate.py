@@ -12,8 +12,8 @@ from occupy.errors import InputError, OccupyError
 from occupy.settings import Settings
 
 if TYPE_CHECKING:
+    from occupy.inputs import InputFiles, Inputs
     from occupy.report.results import Written
-    from occupy.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -31,22 +31,15 @@ class Job:
     level: float | None = None
     minimum_scale: float = 0.2
     half_maps: tuple[Path, Path] | None = None
-    find_halves: bool = True
+    neighbours: bool = True
 
-    def halves_of(self, path: Path, settings: Settings) -> dict[str, Path]:
-        """Role → file of the half-maps given, or found beside the map where they are of use."""
-        found = self.half_maps
-        if found is None and self.find_halves and settings.chosen_estimator == "calibrated":
-            from occupy.io.half_maps import find_half_maps
+    def files(self, path: Path) -> InputFiles:
+        """Return the files to read for one map."""
+        from occupy.inputs import InputFiles
 
-            found = find_half_maps(path)
-        return {} if found is None else {"half_map_1": found[0], "half_map_2": found[1]}
-
-    @property
-    def masks(self) -> dict[str, Path]:
-        """Role → file of the masks given."""
-        masks = {"solvent_mask": self.solvent_mask, "target_mask": self.target_mask}
-        return {role: path for role, path in masks.items() if path is not None}
+        return InputFiles(
+            path, self.half_maps, self.solvent_mask, self.target_mask, self.voxel_size, self.neighbours
+        )
 
     def options(self, level: float | None) -> dict[str, Any]:
         """Return what `write_results` is asked for, given the contour level an EMDB entry has."""
@@ -171,7 +164,7 @@ def _find_quietly(name: str, job: Job) -> tuple[Path | None, float | None]:
 def _estimate_one(
     path: Path, settings: Settings, folder: Path, job: Job, level: float | None, title: str | None = "map"
 ) -> None:
-    from occupy.io.mrc import map_stem, read_map
+    from occupy.io.mrc import map_stem
 
     if job.resume and already_done(path, settings, folder, job, level):
         say(f"{path}: done already, in {folder}", job.quiet)
@@ -179,44 +172,22 @@ def _estimate_one(
     # Within a run over many maps the bar counts maps; a bar of its own would fight with it.
     with progress(map_stem(path), job.quiet or title is None) as report:
         report("reading", 0, 0)
-        volume = read_map(path, voxel_size=job.voxel_size)
-        written = run(volume, path, settings, folder, job, level, report)
+        written = run(job.files(path).open(settings), settings, folder, job, level, report)
     summarise(written, job)
 
 
 def run(
-    volume: Volume,
-    path: Path,
-    settings: Settings,
-    folder: Path,
-    job: Job,
-    level: float | None,
-    report: Report,
+    inputs: Inputs, settings: Settings, folder: Path, job: Job, level: float | None, report: Report
 ) -> Written:
-    """Estimate one map that has been read and write its results."""
-    from occupy.io.mrc import read_map
-    from occupy.pipeline import estimate
+    """Estimate one map that has been opened and write its results."""
     from occupy.report.results import write_results
 
-    read = {role: read_map(mask, voxel_size=job.voxel_size) for role, mask in job.masks.items()}
-    sources = job.halves_of(path, settings)
-    halves = {role: read_map(file, voxel_size=job.voxel_size) for role, file in sources.items()}
-    if job.half_maps is None and any(half.shape != volume.shape for half in halves.values()):
-        warn(f"{path}: the half-maps beside it are not on its grid; they are not used", job.quiet)
-        halves = {}
-    pair = (halves["half_map_1"], halves["half_map_2"]) if halves else None
-    try:
-        est = estimate(volume, settings, **read, half_maps=pair, progress=report)
-    except InputError as error:
-        # Of many maps, the user wants to know which one it is about.
-        raise InputError(str(error) if volume.name in str(error) else f"{path}: {error}") from error
-    inputs = {"map": (volume, path)} | {role: (mask, job.masks[role]) for role, mask in read.items()}
-    inputs |= {role: (half, sources[role]) for role, half in halves.items()}
+    est = inputs.estimate(settings, report)
     return write_results(
         est,
         settings,
         folder,
-        inputs=inputs,
+        inputs=inputs.by_role,
         command=sys.argv,
         progress=report,
         **job.options(level),
@@ -251,7 +222,7 @@ def already_done(path: Path, settings: Settings, folder: Path, job: Job, level: 
         if asked != (asdict(settings), job.options(level)):
             return False
         used = {role: about["sha256"] for role, about in record["inputs"].items()}
-        files = {"map": path, **job.masks, **job.halves_of(path, settings)}
+        files = job.files(path).by_role(settings)
         given = {role: sha256_of(file) for role, file in files.items()}
         present = all((folder / name).exists() for name in record["outputs"].values())
     except (OccupyError, OSError, KeyError):

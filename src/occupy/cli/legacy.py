@@ -162,7 +162,6 @@ def _run(
 ) -> Path:
     from occupy.cli.console import progress
     from occupy.cli.estimate import Job, find_map, output_folders, run, summarise
-    from occupy.io.mrc import read_map
 
     job = Job(**options)
     path, level = find_map(str(input_map) if emdb is None else _entry(emdb), job.quiet)
@@ -170,7 +169,8 @@ def _run(
     if beside and output is None:
         folder = path.parent / folder
     with progress(path.name, job.quiet) as report:
-        volume = read_map(path)
-        written = run(volume, path, with_old_tile(settings, volume.shape), folder, job, level, report)
+        inputs = job.files(path).open(settings)
+        settings = with_old_tile(settings, inputs.volume.shape)
+        written = run(inputs, settings, folder, job, level, report)
     summarise(written, job)
     return written.folder / written.files["chimerax"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from occupy.cli.console import Report, progress, say, warn
+from occupy.cli.estimate import Job
 from occupy.errors import InputError, Notice
 from occupy.settings import Settings
 
@@ -111,6 +112,7 @@ def read_map_regions(
     output: Path | None,
     *,
     voxel_size: float | None = None,
+    neighbours: bool = True,
     page: bool = False,
     quiet: bool = False,
 ) -> None:
@@ -118,13 +120,14 @@ def read_map_regions(
     asked.check()
     with progress(Path(name).name, quiet) as report:
         if Path(name).is_dir() or name.endswith(".json"):
-            if settings != Settings() or voxel_size is not None:
+            if settings != Settings() or voxel_size is not None or not neighbours:
                 raise InputError(
                     f"{name} is an earlier estimate, so its settings hold; name the map to estimate it anew"
                 )
             path, found, folder = _earlier(Path(name), asked, output)
         else:
-            path, found, folder = _estimated(name, asked, settings, output, voxel_size, report)
+            job = Job(voxel_size=voxel_size, neighbours=neighbours, quiet=True)
+            path, found, folder = _estimated(name, asked, settings, output, job, report)
         report("reading regions", 0, 0)
         table, notices = _read(path, found)
         report("writing", 0, 0)
@@ -148,20 +151,18 @@ def _estimated(
     asked: Asked,
     settings: Settings,
     output: Path | None,
-    voxel_size: float | None,
+    job: Job,
     report: Report,
 ) -> tuple[Path, Found, Path]:
     """Estimate a map into the folder, once its regions are known to be good."""
-    from occupy.cli.estimate import Job, find_map, output_folders, run
-    from occupy.io.mrc import read_map
+    from occupy.cli.estimate import find_map, output_folders, run
 
     source, level = find_map(name, quiet=True)
     report("reading", 0, 0)
-    volume = read_map(source, voxel_size=voxel_size)
-    found = find_regions(asked, volume, voxel_size)
+    inputs = job.files(source).open(settings)
+    found = find_regions(asked, inputs.volume, job.voxel_size)
     folder = output_folders([source], output)[0]
-    job = Job(voxel_size=voxel_size, quiet=True)
-    written = run(volume, source, settings, folder, job, level, report)
+    written = run(inputs, settings, folder, job, level, report)
     return folder / written.files["record"], found, folder
 
 

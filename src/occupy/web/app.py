@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -21,14 +21,18 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from occupy.errors import InputError, OccupyError
+from occupy.web.access import Access
 from occupy.web.security import Gate, RefusedError
 from occupy.web.viewer import Download, Viewer
+from occupy.web.watched import ClosedError
 
 _logger = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
 ASSETS = Path(__file__).parent.parent / "report" / "assets"
 Answer = dict[str, Any] | bytes | Download
+# Requests worked on at once: a browser asks for six at most, and each may need arrays of a map's size.
+AT_A_TIME = 8
 
 # What only looks, by its address; everything that changes something is asked for with POST.
 LOOKS = ("state", "files", "describe", "job", "slices", "values", "mesh", "trace")
@@ -38,26 +42,29 @@ ACTS = (
 )  # fmt: skip
 
 
-def application(viewer: Viewer, token: str, hosts: tuple[str, ...] = ()) -> ASGIApp:
+def application(viewer: Viewer, access: Access, hosts: tuple[str, ...] = ()) -> ASGIApp:
     """Return the guarded application.
 
     Parameters
     ----------
     viewer : Viewer
         What the routes call.
-    token : str
-        The secret in the address.
+    access : Access
+        Who may come in.
     hosts : tuple of str
         Further names by which the server may be called (behind a proxy).
     """
     routes: list[Any] = [Route("/", _page, methods=["GET"])]
+    limiter = CapacityLimiter(AT_A_TIME)
     for names, method in ((LOOKS, "GET"), (ACTS, "POST")):
-        routes += [Route(f"/api/{n}", _endpoint(getattr(viewer, n)), methods=[method]) for n in names]
+        routes += [
+            Route(f"/api/{n}", _endpoint(getattr(viewer, n), limiter), methods=[method]) for n in names
+        ]
     for name in ("geometry.js", "surface.js"):
         routes.append(Route(f"/static/js/{name}", _shared_script, methods=["GET"]))
     routes.append(Mount("/static", StaticFiles(directory=STATIC)))
     handlers: Mapping[Any, Any] = {HTTPException: _not_found, Exception: _mistake}
-    return Gate(Starlette(routes=routes, exception_handlers=handlers), token, hosts)
+    return Gate(Starlette(routes=routes, exception_handlers=handlers), access, hosts)
 
 
 async def _page(_: Request) -> Response:
@@ -69,17 +76,22 @@ async def _shared_script(request: Request) -> Response:
     return FileResponse(ASSETS / Path(request.url.path).name, media_type="text/javascript")
 
 
-def _endpoint(call: Callable[[Mapping[str, Any]], Answer]) -> Callable[[Request], Any]:
+def _endpoint(
+    call: Callable[[Mapping[str, Any]], Answer], limiter: CapacityLimiter
+) -> Callable[[Request], Any]:
     async def answer(request: Request) -> Response:
+        said: dict[str, Any] = {}
         try:
             said = await _said(request)
-            return _response(await run_in_threadpool(call, said))
+            return _response(await to_thread.run_sync(call, said, limiter=limiter))
         except RefusedError as refused:
-            return JSONResponse({"error": str(refused)}, refused.status)
+            return _Json({"error": str(refused)}, refused.status)
+        except ClosedError as error:
+            return _Json({"error": str(error), "closed": said.get("id")}, 410)
         except OccupyError as error:
-            return JSONResponse({"error": " ".join(str(error).split())}, 400)
+            return _Json({"error": " ".join(str(error).split())}, 400)
         except MemoryError:
-            return JSONResponse({"error": "not enough memory for this"}, 507)
+            return _Json({"error": "not enough memory for this"}, 507)
 
     return answer
 
@@ -105,8 +117,18 @@ def _response(result: Answer) -> Response:
         return Response(result, media_type="application/octet-stream")
     if isinstance(result, Download):
         done = BackgroundTask(shutil.rmtree, result.temporary, ignore_errors=True)
-        return FileResponse(result.path, filename=result.name, background=done)
-    return JSONResponse(_plain(result))
+        # Names that are not UTF-8 would stop the answer at its header.
+        name = result.name.encode("utf-8", "replace").decode()
+        return FileResponse(result.path, filename=name, background=done)
+    return _Json(_plain(result))
+
+
+class _Json(JSONResponse):
+    """JSON in ASCII: names of files that are not UTF-8 can be sent, and come back as they were."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 def _plain(value: Any) -> Any:
@@ -121,9 +143,9 @@ def _plain(value: Any) -> Any:
 
 
 async def _not_found(_: Request, error: HTTPException) -> Response:
-    return JSONResponse({"error": error.detail}, error.status_code)
+    return _Json({"error": error.detail}, error.status_code)
 
 
 async def _mistake(request: Request, error: Exception) -> Response:
     _logger.error("%s: %s: %s", request.url.path, type(error).__name__, error)
-    return JSONResponse({"error": f"{type(error).__name__}: {error} (this is our mistake)"}, 500)
+    return _Json({"error": f"{type(error).__name__}: {error} (this is our mistake)"}, 500)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from occupy import masks, modify
 from occupy.errors import InputError
+from occupy.inputs import InputFiles, Inputs
 from occupy.pipeline import Estimate
 from occupy.render import finish, modified_slab, needs_finish, needs_noise, products_of
 from occupy.report.chimerax import contour_level, tile_sphere
@@ -23,7 +24,9 @@ from occupy.report.text import number_lines
 from occupy.resolve import ResolvedSettings, resolve
 from occupy.settings import Settings
 from occupy.volume import Volume
+from occupy.web.cache import ArrayCache
 from occupy.web.scene import Look, Scene
+from occupy.web.watched import WatchedFiles
 
 Array = npt.NDArray[np.float32]
 
@@ -38,6 +41,25 @@ _POINTS = 400
 _TABLE = 256
 
 
+@dataclass(frozen=True)
+class Result:
+    """A result folder.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it is.
+    record : mapping
+        Its record.
+    maps : mapping
+        Product → file of the maps that belong to it.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    maps: Mapping[str, Path]
+
+
 class MapDocument(Scene):
     """A map and what is known of it.
 
@@ -45,47 +67,89 @@ class MapDocument(Scene):
     ----------
     number : int
         Identifier on the page.
-    path : Path
-        The input's file.
+    files : InputFiles
+        What was opened.
     est : Estimate
         What was found.
     asked : Settings
         What the user said.
-    record : mapping, optional
-        Record of the run, where the map was opened from a result folder.
-    files : mapping, optional
-        Product → map read from that folder; used in place of what ``est`` would compute.
+    watched : WatchedFiles
+        What the files were when they were read.
+    cache : ArrayCache
+        For layers that are read from a result folder.
+    result : Result, optional
+        The result folder it was opened from; its maps are used in place of what ``est`` would compute.
+    level : float, optional
+        Contour level to begin with.
     """
 
     def __init__(
         self,
         number: int,
-        path: Path,
+        files: InputFiles,
         est: Estimate,
         asked: Settings,
+        watched: WatchedFiles,
+        cache: ArrayCache,
         *,
-        record: Mapping[str, Any] | None = None,
-        files: Mapping[str, Volume] | None = None,
+        result: Result | None = None,
         level: float | None = None,
-        folder: Path | None = None,
     ) -> None:
-        super().__init__(number, path.name, est.volume)
-        self.path, self.est, self.asked, self.record = path, est, asked, record
-        self.folder = folder
+        super().__init__(number, files.map.name, est.volume, watched, cache)
+        self.files, self.path, self.est, self.asked = files, files.map, est, asked
+        self.folder = None if result is None else result.folder
         self.given_level = level
-        # In the order of the files' axes; `layer` turns them.
-        self._arrays: dict[str, Array] = {name: volume.data for name, volume in (files or {}).items()}
-        self._made: dict[str, Array] = {}
-        self._preview: tuple[object, Array] | None = None
+        self._masks: dict[str, Array] = {}
+        self._outputs: dict[str, Path] = {}
+        self._show(result)
 
-    def take(self, est: Estimate, asked: Settings) -> None:
+    def open_inputs(self, settings: Settings) -> Inputs:
+        """Read again what the map was opened with; ClosedError where a file is not what it was."""
+        return self.files.open(settings, self.watched.read)
+
+    def take(self, est: Estimate, files: InputFiles, asked: Settings) -> None:
         """Replace the estimate by a new one; masks and maps made from the old one go."""
         with self.lock:
-            self.est, self.asked, self.record = est, asked, None
-            self._arrays, self._made, self._preview = {}, {}, None
-            for name in ("level", "deviation", "window"):
-                self.__dict__.pop(name, None)
-            self.revision += 1
+            self.est, self.files, self.asked = est, files, asked
+            self._masks = {}
+            self._show(None)
+
+    def before_writing(self, folder: Path) -> None:
+        """Let go of the maps of the folder it was opened from, which are about to be replaced."""
+        if folder == self.folder:
+            with self.lock:
+                self._show(None)
+
+    def written(self, result: Result, asked: Settings) -> None:
+        """Show what was written into the folder it was opened from."""
+        if result.folder == self.folder:
+            with self.lock:
+                self.asked = asked
+                self._show(result)
+
+    def _show(self, result: Result | None) -> None:
+        """Show the maps of a result folder, or what the estimate computes."""
+        self.record = None if result is None else result.record
+        self.watched.forget(self._outputs.values())
+        self._outputs = {} if result is None else dict(result.maps)
+        for path in self._outputs.values():
+            # Also those that nobody has looked at: they must be of one run.
+            self.watched.watch(path)
+        self._preview: tuple[object, Array] | None = None
+        self.cache.drop(lambda key: key[0] == self.id)
+        for name in ("level", "deviation", "window"):
+            self.__dict__.pop(name, None)
+        self.revision += 1
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the arrays that stay while it is open."""
+        est = self.est
+        whole = [est.volume.data, est.lowpassed, est.working_map]
+        # Only what has been computed: asking for it would compute it.
+        whole += [vars(est)[name] for name in ("scale", "confidence") if name in vars(est)]
+        whole += [*self._masks.values(), *([] if self._preview is None else [self._preview[1]])]
+        return sum({id(array): array.nbytes for array in whole}.values())
 
     def prepare(self) -> None:
         """Compute what the first picture needs."""
@@ -99,7 +163,7 @@ class MapDocument(Scene):
         low, high = self.window
         grey = Look("Input map", "grey", low, high, "map units")
         out = {"input": grey, "scale": LOOKS["scale"], "confidence": LOOKS["confidence"]}
-        for name in (*self._arrays, *self._made):
+        for name in (*self._outputs, *self._masks):
             if name not in out:
                 out[name] = LOOKS.get(name, replace(grey, title=WHAT.get(name, name).capitalize()))
         out["lowpass"] = replace(grey, title="Low-passed input")
@@ -108,18 +172,17 @@ class MapDocument(Scene):
     def _array(self, name: str) -> Array:
         """Return a layer in the order of the file's axes."""
         with self.lock:
-            if name in self._made:
-                return self._made[name]
-            if name in self._arrays:
-                return self._arrays[name]
+            if name in self._masks:
+                return self._masks[name]
+            if name in self._outputs:
+                path = self._outputs[name]
+                return self.cache.get((self.id, name), lambda: self.watched.read(path).data)
             if name == "input":
                 return self.est.volume.data
             if name == "scale":
                 return self.est.scale
             if name == "confidence":
-                if "confidence" not in self._made:
-                    self._made["confidence"] = self.est.confidence
-                return self._made["confidence"]
+                return self.est.confidence
             if name == "lowpass":
                 return self.est.lowpass_planes(0, self.est.volume.shape[0])
             raise InputError(f"there is no layer {name!r}")
@@ -173,7 +236,18 @@ class MapDocument(Scene):
             "bad_fit": est.solvent_fit_is_bad,
             "tile": {"centre": [float(c) for c in centre], "radius": radius},
             "graph": self.graph(),
-            "made": list(self._made),
+            "made": list(self._masks),
+            "inputs": self._about_inputs(),
+        }
+
+    def _about_inputs(self) -> dict[str, Any]:
+        """Return what was read with the map, and whether half-maps lie beside it."""
+        anyhow = replace(self.files, neighbours=True)
+        read = self.files.by_role(self.asked)
+        return {
+            "files": {role: path.name for role, path in read.items() if role != "map"},
+            "neighbours": self.files.neighbours,
+            "beside": anyhow.beside(Settings()) is not None,
         }
 
     def graph(self) -> dict[str, Any]:
@@ -255,7 +329,7 @@ class MapDocument(Scene):
                 mask, about = self._subtraction(options)
             else:
                 raise InputError(f"there is no mask {kind!r}; choose solvent or subtraction")
-            self._made[f"{kind}_mask"] = mask
+            self._masks[f"{kind}_mask"] = mask
             self.revision += 1
         return f"{about}; {float(np.mean(mask > 0.5)):.1%} of the box is above ½"
 

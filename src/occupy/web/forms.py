@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from occupy.errors import InputError
+from occupy.inputs import InputFiles
 from occupy.settings import Settings
 
 MODIFICATIONS = ("amplify", "attenuate", "sigmoid")
@@ -70,6 +72,36 @@ def _checked(name: str, value: Any, kinds: set[type]) -> Any:
     raise InputError(f"{name.replace('_', ' ')} must be {wanted}, not {value!r}")
 
 
+def _exact(value: float) -> str:
+    """Write a number so that it is read back as it was."""
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+
+
+def input_words(files: InputFiles, settings: Settings, shown: Callable[[Path], str] = str) -> list[str]:
+    """Return the words of a command line that read the same files.
+
+    Parameters
+    ----------
+    files : InputFiles
+        What was read.
+    settings : Settings
+        What was asked for.
+    shown : callable
+        How a path is written.
+    """
+    words = []
+    if files.half_maps is not None:
+        words += ["--half-maps", *map(shown, files.half_maps)]
+    elif not files.neighbours and replace(files, neighbours=True).beside(settings):
+        words.append("--no-neighbours")
+    for flag, path in (("--solvent-mask", files.solvent_mask), ("--target-mask", files.target_mask)):
+        if path is not None:
+            words += [flag, shown(path)]
+    if files.voxel_size is not None:
+        words += ["--voxel-size", _exact(files.voxel_size)]
+    return words
+
+
 def command_line(path: str, settings: Settings, extra: Sequence[str] = ()) -> str:
     """Return the command that does the same in a shell."""
     words = ["occupy", "estimate", path]
@@ -83,5 +115,5 @@ def command_line(path: str, settings: Settings, extra: Sequence[str] = ()) -> st
         elif isinstance(value, bool):
             words.append(flag)
         else:
-            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+            words += [flag, _exact(value) if isinstance(value, float) else str(value)]
     return shlex.join([*words, *extra])

@@ -18,6 +18,8 @@ _logger = logging.getLogger(__name__)
 Report = Callable[[str, int, int], None]
 Work = Callable[["Job"], dict[str, Any]]
 KEPT = 50
+# Jobs that may wait for their turn.
+MOST_WAITING = 50
 
 
 class CancelledError(Exception):
@@ -71,7 +73,12 @@ class Jobs:
         self._numbers = count(1)
 
     def start(self, title: str, work: Work) -> Job:
-        """Begin a job; ``work(job)`` returns what the page is told when it is done."""
+        """Begin a job; ``work(job)`` returns what the page is told when it is done.
+
+        InputError where too many are waiting already.
+        """
+        if len(self.running()) >= MOST_WAITING:
+            raise InputError(f"{MOST_WAITING} jobs are waiting; stop some, or wait until they are done")
         job = Job(next(self._numbers), title)
         self._jobs[job.id] = job
         for old in [j.id for j in self._jobs.values() if j.state in ("done", "failed", "stopped")][:-KEPT]:
@@ -88,7 +95,7 @@ class Jobs:
 
     def running(self) -> list[Job]:
         """Return the jobs that have not ended."""
-        return [job for job in self._jobs.values() if job.state in ("waiting", "running")]
+        return [job for job in list(self._jobs.values()) if job.state in ("waiting", "running")]
 
     def close(self) -> None:
         """Stop everything."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import OrderedDict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError
-from occupy.io.mrc import map_stem, read_map
+from occupy.io.mrc import map_stem
 from occupy.report.surfaces import clear_level, spread_of
 from occupy.volume import Volume
+from occupy.web.cache import ArrayCache
 from occupy.web.scene import Look, Scene
 from occupy.web.shelf import SET_RECORD, Shelf
+from occupy.web.watched import WatchedFiles
 
 Array = npt.NDArray[np.float32]
 
@@ -31,8 +32,6 @@ PER_MAP = {
     "relative": Look("Relative occupancy", "scale"),
     "uncertainty": Look("Uncertainty of occupancy", "uncertainty", 0.0, 0.5),
 }
-# Maps kept open; they are mapped files, but a set may have hundreds.
-KEPT = 24
 _COLUMNS = ("region", "map", "occupancy")
 
 
@@ -44,13 +43,14 @@ class SetDocument(Scene):
     occupancy, which is map n on the common grey scale; and ``difference:<n>:<m>`` of two occupancies.
     """
 
-    def __init__(self, number: int, folder: Path, shelf: Shelf) -> None:
+    def __init__(self, number: int, folder: Path, shelf: Shelf, cache: ArrayCache) -> None:
         self.folder, self.shelf = folder, shelf
+        watched = WatchedFiles()
+        watched.watch(folder / SET_RECORD)
         self.record = _read_record(folder / SET_RECORD)
         self.maps = _maps_of(self.record, folder)
-        grid = read_map(self._file("composite.mrc"))
-        super().__init__(number, folder.name, grid)
-        self._open: OrderedDict[str, Array] = OrderedDict()
+        grid = watched.read(self._file("composite.mrc"))
+        super().__init__(number, folder.name, grid, watched, cache)
         self.components = [p.stem for p in sorted((folder / "components").glob("*.mrc"))]
         self.regions, self.cells = _table(folder / "occupancy.csv", [m["name"] for m in self.maps])
 
@@ -75,17 +75,15 @@ class SetDocument(Scene):
             out[f"component:{component}"] = Look(component.replace("_", " "), "mask")
         return _WithDifferences(out, self.maps)
 
+    @property
+    def memory(self) -> int:
+        """Bytes of the composite; everything else is in the cache."""
+        return self.grid.data.nbytes
+
     def layer(self, name: str) -> Array:
         """Return a layer in (z, y, x) order."""
         with self.lock:
-            if name in self._open:
-                self._open.move_to_end(name)
-                return self._open[name]
-            array = self._load(name)
-            self._open[name] = array
-            while len(self._open) > KEPT:
-                self._open.popitem(last=False)
-            return array
+            return self.cache.get((self.id, name), lambda: self._load(name))
 
     def _load(self, name: str) -> Array:
         if name == "composite":
@@ -113,7 +111,7 @@ class SetDocument(Scene):
         return self.maps[int(number)]
 
     def _read(self, name: str) -> Volume:
-        volume = read_map(self._file(name))
+        volume = self.watched.read(self._file(name))
         if not volume.same_grid(self.grid):
             raise InputError(f"{name}: not on the grid of the composite")
         return volume

@@ -15,6 +15,8 @@ from occupy.errors import InputError
 from occupy.report.surfaces import LIMITS, surface_message
 from occupy.report.wire import pack, to_bytes
 from occupy.volume import Volume
+from occupy.web.cache import ArrayCache
+from occupy.web.watched import WatchedFiles
 
 Array = npt.NDArray[np.float32]
 
@@ -46,12 +48,29 @@ class Scene(ABC):
     """Layers that share one grid; a map with what was found of it, or a set of maps.
 
     Layers are arrays in (z, y, x) order, whatever the axis order of the files.
+
+    Parameters
+    ----------
+    number : int
+        Identifier on the page.
+    title : str
+        For people.
+    volume : Volume
+        Whose grid the layers are on.
+    watched : WatchedFiles
+        The files it was made of.
+    cache : ArrayCache
+        For what can be read or computed again.
     """
 
-    def __init__(self, number: int, title: str, volume: Volume) -> None:
+    def __init__(
+        self, number: int, title: str, volume: Volume, watched: WatchedFiles, cache: ArrayCache
+    ) -> None:
         self.id = number
         self.title = title
         self.grid = volume
+        self.watched = watched
+        self.cache = cache
         self.revision = 1
         self.lock = threading.RLock()
 
@@ -67,6 +86,15 @@ class Scene(ABC):
     @abstractmethod
     def about(self) -> dict[str, Any]:
         """Return what the page needs to know besides `geometry` and looks."""
+
+    @property
+    @abstractmethod
+    def memory(self) -> int:
+        """Bytes of the arrays that stay while it is open."""
+
+    def close(self) -> None:
+        """Give back what it has in the cache."""
+        self.cache.drop(lambda key: key[0] == self.id)
 
     @property
     def shape(self) -> tuple[int, int, int]:

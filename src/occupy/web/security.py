@@ -1,15 +1,14 @@
 """Who may talk to the viewer: only the browser that was given the address, and only from its own page.
 
 The server listens on 127.0.0.1, but other users of the computer, and web pages open in the same browser,
-can reach that too. So every request needs a secret token (a cookie, set by the address that was printed), a
-Host header that names this computer (against DNS rebinding), and, where the browser says where it comes
-from, our own page (against cross-site requests).
+can reach that too. So every request needs a secret (a cookie, set by the first visit to an address that was
+printed, which lets in once), a Host header that names this computer (against DNS rebinding), and, where the
+browser says where it comes from, our own page (against cross-site requests).
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
@@ -17,6 +16,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from occupy.web.access import Access, same
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 LARGEST_BODY = 1 << 18
@@ -36,7 +37,16 @@ _WELCOME = (
     '<!doctype html><meta http-equiv="refresh" content="0;url=./"><link rel="icon" href="data:,">'
     "<title>OccuPy</title>"
 )
-_NO_TOKEN = "open the address that `occupy view` printed, with its token"
+_NO_TOKEN = (
+    "open the address that `occupy view` printed, with its token. It lets one browser in, once: for another "
+    "address, press Enter in the terminal where `occupy view` runs, or start it again"
+)
+_REFUSAL = (
+    '<!doctype html><meta charset="utf-8">{}<link rel="icon" href="data:,"><title>OccuPy</title>'
+    f"<h1>This browser is not let in</h1><p>Please {_NO_TOKEN}.</p>"
+)
+# By a link on another page a browser brings no cookie, even if it has one: our own page asks once more.
+_ONCE_MORE = '<meta http-equiv="refresh" content="0;url=./">'
 
 
 class RefusedError(Exception):
@@ -45,6 +55,14 @@ class RefusedError(Exception):
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
+
+
+class _UnknownError(RefusedError):
+    """A browser without the cookie, perhaps with a token that does not let in."""
+
+    def __init__(self, reason: str, *, gave_token: bool = False) -> None:
+        super().__init__(403, reason)
+        self.gave_token = gave_token
 
 
 def host_of(header: str) -> str:
@@ -60,18 +78,18 @@ class Gate:
     ----------
     app : ASGI application
         What is guarded.
-    token : str
-        The secret.
+    access : Access
+        Who may come in.
     hosts : iterable of str
         Names by which this server may be called besides those of this computer.
     """
 
-    def __init__(self, app: ASGIApp, token: str, hosts: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, access: Access, hosts: Iterable[str] = ()) -> None:
         self._app = app
-        self._token = token
+        self._access = access
         self._hosts = {*LOCAL_HOSTS, *(host.lower() for host in hosts)}
         # Cookies are shared by all ports of a host: each server has a name of its own.
-        self.cookie = "occupy_" + hashlib.sha256(token.encode()).hexdigest()[:8]
+        self.cookie = "occupy_" + hashlib.sha256(access.secret.encode()).hexdigest()[:8]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -86,6 +104,10 @@ class Gate:
                 return
             await self._app(scope, _limited(receive), _with_headers(send))
         except RefusedError as refused:
+            if isinstance(refused, _UnknownError) and "text/html" in headers.get("accept", ""):
+                page = _REFUSAL.format(_ONCE_MORE if refused.gave_token else "")
+                await _answer(send, 403, page, "text/html; charset=utf-8")
+                return
             await _answer(send, refused.status, json.dumps({"error": str(refused)}), "application/json")
 
     def _check(self, scope: Scope, headers: dict[str, str]) -> bool:
@@ -94,24 +116,22 @@ class Gate:
             raise RefusedError(403, "this server answers only to the name of its own computer")
         at_door = scope["method"] == "GET" and scope["path"].rstrip("/") == scope.get("root_path", "")
         _check_site(headers, at_door)
+        known = same(_cookie(headers.get("cookie", ""), self.cookie), self._access.secret)
         given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token")
         if at_door and given:
-            if not _equal(given[0], self._token):
-                raise RefusedError(403, f"wrong token; {_NO_TOKEN}")
+            # A browser that is in already may come by its old address; it uses up nothing.
+            if not known and not self._access.use(given[0]):
+                raise _UnknownError(f"this token is wrong or used up; {_NO_TOKEN}", gave_token=True)
             return True
-        if not _equal(_cookie(headers.get("cookie", ""), self.cookie), self._token):
-            raise RefusedError(403, _NO_TOKEN)
+        if not known:
+            raise _UnknownError(_NO_TOKEN)
         if scope["method"] not in ("GET", "HEAD"):
             _check_body(headers)
         return False
 
     async def _welcome(self, send: Send) -> None:
-        cookie = f"{self.cookie}={self._token}; HttpOnly; SameSite=Strict; Path=/"
+        cookie = f"{self.cookie}={self._access.secret}; HttpOnly; SameSite=Strict; Path=/"
         await _answer(send, 200, _WELCOME, "text/html; charset=utf-8", {"set-cookie": cookie})
-
-
-def _equal(given: str, secret: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "replace"), secret.encode())
 
 
 def _cookie(header: str, name: str) -> str:
@@ -129,8 +149,16 @@ def _check_site(headers: dict[str, str], at_door: bool) -> None:
     if site not in ("none", "same-origin") and not clicked:
         raise RefusedError(403, "requests from other web pages are refused")
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+    if origin is not None and _host_in(origin) != headers.get("host", "").lower():
         raise RefusedError(403, "requests from other web pages are refused")
+
+
+def _host_in(origin: str) -> str | None:
+    """Return host and port of an Origin header, None where it is no address."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _check_body(headers: dict[str, str]) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import getpass
 import os
-import secrets
+import select
+import signal
 import socket
 import sys
+import threading
 import webbrowser
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from occupy.errors import InputError
+from occupy.web.access import Access, private_folder, write_door
 from occupy.web.shelf import Shelf, kind_of_folder
 
 HOST = "127.0.0.1"
@@ -62,9 +66,16 @@ def listen(port: int | None) -> socket.socket:
     raise InputError(f"cannot listen on port {port}: {reason.lower()}; choose another with --port, or none")
 
 
-def address_lines(port: int, token: str) -> list[str]:
-    """Return what is printed: the address, and how to reach it from another computer."""
-    lines = [f"http://{HOST}:{port}/?token={token}"]
+def address(port: int, access: Access) -> str:
+    """Return a new address, which lets one browser in."""
+    return f"http://{HOST}:{port}/?token={access.new_code()}"
+
+
+def address_lines(port: int, access: Access) -> list[str]:
+    """Return what is printed: an address, and how to reach it from another computer."""
+    lines = [address(port, access)]
+    if _has_terminal():
+        lines.append("It lets one browser in; press Enter for another address.")
     if over_ssh():
         lines += [
             "From your own computer, run this first (in a terminal there), then open the address:",
@@ -85,8 +96,44 @@ def has_screen() -> bool:
     return not sys.platform.startswith("linux") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
+def _has_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty() and hasattr(signal, "SIGTTIN")
+
+
+def on_enter(act: Callable[[], None], ended: threading.Event) -> None:
+    """Call ``act`` for every line typed in the terminal, until ``ended``."""
+    while not ended.is_set():
+        try:
+            ready, _, _ = select.select([sys.stdin], [], [], 0.5)
+            if ready:
+                if not sys.stdin.readline():
+                    return
+                act()
+        except (OSError, ValueError):
+            # In the background the terminal is not ours to read; `fg` gives it back.
+            ended.wait(0.5)
+
+
+def _listen_to_enter(act: Callable[[], None], ended: threading.Event) -> None:
+    if not _has_terminal():
+        return
+    # Reading in the background would otherwise stop the process (`occupy view &`).
+    signal.signal(signal.SIGTTIN, signal.SIG_IGN)
+    threading.Thread(target=on_enter, args=(act, ended), daemon=True).start()
+
+
+def show(text: str) -> None:
+    """Print lines for the user at once."""
+    print(text, flush=True)  # noqa: T201
+
+
 def serve(
-    what: Path | None, *, port: int | None = None, browser: bool = True, hosts: tuple[str, ...] = ()
+    what: Path | None,
+    *,
+    port: int | None = None,
+    browser: bool = True,
+    hosts: tuple[str, ...] = (),
+    neighbours: bool = True,
 ) -> None:
     """Serve the viewer until Ctrl-C.
 
@@ -100,6 +147,8 @@ def serve(
         Open a browser where there is a screen.
     hosts : tuple of str
         Further names by which the server may be called.
+    neighbours : bool
+        Whether half-maps that lie beside a map may be taken, unless the page says otherwise.
     """
     try:
         import uvicorn
@@ -111,23 +160,26 @@ def serve(
             f"the viewer needs {error.name}; install it with: pip install 'occupy-em[web]'"
         ) from error
     shelf, opened = shelf_for(what)
-    token = secrets.token_urlsafe(24)
-    viewer = Viewer(shelf)
-    if opened is not None:
-        # Begins at once; the page finds it under way.
-        viewer.open({"path": opened})
     sock = listen(port)
-    lines = address_lines(sock.getsockname()[1], token)
-    print("OccuPy viewer, stop it with Ctrl-C:", *lines, sep="\n", flush=True)  # noqa: T201
-    if browser and has_screen():
-        webbrowser.open(lines[0])
+    access, ended = Access(), threading.Event()
+    viewer = Viewer(shelf, neighbours=neighbours)
+    number = sock.getsockname()[1]
     config = uvicorn.Config(
-        application(viewer, token, hosts), log_level="error", access_log=False, lifespan="off", ws="none",
+        application(viewer, access, hosts), log_level="error", access_log=False, lifespan="off", ws="none",
         server_header=False, timeout_graceful_shutdown=1,
     )  # fmt: skip
     try:
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt), private_folder() as folder:
+            if opened is not None:
+                # Begins at once; the page finds it under way.
+                viewer.open({"path": opened})
+            show("\n".join(["OccuPy viewer, stop it with Ctrl-C:", *address_lines(number, access)]))
+            if browser and has_screen():
+                # Not the address itself: other users see with what a program was started.
+                webbrowser.open(write_door(Path(folder), address(number, access)).as_uri())
+            _listen_to_enter(lambda: show(address(number, access)), ended)
             uvicorn.Server(config).run(sockets=[sock])
     finally:
+        ended.set()
         sock.close()
         viewer.close()

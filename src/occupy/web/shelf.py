@@ -51,7 +51,10 @@ class Shelf:
             path = (self.root / text).resolve()
             allowed = path in self.named or path.is_relative_to(self.root)
             there = allowed and path.exists()
-        except OSError:
+        except UnicodeError:
+            # Text that no file system could hold, such as half of a surrogate pair.
+            raise InputError("this is not the name of a file") from None
+        except (OSError, RuntimeError):  # RuntimeError: a link that leads to itself, before Python 3.13
             there = allowed = False
         if not allowed:
             raise InputError(f"{text}: outside of the folder being viewed, {self.root}")
@@ -102,7 +105,7 @@ class Shelf:
                 return {"name": entry.name, "path": self.shown(path), "kind": kind, "bytes": None}
             file_kind = kind_of_file(entry.name)
             size = entry.stat().st_size
-        except OSError:
+        except (OSError, RuntimeError):
             return None
         if file_kind is None:
             return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,25 +17,29 @@ import numpy as np
 
 from occupy._version import __version__
 from occupy.errors import InputError
-from occupy.io.mrc import map_stem, read_map, write_map
-from occupy.pipeline import estimate
+from occupy.inputs import HALVES, InputFiles, Inputs
+from occupy.io.half_maps import find_half_maps
+from occupy.io.mrc import map_stem, read_header, write_map
 from occupy.report.estimate_page import write_report
 from occupy.report.figures import modifications
 from occupy.report.palette import MINIMUM_SCALE
-from occupy.report.record import output_file, read_record, record_of
-from occupy.report.results import WHAT, write_results
+from occupy.report.record import output_file, read_record, record_of, sha256_of
+from occupy.report.results import WHAT, Written, write_results
 from occupy.report.wire import pack
 from occupy.settings import Settings
-from occupy.web.document import MapDocument
-from occupy.web.forms import command_line, schema, settings_from
+from occupy.web.cache import ArrayCache
+from occupy.web.document import MapDocument, Result
+from occupy.web.forms import command_line, input_words, schema, settings_from
 from occupy.web.jobs import Job, Jobs
 from occupy.web.mapset import SetDocument
 from occupy.web.palettes import palettes
 from occupy.web.scene import Scene
+from occupy.web.scenes import Limits, OpenScenes
 from occupy.web.shelf import Shelf, kind_of_file, kind_of_folder
 from occupy.web.trace import model_trace
+from occupy.web.values import Said, flag, names, number, text, whole
+from occupy.web.watched import WatchedFiles
 
-Said = Mapping[str, Any]
 # Points of the modification curve.
 _CURVE = 201
 
@@ -56,12 +60,19 @@ class Viewer:
     ----------
     shelf : Shelf
         The files that may be opened.
+    neighbours : bool
+        Whether half-maps that lie beside a map may be taken, unless a request says otherwise.
+    limits : Limits, optional
+        Memory it may take.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, *, neighbours: bool = True, limits: Limits | None = None) -> None:
         self.shelf = shelf
+        self.neighbours = neighbours
+        limits = limits or Limits.usual()
+        self.cache = ArrayCache(limits.layers)
         self.jobs = Jobs()
-        self.scenes: dict[int, Scene] = {}
+        self.scenes = OpenScenes(limits.scenes)
         self._numbers = count(1)
         # Goes with the program, even if a browser never fetched what was made for it.
         self._scratch = tempfile.TemporaryDirectory(prefix="occupy-view-")
@@ -72,11 +83,8 @@ class Viewer:
         self._scratch.cleanup()
 
     def scene(self, said: Said) -> Scene:
-        """Return the scene a request is about."""
-        scene = self.scenes.get(whole(said, "id"))
-        if scene is None:
-            raise InputError("this map is not open any more; open it again")
-        return scene
+        """Return the scene a request is about; ClosedError where its files are not what they were."""
+        return self.scenes.get(whole(said, "id"))
 
     def document(self, said: Said) -> MapDocument:
         """Return the map a request is about; InputError where it is a set."""
@@ -90,7 +98,8 @@ class Viewer:
         return {
             "version": __version__,
             "root": str(self.shelf.root),
-            "scenes": [{"id": s.id, "title": s.title} for s in self.scenes.values()],
+            "scenes": [{"id": s.id, "title": s.title} for s in self.scenes.in_order()],
+            "neighbours": self.neighbours,
             "jobs": [j.id for j in self.jobs.running()],
             "schema": schema(),
             "palettes": palettes(),
@@ -114,18 +123,21 @@ class Viewer:
             return self._started(path.name, lambda job: work(path, job))
         if path.is_dir():
             raise InputError(f"{path.name}: a folder without results; choose a map in it")
-        return self._started(path.name, lambda job: self._open_map(path, settings, job, voxel))
+        files = InputFiles(path, voxel_size=voxel, neighbours=flag(said, "neighbours", self.neighbours))
+        return self._started(path.name, lambda job: self._open_map(files, settings, job))
 
     def fetch(self, said: Said) -> dict[str, Any]:
         """Begin to download an EMDB entry and open its map."""
         from occupy.io.emdb import fetch, normalise_entry_id
 
         entry = normalise_entry_id(text(said, "entry"))
+        neighbours = flag(said, "neighbours", self.neighbours)
 
         def work(job: Job) -> dict[str, Any]:
             found = fetch(entry, progress=job.report)
             self.shelf = Shelf(self.shelf.root, self.shelf.named | {found.map_path.resolve()})
-            return self._open_map(found.map_path, Settings(), job, None, found.contour_level)
+            files = InputFiles(found.map_path, neighbours=neighbours)
+            return self._open_map(files, Settings(), job, level=found.contour_level)
 
         return self._started(entry, work)
 
@@ -133,15 +145,23 @@ class Viewer:
         return {"job": self.jobs.start(title, work).id}
 
     def _add(self, scene: Scene) -> dict[str, Any]:
-        self.scenes[scene.id] = scene
+        self.scenes.add(scene)
         return {"scene": scene.id}
 
     def _open_map(
-        self, path: Path, settings: Settings, job: Job, voxel: float | None, level: float | None = None
-    ) -> dict[str, Any]:
+        self, files: InputFiles, settings: Settings, job: Job, *, level: float | None = None,
+        result: Result | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         job.report("reading", 0, 0)
-        est = estimate(read_map(path, voxel_size=voxel), settings, progress=job.report)
-        document = MapDocument(next(self._numbers), path, est, settings, level=level)
+        watched = WatchedFiles()
+        inputs = files.open(settings, watched.read)
+        if result is not None:
+            _check_inputs(inputs, result)
+            watched.check()
+        est = inputs.estimate(settings, job.report)
+        document = MapDocument(
+            next(self._numbers), files, est, settings, watched, self.cache, result=result, level=level
+        )
         return self._ready(document, job)
 
     def _ready(self, document: MapDocument, job: Job) -> dict[str, Any]:
@@ -160,36 +180,36 @@ class Viewer:
             raise InputError(f"{folder.name}: results of {len(records)} maps; open one of the maps")
         record = read_record(records[0])
         source = self._input_of(record, folder)
-        asked = settings_from(record["settings_asked"])
-        voxel = record["options"].get("voxel_size")
-        job.report("reading", 0, 0)
-        masks = {
-            role: read_map(self.shelf.find(about["path"]), voxel_size=voxel)
+        try:
+            asked = settings_from(record["settings_asked"])
+            files = self._files_of(record, source)
+            maps = self._maps_of(records[0], record, read_header(source).shape)
+            level = record["options"].get("level")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{records[0]}: the record is damaged ({error!r})") from error
+        return self._open_map(files, asked, job, level=level, result=Result(folder, record, maps))
+
+    def _files_of(self, record: Mapping[str, Any], source: Path) -> InputFiles:
+        """Return what a result was made of."""
+        named = {
+            role: self.shelf.find(str(about["path"]))
             for role, about in record["inputs"].items()
-            if role in ("solvent_mask", "target_mask", "half_map_1", "half_map_2")
+            if role in ("solvent_mask", "target_mask", *HALVES)
         }
-        first, second = masks.pop("half_map_1", None), masks.pop("half_map_2", None)
+        first, second = (named.pop(role, None) for role in HALVES)
         halves = None if first is None or second is None else (first, second)
-        volume = read_map(source, voxel_size=voxel)
-        est = estimate(
-            volume,
-            asked,
-            solvent_mask=masks.get("solvent_mask"),
-            target_mask=masks.get("target_mask"),
-            half_maps=halves,
-            progress=job.report,
-        )
-        files = {}
-        for product, name in record["outputs"].items():
-            if str(name).endswith(".mrc"):
-                found = read_map(self.shelf.find(str(output_file(records[0], record, product))))
-                if found.shape == volume.shape:
-                    files[product] = found
-        document = MapDocument(
-            next(self._numbers), source, est, asked, record=record, files=files, folder=folder,
-            level=record["options"].get("level"),
+        # Those that would be found again need not be named again.
+        found = halves is not None and halves == find_half_maps(source)
+        return InputFiles(
+            source, None if found else halves, voxel_size=record["options"].get("voxel_size"),
+            neighbours=found, **named,
         )  # fmt: skip
-        return self._ready(document, job)
+
+    def _maps_of(self, path: Path, record: Mapping[str, Any], shape: tuple[int, int, int]) -> dict[str, Path]:
+        """Return the maps of a result that are on its grid, by product."""
+        names = [product for product, name in record["outputs"].items() if _is_map(name)]
+        found = {name: self.shelf.find(str(output_file(path, record, name))) for name in names}
+        return {name: file for name, file in found.items() if read_header(file).shape == shape}
 
     def _input_of(self, record: Mapping[str, Any], folder: Path) -> Path:
         """Return the map a result was made of: where it was, or beside the results."""
@@ -204,11 +224,11 @@ class Viewer:
 
     def _open_set(self, folder: Path, job: Job) -> dict[str, Any]:
         job.report("reading", 0, 0)
-        return self._add(SetDocument(next(self._numbers), folder, self.shelf))
+        return self._add(SetDocument(next(self._numbers), folder, self.shelf, self.cache))
 
     def close_scene(self, said: Said) -> dict[str, Any]:
         """Forget a scene."""
-        del self.scenes[self.scene(said).id]
+        self.scenes.close(whole(said, "id"))
         return {}
 
     def describe(self, said: Said) -> dict[str, Any]:
@@ -258,8 +278,20 @@ class Viewer:
     def resolve(self, said: Said) -> dict[str, Any]:
         """Return what settings mean for a map, and the command that does the same."""
         document, settings = self.document(said), settings_from(said.get("settings", {}))
-        path = self.shelf.shown(document.path)
-        return {"settings": document.resolved(settings).as_dict(), "command": command_line(path, settings)}
+        return {
+            "settings": document.resolved(settings).as_dict(),
+            "command": self._command(document, settings, files=_files_asked(document, said)),
+        }
+
+    def _command(
+        self, document: MapDocument, settings: Settings, extra: Sequence[str] = (),
+        files: InputFiles | None = None,
+    ) -> str:  # fmt: skip
+        """Return the command line that gives what this map shows, with these settings."""
+        words = input_words(files or document.files, settings, self.shelf.shown)
+        if document.given_level is not None:
+            words += ["--level", repr(document.given_level)]
+        return command_line(self.shelf.shown(document.path), settings, [*words, *extra])
 
     def modification(self, said: Said) -> dict[str, Any]:
         """Return what a modification does: the factors for the preview, and its curve."""
@@ -275,11 +307,12 @@ class Viewer:
     def estimate(self, said: Said) -> dict[str, Any]:
         """Begin to estimate a map anew with other settings."""
         document, settings = self.document(said), settings_from(said.get("settings", {}))
+        files = _files_asked(document, said)
 
         def work(job: Job) -> dict[str, Any]:
-            est = estimate(document.est.volume, settings, progress=job.report)
+            est = files.open(settings, document.watched.read).estimate(settings, job.report)
             job.report("local scale", 0, 0)
-            document.take(est, settings)
+            document.take(est, files, settings)
             return self._ready(document, job)
 
         return self._started(f"estimate {document.title}", work)
@@ -304,16 +337,17 @@ class Viewer:
         folder = document.folder or self.shelf.root / f"occupy_{map_stem(document.path)}"
         if not folder.resolve().is_relative_to(self.shelf.root):
             raise InputError(f"{folder}: outside of the folder being viewed; nothing is written there")
-        layer = said.get("layer")
-        if layer is not None:
+        if said.get("layer") is not None:
             volume, name = self._layer(document, said)
-            return self._started(f"save {name}", lambda job: _save_layer(volume, folder / name, job))
+            path = _free_name(folder / name)
+            return self._started(f"save {path.name}", lambda job: _save_layer(volume, path, job))
         settings = settings_from(said.get("settings", {}))
+        plot, report = bool(said.get("plot")), bool(said.get("report"))
 
         def work(job: Job) -> dict[str, Any]:
-            self._write(
-                document, settings, folder, job, plot=bool(said.get("plot")), report=bool(said.get("report"))
-            )
+            document.before_writing(folder)
+            written, asked = self._write(document, settings, folder, job, plot=plot, report=report)
+            document.written(_result_of(written), asked)
             return {"folder": str(folder)}
 
         return self._started(f"save {folder.name}", work)
@@ -332,16 +366,19 @@ class Viewer:
     def _write(
         self, document: MapDocument, settings: Settings, folder: Path, job: Job, *, plot: bool, report: bool,
         source: Path | None = None,
-    ) -> None:  # fmt: skip
+    ) -> tuple[Written, Settings]:  # fmt: skip
         est, asked = document.with_modification(settings)
-        path = self.shelf.shown(document.path)
+        inputs = document.open_inputs(asked).by_role
+        if source is not None:
+            inputs["map"] = inputs["map"][0], source
         extra = [*(["--plot"] if plot else []), *(["--report"] if report else [])]
-        write_results(
-            est, asked, folder, inputs={"map": (est.volume, source or document.path)},
-            command=shlex.split(command_line(path, asked, extra)), plot=plot, level=document.given_level,
-            report=report, progress=job.report,
+        written = write_results(
+            est, asked, folder, inputs=inputs, command=shlex.split(self._command(document, asked, extra)),
+            plot=plot, level=document.given_level, report=report, voxel_size=document.files.voxel_size,
+            progress=job.report,
         )  # fmt: skip
         job.say(f"written to {folder}")
+        return written, asked
 
     def download(self, said: Said) -> Download:
         """Return one layer as a map file, or everything as an archive for ChimeraX."""
@@ -361,10 +398,10 @@ class Viewer:
 
     def _report(self, document: MapDocument, said: Said, temporary: Path) -> Download:
         est, asked = document.with_modification(settings_from(said.get("settings", {})))
-        path = self.shelf.shown(document.path)
         record = record_of(
-            est, asked, inputs={"map": (est.volume, document.path)}, outputs={},
-            variability_limit=document.est.variability_limit, command=shlex.split(command_line(path, asked)),
+            est, asked, inputs=document.open_inputs(asked).by_role, outputs={},
+            variability_limit=document.est.variability_limit,
+            command=shlex.split(self._command(document, asked)),
         )  # fmt: skip
         name = f"{map_stem(document.path)}_report.html"
         write_report(temporary / name, est, record, level=document.given_level)
@@ -376,6 +413,8 @@ class Viewer:
         folder.mkdir()
         copy = folder / document.path.name
         shutil.copyfile(document.path, copy)
+        # The copy must be of the map that is open, not of one that has just taken its place.
+        document.watched.check()
         job = Job(0, "archive")
         self._write(document, settings, folder, job, plot=False, report=False, source=copy)
         name = f"{stem}_chimerax.zip"
@@ -385,6 +424,39 @@ class Viewer:
         return Download(temporary / name, name, temporary)
 
 
+def _files_asked(document: MapDocument, said: Said) -> InputFiles:
+    """Return what a map was opened with, with or without half-maps beside it as a request says."""
+    wanted = flag(said, "neighbours", document.files.neighbours)
+    return document.files if document.files.half_maps else replace(document.files, neighbours=wanted)
+
+
+def _is_map(name: object) -> bool:
+    return str(name).endswith(".mrc")
+
+
+def _result_of(written: Written) -> Result:
+    maps = {product: written.folder / name for product, name in written.files.items() if _is_map(name)}
+    return Result(written.folder, written.record, maps)
+
+
+def _check_inputs(inputs: Inputs, result: Result) -> None:
+    """Raise InputError where a file is not what the result was made of: its maps would not belong to it."""
+    for role, path in inputs.files.items():
+        if sha256_of(path) != result.record["inputs"][role]["sha256"]:
+            raise InputError(
+                f"{path.name} is not what {result.folder.name} was made of (its checksum differs); "
+                "open the map itself to estimate it anew"
+            )
+
+
+def _free_name(path: Path) -> Path:
+    """Return where to write one layer: not in the place of a map that a record there vouches for."""
+    for record in path.parent.glob("*_occupy.json"):
+        if path.name in read_record(record)["outputs"].values():
+            return path.with_name(f"{path.stem}_view.mrc")
+    return path
+
+
 def _save_layer(volume: Any, path: Path, job: Job) -> dict[str, Any]:
     from occupy.io.atomic import make_folder
 
@@ -392,43 +464,3 @@ def _save_layer(volume: Any, path: Path, job: Job) -> dict[str, Any]:
     write_map(path, volume, WHAT.get(path.stem.rpartition("_")[2], "from the viewer"))
     job.say(f"written to {path}")
     return {"file": str(path)}
-
-
-def text(said: Said, name: str, default: str | None = None) -> str:
-    """Return a request's text; InputError where it is missing or something else."""
-    value = said.get(name, default)
-    if not isinstance(value, str):
-        raise InputError(f"{name} must be text" if name in said else f"{name} is missing")
-    return value
-
-
-def names(said: Said, name: str) -> list[str]:
-    """Return a list of texts, given as such or with commas between."""
-    value = said.get(name, [])
-    if isinstance(value, str):
-        value = [part for part in value.split(",") if part]
-    if not isinstance(value, list) or len(value) > 32 or not all(isinstance(part, str) for part in value):
-        raise InputError(f"{name} must be a list of names")
-    return value
-
-
-def number(said: Said, name: str, default: float | None = None) -> float:
-    """Return a request's number; InputError where it is missing or none."""
-    value = said.get(name, default)
-    try:
-        if value is None or isinstance(value, bool):
-            raise ValueError
-        out = float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} must be a number, not {value!r}") from None
-    if not np.isfinite(out):
-        raise InputError(f"{name} must be finite")
-    return out
-
-
-def whole(said: Said, name: str) -> int:
-    """Return a request's whole number; InputError where it is missing or none."""
-    value = number(said, name)
-    if not value.is_integer() or abs(value) > 2**31:
-        raise InputError(f"{name} must be a whole number, not {said.get(name)!r}")
-    return int(value)

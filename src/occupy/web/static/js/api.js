@@ -2,6 +2,12 @@
 
 let lost = false;
 const listeners = new Set();
+const mourners = new Set();
+
+/** Call with number and reason of a scene that the server has closed. */
+export function onClosed(listener) {
+  mourners.add(listener);
+}
 
 /** Call with true when the server stops answering, with false when it is back. */
 export function onLost(listener) {
@@ -40,7 +46,9 @@ async function answered(request) {
   if (answer.ok) return answer;
   let text = `the server said ${answer.status}`;
   try {
-    text = (await answer.json()).error ?? text;
+    const said = await answer.json();
+    text = said.error ?? text;
+    if (answer.status === 410) for (const listener of mourners) listener(Number(said.closed), text);
   } catch { /* no JSON */ }
   throw new Refused(text);
 }

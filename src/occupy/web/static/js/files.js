@@ -57,12 +57,15 @@ export function filesPanel(app) {
       said.bad(error);
     }
   };
+  const beside = h("input", { type: "checkbox", checked: app.info.neighbours });
   const entry = h("input", { type: "text", placeholder: "EMD-3061", "aria-label": "EMDB entry", size: 12 });
   return h("div.opener", {},
     h("p.faint", {}, `Files below ${app.info.root}`),
-    fileList((found) => open({ path: found.path }), { said }),
-    h("form.row", { onsubmit: (event) => { event.preventDefault(); open({ entry: entry.value }, "fetch"); } },
+    fileList((found) => open({ path: found.path, neighbours: beside.checked }), { said }),
+    h("form.row", { onsubmit: (event) => { event.preventDefault(); open({ entry: entry.value, neighbours: beside.checked }, "fetch"); } },
       h("label", {}, "From EMDB ", entry), h("button", {}, "Download")),
+    h("label.check", { title: "Half-maps named as RELION, cryoSPARC or EMDB name them tell the noise, which changes the numbers" },
+      beside, "Take half-maps that lie beside a map"),
     said);
 }
 

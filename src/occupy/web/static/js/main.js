@@ -1,5 +1,5 @@
 // The page: which map or set is shown, what is under way, theme and help.
-import { get, onLost, post, follow } from "./api.js";
+import { get, onClosed, onLost, post, follow } from "./api.js";
 import { h, note } from "./dom.js";
 import { filesPanel } from "./files.js";
 import { mapPage } from "./map.js";
@@ -17,7 +17,8 @@ export const app = { info: null, open: openPath, watch, showScene };
 async function start() {
   app.info = await get("state");
   onLost((lost) => { document.getElementById("lost").hidden = !lost; });
-  for (const scene of app.info.scenes) await addScene(scene.id, false);
+  onClosed(sceneClosed);
+  for (const scene of app.info.scenes) await addScene(scene.id, false).catch(() => {});
   if (pages.size) select([...pages.keys()].pop());
   else if (!app.info.jobs.length) select("welcome");
   for (const job of app.info.jobs) opened(job);
@@ -76,6 +77,14 @@ async function showScene(id, show = true) {
   await addScene(id, show);
 }
 
+/** Take away a scene that the server has closed, and say why, once. */
+function sceneClosed(id, reason) {
+  const line = document.getElementById("closed");
+  line.querySelector("span").textContent = reason;
+  line.hidden = false;
+  if (pages.has(id)) closeScene(id);
+}
+
 async function closeScene(id) {
   pages.get(id)?.close();
   pages.delete(id);
@@ -96,6 +105,7 @@ async function openPath(request, kind = "open") {
 async function opened(job) {
   try {
     const done = await watch(job);
+    document.getElementById("closed").hidden = true;
     if (done.result.scene) await addScene(done.result.scene);
     return done;
   } catch (error) {
@@ -136,6 +146,7 @@ function help() {
   dialog.showModal();
 }
 
+document.querySelector("#closed button").addEventListener("click", () => { document.getElementById("closed").hidden = true; });
 document.getElementById("help").addEventListener("click", help);
 document.getElementById("theme").addEventListener("click", () => {
   const dark = getComputedStyle(document.documentElement).colorScheme === "dark";

@@ -46,6 +46,9 @@ function estimatePanel(ctx) {
   const run = h("button.primary", { title: "Estimate again with these settings" }, "Run");
   const stop = h("button", { disabled: true }, "Stop");
   const auto = h("input", { type: "checkbox" });
+  const beside = h("input", { type: "checkbox", onchange: () => resolve() });
+  const besideRow = h("label.check", { title: "They tell the noise, which changes the numbers" }, beside, "Half-maps beside the map");
+  const read = h("p.faint");
   let resolved = ctx.scene.settings;
   let job = null;
 
@@ -77,7 +80,7 @@ function estimatePanel(ctx) {
   }
   const resolve = paced(async () => {
     try {
-      const found = await post("resolve", { id: ctx.scene.id, settings: { ...settings(), ...asModification(ctx) } });
+      const found = await post("resolve", { id: ctx.scene.id, neighbours: beside.checked, settings: { ...settings(), ...asModification(ctx) } });
       resolved = found.settings;
       command.textContent = found.command;
       for (const field of schema) {
@@ -86,7 +89,8 @@ function estimatePanel(ctx) {
         if (field.default === null) input.placeholder = chosen ? `auto: ${chosen}` : "none";
         input.classList.remove("wrong");
       }
-      const differs = JSON.stringify(settings()) !== JSON.stringify(pickFrom(ctx.scene.asked, schema));
+      const differs = JSON.stringify(settings()) !== JSON.stringify(pickFrom(ctx.scene.asked, schema))
+        || beside.checked !== ctx.scene.inputs.neighbours;
       run.classList.toggle("pending", differs);
       said.good(differs ? "Settings differ from those of the result shown." : "");
       if (differs && auto.checked && job === null) start();
@@ -112,7 +116,7 @@ function estimatePanel(ctx) {
     stop.disabled = false;
     log.textContent = "";
     try {
-      ({ job } = await post("estimate", { id: ctx.scene.id, settings: asked }));
+      ({ job } = await post("estimate", { id: ctx.scene.id, settings: asked, neighbours: beside.checked }));
       await ctx.app.watch(job, (now) => { log.textContent = now.log.join("\n"); });
       job = null;
       await ctx.app.showScene(ctx.scene.id, false);
@@ -130,15 +134,19 @@ function estimatePanel(ctx) {
   auto.addEventListener("change", () => resolve());
 
   ctx.on("scene", () => {
+    const { files, neighbours, beside: found } = ctx.scene.inputs;
+    beside.checked = neighbours;
+    besideRow.hidden = !found;
+    read.textContent = Object.keys(files).length ? `Read with the map: ${Object.values(files).join(", ")}` : "";
     put(ctx.scene.asked);
     numbers.replaceChildren(...numberRows(ctx.scene, ctx.before));
     resolve();
   });
   ctx.on("modified", () => resolve());
   return [
-    h("h3", {}, "What was found"), numbers,
+    h("h3", {}, "What was found"), numbers, read,
     h("h3", {}, "Settings"), h("p.faint", {}, "Empty fields are chosen by the program; what it chooses stands in grey."),
-    form,
+    form, besideRow,
     h("div.row", {}, run, stop, h("label.check", { title: "Estimate again whenever a setting changes" }, auto, "at every change")),
     said,
     h("h3", {}, "The same in a shell"), h("div.row.commandrow", {}, command, copy),
@@ -360,6 +368,8 @@ function exportPanel(ctx) {
   const save = () => busy(async () => {
     const { job } = await post("save", { id: ctx.scene.id, settings: ctx.modification, plot: plot.checked, report: report.checked });
     const done = await ctx.app.watch(job);
+    // The maps of the folder it was opened from have been replaced.
+    if (done.result.folder === ctx.scene.folder) await ctx.app.showScene(ctx.scene.id, false);
     document.body.dataset.saved = done.result.folder;
     return `written to ${done.result.folder}`;
   });

@@ -1,0 +1,266 @@
+"""One opening of inputs for command line, viewer and Python: a map and all that is read with it.
+
+What lies beside a map and changes its numbers (half-maps, found by their names) is taken here and nowhere
+else, and whoever opens the map is told so by a notice, which also goes into the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from occupy import pipeline
+from occupy.errors import InputError, Notice
+from occupy.io.half_maps import find_half_maps
+from occupy.io.mrc import read_header, read_map
+from occupy.pipeline import Estimate, Progress
+from occupy.settings import Settings
+from occupy.volume import Volume
+
+Reader = Callable[..., Volume]
+HALVES = ("half_map_1", "half_map_2")
+
+
+@dataclass(frozen=True)
+class InputFiles:
+    """Files an estimate is made of, as the user named them.
+
+    Attributes
+    ----------
+    map : Path
+        The map.
+    half_maps : tuple of Path, optional
+        Its independent halves.
+    solvent_mask, target_mask : Path, optional
+        See `occupy.estimate`.
+    voxel_size : float, optional
+        Å per voxel, in place of what the headers of all files say.
+    neighbours : bool
+        Whether half-maps that lie beside the map may be taken without being named.
+    """
+
+    map: Path
+    half_maps: tuple[Path, Path] | None = None
+    solvent_mask: Path | None = None
+    target_mask: Path | None = None
+    voxel_size: float | None = None
+    neighbours: bool = True
+
+    def beside(self, settings: Settings) -> tuple[Path, Path] | None:
+        """Return half-maps that lie beside the map and may be taken; None where none are, or of no use."""
+        if self.half_maps is not None or not self.neighbours or settings.chosen_estimator != "calibrated":
+            return None
+        return find_half_maps(self.map)
+
+    def by_role(self, settings: Settings) -> dict[str, Path]:
+        """Return the file of every role (``map``, ``solvent_mask``, ``half_map_1`` …) that would be read."""
+        beside = self.beside(settings)
+        if beside is not None and not self._fit(beside):
+            beside = None
+        pair = self.half_maps or beside or (None, None)
+        roles = {
+            "map": self.map,
+            "solvent_mask": self.solvent_mask,
+            "target_mask": self.target_mask,
+            **dict(zip(HALVES, pair, strict=True)),
+        }
+        return {role: path for role, path in roles.items() if path is not None}
+
+    def open(self, settings: Settings | None = None, read: Reader = read_map) -> Inputs:
+        """Read everything; see `open_inputs`.
+
+        Parameters
+        ----------
+        settings : Settings, optional
+            Half-maps beside the map are taken only where the estimator has a use for them.
+        read : callable, optional
+            ``read(path, voxel_size=…)`` returns a `Volume`; `occupy.read_map` by default.
+        """
+        settings = settings or Settings()
+        try:
+            files = self.by_role(settings)
+            volumes = {role: read(path, voxel_size=self.voxel_size) for role, path in files.items()}
+        except InputError as error:
+            # Nobody has named these files, so how to do without them must be said.
+            if any(path.name in str(error) for path in self.beside(settings) or ()):
+                hint = "a half-map that lies beside the map; --no-neighbours leaves it out"
+                raise type(error)(f"{error} ({hint})") from error
+            raise
+        volume = volumes["map"]
+        notice = self._notice(files, settings)
+        if notice is not None:
+            volumes["map"] = replace(volume, notices=(*volume.notices, notice))
+        return Inputs(self, files, volumes)
+
+    def _fit(self, halves: tuple[Path, Path]) -> bool:
+        """Tell whether half-maps have the map's number of voxels and order of axes, by their headers."""
+        headers = [read_header(path) for path in (self.map, *halves)]
+        return len({(header.shape, header.frame.axes) for header in headers}) == 1
+
+    def _notice(self, files: Mapping[str, Path], settings: Settings) -> Notice | None:
+        """Say what was taken, or found and left, without the user having named it."""
+        beside = self.beside(settings)
+        if beside is None:
+            return None
+        names = f"{beside[0].name} and {beside[1].name}"
+        if HALVES[0] in files:
+            text = f"the half-maps beside it are used, {names} (--no-neighbours leaves them out)"
+        else:
+            text = f"the half-maps beside it, {names}, are not on its grid; they are not used"
+        return Notice("neighbours", f"{self.map.name}: {text}")
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """A map and all that is read with it; from `open_inputs`.
+
+    Attributes
+    ----------
+    asked : InputFiles
+        What the user named.
+    files : mapping
+        Role → file that was read, half-maps found beside the map included.
+    volumes : mapping
+        Role → what is in it.
+    """
+
+    asked: InputFiles
+    files: Mapping[str, Path]
+    volumes: Mapping[str, Volume] = field(repr=False)
+
+    @property
+    def volume(self) -> Volume:
+        """The map."""
+        return self.volumes["map"]
+
+    @property
+    def half_maps(self) -> tuple[Volume, Volume] | None:
+        """Both half-maps, or None."""
+        first, second = (self.volumes.get(role) for role in HALVES)
+        return None if first is None or second is None else (first, second)
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """Roles of the files that were taken without being named."""
+        return HALVES if self.asked.half_maps is None and HALVES[0] in self.files else ()
+
+    @property
+    def by_role(self) -> dict[str, tuple[Volume, Path]]:
+        """Volume and file of every role, as `occupy.report.results.write_results` takes them."""
+        return {role: (self.volumes[role], path) for role, path in self.files.items()}
+
+    def estimate(self, settings: Settings | None = None, progress: Progress | None = None) -> Estimate:
+        """Estimate the map with everything that was read for it."""
+        try:
+            return pipeline.estimate(
+                self.volume,
+                settings,
+                solvent_mask=self.volumes.get("solvent_mask"),
+                target_mask=self.volumes.get("target_mask"),
+                half_maps=self.half_maps,
+                progress=progress,
+            )
+        except InputError as error:
+            # Of many maps, the user wants to know which one it is about.
+            path = self.files["map"]
+            raise InputError(str(error) if self.volume.name in str(error) else f"{path}: {error}") from error
+
+
+def open_inputs(
+    path: str | Path,
+    settings: Settings | None = None,
+    *,
+    half_maps: tuple[str | Path, str | Path] | None = None,
+    solvent_mask: str | Path | None = None,
+    target_mask: str | Path | None = None,
+    voxel_size: float | None = None,
+    neighbours: bool = True,
+) -> Inputs:
+    """Read a map and what belongs to it as the command line does.
+
+    Parameters
+    ----------
+    path : path-like
+        The map.
+    settings : Settings, optional
+        Half-maps beside the map are taken only where the estimator has a use for them.
+    half_maps : tuple of path-like, optional
+        Independent halves of the map; by default those that lie beside it under the names that RELION,
+        cryoSPARC or EMDB give them.
+    solvent_mask, target_mask : path-like, optional
+        See `estimate`.
+    voxel_size : float, optional
+        Å per voxel, in place of what the headers of all files say.
+    neighbours : bool, default True
+        Take half-maps that lie beside the map. Whether they are taken changes the numbers, so a notice of
+        the map says it.
+
+    Returns
+    -------
+    Inputs
+        To hand to `estimate`, or look at.
+
+    Raises
+    ------
+    InputError
+        Where a file is missing or is no map.
+    """
+    halves = None if half_maps is None else (Path(half_maps[0]), Path(half_maps[1]))
+    solvent, target = (None if mask is None else Path(mask) for mask in (solvent_mask, target_mask))
+    return InputFiles(Path(path), halves, solvent, target, voxel_size, neighbours).open(settings)
+
+
+def estimate(
+    source: Volume | Inputs | str | Path,
+    settings: Settings | None = None,
+    *,
+    solvent_mask: Volume | None = None,
+    target_mask: Volume | None = None,
+    half_maps: tuple[Volume, Volume] | None = None,
+    progress: Progress | None = None,
+) -> Estimate:
+    """Find full scale, solvent model and confidence of a map.
+
+    Parameters
+    ----------
+    source : Volume, Inputs or path-like
+        A map in memory; or a file, which is opened as the command line opens it, half-maps beside it
+        included; or `open_inputs` with what shall be read. Best an averaged reconstruction: unsharpened,
+        not masked, with solvent noise.
+    settings : Settings, optional
+        What the user wants; defaults choose by themselves.
+    solvent_mask : Volume, optional
+        Mask of the solvent or of the content (thresholded at 0.9), to help the solvent fit.
+    target_mask : Volume, optional
+        Mask of a part whose occupancy is wanted.
+    half_maps : tuple of Volume, optional
+        Independent halves of the map, on its grid: the noise is then measured where the particle is, and
+        no solvent is needed for it. For the calibrated estimator.
+    progress : callable, optional
+        ``progress(stage, done, total)``.
+
+    Returns
+    -------
+    Estimate
+        Numbers now; ``.scale`` and ``.confidence`` are computed when first asked for.
+
+    Raises
+    ------
+    InputError
+        Where no right answer exists (constant, not finite, two-dimensional, …), or a mask or half-map in
+        memory is given with a map that is a file.
+    """
+    if isinstance(source, Volume):
+        return pipeline.estimate(
+            source,
+            settings,
+            solvent_mask=solvent_mask,
+            target_mask=target_mask,
+            half_maps=half_maps,
+            progress=progress,
+        )
+    if (solvent_mask, target_mask, half_maps) != (None, None, None):
+        raise InputError("masks and half-maps of a map that is a file are named in occupy.open_inputs")
+    opened = source if isinstance(source, Inputs) else open_inputs(source, settings)
+    return opened.estimate(settings, progress)
