@@ -1,0 +1,223 @@
+"""Checksums of the bytes that were read or written, not of what lies under a name by then."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from occupy.errors import InputError
+
+_PIECE = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 checksum of a file, as ``sha256sum`` prints it."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What the file system says of a file; another stamp means that the file is another or was changed.
+
+    Attributes
+    ----------
+    device, inode : int
+        Which file.
+    size : int
+        Bytes.
+    changed_ns : int
+        When its content was changed last, in nanoseconds.
+    """
+
+    device: int
+    inode: int
+    size: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, file: int | Path) -> Stamp:
+        """Return the stamp of an open file (by its descriptor) or of what lies under a name."""
+        found = os.fstat(file) if isinstance(file, int) else file.stat()
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+class Checksum:
+    """SHA-256 of bytes that is worked out on a thread of its own.
+
+    A map that is estimated on one thread leaves a core idle, and hashing frees the interpreter lock.
+
+    Parameters
+    ----------
+    pieces : callable
+        Yields the bytes, in order; called on the thread.
+    """
+
+    def __init__(self, pieces: Callable[[], Iterable[Any]]) -> None:
+        self._hash = hashlib.sha256()
+        self._error: Exception | None = None
+        # A daemon: a program that is stopped does not wait for checksums.
+        self._thread = threading.Thread(target=self._run, args=(pieces,), daemon=True)
+        self._thread.start()
+
+    def _run(self, pieces: Callable[[], Iterable[Any]]) -> None:
+        try:
+            for piece in pieces():
+                self._hash.update(piece)
+        except Exception as error:  # handed to whoever asks for the checksum
+            self._error = error
+
+    def hexdigest(self) -> str:
+        """Wait for the checksum and return it; raise what went wrong."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._hash.hexdigest()
+
+
+def _read_at(descriptor: int, count: int, start: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, count, start)
+    os.lseek(descriptor, start, os.SEEK_SET)
+    return os.read(descriptor, count)
+
+
+def checksum_of_open(descriptor: int, path: Path, stamp: Stamp) -> Checksum:
+    """Start on the checksum of an open file, which may be closed, renamed or removed meanwhile.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of the open file.
+    path : Path
+        Its name, for messages.
+    stamp : Stamp
+        Of the file when it was read or written; InputError (from `Checksum.hexdigest`) where it has another
+        by the end.
+    """
+    kept = os.dup(descriptor)
+
+    def pieces() -> Iterator[bytes]:
+        try:
+            for start in range(0, stamp.size, _PIECE):
+                yield _read_at(kept, min(_PIECE, stamp.size - start), start)
+            refuse_changed(kept, path, stamp)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        finally:
+            os.close(kept)
+
+    return Checksum(pieces)
+
+
+def refuse_changed(file: int | Path, path: Path, stamp: Stamp) -> None:
+    """Raise InputError where a file is no longer what it was when it was opened."""
+    try:
+        same = Stamp.of(file) == stamp
+    except OSError:
+        same = False
+    if not same:
+        raise InputError(f"{path}: the file changed while it was read; run again when it is complete")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A file that was read, as it was then.
+
+    Attributes
+    ----------
+    path : Path
+        Its name.
+    stamp : Stamp
+        Of the file that was open.
+    checksum : Checksum
+        Of the bytes that were read.
+    """
+
+    path: Path
+    stamp: Stamp
+    checksum: Checksum
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of what was read."""
+        return self.checksum.hexdigest()
+
+    @property
+    def is_as_read(self) -> bool:
+        """Whether what lies under the name is still what was read."""
+        try:
+            return Stamp.of(self.path) == self.stamp
+        except OSError:
+            return False
+
+
+def source_of_open(
+    descriptor: int, path: Path, stamp: Stamp, data: npt.NDArray[Any], begin: int | None
+) -> Source:
+    """Start on the checksum of an open map that was read.
+
+    Parameters
+    ----------
+    descriptor, path, stamp
+        As for `checksum_of_open`.
+    data : ndarray
+        What was read; must not change.
+    begin : int or None
+        Where the data begin in the file, if they are there as they are in memory.
+    """
+    if begin is None or begin + data.nbytes != stamp.size:
+        return Source(path, stamp, checksum_of_open(descriptor, path, stamp))
+    head = _read_at(descriptor, begin, 0)
+    # What is in memory is hashed: it is what is estimated, and the file need not be read again.
+    return Source(path, stamp, Checksum(lambda: (head, data.reshape(-1).view("u1"))))
+
+
+@dataclass(frozen=True, eq=False)
+class FileSum:
+    """Size and checksum of a file that was written."""
+
+    size: int
+    checksum: Checksum
+
+    @classmethod
+    def of_open(cls, descriptor: int, path: Path) -> FileSum:
+        """Start on the checksum of a complete file that is still open."""
+        stamp = Stamp.of(descriptor)
+        found = cls(stamp.size, checksum_of_open(descriptor, path, stamp))
+        if os.name == "nt":
+            found.checksum.hexdigest()  # Windows moves no open file
+        return found
+
+    def about(self) -> dict[str, Any]:
+        """Return bytes and SHA-256, for a record."""
+        return {"bytes": self.size, "sha256": self.checksum.hexdigest()}
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[dict[str, Any]]:
+    """Describe a file that another library reads in this block: path, SHA-256, bytes.
+
+    InputError where it was changed or replaced between the checksum and the end of the block.
+    """
+    try:
+        with path.open("rb") as stream:
+            stamp = Stamp.of(stream.fileno())
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    yield {"path": str(path.resolve()), "sha256": digest, "bytes": stamp.size}
+    refuse_changed(path, path, stamp)
+
+
+def written(path: Path) -> dict[str, Any]:
+    """Describe a small file that was just written: bytes and SHA-256."""
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
