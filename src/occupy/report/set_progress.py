@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from occupy._version import __version__
-from occupy.io.atomic import make_folder, write_text
+from occupy.io.atomic import make_folder, remove_leftovers, write_text
 from occupy.report.set_record import NAME
 
 STARTED = "occupy_set.started.json"
@@ -61,5 +61,4 @@ def begin(folder: Path, asked: Mapping[str, Any], *, old: Iterable[str] = ()) ->
 def sweep(folder: Path) -> None:
     """Remove the unfinished files of killed runs and workers."""
     for place in (folder, folder / "components"):
-        for part in place.glob(".*.part"):
-            part.unlink(missing_ok=True)
+        remove_leftovers(place)
