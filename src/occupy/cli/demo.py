@@ -12,7 +12,7 @@ def run_demo(output: Path, seed: int, quiet: bool) -> None:
     """Simulate the bundled complex, estimate it, and print true and estimated occupancy per chain."""
     from occupy.cli.estimate import Job, run
     from occupy.io.atomic import make_folder, write_text
-    from occupy.io.mrc import read_map, write_map
+    from occupy.io.mrc import read_map, read_source, write_map
     from occupy.simulation import chain_values, demo_occupancies, demo_structure, simulate
     from occupy.volume import Volume
 
@@ -25,7 +25,7 @@ def run_demo(output: Path, seed: int, quiet: bool) -> None:
     made.structure.make_mmcif_document().write_file(str(folder / "demo_model.cif"))
     settings = Settings(amplify=3.0, exclude_solvent=True, seed=seed)
     with progress("demo", quiet) as report:
-        written = run(read_map(path), path, settings, folder, Job(plot=True, quiet=quiet), None, report)
+        written = run(*read_source(path), settings, folder, Job(plot=True, quiet=quiet), None, report)
     scale = read_map(folder / written.files["scale"])
     values = chain_values(scale.data, made.voxel_size, made.structure)
     rows = [(name, made.occupancies[name], values[name]) for name in values]

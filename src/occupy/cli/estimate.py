@@ -12,6 +12,7 @@ from occupy.errors import InputError, OccupyError
 from occupy.settings import Settings
 
 if TYPE_CHECKING:
+    from occupy.io.checksum import Source
     from occupy.report.results import Written
     from occupy.volume import Volume
 
@@ -112,6 +113,10 @@ def with_sets_opened(names: list[str], quiet: bool) -> list[str]:
         if not name.lower().endswith(".star") and (not Path(name).is_dir() or _is_entry(name)):
             opened.append(name)
             continue
+        if Path(name).is_dir():
+            from occupy.report.contents import refuse_results
+
+            refuse_results(Path(name))
         from occupy.io.sets import find_set
 
         found = find_set([name])
@@ -171,7 +176,7 @@ def _find_quietly(name: str, job: Job) -> tuple[Path | None, float | None]:
 def _estimate_one(
     path: Path, settings: Settings, folder: Path, job: Job, level: float | None, title: str | None = "map"
 ) -> None:
-    from occupy.io.mrc import map_stem, read_map
+    from occupy.io.mrc import map_stem, read_source
 
     if job.resume and already_done(path, settings, folder, job, level):
         say(f"{path}: done already, in {folder}", job.quiet)
@@ -179,14 +184,14 @@ def _estimate_one(
     # Within a run over many maps the bar counts maps; a bar of its own would fight with it.
     with progress(map_stem(path), job.quiet or title is None) as report:
         report("reading", 0, 0)
-        volume = read_map(path, voxel_size=job.voxel_size)
-        written = run(volume, path, settings, folder, job, level, report)
+        volume, source = read_source(path, voxel_size=job.voxel_size)
+        written = run(volume, source, settings, folder, job, level, report)
     summarise(written, job)
 
 
 def run(
     volume: Volume,
-    path: Path,
+    source: Source,
     settings: Settings,
     folder: Path,
     job: Job,
@@ -194,24 +199,31 @@ def run(
     report: Report,
 ) -> Written:
     """Estimate one map that has been read and write its results."""
-    from occupy.io.mrc import read_map
+    from occupy.io.mrc import read_source
     from occupy.pipeline import estimate
     from occupy.report.results import write_results
 
-    read = {role: read_map(mask, voxel_size=job.voxel_size) for role, mask in job.masks.items()}
-    sources = job.halves_of(path, settings)
-    halves = {role: read_map(file, voxel_size=job.voxel_size) for role, file in sources.items()}
-    if job.half_maps is None and any(half.shape != volume.shape for half in halves.values()):
+    path = source.path
+    read = {role: read_source(mask, voxel_size=job.voxel_size) for role, mask in job.masks.items()}
+    found = job.halves_of(path, settings)
+    halves = {role: read_source(file, voxel_size=job.voxel_size) for role, file in found.items()}
+    if job.half_maps is None and any(half.shape != volume.shape for half, _ in halves.values()):
         warn(f"{path}: the half-maps beside it are not on its grid; they are not used", job.quiet)
         halves = {}
-    pair = (halves["half_map_1"], halves["half_map_2"]) if halves else None
+    pair = (halves["half_map_1"][0], halves["half_map_2"][0]) if halves else None
+    masks = {role: mask for role, (mask, _) in read.items()}
     try:
-        est = estimate(volume, settings, **read, half_maps=pair, progress=report)
+        est = estimate(volume, settings, **masks, half_maps=pair, progress=report)
     except InputError as error:
         # Of many maps, the user wants to know which one it is about.
         raise InputError(str(error) if volume.name in str(error) else f"{path}: {error}") from error
-    inputs = {"map": (volume, path)} | {role: (mask, job.masks[role]) for role, mask in read.items()}
-    inputs |= {role: (half, sources[role]) for role, half in halves.items()}
+    inputs = {"map": (volume, source)} | read | halves
+    for _, file in inputs.values():
+        if not file.is_as_read:
+            warn(
+                f"{file.path} was replaced or removed since it was read; results are of what was read",
+                job.quiet,
+            )
     return write_results(
         est,
         settings,
@@ -237,14 +249,23 @@ def summarise(written: Written, job: Job) -> None:
     say(name)
     for line in number_lines(written.record["numbers"]):
         say("  " + line)
+    if written.removed:
+        say(f"  removed, of an earlier run: {', '.join(written.removed)}")
     say(f"  look at it with         chimerax {written.folder / written.files['chimerax']}")
 
 
 def already_done(path: Path, settings: Settings, folder: Path, job: Job, level: float | None = None) -> bool:
-    """Tell whether a folder holds the complete results of the same files with the same settings."""
-    from occupy.io.mrc import map_stem
-    from occupy.report.record import read_record, sha256_of
+    """Tell whether a folder holds the complete results of the same files with the same settings.
 
+    Every file of theirs must be as it was written. Says why not where only that is missing.
+    """
+    from occupy.io.atomic import remove_leftovers
+    from occupy.io.checksum import sha256_of
+    from occupy.io.mrc import map_stem
+    from occupy.report.contents import why_not_vouched
+    from occupy.report.record import read_record
+
+    remove_leftovers(folder)
     try:
         record = read_record(folder / f"{map_stem(path)}_occupy.json")
         asked = record["settings_asked"], record["options"]
@@ -252,8 +273,11 @@ def already_done(path: Path, settings: Settings, folder: Path, job: Job, level: 
             return False
         used = {role: about["sha256"] for role, about in record["inputs"].items()}
         files = {"map": path, **job.masks, **job.halves_of(path, settings)}
-        given = {role: sha256_of(file) for role, file in files.items()}
-        present = all((folder / name).exists() for name in record["outputs"].values())
-    except (OccupyError, OSError, KeyError):
+        if used != {role: sha256_of(file) for role, file in files.items()}:
+            return False
+    except (OccupyError, OSError):
         return False
-    return bool(used == given and present)
+    reason = why_not_vouched(folder, record)
+    if reason is not None:
+        say(f"{path}: estimated again, as in {folder} {reason}", job.quiet)
+    return reason is None

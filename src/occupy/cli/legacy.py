@@ -162,7 +162,7 @@ def _run(
 ) -> Path:
     from occupy.cli.console import progress
     from occupy.cli.estimate import Job, find_map, output_folders, run, summarise
-    from occupy.io.mrc import read_map
+    from occupy.io.mrc import read_source
 
     job = Job(**options)
     path, level = find_map(str(input_map) if emdb is None else _entry(emdb), job.quiet)
@@ -170,7 +170,7 @@ def _run(
     if beside and output is None:
         folder = path.parent / folder
     with progress(path.name, job.quiet) as report:
-        volume = read_map(path)
-        written = run(volume, path, with_old_tile(settings, volume.shape), folder, job, level, report)
+        volume, source = read_source(path)
+        written = run(volume, source, with_old_tile(settings, volume.shape), folder, job, level, report)
     summarise(written, job)
     return written.folder / written.files["chimerax"]

@@ -135,11 +135,10 @@ def read_map_regions(
 def _earlier(result: Path, asked: Asked, output: Path | None) -> tuple[Path, Found, Path]:
     """Return the record of an earlier estimate, the regions on its grid, and where to write."""
     from occupy.cli.mask import find_record
-    from occupy.io.mrc import read_map
-    from occupy.report.record import output_file, read_record
+    from occupy.report.record import read_output, read_record
 
     path = find_record(result)
-    grid = read_map(output_file(path, read_record(path), "scale"))
+    grid = read_output(path, read_record(path), "scale")
     return path, find_regions(asked, grid), output or path.parent
 
 
@@ -153,13 +152,13 @@ def _estimated(
 ) -> tuple[Path, Found, Path]:
     """Estimate a map into the folder, once its regions are known to be good."""
     from occupy.cli.estimate import Job, find_map, output_folders, run
-    from occupy.io.mrc import read_map
+    from occupy.io.mrc import read_source
 
-    source, level = find_map(name, quiet=True)
+    path, level = find_map(name, quiet=True)
     report("reading", 0, 0)
-    volume = read_map(source, voxel_size=voxel_size)
+    volume, source = read_source(path, voxel_size=voxel_size)
     found = find_regions(asked, volume, voxel_size)
-    folder = output_folders([source], output)[0]
+    folder = output_folders([path], output)[0]
     job = Job(voxel_size=voxel_size, quiet=True)
     written = run(volume, source, settings, folder, job, level, report)
     return folder / written.files["record"], found, folder
@@ -168,15 +167,14 @@ def _estimated(
 def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
     """Read the regions in the scale of an estimate; with its uncertainty where the estimate wrote one."""
     from occupy.calibration import INTERVAL_95
-    from occupy.io.mrc import read_map
     from occupy.regions.table import read_regions
-    from occupy.report.record import output_file, read_record
+    from occupy.report.record import read_output, read_record
 
     record = read_record(path)
-    scale = read_map(output_file(path, record, "scale"))
+    scale = read_output(path, record, "scale")
     uncertainty = None
     if "uncertainty" in record["outputs"]:
-        uncertainty = read_map(output_file(path, record, "uncertainty")).data
+        uncertainty = read_output(path, record, "uncertainty").data
     name = path.name.removesuffix("_occupy.json")
     lowpass = float(record["settings"]["lowpass"])
     pairs: Iterator[tuple[str, Any]] = iter([(name, (scale.data, uncertainty))])
