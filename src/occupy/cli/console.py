@@ -75,7 +75,7 @@ def hear_the_library(quiet: bool) -> None:
 
 def on_terminal(quiet: bool) -> bool:
     """Tell whether progress should be drawn."""
-    return not quiet and sys.stderr.isatty()
+    return not quiet and sys.stderr is not None and sys.stderr.isatty()
 
 
 def rate_text(done: int, seconds: float, unit: str) -> str:

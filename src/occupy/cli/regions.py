@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,29 +78,31 @@ def mask_files(patterns: Sequence[str]) -> list[Path]:
 
 def find_regions(asked: Asked, volume: Volume, voxel_size: float | None = None) -> Found:
     """Make the regions asked for on the grid of a map."""
+    from occupy.io.checksum import reading
     from occupy.io.models import read_model
     from occupy.io.mrc import read_map
     from occupy.io.selections import read_selections
     from occupy.regions.region import regions_of_masks, regions_of_model
-    from occupy.report.region_record import file_of
     from occupy.report.set_results import ModelFiles
 
     asked.check()
     regions: tuple[Region, ...] = ()
     inputs: dict[str, Any] = {}
     model = None
-    if asked.models:
-        by: Any = asked.by or "chain"
-        named = None if asked.selections is None else read_selections(asked.selections)
-        model = read_model(asked.models)
-        regions = regions_of_model(model, volume, by, selections=named)
-        inputs["model"] = [file_of(path) for path in asked.models]
-        if asked.selections is not None:
-            inputs["regions"] = file_of(asked.selections)
-    if asked.masks:
-        paths = mask_files(asked.masks)
-        regions += regions_of_masks((read_map(p, voxel_size=voxel_size) for p in paths), volume)
-        inputs["masks"] = [file_of(path) for path in paths]
+    with ExitStack() as stack:
+        # What other libraries read must be by the end what its checksum was taken of.
+        if asked.models:
+            by: Any = asked.by or "chain"
+            inputs["model"] = [stack.enter_context(reading(path)) for path in asked.models]
+            if asked.selections is not None:
+                inputs["regions"] = stack.enter_context(reading(asked.selections))
+            named = None if asked.selections is None else read_selections(asked.selections)
+            model = read_model(asked.models)
+            regions = regions_of_model(model, volume, by, selections=named)
+        if asked.masks:
+            paths = mask_files(asked.masks)
+            inputs["masks"] = [stack.enter_context(reading(path)) for path in paths]
+            regions += regions_of_masks((read_map(p, voxel_size=voxel_size) for p in paths), volume)
     files = None if model is None else ModelFiles(model, regions, asked.models)
     return Found(regions, files, inputs)
 

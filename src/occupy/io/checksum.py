@@ -212,6 +212,8 @@ def reading(path: Path) -> Iterator[dict[str, Any]]:
         with path.open("rb") as stream:
             stamp = Stamp.of(stream.fileno())
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     yield {"path": str(path.resolve()), "sha256": digest, "bytes": stamp.size}

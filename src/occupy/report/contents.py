@@ -38,14 +38,17 @@ def why_not_vouched(folder: Path, record: Mapping[str, Any]) -> str | None:
         return f"{', '.join(record['withdrawn'])} was replaced since"
     if "files" not in record:
         return "its record is of a version that kept no checksums"
-    files = record["files"]
-    for name in record["outputs"].values():
+    without = next((name for name in record["outputs"].values() if name not in record["files"]), None)
+    return changed_file(folder, record["files"]) if without is None else f"{without} has no checksum"
+
+
+def changed_file(folder: Path, files: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the first file of a record that is not as it was written; None if all are."""
+    for name, about in files.items():
         path = folder / name
-        if name not in files:
-            return f"its record has no checksum of {name}"
         try:
-            same = path.stat().st_size == files[name]["bytes"] and sha256_of(path) == files[name]["sha256"]
-        except OSError:
+            same = path.stat().st_size == about["bytes"] and sha256_of(path) == about["sha256"]
+        except (OSError, TypeError, KeyError):
             return f"{name} is missing"
         if not same:
             return f"{name} is not as it was written"

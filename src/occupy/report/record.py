@@ -157,19 +157,19 @@ def record_of(
     }
 
 
-def _plain(value: Any, infinite: bool = False) -> Any:
+def plain(value: Any, infinite: bool = False) -> Any:
     """Replace what JSON cannot say: NaN by null, infinity by null or, if it is a setting, by its name."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value) if infinite and not math.isnan(value) else None
     if isinstance(value, Mapping):
-        return {k: _plain(v, infinite or k in _SETTINGS) for k, v in value.items()}
+        return {k: plain(v, infinite or k in _SETTINGS) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v, infinite) for v in value]
+        return [plain(v, infinite) for v in value]
     return value
 
 
 def _infinite(value: Any) -> Any:
-    """Return settings as they were before `_plain`."""
+    """Return settings as they were before `plain`."""
     if isinstance(value, dict):
         return {k: _infinite(v) for k, v in value.items()}
     return float(value) if value in ("inf", "-inf") else value
@@ -177,7 +177,7 @@ def _infinite(value: Any) -> Any:
 
 def to_json(record: Mapping[str, Any]) -> str:
     """Return a record as JSON text (strict: no NaN; an infinite setting is ``"inf"``)."""
-    return json.dumps(_plain(record), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(plain(record), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def read_record(path: Path) -> dict[str, Any]:
