@@ -171,7 +171,7 @@ def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
     """Read the regions in the scale of an estimate; with its uncertainty where the estimate wrote one."""
     from occupy.calibration import INTERVAL_95
     from occupy.regions.table import read_regions
-    from occupy.report.record import read_output, read_record
+    from occupy.report.record import number_in, read_output, read_record
 
     record = read_record(path)
     scale = read_output(path, record, "scale")
@@ -179,7 +179,10 @@ def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
     if "uncertainty" in record["outputs"]:
         uncertainty = read_output(path, record, "uncertainty").data
     name = path.name.removesuffix("_occupy.json")
-    lowpass = float(record["settings"]["lowpass"])
+    try:
+        lowpass = float(record["settings"]["lowpass"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: the record is damaged: its settings lack the low-pass") from error
     pairs: Iterator[tuple[str, Any]] = iter([(name, (scale.data, uncertainty))])
     table = read_regions(
         found.regions,
@@ -191,8 +194,8 @@ def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
         reach_95=INTERVAL_95,
     )
     notices = [Notice(n["code"], n["text"]) for n in record["notices"]]
-    lowest = 0.0 if record["settings"]["recalibrate"] else record["numbers"]["lowest_confident_scale"]
-    return table, notices + _doubts(table, float(lowest))
+    lowest = 0.0 if record["settings"].get("recalibrate") else number_in(record, "lowest_confident_scale")
+    return table, notices + _doubts(table, lowest)
 
 
 def _doubts(table: OccupancyTable, lowest: float) -> list[Notice]:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from occupy.errors import InputError
-from occupy.io.atomic import make_folder, write_text
+from occupy.io.atomic import make_folder, remove_leftovers, write_text
 from occupy.io.mrc import write_map
 from occupy.modify import solvent_noise
 from occupy.render import finish, modified_slab, needs_noise, products_of
 from occupy.report.contents import MODIFIED, WHAT, earlier_modifications, withdraw
-from occupy.report.record import to_json
+from occupy.report.record import number_in, to_json
 from occupy.resolve import ResolvedSettings
 from occupy.volume import Volume
 
@@ -57,11 +57,11 @@ def write_modified(
         raise InputError("nothing to do: give --amplify, --attenuate, --sigmoid or --exclude-solvent")
     noise = None
     if needs_noise(settings, products):
-        mean = float(record["numbers"]["solvent"]["mean"])
+        mean = number_in(record, "solvent", "mean")
         noise = solvent_noise(
             volume.data, confidence.data, mean, seed=settings.seed, threads=settings.threads
         )
-    make_folder(folder)
+    remove_leftovers(make_folder(folder))
     names = {product: f"{volume.name}_{product}.mrc" for product in products}
     # Those made of the same estimate that stay are vouched for by the new record too.
     earlier, stale = earlier_modifications(folder, volume.name, record, names.values())

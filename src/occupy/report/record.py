@@ -214,12 +214,17 @@ def _damaged(record: Mapping[str, Any]) -> str | None:
             for n in record["notices"]
         ),
         "numbers": isinstance(record["numbers"].get("solvent"), dict),
+        "withdrawn": _are_texts(record.get("withdrawn", [])),
     }
     return next((part for part, fine in good.items() if not fine), None)
 
 
 def _is_text(value: Any) -> TypeGuard[str]:
     return isinstance(value, str)
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(_is_text(value) for value in values)
 
 
 def _is_file(about: Any) -> bool:
@@ -229,6 +234,16 @@ def _is_file(about: Any) -> bool:
 def _is_file_name(name: Any) -> bool:
     """Tell whether a name is one in the record's own folder."""
     return _is_text(name) and name not in ("", ".", "..") and Path(name).name == name
+
+
+def number_in(record: Mapping[str, Any], *names: str) -> float:
+    """Return a number that a run found; InputError where its record lacks it."""
+    value: Any = record["numbers"]
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(value, (int, float)):
+        raise InputError(f"the record lacks a number that is needed ({'.'.join(names)}); estimate again")
+    return float(value)
 
 
 def output_file(path: Path, record: Mapping[str, Any], product: str) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from occupy.io.atomic import discard_unfinished, make_folder, write_text
+from occupy.io.atomic import discard_unfinished, make_folder, remove_leftovers, write_text
 from occupy.io.checksum import FileSum, Source, written
 from occupy.io.mrc import open_writer, write_map
 from occupy.pipeline import Estimate
@@ -60,7 +60,7 @@ class Written:
 def _folder_for(folder: Path) -> Iterator[None]:
     """Create a folder; where the work fails before anything is in it, take it away again."""
     existed = folder.exists()
-    make_folder(folder)
+    remove_leftovers(make_folder(folder))
     try:
         yield
     except BaseException:
