@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from occupy.errors import InputError
 from occupy.io import checksum, mrc
-from occupy.io.checksum import FileSum, reading, sha256_of
+from occupy.io.checksum import FileSum, is_as_written, reading, sha256_of, written
 from occupy.io.mrc import open_writer, read_map, read_source, write_map
 from occupy.volume import Volume
 
@@ -158,10 +159,13 @@ def test_the_checksum_of_what_was_written_is_the_files(tmp_path):
         for start in (6, 0, 3):
             writer.write_planes(start, VOLUME.data[start : start + 3])
     assert writer.file is not None
-    assert writer.file.about() == {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    wanted = {"bytes": path.stat().st_size, "crc32": f"{zlib.crc32(path.read_bytes()):08x}"}
+    assert writer.file.about() == wanted == written(path)
+    assert is_as_written(path, wanted)
+    assert read_source(path, kind="crc32")[1].checksum.hexdigest() == wanted["crc32"]
     whole = write_map(path, VOLUME, checksum=True)
     assert isinstance(whole, FileSum)
-    assert whole.about()["sha256"] == sha256_of(path)
+    assert whole.about() == written(path)
 
 
 def test_what_another_library_reads_must_not_change_meanwhile(tmp_path):

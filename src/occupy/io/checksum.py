@@ -1,15 +1,21 @@
-"""Checksums of the bytes that were read or written, not of what lies under a name by then."""
+"""Checksums of the bytes that were read or written, not of what lies under a name by then.
+
+Inputs have SHA-256: by it anyone can tell which file an estimate was made of. Outputs, of which there are
+several times as many bytes, have CRC-32 and their size: enough to tell a file that was cut short, replaced or
+changed from the one that was written, for half the processor time (3.0 GB/s beside 1.6 GB/s).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy.typing as npt
 
@@ -18,10 +24,36 @@ from occupy.errors import InputError
 _PIECE = 1 << 18
 
 
+Kind = Literal["sha256", "crc32"]
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 checksum of a file, as ``sha256sum`` prints it."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def crc32_of(path: Path) -> str:
+    """Return the CRC-32 checksum of a file, as ``gzip`` and ``zip`` use it."""
+    found = _Crc32()
+    buffer = memoryview(bytearray(_PIECE))
+    with path.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            found.update(buffer[:count])
+    return found.hexdigest()
+
+
+class _Crc32:
+    """CRC-32 with the methods of `hashlib`."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: Any) -> None:
+        self._value = zlib.crc32(data, self._value)
+
+    def hexdigest(self) -> str:
+        return f"{self._value:08x}"
 
 
 @dataclass(frozen=True)
@@ -51,7 +83,7 @@ class Stamp:
 
 
 class Checksum:
-    """SHA-256 of bytes that is worked out on a thread of its own.
+    """Checksum of bytes that is worked out on a thread of its own.
 
     A map that is estimated on one thread leaves a core idle, and hashing frees the interpreter lock.
 
@@ -59,10 +91,12 @@ class Checksum:
     ----------
     pieces : callable
         Yields the bytes, in order; called on the thread.
+    kind : {"sha256", "crc32"}
+        Which.
     """
 
-    def __init__(self, pieces: Callable[[], Iterable[Any]]) -> None:
-        self._hash = hashlib.sha256()
+    def __init__(self, pieces: Callable[[], Iterable[Any]], kind: Kind = "sha256") -> None:
+        self._hash: Any = hashlib.sha256() if kind == "sha256" else _Crc32()
         self._error: Exception | None = None
         # A daemon: a program that is stopped does not wait for checksums.
         self._thread = threading.Thread(target=self._run, args=(pieces,), daemon=True)
@@ -80,7 +114,7 @@ class Checksum:
         self._thread.join()
         if self._error is not None:
             raise self._error
-        return self._hash.hexdigest()
+        return str(self._hash.hexdigest())
 
 
 def _read_at(descriptor: int, buffer: memoryview, start: int) -> int:
@@ -93,7 +127,7 @@ def _read_at(descriptor: int, buffer: memoryview, start: int) -> int:
     return len(found)
 
 
-def checksum_of_open(descriptor: int, path: Path, stamp: Stamp) -> Checksum:
+def checksum_of_open(descriptor: int, path: Path, stamp: Stamp, kind: Kind = "sha256") -> Checksum:
     """Start on the checksum of an open file, which may be closed, renamed or removed meanwhile.
 
     Parameters
@@ -105,6 +139,8 @@ def checksum_of_open(descriptor: int, path: Path, stamp: Stamp) -> Checksum:
     stamp : Stamp
         Of the file when it was read or written; InputError (from `Checksum.hexdigest`) where it has another
         by the end.
+    kind : {"sha256", "crc32"}
+        Which.
     """
     kept = os.dup(descriptor)
 
@@ -122,7 +158,7 @@ def checksum_of_open(descriptor: int, path: Path, stamp: Stamp) -> Checksum:
         finally:
             os.close(kept)
 
-    return Checksum(pieces)
+    return Checksum(pieces, kind)
 
 
 def refuse_changed(file: int | Path, path: Path, stamp: Stamp) -> None:
@@ -155,7 +191,7 @@ class Source:
 
     @property
     def sha256(self) -> str:
-        """Checksum of what was read."""
+        """Checksum of what was read, if that is of this kind."""
         return self.checksum.hexdigest()
 
     @property
@@ -168,13 +204,18 @@ class Source:
 
 
 def source_of_open(
-    descriptor: int, path: Path, stamp: Stamp, data: npt.NDArray[Any], begin: int | None
+    descriptor: int,
+    path: Path,
+    stamp: Stamp,
+    data: npt.NDArray[Any],
+    begin: int | None,
+    kind: Kind = "sha256",
 ) -> Source:
     """Start on the checksum of an open map that was read.
 
     Parameters
     ----------
-    descriptor, path, stamp
+    descriptor, path, stamp, kind
         As for `checksum_of_open`.
     data : ndarray
         What was read; must not change.
@@ -182,16 +223,16 @@ def source_of_open(
         Where the data begin in the file, if they are there as they are in memory.
     """
     if begin is None or begin + data.nbytes != stamp.size:
-        return Source(path, stamp, checksum_of_open(descriptor, path, stamp))
+        return Source(path, stamp, checksum_of_open(descriptor, path, stamp, kind))
     head = memoryview(bytearray(begin))
     _read_at(descriptor, head, 0)
     # What is in memory is hashed: it is what is estimated, and the file need not be read again.
-    return Source(path, stamp, Checksum(lambda: (head, data.reshape(-1).view("u1"))))
+    return Source(path, stamp, Checksum(lambda: (head, data.reshape(-1).view("u1")), kind))
 
 
 @dataclass(frozen=True, eq=False)
 class FileSum:
-    """Size and checksum of a file that was written."""
+    """Size and CRC-32 of a file that was written."""
 
     size: int
     checksum: Checksum
@@ -200,14 +241,14 @@ class FileSum:
     def of_open(cls, descriptor: int, path: Path) -> FileSum:
         """Start on the checksum of a complete file that is still open."""
         stamp = Stamp.of(descriptor)
-        found = cls(stamp.size, checksum_of_open(descriptor, path, stamp))
+        found = cls(stamp.size, checksum_of_open(descriptor, path, stamp, "crc32"))
         if os.name == "nt":
             found.checksum.hexdigest()  # Windows moves no open file
         return found
 
     def about(self) -> dict[str, Any]:
-        """Return bytes and SHA-256, for a record."""
-        return {"bytes": self.size, "sha256": self.checksum.hexdigest()}
+        """Return bytes and CRC-32, for a record."""
+        return {"bytes": self.size, "crc32": self.checksum.hexdigest()}
 
 
 @contextmanager
@@ -229,5 +270,10 @@ def reading(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def written(path: Path) -> dict[str, Any]:
-    """Describe a small file that was just written: bytes and SHA-256."""
-    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    """Describe a small file that was just written: bytes and CRC-32."""
+    return {"bytes": path.stat().st_size, "crc32": crc32_of(path)}
+
+
+def is_as_written(path: Path, about: Mapping[str, Any]) -> bool:
+    """Tell whether a file is the one that `written` or `FileSum.about` describe; OSError if it is missing."""
+    return bool(path.stat().st_size == about["bytes"] and crc32_of(path) == about["crc32"])

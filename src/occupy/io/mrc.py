@@ -27,7 +27,7 @@ import numpy.typing as npt
 from occupy._version import __version__
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import atomic_file
-from occupy.io.checksum import FileSum, Source, Stamp, refuse_changed, source_of_open
+from occupy.io.checksum import FileSum, Kind, Source, Stamp, refuse_changed, source_of_open
 from occupy.numerics.moments import Moments, moments_of_parts
 from occupy.numerics.parallel import large_empty, planes_per_slab
 from occupy.volume import Frame, Volume
@@ -262,26 +262,28 @@ def read_map(path: str | Path, *, voxel_size: float | None = None) -> Volume:
         Where the file is not a map, truncated, a stack of images, has no voxel size, or changes while it is
         read.
     """
-    return _read_open(Path(path), voxel_size, with_source=False)[0]
+    return _read_open(Path(path), voxel_size, None)[0]
 
 
-def read_source(path: str | Path, *, voxel_size: float | None = None) -> tuple[Volume, Source]:
-    """Read a map as `read_map` does, and the checksum of the very bytes that were read."""
-    volume, source = _read_open(Path(path), voxel_size, with_source=True)
+def read_source(
+    path: str | Path, *, voxel_size: float | None = None, kind: Kind = "sha256"
+) -> tuple[Volume, Source]:
+    """Read a map as `read_map` does, and the checksum (of a kind) of the very bytes that were read."""
+    volume, source = _read_open(Path(path), voxel_size, kind)
     assert source is not None
     return volume, source
 
 
-def _read_open(path: Path, voxel_size: float | None, *, with_source: bool) -> tuple[Volume, Source | None]:
+def _read_open(path: Path, voxel_size: float | None, kind: Kind | None) -> tuple[Volume, Source | None]:
     if path.name.lower().endswith(STACK_SUFFIXES):
         raise InputError(f"{path}: this is a stack of images, not a map")
     with _reading(path) as (stream, compressed):
         stamp = Stamp.of(stream.fileno())
         volume, offset = _read(stream, compressed, path, voxel_size)
         refuse_changed(stream.fileno(), path, stamp)
-        if not with_source:
+        if kind is None:
             return volume, None
-        return volume, source_of_open(stream.fileno(), path, stamp, volume.data, offset)
+        return volume, source_of_open(stream.fileno(), path, stamp, volume.data, offset, kind)
 
 
 @dataclass(frozen=True)

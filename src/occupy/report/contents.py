@@ -9,7 +9,7 @@ from typing import Any
 
 from occupy.errors import InputError, OccupyError
 from occupy.io.atomic import explain, write_text
-from occupy.io.checksum import sha256_of
+from occupy.io.checksum import is_as_written
 from occupy.io.mrc import read_header
 from occupy.report.record import read_record, to_json
 
@@ -47,7 +47,7 @@ def changed_file(folder: Path, files: Mapping[str, Any]) -> str | None:
     for name, about in files.items():
         path = folder / name
         try:
-            same = path.stat().st_size == about["bytes"] and sha256_of(path) == about["sha256"]
+            same = is_as_written(path, about)
         except (OSError, TypeError, KeyError):
             return f"{name} is missing"
         if not same:
@@ -105,9 +105,7 @@ def _unchanged(path: Path) -> Iterator[str]:
         with suppress(OSError):
             file = path.parent / name
             # The record was written last, so without checksums a file that is younger was changed.
-            same = (
-                sha256_of(file) == files[name]["sha256"] if name in files else file.stat().st_mtime_ns <= when
-            )
+            same = is_as_written(file, files[name]) if name in files else file.stat().st_mtime_ns <= when
             if same and not name.endswith(".mrc"):
                 yield name
 

@@ -204,10 +204,12 @@ def _damaged(record: Mapping[str, Any]) -> str | None:
             return part
     files = record.get("files", {})
     good = {
-        "inputs": all(_is_file(about) and _is_text(about.get("path")) for about in record["inputs"].values()),
+        "inputs": all(
+            _are_texts([about.get("path"), about.get("sha256")]) if isinstance(about, dict) else False
+            for about in record["inputs"].values()
+        ),
         "outputs": all(_is_file_name(name) for name in record["outputs"].values()),
-        "files": isinstance(files, dict)
-        and all(_is_file(about) and isinstance(about.get("bytes"), int) for about in files.values()),
+        "files": isinstance(files, dict) and all(_is_file(about) for about in files.values()),
         "notices": isinstance(record["notices"], list)
         and all(
             isinstance(n, dict) and _is_text(n.get("code")) and _is_text(n.get("text"))
@@ -228,7 +230,8 @@ def _are_texts(values: Any) -> bool:
 
 
 def _is_file(about: Any) -> bool:
-    return isinstance(about, dict) and _is_text(about.get("sha256"))
+    """Tell whether something describes a file that was written."""
+    return isinstance(about, dict) and isinstance(about.get("bytes"), int) and _is_text(about.get("crc32"))
 
 
 def _is_file_name(name: Any) -> bool:
@@ -261,7 +264,10 @@ def read_output(path: Path, record: Mapping[str, Any], product: str) -> Volume:
     """
     file = output_file(path, record, product)
     about = record.get("files", {}).get(file.name)
-    volume, source = read_source(file)
-    if about is not None and source.sha256 != about["sha256"]:
+    volume, source = read_source(file, kind="crc32")
+    if about is not None and (source.stamp.size, source.checksum.hexdigest()) != (
+        about["bytes"],
+        about["crc32"],
+    ):
         raise InputError(f"{file} is not as the run wrote it (its checksum differs); estimate again")
     return volume
