@@ -23,8 +23,8 @@ from benchmarks import reference
 from benchmarks.maps import KINDS, write_benchmark_map
 from benchmarks.processes import Cost, measure, middle
 from occupy import Settings, estimate, read_map
+from occupy.io.checksum import sha256_of
 from occupy.render import render
-from occupy.report.record import sha256_of
 from occupy.report.results import write_maps
 
 

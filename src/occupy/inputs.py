@@ -12,13 +12,14 @@ from pathlib import Path
 
 from occupy import pipeline
 from occupy.errors import InputError, Notice
+from occupy.io.checksum import Source
 from occupy.io.half_maps import find_half_maps
-from occupy.io.mrc import read_header, read_map
+from occupy.io.mrc import read_header, read_source
 from occupy.pipeline import Estimate, Progress
 from occupy.settings import Settings
 from occupy.volume import Volume
 
-Reader = Callable[..., Volume]
+Reader = Callable[..., tuple[Volume, Source]]
 HALVES = ("half_map_1", "half_map_2")
 
 
@@ -67,7 +68,7 @@ class InputFiles:
         }
         return {role: path for role, path in roles.items() if path is not None}
 
-    def open(self, settings: Settings | None = None, read: Reader = read_map) -> Inputs:
+    def open(self, settings: Settings | None = None, read: Reader = read_source) -> Inputs:
         """Read everything; see `open_inputs`.
 
         Parameters
@@ -75,23 +76,24 @@ class InputFiles:
         settings : Settings, optional
             Half-maps beside the map are taken only where the estimator has a use for them.
         read : callable, optional
-            ``read(path, voxel_size=…)`` returns a `Volume`; `occupy.read_map` by default.
+            ``read(path, voxel_size=…)`` returns a `Volume` and the `Source` it was read from.
         """
         settings = settings or Settings()
         try:
             files = self.by_role(settings)
-            volumes = {role: read(path, voxel_size=self.voxel_size) for role, path in files.items()}
+            read_in = {role: read(path, voxel_size=self.voxel_size) for role, path in files.items()}
         except InputError as error:
             # Nobody has named these files, so how to do without them must be said.
             if any(path.name in str(error) for path in self.beside(settings) or ()):
                 hint = "a half-map that lies beside the map; --no-neighbours leaves it out"
                 raise type(error)(f"{error} ({hint})") from error
             raise
+        volumes = {role: volume for role, (volume, _) in read_in.items()}
         volume = volumes["map"]
         notice = self._notice(files, settings)
         if notice is not None:
             volumes["map"] = replace(volume, notices=(*volume.notices, notice))
-        return Inputs(self, files, volumes)
+        return Inputs(self, volumes, {role: source for role, (_, source) in read_in.items()})
 
     def _fit(self, halves: tuple[Path, Path]) -> bool:
         """Tell whether half-maps have the map's number of voxels and order of axes, by their headers."""
@@ -119,15 +121,20 @@ class Inputs:
     ----------
     asked : InputFiles
         What the user named.
-    files : mapping
-        Role → file that was read, half-maps found beside the map included.
     volumes : mapping
-        Role → what is in it.
+        Role → what was read, half-maps found beside the map included.
+    sources : mapping
+        Role → file it was read from, with the checksum of what was read.
     """
 
     asked: InputFiles
-    files: Mapping[str, Path]
     volumes: Mapping[str, Volume] = field(repr=False)
+    sources: Mapping[str, Source] = field(repr=False)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Role → file that was read."""
+        return {role: source.path for role, source in self.sources.items()}
 
     @property
     def volume(self) -> Volume:
@@ -146,9 +153,9 @@ class Inputs:
         return HALVES if self.asked.half_maps is None and HALVES[0] in self.files else ()
 
     @property
-    def by_role(self) -> dict[str, tuple[Volume, Path]]:
-        """Volume and file of every role, as `occupy.report.results.write_results` takes them."""
-        return {role: (self.volumes[role], path) for role, path in self.files.items()}
+    def by_role(self) -> dict[str, tuple[Volume, Source | Path]]:
+        """Volume and source of every role, as `occupy.report.results.write_results` takes them."""
+        return {role: (self.volumes[role], source) for role, source in self.sources.items()}
 
     def estimate(self, settings: Settings | None = None, progress: Progress | None = None) -> Estimate:
         """Estimate the map with everything that was read for it."""

@@ -82,7 +82,7 @@ def test_an_uncertainty_map_gives_errors(cli, halves, work, estimated):
     scale = read_map(done.path("scale"))
     write_map(done.path("uncertainty"), scale.with_data(np.full(scale.shape, 0.2, np.float32)))
     record = done.record
-    record["outputs"]["uncertainty"] = "blob_uncertainty.mrc"
+    del record["files"]["blob_uncertainty.mrc"]
     (done.folder / "blob_occupy.json").write_text(json.dumps(record), encoding="utf-8")
     said = cli("regions", done.folder, "--model", halves)
     assert said.code == 0
@@ -101,7 +101,7 @@ def test_an_uncertainty_map_gives_errors(cli, halves, work, estimated):
         (("--model", "HALVES", "--by", "atom"), "not by 'atom'"),
         (("--model", "HALVES", "--by", "ligand"), "no ligand in this model"),
         (("--model", "HALVES", "--by", "chain", "--regions", "r.yaml"), "not both"),
-        (("--model", "HALVES", "--regions", "r.yaml"), "r.yaml: cannot be read"),
+        (("--model", "HALVES", "--regions", "r.yaml"), "r.yaml: no such file"),
         (("--masks", "HALVES"), "halves.cif"),
     ],
 )

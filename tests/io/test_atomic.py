@@ -251,3 +251,89 @@ def test_what_was_begun_in_a_folder_is_removed_when_asked(tmp_path):
         assert not part.exists()
         assert kept.exists()
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["kept"]
+
+
+ABANDON = """
+import os, signal, sys
+from pathlib import Path
+from occupy.io.atomic import atomic_file
+
+with atomic_file(Path(sys.argv[1])) as part:
+    part.write_text("half")
+    print(part.name, flush=True)
+    if sys.argv[2] == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.stdin.read()
+"""
+
+
+def begun(path, then):
+    """Start a process that begins to write a file, and return it with the name of the unfinished file."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", ABANDON, str(path), then],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return process, process.stdout.readline().strip()
+
+
+def forgotten(monkeypatch):
+    """Let this process be as one that has written nothing yet."""
+    monkeypatch.setattr("occupy.io.atomic._swept", set())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks as POSIX has them")
+def test_m12_what_killed_runs_left_is_removed_and_what_living_ones_write_is_not(tmp_path, monkeypatch):
+    dead, left = begun(tmp_path / "scale.mrc", "die")
+    dead.communicate(timeout=20)
+    alive, begun_name = begun(tmp_path / "other.mrc", "live")
+    # The living one has removed what the dead one left; put it back, as an older version leaves it.
+    assert not (tmp_path / left).exists()
+    (tmp_path / left).write_text("half")
+    (tmp_path / ".mine.part").write_text("of another program")
+    (tmp_path / "notes.12345678.part").write_text("of another program")
+    forgotten(monkeypatch)
+    write_text(tmp_path / "a.txt", "x")
+    kept = {".mine.part", "notes.12345678.part", "a.txt"}
+    assert set(names(tmp_path)) == kept | {begun_name}
+    alive.communicate("", timeout=20)
+    assert set(names(tmp_path)) == kept | {"other.mrc"}
+
+
+def test_a_folder_is_looked_through_once(tmp_path, monkeypatch):
+    forgotten(monkeypatch)
+    write_text(tmp_path / "a.txt", "x")
+    (tmp_path / ".b.12345678.part").write_text("half")
+    write_text(tmp_path / "c.txt", "x")
+    assert names(tmp_path) == [".b.12345678.part", "a.txt", "c.txt"]
+
+
+def test_a_file_taken_for_a_left_over_is_made_again(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    flock, taken = fcntl.flock, []
+
+    def swept(descriptor, how):
+        if not taken:
+            taken.extend(tmp_path.glob(".*.part"))
+            taken[0].unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr("occupy.io.atomic.fcntl.flock", swept)
+    write_text(tmp_path / "a.txt", "x")
+    assert taken
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_where_there_are_no_locks_nothing_is_removed(tmp_path, monkeypatch):
+    pytest.importorskip("fcntl")
+
+    def none(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("occupy.io.atomic.fcntl.flock", none)
+    forgotten(monkeypatch)
+    (tmp_path / ".b.12345678.part").write_text("half")
+    write_text(tmp_path / "a.txt", "x")
+    assert names(tmp_path) == [".b.12345678.part", "a.txt"]

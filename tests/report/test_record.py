@@ -154,7 +154,7 @@ def test_the_options_are_there(source, tmp_path):
     assert record["version"] == occupy.__version__
 
 
-def test_what_json_cannot_say_becomes_null(source):
+def test_what_json_cannot_say_becomes_null_or_the_name_of_an_infinite_setting(source):
     volume = read_map(source)
     est = estimate(volume)
     record = record_of(
@@ -163,7 +163,7 @@ def test_what_json_cannot_say_becomes_null(source):
     )  # fmt: skip
     found = strict(to_json(record))
     assert found["numbers"]["variability_limit"] is None
-    assert found["settings_asked"]["amplify"] is None
+    assert found["settings_asked"]["amplify"] == "inf"
     assert any(line.split() == ["variability", "limit", "–"] for line in number_lines(record["numbers"]))
     assert "(from Python)" in log_text(record)
 

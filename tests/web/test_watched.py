@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from conftest_browser import Occupy
 from occupy.errors import InputError
-from occupy.io.mrc import read_map
-from occupy.volume import Volume
+from occupy.io.mrc import read_map, read_source
 from standin_set import write_set
 
 pytest.importorskip("starlette")
@@ -28,7 +27,7 @@ from occupy.web.cache import ArrayCache
 from occupy.web.scenes import Limits
 from occupy.web.shelf import Shelf
 from occupy.web.viewer import Viewer
-from occupy.web.watched import ClosedError, WatchedFiles, in_memory
+from occupy.web.watched import ClosedError, WatchedFiles
 
 
 def rewritten(path: Path) -> None:
@@ -103,29 +102,14 @@ def test_h02_a_disk_that_goes_away_closes_the_scene(
 
 
 def test_h02_a_map_that_changes_while_it_is_read(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(path: Path, **options: Any) -> Volume:
-        volume = read_map(path, **options)
+    def slow(path: Path, **options: Any) -> Any:
+        found = read_source(path, **options)
         rewritten(path)
-        return volume
+        return found
 
-    monkeypatch.setattr("occupy.web.watched.read_map", slow)
+    monkeypatch.setattr("occupy.web.watched.read_source", slow)
     with pytest.raises(ClosedError, match="was changed"):
         WatchedFiles().read(copied)
-
-
-def test_h02_mapped_data_are_read_without_the_map(copied: Path) -> None:
-    whole = read_map(copied)
-    mapped = whole.with_data(np.memmap(copied, np.float32, "r", 1024, whole.shape))
-    kept = in_memory(mapped)
-    assert np.array_equal(kept.data, whole.data)
-    os.truncate(copied, 2048)
-    # Touching the mapped pages would end this process.
-    assert kept.data.sum(dtype=np.float64) != 0
-    with pytest.raises(InputError, match=r"m.mrc: the file was cut short"):
-        in_memory(mapped)
-    copied.unlink()
-    with pytest.raises(InputError, match=r"m.mrc: cannot be read"):
-        in_memory(mapped)
 
 
 def test_h02_the_server_stays_up_when_an_open_map_is_cut_short(copied: Path) -> None:

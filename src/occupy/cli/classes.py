@@ -65,7 +65,7 @@ class ClassesJob:
 def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob) -> None:
     """Find a set, say what it is, estimate it, write everything and print a summary."""
     from occupy.io.sets import find_set
-    from occupy.report.set_progress import begin, is_complete
+    from occupy.report.set_progress import begin, is_complete, what_changed
 
     found = find_set(inputs, count_particles=True)
     for line in found.describe():
@@ -76,15 +76,19 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
         warn(notice.text, job.quiet)
     compare = None if job.compare is None else (_named(used, job.compare[0]), _named(used, job.compare[1]))
     folder = output or Path(f"occupy_{_stem(found)}")
-    keep = _goes_on(used, folder, job)
+    asked = _asked(used, job)
+    keep = _goes_on(asked, folder, job)
     if keep and is_complete(folder):
-        say(f"done already, in {folder}", job.quiet)
-        return
+        if (reason := what_changed(folder)) is None:
+            say(f"done already, in {folder}", job.quiet)
+            return
+        warn(f"{folder}: starting anew, as {reason}", job.quiet)
+        keep = False
     regions = _regions(used, job)
     with progress(_stem(found), job.quiet) as report, _means(used, job, folder, report) as means:
         est = _estimated(used, job, means)
         more = _doubts(est, means)
-        begin(folder, _asked(used, job), old=() if keep else _kept_files(used))
+        removed = begin(folder, asked, old=None if keep else _kept_files(used))
         report("components", 0, 0)
         components = _components(est) if job.discover else ()
         table, files = _write(
@@ -97,10 +101,13 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
             replace(job, compare=compare, resume=keep),
             notices + left + more,
             means,
+            asked,
         )
         for notice in more:
             warn(notice.text, job.quiet)
         _summarise(est, components, table, files, folder, job)
+        if stale := [name for name in removed if not (folder / name).exists()]:
+            say(f"  removed, of an earlier run: {', '.join(stale)}", job.quiet)
 
 
 def regions_table(used: MapSet, regions: Sequence[Region], job: ClassesJob, scratch: Path) -> OccupancyTable:
@@ -157,13 +164,13 @@ def _kept_files(used: MapSet) -> list[str]:
     return [file for files in named.values() for file in files.values()]
 
 
-def _goes_on(used: MapSet, folder: Path, job: ClassesJob) -> bool:
+def _goes_on(asked: dict[str, Any], folder: Path, job: ClassesJob) -> bool:
     """Tell whether the results in a folder are an earlier run's that was asked for the same."""
     from occupy.report.set_progress import has_started, started_alike
 
     if not job.resume:
         return False
-    alike = started_alike(folder, _asked(used, job))
+    alike = started_alike(folder, asked)
     if not alike and has_started(folder):
         warn(f"{folder}: nothing to go on from (other maps or options); starting anew", job.quiet)
     return alike
@@ -262,13 +269,15 @@ def _write(
     job: ClassesJob,
     notices: Sequence[Notice],
     means: Means,
+    begun: dict[str, Any],
 ) -> tuple[OccupancyTable | None, dict[str, Any]]:
     from occupy.io.atomic import write_text
+    from occupy.io.checksum import sha256_of, written
     from occupy.report.record import to_json
     from occupy.report.set_maps import write_class_maps, write_components
     from occupy.report.set_page import NAME as PAGE
     from occupy.report.set_page import write_set_report
-    from occupy.report.set_progress import sweep
+    from occupy.report.set_progress import refuse_changed_maps, sweep
     from occupy.report.set_record import NAME, set_record
     from occupy.report.set_results import ModelFiles, write_class_scripts, write_set_tables
 
@@ -304,6 +313,11 @@ def _write(
         means.report("report", 0, 0)
         write_set_report(folder, record, table)
     sweep(folder)
+    for entry in record["maps"]:
+        entry["sha256"] = sha256_of(paths[entry["name"]])
+    refuse_changed_maps(begun, [entry.path for entry in used.maps])
+    names = [name for name in files.values() if name not in made.sums]
+    record["files"] = made.sums | {name: written(folder / name) for name in names}
     write_text(folder / NAME, to_json(record))
     return table, files
 

@@ -3,29 +3,55 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
+
+from occupy.errors import OutputError
 
 Report = Callable[[str, int, int], None]
 
 
 def say(text: str, quiet: bool = False) -> None:
-    """Print a line for the user."""
-    if not quiet:
+    """Print a line for the user; OutputError where it can't be written."""
+    if quiet:
+        return
+    try:
         print(text, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        give_up(sys.stdout)
+        raise OutputError(f"cannot write to the standard output: {error.strerror or error}") from error
 
 
 def warn(text: str, quiet: bool = False) -> None:
     """Print a warning on the error stream."""
     if not quiet:
-        print(f"occupy: warning: {text}", file=sys.stderr, flush=True)  # noqa: T201
+        tell(f"occupy: warning: {text}")
 
 
 def fail(text: str) -> None:
     """Print an error on the error stream."""
-    print(f"occupy: error: {' '.join(text.split())}", file=sys.stderr, flush=True)  # noqa: T201
+    tell(f"occupy: error: {' '.join(text.split())}")
+
+
+def tell(text: str) -> None:
+    """Print a line on the error stream. Where it can't be written, the work goes on without."""
+    try:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+    except OSError:
+        give_up(sys.stderr)
+
+
+def give_up(stream: TextIO) -> None:
+    """Let what a stream that can't be written still holds go nowhere: Python would complain at its end."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 class _Warnings(logging.Handler):
@@ -49,7 +75,7 @@ def hear_the_library(quiet: bool) -> None:
 
 def on_terminal(quiet: bool) -> bool:
     """Tell whether progress should be drawn."""
-    return not quiet and sys.stderr.isatty()
+    return not quiet and sys.stderr is not None and sys.stderr.isatty()
 
 
 def rate_text(done: int, seconds: float, unit: str) -> str:

@@ -105,6 +105,10 @@ def with_sets_opened(names: list[str], quiet: bool) -> list[str]:
         if not name.lower().endswith(".star") and (not Path(name).is_dir() or _is_entry(name)):
             opened.append(name)
             continue
+        if Path(name).is_dir():
+            from occupy.report.contents import refuse_results
+
+            refuse_results(Path(name))
         from occupy.io.sets import find_set
 
         found = find_set([name])
@@ -183,6 +187,12 @@ def run(
     from occupy.report.results import write_results
 
     est = inputs.estimate(settings, report)
+    for source in inputs.sources.values():
+        if not source.is_as_read:
+            warn(
+                f"{source.path} was replaced or removed since it was read; results are of what was read",
+                job.quiet,
+            )
     return write_results(
         est,
         settings,
@@ -208,14 +218,23 @@ def summarise(written: Written, job: Job) -> None:
     say(name)
     for line in number_lines(written.record["numbers"]):
         say("  " + line)
+    if written.removed:
+        say(f"  removed, of an earlier run: {', '.join(written.removed)}")
     say(f"  look at it with         chimerax {written.folder / written.files['chimerax']}")
 
 
 def already_done(path: Path, settings: Settings, folder: Path, job: Job, level: float | None = None) -> bool:
-    """Tell whether a folder holds the complete results of the same files with the same settings."""
-    from occupy.io.mrc import map_stem
-    from occupy.report.record import read_record, sha256_of
+    """Tell whether a folder holds the complete results of the same files with the same settings.
 
+    Every file of theirs must be as it was written. Says why not where only that is missing.
+    """
+    from occupy.io.atomic import remove_leftovers
+    from occupy.io.checksum import sha256_of
+    from occupy.io.mrc import map_stem
+    from occupy.report.contents import why_not_vouched
+    from occupy.report.record import read_record
+
+    remove_leftovers(folder)
     try:
         record = read_record(folder / f"{map_stem(path)}_occupy.json")
         asked = record["settings_asked"], record["options"]
@@ -223,8 +242,11 @@ def already_done(path: Path, settings: Settings, folder: Path, job: Job, level: 
             return False
         used = {role: about["sha256"] for role, about in record["inputs"].items()}
         files = job.files(path).by_role(settings)
-        given = {role: sha256_of(file) for role, file in files.items()}
-        present = all((folder / name).exists() for name in record["outputs"].values())
-    except (OccupyError, OSError, KeyError):
+        if used != {role: sha256_of(file) for role, file in files.items()}:
+            return False
+    except (OccupyError, OSError):
         return False
-    return bool(used == given and present)
+    reason = why_not_vouched(folder, record)
+    if reason is not None:
+        say(f"{path}: estimated again, as in {folder} {reason}", job.quiet)
+    return reason is None

@@ -63,6 +63,8 @@ def run(words: list[str]) -> int:
         hear_the_library(quiet="--quiet" in words)
         words = words or ["--help"]
         code = app_for(words[0])(args=words, prog_name="occupy", standalone_mode=False)
+        if sys.stdout is not None:  # closed before we began
+            sys.stdout.flush()
         # Typer turns Ctrl-C into a code (older ones into Abort).
         return _say(STOPPED, 130) if code == 130 else code if isinstance(code, int) else 0
     except KeyboardInterrupt:
@@ -74,8 +76,8 @@ def run(words: list[str]) -> int:
             raise
         return _say(f"error: {error}", 1)
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone; what is left in the buffer goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output (head, less) has gone.
+        _give_up_output()
         return 1
     except Exception as error:
         return _unexpected(error, debug)
@@ -94,11 +96,28 @@ def _unexpected(error: Exception, debug: bool) -> int:
         return _say(f"error: {describe().rstrip('.').replace('Value error, ', '')} (see --help)", 2)
     if debug:
         raise error
+    if isinstance(error, OSError):
+        # A disk that is full, a file server that went away: nothing of ours.
+        _give_up_output()
+        what = "" if error.filename is None else f"{error.filename}: "
+        return _say(f"error: {what}{error.strerror or error} (reading or writing failed)", 1)
     if isinstance(error, MemoryError):
         return _say("error: not enough memory; try --max-box 256, or fewer modifications in one run", 1)
     return _say(f"error: {type(error).__name__}: {error} (this is our mistake; --debug shows where)", 1)
 
 
+def _give_up_output() -> None:
+    """Drop what the standard output still holds, if it can't be written."""
+    from occupy.cli.console import give_up
+
+    try:
+        sys.stdout.flush()
+    except OSError:
+        give_up(sys.stdout)
+
+
 def _say(message: str, code: int) -> int:
-    print(f"occupy: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    from occupy.cli.console import tell
+
+    tell(f"occupy: {' '.join(message.split())}")
     return code

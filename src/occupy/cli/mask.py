@@ -76,9 +76,11 @@ def _default_thresholds(record: dict[str, Any]) -> tuple[float, float]:
 
     Both on the scale map's own axis: recalibration has put the lowest confident scale at zero.
     """
-    weak = float(record["numbers"]["lowest_confident_scale"])
+    from occupy.report.record import number_in
+
+    weak = number_in(record, "lowest_confident_scale")
     strong = max(weak, min(_SURE, 2 * weak))
-    if record["settings"]["recalibrate"]:
+    if record["settings"].get("recalibrate"):
         return (strong - weak) / (1 - weak), 0.0
     return strong, weak
 

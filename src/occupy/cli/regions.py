@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,29 +79,31 @@ def mask_files(patterns: Sequence[str]) -> list[Path]:
 
 def find_regions(asked: Asked, volume: Volume, voxel_size: float | None = None) -> Found:
     """Make the regions asked for on the grid of a map."""
+    from occupy.io.checksum import reading
     from occupy.io.models import read_model
     from occupy.io.mrc import read_map
     from occupy.io.selections import read_selections
     from occupy.regions.region import regions_of_masks, regions_of_model
-    from occupy.report.region_record import file_of
     from occupy.report.set_results import ModelFiles
 
     asked.check()
     regions: tuple[Region, ...] = ()
     inputs: dict[str, Any] = {}
     model = None
-    if asked.models:
-        by: Any = asked.by or "chain"
-        named = None if asked.selections is None else read_selections(asked.selections)
-        model = read_model(asked.models)
-        regions = regions_of_model(model, volume, by, selections=named)
-        inputs["model"] = [file_of(path) for path in asked.models]
-        if asked.selections is not None:
-            inputs["regions"] = file_of(asked.selections)
-    if asked.masks:
-        paths = mask_files(asked.masks)
-        regions += regions_of_masks((read_map(p, voxel_size=voxel_size) for p in paths), volume)
-        inputs["masks"] = [file_of(path) for path in paths]
+    with ExitStack() as stack:
+        # What other libraries read must be by the end what its checksum was taken of.
+        if asked.models:
+            by: Any = asked.by or "chain"
+            inputs["model"] = [stack.enter_context(reading(path)) for path in asked.models]
+            if asked.selections is not None:
+                inputs["regions"] = stack.enter_context(reading(asked.selections))
+            named = None if asked.selections is None else read_selections(asked.selections)
+            model = read_model(asked.models)
+            regions = regions_of_model(model, volume, by, selections=named)
+        if asked.masks:
+            paths = mask_files(asked.masks)
+            inputs["masks"] = [stack.enter_context(reading(path)) for path in paths]
+            regions += regions_of_masks((read_map(p, voxel_size=voxel_size) for p in paths), volume)
     files = None if model is None else ModelFiles(model, regions, asked.models)
     return Found(regions, files, inputs)
 
@@ -138,11 +141,10 @@ def read_map_regions(
 def _earlier(result: Path, asked: Asked, output: Path | None) -> tuple[Path, Found, Path]:
     """Return the record of an earlier estimate, the regions on its grid, and where to write."""
     from occupy.cli.mask import find_record
-    from occupy.io.mrc import read_map
-    from occupy.report.record import output_file, read_record
+    from occupy.report.record import read_output, read_record
 
     path = find_record(result)
-    grid = read_map(output_file(path, read_record(path), "scale"))
+    grid = read_output(path, read_record(path), "scale")
     return path, find_regions(asked, grid), output or path.parent
 
 
@@ -157,11 +159,11 @@ def _estimated(
     """Estimate a map into the folder, once its regions are known to be good."""
     from occupy.cli.estimate import find_map, output_folders, run
 
-    source, level = find_map(name, quiet=True)
+    path, level = find_map(name, quiet=True)
     report("reading", 0, 0)
-    inputs = job.files(source).open(settings)
+    inputs = job.files(path).open(settings)
     found = find_regions(asked, inputs.volume, job.voxel_size)
-    folder = output_folders([source], output)[0]
+    folder = output_folders([path], output)[0]
     written = run(inputs, settings, folder, job, level, report)
     return folder / written.files["record"], found, folder
 
@@ -169,17 +171,19 @@ def _estimated(
 def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
     """Read the regions in the scale of an estimate; with its uncertainty where the estimate wrote one."""
     from occupy.calibration import INTERVAL_95
-    from occupy.io.mrc import read_map
     from occupy.regions.table import read_regions
-    from occupy.report.record import output_file, read_record
+    from occupy.report.record import number_in, read_output, read_record
 
     record = read_record(path)
-    scale = read_map(output_file(path, record, "scale"))
+    scale = read_output(path, record, "scale")
     uncertainty = None
     if "uncertainty" in record["outputs"]:
-        uncertainty = read_map(output_file(path, record, "uncertainty")).data
+        uncertainty = read_output(path, record, "uncertainty").data
     name = path.name.removesuffix("_occupy.json")
-    lowpass = float(record["settings"]["lowpass"])
+    try:
+        lowpass = float(record["settings"]["lowpass"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: the record is damaged: its settings lack the low-pass") from error
     pairs: Iterator[tuple[str, Any]] = iter([(name, (scale.data, uncertainty))])
     table = read_regions(
         found.regions,
@@ -191,8 +195,8 @@ def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
         reach_95=INTERVAL_95,
     )
     notices = [Notice(n["code"], n["text"]) for n in record["notices"]]
-    lowest = 0.0 if record["settings"]["recalibrate"] else record["numbers"]["lowest_confident_scale"]
-    return table, notices + _doubts(table, float(lowest))
+    lowest = 0.0 if record["settings"].get("recalibrate") else number_in(record, "lowest_confident_scale")
+    return table, notices + _doubts(table, lowest)
 
 
 def _doubts(table: OccupancyTable, lowest: float) -> list[Notice]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -134,6 +135,7 @@ def select_particles(
     import numpy as np
 
     from occupy.io.atomic import write_text
+    from occupy.io.checksum import reading
     from occupy.io.particles import check_target, read_particles, write_particles
     from occupy.report.record import to_json
     from occupy.report.region_record import file_of
@@ -141,17 +143,20 @@ def select_particles(
 
     wanted.condition()
     path, table, maps = _table_and_maps(source, numbering.set)
-    particles = read_particles(particles_file, numbering.class_field)
-    check_target(particles, output)
-    parents = _parents(parent_ind, particles)
-    found = choose(table, maps, particles, wanted, numbering)
-    keep = np.isin(particles.labels, [found.labels[name] for name in found.chosen])
+    inputs: dict[str, Any] = {"table": file_of(path)}
     record = output.with_name(f"{output.stem}_selection.json")
-    record.unlink(missing_ok=True)
-    write_particles(particles, keep, output, parents)
-    inputs: dict[str, Any] = {"table": file_of(path), "particles": file_of(particles_file)}
-    if parent_ind is not None:
-        inputs["parent_ind"] = file_of(parent_ind)
+    with ExitStack() as stack:
+        # Particles are read twice, to count and to copy: both times the file must be the same.
+        inputs["particles"] = stack.enter_context(reading(particles_file))
+        particles = read_particles(particles_file, numbering.class_field)
+        check_target(particles, output)
+        if parent_ind is not None and particles.kind == "cryodrgn":
+            inputs["parent_ind"] = stack.enter_context(reading(parent_ind))
+        parents = _parents(parent_ind, particles)
+        found = choose(table, maps, particles, wanted, numbering)
+        keep = np.isin(particles.labels, [found.labels[name] for name in found.chosen])
+        record.unlink(missing_ok=True)
+        write_particles(particles, keep, output, parents)
     outputs = {"particles": output.name, "record": record.name}
     about = selection_record(found, inputs=inputs | {"set": maps.source}, outputs=outputs, command=sys.argv)
     write_text(record, to_json(about))

@@ -205,12 +205,15 @@ def _earlier(watch: Watch) -> tuple[dict[int, int], dict[int, Step]]:
 
 
 def _plain(options: Mapping[str, Any]) -> Any:
-    return json.loads(json.dumps(dict(options), default=str))
+    from occupy.report.record import plain
+
+    return json.loads(json.dumps(plain(options, infinite=True), default=str, allow_nan=False))
 
 
 def _write(watch: Watch, done: Mapping[int, int], steps: Mapping[int, Step]) -> None:
     from occupy.io.atomic import write_text
     from occupy.report.history import write_history
+    from occupy.report.record import to_json
 
     outputs = write_history(watch.output, [steps[number] for number in sorted(steps)])
     record = {
@@ -220,4 +223,4 @@ def _write(watch: Watch, done: Mapping[int, int], steps: Mapping[int, Step]) -> 
         "iterations": {str(number): written for number, written in sorted(done.items())},
         "outputs": outputs,
     }
-    write_text(watch.output / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_text(watch.output / RECORD, to_json(record))

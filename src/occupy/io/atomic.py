@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from occupy.errors import OutputError
 
+if sys.platform != "win32":
+    import fcntl
+
 _unfinished: set[Path] = set()
+_swept: set[Path] = set()
+_OF_OURS = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
 
 def explain(error: OSError, path: Path) -> OutputError:
@@ -48,11 +55,15 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         Where the file cannot be written.
     """
     final = Path(path)
+    if (folder := final.parent.absolute()) not in _swept:
+        _swept.add(folder)
+        remove_leftovers(folder)
     part = final.parent / f".{final.name}.{secrets.token_hex(4)}.part"
     # The name is known before there is a file: a signal between the two leaves nothing behind.
     _unfinished.add(part)
+    lock = None
     try:
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        lock = _created(part)
         yield part
         part.replace(final)
     except BaseException as error:
@@ -63,6 +74,61 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         _unfinished.discard(part)
+        if lock is not None:
+            os.close(lock)
+
+
+def _created(part: Path) -> int | None:
+    """Create a file; return a descriptor that holds a lock on it, where there are locks."""
+    while True:
+        descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        if sys.platform == "win32":
+            os.close(descriptor)  # Windows moves no open file
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            return descriptor
+        # Before the lock was there, another run may have taken the file for a left-over.
+        if part.exists():
+            return descriptor
+        os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Lock an open file until it is closed or its process ends, however that is.
+
+    Returns
+    -------
+    bool or None
+        False where a living process holds the lock, None where the system has no locks.
+    """
+    if sys.platform == "win32":  # what killed runs left stays
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+    return True
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes of this program left half written in a folder.
+
+    A living process holds a lock on what it writes. Where locks are not to be had, everything stays.
+    """
+    try:
+        parts = [entry.path for entry in os.scandir(folder) if _OF_OURS.fullmatch(entry.name)]
+    except OSError:  # no such folder: writing says so
+        return
+    for part in parts:
+        with suppress(OSError):
+            descriptor = os.open(part, os.O_WRONLY)
+            try:
+                if try_lock(descriptor):
+                    Path(part).unlink()
+            finally:
+                os.close(descriptor)
 
 
 def discard_unfinished(folder: Path) -> None:

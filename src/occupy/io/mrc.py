@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import math
+import os
 import sys
 import threading
 import zlib
@@ -26,7 +27,9 @@ import numpy.typing as npt
 from occupy._version import __version__
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import atomic_file
-from occupy.numerics.parallel import VOXELS_IN_CACHE, planes_per_slab, scratch
+from occupy.io.checksum import FileSum, Kind, Source, Stamp, refuse_changed, source_of_open
+from occupy.numerics.moments import Moments, moments_of_parts
+from occupy.numerics.parallel import large_empty, planes_per_slab
 from occupy.volume import Frame, Volume
 
 HEADER_BYTES = 1024
@@ -40,8 +43,6 @@ _PIECE = 1 << 20
 _TEXT = bytes([0, *b"\t\r\n", *range(32, 127)])
 _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _IMOD_STAMP = 1146047817
-
-Moments = tuple[int, float, float, float, float]
 
 
 def map_stem(path: str | Path) -> str:
@@ -216,7 +217,7 @@ def _payload(
 ) -> npt.NDArray[np.float32]:
     """Read sections slab by slab and convert each to float32."""
     try:
-        out = np.empty(shape, dtype=np.float32)
+        out = large_empty(shape)
     except (MemoryError, ValueError) as error:
         raise InputError(f"{path}: a map of {shape[::-1]} voxels does not fit into memory") from error
     thickness = planes_per_slab(shape, 1 << 22)
@@ -252,20 +253,37 @@ def read_map(path: str | Path, *, voxel_size: float | None = None) -> Volume:
     Returns
     -------
     Volume
-        Data as float32 in the order of the file, with the header's frame. A plain 32-bit file is mapped
-        into memory, not copied: it must not be overwritten in place while the volume is in use (writing a
-        new file of the same name, as this program does, is no harm).
+        Data as float32 in the order of the file, with the header's frame. They are in memory: what happens
+        to the file afterwards does not matter. (A mapped file that is cut short ends the program.)
 
     Raises
     ------
     InputError
-        Where the file is not a map, truncated, a stack of images, or has no voxel size.
+        Where the file is not a map, truncated, a stack of images, has no voxel size, or changes while it is
+        read.
     """
-    path = Path(path)
+    return _read_open(Path(path), voxel_size, None)[0]
+
+
+def read_source(
+    path: str | Path, *, voxel_size: float | None = None, kind: Kind = "sha256"
+) -> tuple[Volume, Source]:
+    """Read a map as `read_map` does, and the checksum (of a kind) of the very bytes that were read."""
+    volume, source = _read_open(Path(path), voxel_size, kind)
+    assert source is not None
+    return volume, source
+
+
+def _read_open(path: Path, voxel_size: float | None, kind: Kind | None) -> tuple[Volume, Source | None]:
     if path.name.lower().endswith(STACK_SUFFIXES):
         raise InputError(f"{path}: this is a stack of images, not a map")
     with _reading(path) as (stream, compressed):
-        return _read(stream, compressed, path, voxel_size)
+        stamp = Stamp.of(stream.fileno())
+        volume, offset = _read(stream, compressed, path, voxel_size)
+        refuse_changed(stream.fileno(), path, stamp)
+        if kind is None:
+            return volume, None
+        return volume, source_of_open(stream.fileno(), path, stamp, volume.data, offset, kind)
 
 
 @dataclass(frozen=True)
@@ -325,7 +343,7 @@ def _header_of(stream: BinaryIO, compressed: bool, path: Path) -> tuple[MapHeade
     header, order, notices = _parse_header(raw, path)
     dtype = _dtype(header, order, raw, path)
     shape = (int(header["nz"]), int(header["ny"]), int(header["nx"]))
-    extra, size = int(header["nsymbt"]), path.stat().st_size
+    extra, size = int(header["nsymbt"]), os.fstat(stream.fileno()).st_size
     claimed = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if extra < 0 or (not compressed and extra > size - HEADER_BYTES):
         raise InputError(
@@ -341,30 +359,37 @@ def _header_of(stream: BinaryIO, compressed: bool, path: Path) -> tuple[MapHeade
     return MapHeader(shape, dtype, frame, extra, tuple(notices + remarks)), order
 
 
-def _read(stream: BinaryIO, compressed: bool, path: Path, voxel_size: float | None) -> Volume:
+def _read(
+    stream: BinaryIO, compressed: bool, path: Path, voxel_size: float | None
+) -> tuple[Volume, int | None]:
+    """Read a map; return it, and where its data begin if they are in memory as they are in the file."""
     header, order = _header_of(stream, compressed, path)
     claimed = math.prod(header.shape) * header.dtype.itemsize
     extended = _read_exactly(stream, header.extended_bytes, path, "extended header")
-    if compressed and claimed > _USUAL_COMPRESSION * path.stat().st_size:
+    if compressed and claimed > _USUAL_COMPRESSION * os.fstat(stream.fileno()).st_size:
         _measure(stream, claimed, path)
     frame, remarks = _with_extended(header.frame, extended, order, path)
     frame, voxel = _voxel_size(frame, voxel_size, path)
     offset = HEADER_BYTES + header.extended_bytes
     plain = not compressed and header.dtype == np.dtype("<f4") and sys.byteorder == "little"
-    if plain and offset % 4 == 0:
-        # The file's own pages: a copy of a large map costs more time than some of the steps made of it.
-        data: npt.NDArray[np.float32] = np.memmap(path, np.float32, "r", offset, header.shape)
-    else:
-        data = _payload(stream, header.shape, header.dtype, path)
+    # Read, not mapped: to touch a page of a mapped file that was cut short ends the program with SIGBUS.
+    data = _payload(stream, header.shape, header.dtype, path)
     if compressed:
         _verify_checksum(stream, max(claimed, 1 << 26))
-    return Volume(data, voxel, frame, map_stem(path), header.notices + remarks)
+    return Volume(data, voxel, frame, map_stem(path), header.notices + remarks), offset if plain else None
 
 
 class MapWriter:
-    """Writes one float32 map slab by slab, in any order and from several threads; see `open_writer`."""
+    """Writes one float32 map slab by slab, in any order and from several threads; see `open_writer`.
+
+    Attributes
+    ----------
+    file : FileSum or None
+        Size and checksum of what was written, once it is complete.
+    """
 
     def __init__(self, stream: BinaryIO, like: Volume, label: str) -> None:
+        self.file: FileSum | None = None
         self._stream = stream
         self._like = like
         self._label = label
@@ -376,7 +401,7 @@ class MapWriter:
     def write_planes(self, start: int, slab: npt.NDArray[np.float32]) -> None:
         """Write planes from ``start`` on."""
         block = np.ascontiguousarray(slab, dtype="<f4")
-        moments = _moments(block.reshape(-1))
+        moments = moments_of_parts(block.reshape(-1))
         place = self._offset + start * block.shape[1] * block.shape[2] * 4
         with self._lock:
             self._stats[start] = moments
@@ -389,35 +414,7 @@ class MapWriter:
         stats = [moments for start in sorted(self._stats) for moments in self._stats[start]]
         self._stream.seek(0)
         self._stream.write(_header(self._like, self._label, stats).tobytes())
-
-
-def _moments(flat: npt.NDArray[np.float32]) -> list[Moments]:
-    """Return count, minimum, maximum, mean and sum of squared deviations from it, for each part."""
-    parts = []
-    with np.errstate(invalid="ignore", over="ignore"):  # infinite values have no deviation
-        for start in range(0, flat.size, VOXELS_IN_CACHE):
-            part = flat[start : start + VOXELS_IN_CACHE]
-            low, high, mean = float(part.min()), float(part.max()), float(part.mean())
-            squares = float(np.dot(part, part)) - part.size * mean**2
-            if not 0.1 * part.size * mean**2 < squares < math.inf:
-                mean, squares = _centred_moments(part, mean)
-            parts.append((part.size, low, high, mean, max(squares, 0.0)))
-    return parts
-
-
-def _centred_moments(part: npt.NDArray[np.float32], guess: float) -> tuple[float, float]:
-    """Return mean and sum of squared deviations where the mean is large beside them."""
-    # Differences from a float32 next to the mean are exact, and small.
-    pivot = np.float32(guess)
-    centred = np.subtract(part, pivot, out=scratch("centred", part.shape))
-    rest = float(centred.mean())
-    squares = float(np.dot(centred, centred)) - part.size * rest**2
-    if math.isfinite(squares):
-        return float(pivot) + rest, squares
-    wide = part.astype(np.float64)
-    mean = float(wide.mean())
-    wide -= mean
-    return mean, float(np.dot(wide, wide))
+        self._stream.flush()
 
 
 def _header(like: Volume, label: str, stats: list[Moments]) -> Any:
@@ -454,7 +451,9 @@ def _header(like: Volume, label: str, stats: list[Moments]) -> Any:
 
 
 @contextmanager
-def open_writer(path: str | Path, like: Volume, what: str = "map") -> Iterator[MapWriter]:
+def open_writer(
+    path: str | Path, like: Volume, what: str = "map", *, checksum: bool = False
+) -> Iterator[MapWriter]:
     """Write a map with the frame of another, slab by slab; it appears under its name when complete.
 
     Parameters
@@ -465,16 +464,24 @@ def open_writer(path: str | Path, like: Volume, what: str = "map") -> Iterator[M
         Its shape, voxel size, position, axis order, labels and extended header are kept.
     what : str
         For the label that is added.
+    checksum : bool
+        Work out the file's checksum, for a record; it is taken of the file that was written, before that has
+        a name others know.
     """
     with atomic_file(path) as part, part.open("r+b") as stream:
         writer = MapWriter(stream, like, f"occupy {__version__}: {what}")
         yield writer
         writer.close()
+        if checksum:
+            writer.file = FileSum.of_open(stream.fileno(), part)
 
 
-def write_map(path: str | Path, volume: Volume, what: str = "map") -> None:
-    """Write a volume as a 32-bit float MRC map, atomically, with its own frame."""
+def write_map(
+    path: str | Path, volume: Volume, what: str = "map", *, checksum: bool = False
+) -> FileSum | None:
+    """Write a volume as a 32-bit float MRC map, atomically, with its own frame; see `open_writer`."""
     thickness = planes_per_slab(volume.shape, 1 << 22)
-    with open_writer(path, volume, what) as writer:
+    with open_writer(path, volume, what, checksum=checksum) as writer:
         for start in range(0, volume.shape[0], thickness):
             writer.write_planes(start, volume.data[start : start + thickness])
+    return writer.file

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from occupy.errors import InputError
-from occupy.io.atomic import explain, make_folder
+from occupy.errors import InputError, OutputError
+from occupy.io.atomic import explain, make_folder, try_lock
 
 Array = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
 
 SCRATCH = ".occupy-scratch"
+LOCK = "lock"
 
 
 class FolderShelf:
@@ -110,15 +111,44 @@ class FolderRoom:
 def scratch(folder: Path) -> Iterator[FolderRoom]:
     """Give room beside results, removed afterwards; what a killed run left there is removed first.
 
-    The folder is made when the first shelf is, and removed again where nothing else was put there.
+    Raises
+    ------
+    OutputError
+        Where another run is working in this folder.
     """
     inside = folder.absolute() / SCRATCH
-    shutil.rmtree(inside, ignore_errors=True)
     missing = [parent for parent in inside.parents if not parent.exists()]
+    lock = _locked(inside, folder)
     try:
+        for left in inside.iterdir():
+            if left.name != LOCK:
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
         yield FolderRoom(inside)
     finally:
         shutil.rmtree(inside, ignore_errors=True)
+        os.close(lock)
         with suppress(OSError):
             for parent in missing:
                 parent.rmdir()
+
+
+def _locked(inside: Path, folder: Path) -> int:
+    """Return a descriptor of the lock of a folder of scratch files."""
+    while True:
+        make_folder(inside)
+        try:
+            lock = os.open(inside / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
+        except FileNotFoundError:  # the run before has just ended and removed its folder
+            continue
+        except OSError as error:
+            raise explain(error, inside / LOCK) from error
+        if try_lock(lock) is False:
+            os.close(lock)
+            raise OutputError(
+                f"another run is working in {folder}; wait for it, or choose another folder with -o"
+            )
+        # The run before may have removed the file that was just locked.
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(lock), (inside / LOCK).stat()):
+                return lock
+        os.close(lock)

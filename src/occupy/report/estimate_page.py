@@ -27,7 +27,7 @@ from occupy.report.html import (
 )
 from occupy.report.palette import MINIMUM_SCALE, SCALE_PALETTE
 from occupy.report.surfaces import LIMITS, surface_message
-from occupy.report.text import number_text
+from occupy.report.text import full_scale_source, number_text, tile_place
 
 _BAD = "The solvent fit is bad: do not trust the confidence, nor maps weighted by it."
 _UNSUITABLE = "This map is not suitable: "
@@ -133,12 +133,13 @@ def circles(centre: npt.NDArray[np.float64], radius: float) -> npt.NDArray[np.fl
 
 
 def _numbers(numbers: Mapping[str, Any]) -> str:
-    solvent, tile = numbers["solvent"], numbers["full_scale_tile"]
-    x, y, z = tile["centre_angstrom_xyz"]
-    place = f"tile of {number_text(tile['side_angstrom'][0])} Å at x, y, z = {x:.1f}, {y:.1f}, {z:.1f} Å"
+    solvent = numbers["solvent"]
+    source = full_scale_source(numbers)
+    if "calibration" in numbers:
+        source = f"from the histogram of the local maxima; {source}"
     misfit = f"misfit of the Gaussian {number_text(solvent['misfit'])}"
     rows = [
-        ("Full scale", number_text(numbers["full_scale_value"]), "map units", place),
+        ("Full scale", number_text(numbers["full_scale_value"]), "map units", source),
         ("Lowest confident scale", number_text(numbers["lowest_confident_scale"]), "of full scale",
          "below it, content can't be told from solvent"),
         ("Lowest confident value", number_text(numbers["lowest_confident_value"]), "map units", ""),
@@ -148,6 +149,9 @@ def _numbers(numbers: Mapping[str, Any]) -> str:
          misfit if solvent["good_fit"] else f"{misfit} – BAD FIT"),
         ("Range of the map", " to ".join(number_text(v) for v in numbers["map_range"]), "map units", ""),
     ]  # fmt: skip
+    if "calibration" in numbers:
+        tile = numbers["full_scale_tile"]
+        rows.insert(1, ("Fullest tile", number_text(tile["value"]), "map units", tile_place(tile)))
     if "target" in numbers:
         target = numbers["target"]
         rows.append(

@@ -137,7 +137,7 @@ def surface_block(
     }
     options = "".join(f'<option value="{i}">{escaped(c.title)}</option>' for i, c in enumerate(colourings))
     mesh = base64.b64encode(zlib.compress(message, 6)).decode()
-    data = json.dumps(about).replace("<", "\\u003c")
+    data = json.dumps(about, allow_nan=False).replace("<", "\\u003c")
     return (
         f'<div class="surface{" small" if small else ""}"><div class="stage">'
         '<p>Loading the surface …</p><canvas tabindex="0" role="img" '

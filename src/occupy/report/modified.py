@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from occupy.errors import InputError
-from occupy.io.atomic import make_folder, write_text
+from occupy.io.atomic import make_folder, remove_leftovers, write_text
 from occupy.io.mrc import write_map
 from occupy.modify import solvent_noise
 from occupy.render import finish, modified_slab, needs_noise, products_of
-from occupy.report.record import to_json
-from occupy.report.results import WHAT
+from occupy.report.contents import MODIFIED, WHAT, earlier_modifications, withdraw
+from occupy.report.record import number_in, to_json
 from occupy.resolve import ResolvedSettings
 from occupy.volume import Volume
 
@@ -28,8 +28,8 @@ def write_modified(
     settings: ResolvedSettings,
     folder: Path,
     progress: Callable[[str, int, int], None],
-) -> list[str]:
-    """Write the maps the settings ask for, and a record of them; return their file names.
+) -> tuple[list[str], list[str]]:
+    """Write the maps the settings ask for, and a record of them.
 
     Parameters
     ----------
@@ -43,6 +43,11 @@ def write_modified(
         Where to.
     progress : callable
         ``progress(stage, done, total)``.
+
+    Returns
+    -------
+    written, removed : list of str
+        Names of the files that were written, and of modified maps of another estimate that lay there.
     """
     for other in (scale, confidence):
         if other.shape != volume.shape:
@@ -52,26 +57,34 @@ def write_modified(
         raise InputError("nothing to do: give --amplify, --attenuate, --sigmoid or --exclude-solvent")
     noise = None
     if needs_noise(settings, products):
-        mean = float(record["numbers"]["solvent"]["mean"])
+        mean = number_in(record, "solvent", "mean")
         noise = solvent_noise(
             volume.data, confidence.data, mean, seed=settings.seed, threads=settings.threads
         )
-    make_folder(folder)
+    remove_leftovers(make_folder(folder))
+    names = {product: f"{volume.name}_{product}.mrc" for product in products}
+    # Those made of the same estimate that stay are vouched for by the new record too.
+    earlier, stale = earlier_modifications(folder, volume.name, record, names.values())
+    withdraw(folder, volume.name, names.values())
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
     span = float(volume.data.min()), float(volume.data.max())
-    names = []
-    for number, product in enumerate(products):
+    files = {}
+    for number, (product, name) in enumerate(names.items()):
         progress(product, number, len(products))
         data = modified_slab(product, settings, span, volume.data, scale.data, confidence.data, noise)
-        names.append(f"{volume.name}_{product}.mrc")
         whole = volume.with_data(finish(settings, volume, np.asarray(data)))
-        write_map(folder / names[-1], whole, WHAT[product])
+        files[name] = write_map(folder / name, whole, WHAT[product], checksum=True)
     made = {
         **record,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "modified_from": record["created"],
         "settings": settings.as_dict(),
-        "outputs": dict(zip(products, names, strict=True)),
+        "outputs": names,
+        "files": {name: found.about() for name, found in files.items() if found is not None},
+        "earlier": earlier,
     }
-    names.append(f"{volume.name}_modified.json")
-    write_text(folder / names[-1], to_json(made))
-    return names
+    made.pop("withdrawn", None)  # of the estimate, not of this
+    last = f"{volume.name}{MODIFIED}"
+    write_text(folder / last, to_json(made))
+    return [*names.values(), last], stale

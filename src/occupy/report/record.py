@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import platform
@@ -11,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from occupy._version import __version__
 from occupy.calibration import INTERVAL_95
 from occupy.errors import InputError
+from occupy.io.checksum import Source, sha256_of
+from occupy.io.mrc import read_source
 from occupy.numerics.quantiles import Tile
 from occupy.pipeline import Estimate
 from occupy.report.chimerax import tile_bounds
@@ -26,12 +27,7 @@ from occupy.volume import Volume
 
 FORMAT = 1
 _PARTS = {"created", "inputs", "settings_asked", "options", "settings", "numbers", "notices", "outputs"}
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 checksum of a file, as ``sha256sum`` prints it."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+_SETTINGS = ("settings_asked", "settings")
 
 
 def _tile(est: Estimate, tile: Tile) -> dict[str, Any]:
@@ -86,13 +82,21 @@ def numbers_of(est: Estimate, variability_limit: float) -> dict[str, Any]:
     return found
 
 
-def input_of(volume: Volume, path: Path) -> dict[str, Any]:
-    """Describe an input file: where, checksum, box, voxel size and frame."""
+def input_of(volume: Volume, file: Source | Path) -> dict[str, Any]:
+    """Describe an input file: where, checksum, box, voxel size and frame.
+
+    With a `Source` the checksum is that of the bytes that were read; of a path it is that of the file there
+    is now, so only for files that nobody else writes.
+    """
     frame = volume.frame
+    if isinstance(file, Source):
+        path, checksum, size = file.path, file.sha256, file.stamp.size
+    else:
+        path, checksum, size = file, sha256_of(file), file.stat().st_size
     return {
         "path": str(path.resolve()),
-        "sha256": sha256_of(path),
-        "bytes": path.stat().st_size,
+        "sha256": checksum,
+        "bytes": size,
         "columns_rows_sections": list(volume.shape[::-1]),
         "voxel_size_angstrom_columns_rows_sections": [round(a, 6) for a in volume.voxel_size[::-1]],
         "axes": list(frame.axes),
@@ -106,7 +110,7 @@ def record_of(
     est: Estimate,
     asked: Settings,
     *,
-    inputs: Mapping[str, tuple[Volume, Path]],
+    inputs: Mapping[str, tuple[Volume, Source | Path]],
     outputs: Mapping[str, str],
     variability_limit: float,
     command: Sequence[str] | None = None,
@@ -121,7 +125,7 @@ def record_of(
     asked : Settings
         What the user said.
     inputs : mapping
-        Role → volume and its file.
+        Role → volume and the file it was read from.
     outputs : mapping
         Product → file name within the folder of the record.
     variability_limit : float
@@ -153,27 +157,34 @@ def record_of(
     }
 
 
-def _plain(value: Any) -> Any:
-    """Replace what JSON cannot say (NaN, infinity) by null."""
+def plain(value: Any, infinite: bool = False) -> Any:
+    """Replace what JSON cannot say: NaN by null, infinity by null or, if it is a setting, by its name."""
     if isinstance(value, float) and not math.isfinite(value):
-        return None
+        return str(value) if infinite and not math.isnan(value) else None
     if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: plain(v, infinite or k in _SETTINGS) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v, infinite) for v in value]
     return value
 
 
+def _infinite(value: Any) -> Any:
+    """Return settings as they were before `plain`."""
+    if isinstance(value, dict):
+        return {k: _infinite(v) for k, v in value.items()}
+    return float(value) if value in ("inf", "-inf") else value
+
+
 def to_json(record: Mapping[str, Any]) -> str:
-    """Return a record as JSON text (strict: no NaN)."""
-    return json.dumps(_plain(record), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    """Return a record as JSON text (strict: no NaN; an infinite setting is ``"inf"``)."""
+    return json.dumps(plain(record), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a record; InputError where it is none, or of a newer format."""
+    """Read a record; InputError where it is none, is damaged, or of a newer format."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a readable record of a run ({error})") from error
     if not isinstance(record, dict) or record.get("program") != "occupy":
         raise InputError(f"{path}: not a record of this program")
@@ -181,7 +192,61 @@ def read_record(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: the record is incomplete")
     if record["format"] > FORMAT:
         raise InputError(f"{path}: written by a newer version ({record.get('version')}); update the program")
-    return record
+    if (wrong := _damaged(record)) is not None:
+        raise InputError(f"{path}: the record is damaged (its {wrong} are not as this program writes them)")
+    return {**record, **{part: _infinite(record[part]) for part in _SETTINGS}}
+
+
+def _damaged(record: Mapping[str, Any]) -> str | None:
+    """Return the part of a record that is not what it should be."""
+    for part in ("inputs", "settings_asked", "options", "settings", "numbers", "outputs"):
+        if not isinstance(record[part], dict):
+            return part
+    files = record.get("files", {})
+    good = {
+        "inputs": all(
+            _are_texts([about.get("path"), about.get("sha256")]) if isinstance(about, dict) else False
+            for about in record["inputs"].values()
+        ),
+        "outputs": all(_is_file_name(name) for name in record["outputs"].values()),
+        "files": isinstance(files, dict) and all(_is_file(about) for about in files.values()),
+        "notices": isinstance(record["notices"], list)
+        and all(
+            isinstance(n, dict) and _is_text(n.get("code")) and _is_text(n.get("text"))
+            for n in record["notices"]
+        ),
+        "numbers": isinstance(record["numbers"].get("solvent"), dict),
+        "withdrawn": _are_texts(record.get("withdrawn", [])),
+    }
+    return next((part for part, fine in good.items() if not fine), None)
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str)
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(_is_text(value) for value in values)
+
+
+def _is_file(about: Any) -> bool:
+    """Tell whether something describes a file that was written."""
+    return isinstance(about, dict) and isinstance(about.get("bytes"), int) and _is_text(about.get("crc32"))
+
+
+def _is_file_name(name: Any) -> bool:
+    """Tell whether a name is one in the record's own folder."""
+    return _is_text(name) and name not in ("", ".", "..") and Path(name).name == name
+
+
+def number_in(record: Mapping[str, Any], *names: str) -> float:
+    """Return a number that a run found; InputError where its record lacks it."""
+    value: Any = record["numbers"]
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(value, (int, float)):
+        raise InputError(f"the record lacks a number that is needed ({'.'.join(names)}); estimate again")
+    return float(value)
 
 
 def output_file(path: Path, record: Mapping[str, Any], product: str) -> Path:
@@ -190,3 +255,19 @@ def output_file(path: Path, record: Mapping[str, Any], product: str) -> Path:
     if not isinstance(name, str):
         raise InputError(f"{path}: this record names no {product} map; give the folder of an estimate")
     return path.parent / name
+
+
+def read_output(path: Path, record: Mapping[str, Any], product: str) -> Volume:
+    """Read a map that the run wrote whose record lies at ``path``; InputError where it is another by now.
+
+    The record of a version before 0.2 holds no checksums of outputs; its maps are taken as they are.
+    """
+    file = output_file(path, record, product)
+    about = record.get("files", {}).get(file.name)
+    volume, source = read_source(file, kind="crc32")
+    if about is not None and (source.stamp.size, source.checksum.hexdigest()) != (
+        about["bytes"],
+        about["crc32"],
+    ):
+        raise InputError(f"{file} is not as the run wrote it (its checksum differs); estimate again")
+    return volume

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from occupy.errors import InputError, Notice
-from occupy.io.mrc import read_map
+from occupy.io.mrc import read_source
 from occupy.regions.table import OccupancyTable
 from occupy.report.estimate_page import COLOURINGS, opening
 from occupy.report.html import (
@@ -23,7 +23,7 @@ from occupy.report.html import (
     table,
     write_page,
 )
-from occupy.report.record import output_file, sha256_of
+from occupy.report.record import read_output
 from occupy.report.set_figures import strip
 from occupy.report.set_page import interval_table
 from occupy.report.surfaces import LIMITS, Array, surface_message
@@ -119,10 +119,10 @@ def _input_of(estimated: Mapping[str, Any], scale: Volume) -> Volume | str:
     path = Path(about["path"])
     if not path.is_file():
         return f"The map is no longer at {path}, so its surface is not shown."
-    if sha256_of(path) != about["sha256"]:
-        return f"{path} has changed since it was estimated, so its surface is not shown."
     try:
-        volume = read_map(path)
+        volume, source = read_source(path)
+        if source.sha256 != about["sha256"]:
+            return f"{path} has changed since it was estimated, so its surface is not shown."
     except InputError as error:
         return f"The surface is not shown: {error}"
     # A voxel size that was given in place of the header's is in the scale map.
@@ -132,13 +132,13 @@ def _input_of(estimated: Mapping[str, Any], scale: Volume) -> Volume | str:
 
 
 def _surface(estimated: Mapping[str, Any], source: Path) -> str:
-    scale = read_map(output_file(source, estimated, "scale"))
+    scale = read_output(source, estimated, "scale")
     volume = _input_of(estimated, scale)
     if isinstance(volume, str):
         return paragraph(volume)
     colouring = COLOURINGS[0]
     data, scales = volume.standard(), scale.standard()
-    confidence = read_map(output_file(source, estimated, "confidence")).standard()
+    confidence = read_output(source, estimated, "confidence").standard()
     given = estimated["options"].get("level")
     level = float(given) if given is not None else level_in(data, confidence, estimated["numbers"])
     message = surface_message(

@@ -12,9 +12,9 @@ import numpy as np
 
 from occupy._version import __version__
 from occupy.errors import Notice
+from occupy.io.checksum import sha256_of
 from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable
-from occupy.report.record import sha256_of
 
 FORMAT = 1
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from occupy.io.atomic import discard_unfinished, make_folder, write_text
+from occupy.io.atomic import discard_unfinished, make_folder, remove_leftovers, write_text
+from occupy.io.checksum import FileSum, Source, written
 from occupy.io.mrc import open_writer, write_map
 from occupy.pipeline import Estimate
 from occupy.render import B_FACTORS, PLAIN, finish, needs_finish, products_of, render
 from occupy.report.chimerax import chimerax_script
+from occupy.report.contents import WHAT as WHAT
+from occupy.report.contents import make_way
 from occupy.report.record import record_of, to_json
 from occupy.report.text import log_text
 from occupy.settings import Settings
@@ -25,36 +28,39 @@ from occupy.volume import Volume
 Array = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
 
-WHAT = {
-    "scale": "local scale",
-    "confidence": "confidence",
-    "mask_fdr": "content at a false-discovery rate",
-    "uncertainty": "standard error of the local scale",
-    "relative_bfactor": "relative B-factor",
-    "relative_bfactor_error": "standard error of the relative B-factor",
-    "lowpass": "low-passed input",
-    "amplified": "amplified by local scale",
-    "attenuated": "attenuated by local scale",
-    "sigmoid": "modified by a sigmoid of local scale",
-    "solvent_excluded": "solvent excluded",
-}
-
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: folder, product → file name, the variability limit, and the record."""
+    """What was written.
+
+    Attributes
+    ----------
+    folder : Path
+    files : mapping
+        Product → file name.
+    variability_limit : float
+        From `occupy.render.render`.
+    record : mapping
+        The record, where one was written.
+    sums : mapping
+        File name → size and checksum of a map.
+    removed : tuple of str
+        Names of what earlier runs over this map had left in the folder.
+    """
 
     folder: Path
     files: Mapping[str, str]
     variability_limit: float
     record: Mapping[str, Any] = field(default_factory=dict)
+    sums: Mapping[str, FileSum] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
 
 
 @contextmanager
 def _folder_for(folder: Path) -> Iterator[None]:
     """Create a folder; where the work fails before anything is in it, take it away again."""
     existed = folder.exists()
-    make_folder(folder)
+    remove_leftovers(make_folder(folder))
     try:
         yield
     except BaseException:
@@ -71,6 +77,7 @@ def write_maps(
     stem: str,
     *,
     intermediate: bool = False,
+    inputs: Collection[Path] = (),
     progress: Progress | None = None,
 ) -> Written:
     """Write scale, confidence and the modified maps asked for.
@@ -85,6 +92,8 @@ def write_maps(
         Names are ``<stem>_<product>.mrc``.
     intermediate : bool, default False
         Write the low-passed map too.
+    inputs : collection of Path
+        Files that were read; those of an earlier run's that this one does not replace are removed, but these.
     progress : callable, optional
         ``progress(stage, done, total)``.
     """
@@ -97,7 +106,9 @@ def write_maps(
     files = {product: f"{stem}_{product}.mrc" for product in products}
     with _folder_for(folder), ExitStack() as stack:
         writers = {
-            product: stack.enter_context(open_writer(folder / files[product], est.volume, WHAT[product]))
+            product: stack.enter_context(
+                open_writer(folder / files[product], est.volume, WHAT[product], checksum=True)
+            )
             for product in products
             if product not in late
         }
@@ -109,12 +120,15 @@ def write_maps(
                 writers[product].write_planes(start, slab)
 
         limit = render(est, products, consume, progress)
-        # The record of an earlier run must not vouch for maps that are about to replace its own.
-        (folder / f"{stem}_occupy.json").unlink(missing_ok=True)
+        # No record of an earlier run may vouch for maps that are about to replace its own.
+        removed = make_way(folder, stem, files.values(), inputs)
+        sums = {}
         for product, data in whole.items():
             volume = est.volume.with_data(finish(est.settings, est.volume, data))
-            write_map(folder / files[product], volume, WHAT[product])
-    return Written(folder, files, limit)
+            sums[files[product]] = write_map(folder / files[product], volume, WHAT[product], checksum=True)
+    sums |= {files[product]: writer.file for product, writer in writers.items()}
+    known = {name: found for name, found in sums.items() if found is not None}
+    return Written(folder, files, limit, sums=known, removed=tuple(removed))
 
 
 def _seen_from(folder: Path, path: Path) -> str:
@@ -128,7 +142,7 @@ def write_results(
     asked: Settings,
     folder: Path,
     *,
-    inputs: Mapping[str, tuple[Volume, Path]],
+    inputs: Mapping[str, tuple[Volume, Source | Path]],
     command: Sequence[str] | None = None,
     intermediate: bool = False,
     plot: bool = False,
@@ -149,7 +163,7 @@ def write_results(
     folder : Path
         Created where missing.
     inputs : mapping
-        Role (``map``, ``solvent_mask``, ``target_mask``) → volume and its file.
+        Role (``map``, ``solvent_mask``, ``target_mask``) → volume and the file it was read from.
     command : sequence of str, optional
         The command line.
     intermediate, plot, report : bool
@@ -164,12 +178,19 @@ def write_results(
         ``progress(stage, done, total)``.
     """
     stem = est.volume.name
+    paths = {role: f.path if isinstance(f, Source) else f for role, (_, f) in inputs.items()}
     shown = {product: f"{stem}_{product}.mrc" for product in products_of(est.settings)}
-    shown["map"] = _seen_from(folder, inputs["map"][1])
-    # Before anything is written: a name that ChimeraX cannot open, or a bad level, is found here.
+    shown["map"] = _seen_from(folder, paths["map"])
+    # Before anything is written: a name that ChimeraX cannot open, a bad level, or an input that changed
+    # while it was read is found here.
     script = chimerax_script(est, shown, level=level, minimum_scale=minimum_scale)
-    written = write_maps(est, folder, stem, intermediate=intermediate, progress=progress)
-    files = dict(written.files)
+    for _, file in inputs.values():
+        if isinstance(file, Source):
+            file.checksum.hexdigest()
+    made = write_maps(
+        est, folder, stem, intermediate=intermediate, inputs=list(paths.values()), progress=progress
+    )
+    files = dict(made.files)
     files["chimerax"] = f"{stem}.cxc"
     write_text(folder / files["chimerax"], script)
     if plot:
@@ -185,7 +206,7 @@ def write_results(
         asked,
         inputs=inputs,
         outputs=files,
-        variability_limit=written.variability_limit,
+        variability_limit=made.variability_limit,
         command=command,
         options={
             "intermediate": intermediate,
@@ -201,7 +222,12 @@ def write_results(
 
         write_report(folder / files["report"], est, record, level=level)
     write_text(folder / files["log"], log_text(record))
+    record["files"] = {
+        name: made.sums[name].about() if name in made.sums else written(folder / name)
+        for name in files.values()
+    }
     # Last: where the record is, everything else is complete.
     files["record"] = f"{stem}_occupy.json"
     write_text(folder / files["record"], to_json(record))
-    return Written(folder, files, written.variability_limit, record)
+    removed = tuple(name for name in made.removed if name not in files.values())
+    return replace(made, files=files, record=record, removed=removed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from occupy.ensemble.pipeline import SetEstimate
 from occupy.ensemble.reading import on_whole_grid, read_class
 from occupy.ensemble.summary import summary_of, summary_terms
 from occupy.io.atomic import make_folder
+from occupy.io.checksum import written
 from occupy.io.mrc import open_writer
 from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable, joined
@@ -34,11 +36,13 @@ OF_SET = {
 }
 
 
-def write_on_grid(path: Path, est: SetEstimate, array: Array, what: str) -> None:
-    """Write an array of the content box as a map on the grid of the input."""
-    with open_writer(path, est.grid, what) as writer:
+def write_on_grid(path: Path, est: SetEstimate, array: Array, what: str) -> dict[str, Any]:
+    """Write an array of the content box as a map on the grid of the input; return its size and checksum."""
+    with open_writer(path, est.grid, what, checksum=True) as writer:
         for start, slab in est.on_grid(array):
             writer.write_planes(start, slab)
+    assert writer.file is not None
+    return writer.file.about()
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,14 @@ class Written:
         Product → file name.
     table : OccupancyTable or None
         What the regions read.
+    sums : dict
+        File name → size and checksum.
     """
 
     of_classes: dict[str, dict[str, str]]
     of_set: dict[str, str]
     table: OccupancyTable | None
+    sums: dict[str, dict[str, Any]]
 
 
 def names_of_maps(names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -90,12 +97,15 @@ def write_class_maps(
     make_folder(folder)
     of_classes = names_of_maps(est.names)
     shared = _Writing(est, folder.absolute(), of_classes, keep, tuple(regions))
-    sums, tables = (means or Means()).folded("writing", _write_one, shared, len(est.names))
-    summary = summary_of(est, sums, varying(est))
+    terms, rest = (means or Means()).folded("writing", _write_one, shared, len(est.names))
+    summary = summary_of(est, terms, varying(est))
     of_set = {product: f"{product}.mrc" for product in OF_SET}
+    sums = {name: about for _, of_class in rest for name, about in of_class.items()}
     for product, what in OF_SET.items():
-        write_on_grid(folder / of_set[product], est, getattr(summary, product), what)
-    return Written(of_classes, of_set, joined([t for t in tables if t is not None]) if regions else None)
+        name = of_set[product]
+        sums[name] = write_on_grid(folder / name, est, getattr(summary, product), what)
+    table = joined([table for table, _ in rest if table is not None]) if regions else None
+    return Written(of_classes, of_set, table, sums)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,17 +117,23 @@ class _Writing:
     regions: tuple[Region, ...]
 
 
-def _write_one(shared: _Writing, k: int) -> tuple[tuple[Array, ...], OccupancyTable | None]:
-    """Write the maps of a class; return what it adds to the summary, and what regions read in it."""
+def _write_one(
+    shared: _Writing, k: int
+) -> tuple[tuple[Array, ...], tuple[OccupancyTable | None, dict[str, dict[str, Any]]]]:
+    """Write the maps of a class; return what it adds to the summary, what regions read, and checksums."""
     est, found = shared.est, shared.est.of_class(k)
+    sums = {}
     for product, file in shared.files[est.names[k]].items():
-        if not (shared.keep and (shared.folder / file).exists()):
-            write_on_grid(shared.folder / file, est, getattr(found, product), PRODUCTS[product])
+        path = shared.folder / file
+        if shared.keep and path.exists():
+            sums[file] = written(path)
+        else:
+            sums[file] = write_on_grid(path, est, getattr(found, product), PRODUCTS[product])
     table = None
     if shared.regions:
         maps = (on_whole_grid(est, array) for array in (found.occupancy, found.uncertainty))
         table = read_class(est, k, shared.regions, *maps)
-    return summary_terms(est, k, found), table
+    return summary_terms(est, k, found), (table, sums)
 
 
 def write_components(folder: Path, est: SetEstimate, components: Sequence[Component]) -> dict[str, str]:

@@ -59,7 +59,9 @@ def write_simulation(
     dict of str to str
         What → file name.
     """
-    make_folder(folder)
+    record = make_folder(folder) / f"{name}_simulation.json"
+    # The record of an earlier run must not vouch for files that are about to replace its own.
+    record.unlink(missing_ok=True)
     files = _write_maps(folder, name, made)
     files["model"] = _write_model(folder / f"{name}_model.cif", made.structure)
     files["truth"] = f"{name}_truth.csv"
@@ -67,8 +69,8 @@ def write_simulation(
     files["b_factors"] = f"{name}_b_factors.csv"
     write_chain_table(folder / files["b_factors"], {"b_factor": made.b_factors}, blocks)
     numbers = _numbers(made)
-    _write_record(folder / f"{name}_simulation.json", settings, {"map": numbers}, files)
-    return files | {"record": f"{name}_simulation.json"}
+    _write_record(record, settings, {"map": numbers}, files)
+    return files | {"record": record.name}
 
 
 def write_class_set(
@@ -94,7 +96,8 @@ def write_class_set(
     dict of str to str
         What → file name.
     """
-    make_folder(folder)
+    record = make_folder(folder) / "simulation.json"
+    record.unlink(missing_ok=True)
     run = f"run_it{ITERATION:03d}"
     names = [f"class{k:03d}" for k in range(1, len(made.classes) + 1)]
     files: dict[str, str] = {}
@@ -116,8 +119,8 @@ def write_class_set(
     numbers |= {"weights": list(made.weights)} | dict(further or {})
     files["relion_model"] = f"{run}_model.star"
     write_text(folder / files["relion_model"], model_star(made, [files[name] for name in names]))
-    _write_record(folder / "simulation.json", settings, numbers, files)
-    return files | {"record": "simulation.json"}
+    _write_record(record, settings, numbers, files)
+    return files | {"record": record.name}
 
 
 def _write_maps(folder: Path, name: str, made: Simulation) -> dict[str, str]:

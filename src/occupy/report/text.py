@@ -14,14 +14,17 @@ def number_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _place(tile: Mapping[str, Any]) -> str:
+def tile_place(tile: Mapping[str, Any]) -> str:
+    """Return size and position of a tile."""
     x, y, z = tile["centre_angstrom_xyz"]
     return f"tile of {number_text(tile['side_angstrom'][0])} Å at x, y, z = {x:.1f}, {y:.1f}, {z:.1f} Å"
 
 
-def _full_scale(numbers: Mapping[str, Any]) -> str:
+def full_scale_source(numbers: Mapping[str, Any]) -> str:
+    """Return where full scale comes from: the calibration and its interval, the maximum, or a tile."""
     if "calibration" not in numbers:
-        return _place(numbers["full_scale_tile"])
+        place = tile_place(numbers["full_scale_tile"])
+        return "maximum of the map" if numbers.get("full_scale_source") == "maximum" else place
     found = numbers["calibration"]
     low, high = (number_text(value) for value in found["full_scale_interval_95"])
     noise = number_text(found["noise_floor"] / numbers["full_scale_value"])
@@ -36,7 +39,7 @@ def number_lines(numbers: Mapping[str, Any]) -> list[str]:
     spread = f"{number_text(solvent['mean'])} ± {number_text(solvent['sigma'])}, {fit}"
     lowest = number_text(numbers["lowest_confident_scale"])
     rows = [
-        ("full scale", f"{number_text(numbers['full_scale_value'])} map units, {_full_scale(numbers)}"),
+        ("full scale", f"{number_text(numbers['full_scale_value'])} map units, {full_scale_source(numbers)}"),
         ("lowest confident scale", f"{lowest} (map value {number_text(numbers['lowest_confident_value'])})"),
         ("variability limit", number_text(numbers["variability_limit"])),
         ("solvent", spread + ("" if solvent["good_fit"] else "  BAD FIT")),

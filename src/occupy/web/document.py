@@ -176,7 +176,7 @@ class MapDocument(Scene):
                 return self._masks[name]
             if name in self._outputs:
                 path = self._outputs[name]
-                return self.cache.get((self.id, name), lambda: self.watched.read(path).data)
+                return self.cache.get((self.id, name), lambda: self.watched.read(path)[0].data)
             if name == "input":
                 return self.est.volume.data
             if name == "scale":

@@ -49,7 +49,7 @@ class SetDocument(Scene):
         watched.watch(folder / SET_RECORD)
         self.record = _read_record(folder / SET_RECORD)
         self.maps = _maps_of(self.record, folder)
-        grid = watched.read(self._file("composite.mrc"))
+        grid, _ = watched.read(self._file("composite.mrc"))
         super().__init__(number, folder.name, grid, watched, cache)
         self.components = [p.stem for p in sorted((folder / "components").glob("*.mrc"))]
         self.regions, self.cells = _table(folder / "occupancy.csv", [m["name"] for m in self.maps])
@@ -111,7 +111,7 @@ class SetDocument(Scene):
         return self.maps[int(number)]
 
     def _read(self, name: str) -> Volume:
-        volume = self.watched.read(self._file(name))
+        volume, _ = self.watched.read(self._file(name))
         if not volume.same_grid(self.grid):
             raise InputError(f"{name}: not on the grid of the composite")
         return volume

@@ -23,7 +23,7 @@ from occupy.io.mrc import map_stem, read_header, write_map
 from occupy.report.estimate_page import write_report
 from occupy.report.figures import modifications
 from occupy.report.palette import MINIMUM_SCALE
-from occupy.report.record import output_file, read_record, record_of, sha256_of
+from occupy.report.record import output_file, read_record, record_of
 from occupy.report.results import WHAT, Written, write_results
 from occupy.report.wire import pack
 from occupy.settings import Settings
@@ -442,7 +442,7 @@ def _result_of(written: Written) -> Result:
 def _check_inputs(inputs: Inputs, result: Result) -> None:
     """Raise InputError where a file is not what the result was made of: its maps would not belong to it."""
     for role, path in inputs.files.items():
-        if sha256_of(path) != result.record["inputs"][role]["sha256"]:
+        if inputs.sources[role].sha256 != result.record["inputs"][role]["sha256"]:
             raise InputError(
                 f"{path.name} is not what {result.folder.name} was made of (its checksum differs); "
                 "open the map itself to estimate it anew"
