@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def find_half_maps(path: Path) -> tuple[Path, Path] | None:
     for first, second in _pairs(stem):
         for end in dict.fromkeys((ending, *_ENDINGS)):
             found = path.with_name(first + end), path.with_name(second + end)
-            if found[0].is_file() and found[1].is_file():
+            # Not Path.is_file: it raises where a name is too long for the file system.
+            if all(os.path.isfile(name) for name in found):  # noqa: PTH113
                 return found
     return None
