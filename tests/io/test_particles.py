@@ -368,3 +368,10 @@ def test_l05_columns_and_blocks_beyond_ascii(tmp_path: Path) -> None:
     assert particles.counts() == {1: 1, 2: 1}
     write_particles(particles, np.array([False, True]), tmp_path / "e.star")
     assert (tmp_path / "e.star").read_bytes() == path.read_bytes().replace(b"a 1\n", b"")
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999", "nan", "inf", "1.5", "4294967296"])
+def test_class_numbers_that_are_none(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "d.star"
+    path.write_text(f"data_particles\nloop_\n_rlnImageName\n_rlnClassNumber\na 1\nb {number}\n")
+    assert "whole numbers" in refusal(path)

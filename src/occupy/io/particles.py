@@ -131,7 +131,8 @@ def _relion(path: Path) -> Particles:
 
 def _class_numbers(table: StarTable) -> npt.NDArray[np.int64]:
     values = np.array(table.numbers("rlnClassNumber"))
-    if not np.all(np.isfinite(values)) or np.any(values != np.rint(values)):
+    # RELION counts in 32 bits; what is larger, or NaN, is damage.
+    if not np.all(np.abs(values) < 1 << 31) or np.any(values != np.rint(values)):
         raise InputError(f"{table.source}: rlnClassNumber should hold whole numbers")
     return values.astype(np.int64)
 
