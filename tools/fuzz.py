@@ -28,7 +28,6 @@ import numpy as np
 
 HOME = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(HOME / "tests"), str(HOME)]
-os.environ["OCCUPY_EMDB_URL"] = "http://127.0.0.1:9"  # nothing is fetched
 
 from occupy.errors import OccupyError  # noqa: E402
 from tools import fuzz_files as files  # noqa: E402
@@ -126,6 +125,7 @@ def main() -> int:
     parser.add_argument("--only-case", type=int, help="repeat one case of one target")
     parser.add_argument("--keep", type=Path, help="folder for the files that failed")
     asked = parser.parse_args()
+    os.environ["OCCUPY_EMDB_URL"] = "http://127.0.0.1:9"  # nothing is fetched
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     with tempfile.TemporaryDirectory(prefix="occupy-fuzz-") as temporary:
         every = targets(Path(temporary))

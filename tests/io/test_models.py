@@ -209,3 +209,16 @@ def test_l13_an_mmcif_file_that_is_not_utf8(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b" ALA ", b" AL\xf5 "))
     with pytest.raises(InputError, match="not a readable model"):
         read_model(path)
+
+
+@pytest.mark.parametrize(("old", "new"), [(b" 2 A ", b" [ A "), (b"_atom_site.", b"_atom_sit\xe9.")])
+def test_occupancies_of_a_damaged_model_are_refused_in_one_line(
+    tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    path = write(structure({"A": line((0, 0, 0), 3)}), tmp_path / "m.cif")
+    raw = path.read_bytes()
+    assert old in raw
+    path.write_bytes(raw.replace(old, new))
+    with pytest.raises(InputError, match="not a readable model"):
+        write_occupancies(path, tmp_path / "o.cif", {("A", 1, ""): 0.5})
+    assert not (tmp_path / "o.cif").exists()

@@ -38,7 +38,10 @@ def _resolved(record: dict[str, Any], settings: Settings) -> Any:
     changed = {name: getattr(settings, name) for name in SETTINGS_OF_MODIFICATION}
     if changed["threads"] is None:
         del changed["threads"]
-    return replace(ResolvedSettings(**plain), **changed)
+    try:
+        return replace(ResolvedSettings(**plain), **changed)
+    except TypeError as error:
+        raise InputError(f"the record of the estimate is incomplete or damaged ({error})") from error
 
 
 def modify_result(

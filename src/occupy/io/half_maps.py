@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
+
+from occupy.io.names import is_file
 
 _ENDINGS = (".mrc", ".map", ".mrc.gz", ".map.gz")
 
@@ -36,7 +37,6 @@ def find_half_maps(path: Path) -> tuple[Path, Path] | None:
     for first, second in _pairs(stem):
         for end in dict.fromkeys((ending, *_ENDINGS)):
             found = path.with_name(first + end), path.with_name(second + end)
-            # Not Path.is_file: it raises where a name is too long for the file system.
-            if all(os.path.isfile(name) for name in found):  # noqa: PTH113
+            if is_file(found[0]) and is_file(found[1]):
                 return found
     return None

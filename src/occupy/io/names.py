@@ -16,6 +16,11 @@ def is_utf8(text: str) -> bool:
     return not any("\udc80" <= letter <= "\udcff" for letter in text)
 
 
+def is_file(path: Path) -> bool:
+    """Tell whether there is a file; also of names that no file can have, for which `Path.is_file` raises."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def as_letters(name: str) -> str:
     """Return a name with the bytes that are no letters written out: the byte FF as ``xff``."""
     if is_utf8(name):

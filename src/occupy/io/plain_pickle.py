@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,9 @@ def read_integers(path: Path) -> Integers:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror).lower()
         raise InputError(f"{path}: cannot be read: {reason}") from error
     try:
+        if pickle.BYTEARRAY8 in raw:
+            # Python stumbles over the length of a damaged one; what is announced is checked here first.
+            deque(pickletools.genops(raw), maxlen=0)
         found = _Reader(io.BytesIO(raw)).load()
         return _plain(found)
     except _RefusedError as error:

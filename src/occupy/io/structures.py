@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import gemmi
 
 SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent")
-UNREADABLE = (ValueError, RuntimeError, OSError, EOFError)
+UNREADABLE = (ValueError, RuntimeError, OSError, EOFError, IndexError)
 """What gemmi raises for files it cannot read."""
 
 
