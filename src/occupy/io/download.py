@@ -216,7 +216,8 @@ class _SafeRedirect(urllib.request.HTTPRedirectHandler):
         try:
             return super().http_error_302(req, fp, code, msg, headers)
         except ValueError as error:  # from the parsing of the address
-            fp.close()
+            if fp:
+                fp.close()
             raise DownloadError(f"{req.full_url} points to what is no address ({error})") from error
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
