@@ -150,4 +150,4 @@ def test_a_record_without_a_setting_is_refused_in_one_line(estimated, cli, the_e
     record = json.loads(path.read_text(encoding="utf-8"))
     del record["settings"]["exclude_solvent"]
     path.write_text(json.dumps(record), encoding="utf-8")
-    assert "incomplete or damaged" in the_error(cli("modify", done.folder, "--amplify", 3))
+    assert "settings are incomplete" in the_error(cli("modify", done.folder, "--amplify", 3))

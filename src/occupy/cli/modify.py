@@ -41,7 +41,7 @@ def _resolved(record: dict[str, Any], settings: Settings) -> Any:
     try:
         return replace(ResolvedSettings(**plain), **changed)
     except TypeError as error:
-        raise InputError(f"the record of the estimate is incomplete or damaged ({error})") from error
+        raise InputError(f"the record is damaged: its settings are incomplete ({error})") from error
 
 
 def modify_result(
