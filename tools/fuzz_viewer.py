@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -42,9 +43,13 @@ class Requests:
         importlib.import_module("standin_set").write_set(shelf / "classes")
         self.looks, self.acts = LOOKS, ACTS
         self.viewer = Viewer(Shelf.of(shelf))
-        self.app: Any = application(self.viewer, TOKEN)
+        # Who may come in: a token, or what keeps tokens that are used once.
+        keeper = "occupy.web.access"
+        access: Any = importlib.import_module(keeper).Access() if find_spec(keeper) else TOKEN
+        gate: Any = application(self.viewer, access)
+        self.app = gate
+        self.cookie = f"{gate.cookie}={getattr(access, 'secret', access)}"
         self.loop = asyncio.new_event_loop()
-        self.cookie = self.ask("GET", "/", f"token={TOKEN}")[1].get("set-cookie", "").split(";")[0]
         self.mistakes = io.StringIO()
         logging.getLogger("occupy").addHandler(handler := logging.StreamHandler(self.mistakes))
         handler.setLevel(logging.ERROR)
@@ -66,7 +71,7 @@ class Requests:
             "content-type": "application/json",
             "content-length": str(len(raw)),
         }
-        headers |= {"cookie": getattr(self, "cookie", "")} | changed
+        headers |= {"cookie": self.cookie} | changed
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http",
             "root_path": "",
