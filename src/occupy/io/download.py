@@ -205,9 +205,11 @@ def build_opener(base_url: str) -> urllib.request.OpenerDirector:
 class _SafeRedirect(urllib.request.HTTPRedirectHandler):
     """Follow the archive elsewhere only if that is as safe."""
 
-    def http_error_302(self, req: urllib.request.Request, fp: IO[bytes], *answer: Any) -> Any:
+    def http_error_302(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage
+    ) -> Any:
         try:
-            return super().http_error_302(req, fp, *answer)
+            return super().http_error_302(req, fp, code, msg, headers)
         except ValueError as error:  # from the parsing of the address
             if fp:
                 fp.close()
