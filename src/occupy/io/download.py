@@ -206,7 +206,7 @@ class _SafeRedirect(urllib.request.HTTPRedirectHandler):
     """Follow the archive elsewhere only if that is as safe."""
 
     def http_error_302(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any
     ) -> Any:
         try:
             return super().http_error_302(req, fp, code, msg, headers)
