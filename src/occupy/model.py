@@ -90,8 +90,18 @@ class AtomicModel:
         return self.names[0] if len(self.names) == 1 else f"{self.names[0]} and {len(self.names) - 1} more"
 
     def chain_label(self, residue: Residue) -> str:
-        """Return a residue's chain: ``A``, or ``file.A`` where several files have chains of one name."""
-        return f"{self.names[residue.file]}.{residue.chain}" if self.chains_clash else residue.chain
+        """Return a residue's chain: ``A``, or ``file.A`` where several files have chains of one name.
+
+        A chain without a name is called ``_``.
+        """
+        chain = residue.chain.strip() or self._blank_chain
+        return f"{self.names[residue.file]}.{chain}" if self.chains_clash else chain
+
+    @cached_property
+    def _blank_chain(self) -> str:
+        """Return what a chain without a name is called: ``_``, or more of them where a chain is called so."""
+        taken = {residue.chain for residue in self.residues}
+        return next(name for name in ("_" * n for n in range(1, len(taken) + 2)) if name not in taken)
 
     @cached_property
     def chains_clash(self) -> bool:

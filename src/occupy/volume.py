@@ -140,17 +140,31 @@ class Volume:
         Returns
         -------
         ndarray, shape (..., 3)
-            x, y, z in Å. The ORIGIN record counts where it is not zero, otherwise NSTART does.
+            x, y, z in Å. The ORIGIN record counts where it is not zero, otherwise NSTART does. Values that
+            can't be meant (so large that voxels could not be told apart, or more than ten boxes away) are
+            taken as not set.
         """
         points = np.asarray(index, dtype=np.float64)
         out = np.empty(points.shape)
-        by_start = not any(self.frame.origin)
+        by_start, nstart = not self._origin_counts(), self._usable_nstart()
         for position, axis in enumerate(self.frame.axes):  # columns, rows, sections
             along = 2 - position
-            first = self.frame.nstart[position] if by_start else 0
+            first = nstart[position] if by_start else 0
             shift = 0.0 if by_start else self.frame.origin[axis - 1]
             out[..., axis - 1] = (points[..., along] + first) * self.voxel_size[along] + shift
         return out
+
+    def _origin_counts(self) -> bool:
+        """Tell whether ORIGIN is set, and to something that single precision can add a voxel to."""
+        origin = np.array(self.frame.origin, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            apart = origin + np.array(self.spacing, dtype=np.float32) != origin
+        return bool(np.any(origin) and np.all(apart))
+
+    def _usable_nstart(self) -> IntTriple:
+        """Return NSTART, or zeros where it lies more than ten boxes away and was hardly set."""
+        limit = 10 * max(*self.frame.sampling, *self.shape)
+        return self.frame.nstart if all(abs(n) <= limit for n in self.frame.nstart) else (0, 0, 0)
 
     @property
     def spacing(self) -> Triple:

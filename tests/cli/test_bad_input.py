@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
 import gzip
+import json
 import os
+import re
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 
-from occupy.io.mrc import MapWriter, read_map, write_map
+from occupy.io.mrc import MapWriter, map_stem, read_map, write_map
 from occupy.volume import Volume
+from strategies import content
 
 GIVEN = "given"
 
@@ -263,3 +268,79 @@ def test_a_good_map_gives_no_warning(cli, blob, work, result):
     said = cli(blob, "-o", "out")
     assert said.err == ""
     assert result(work / "out").record["notices"] == []
+
+
+# Files as they are
+
+
+def test_l01_a_name_that_is_not_utf8_is_written_out(cli, blob, work):
+    name = os.fsdecode(b"m\xff.mrc")
+    (work / name).write_bytes(blob.read_bytes())
+    assert cli(name, "-o", "out").code == 0
+    record = json.loads((work / "out" / "mxff_occupy.json").read_bytes().decode("utf-8"))
+    assert record["inputs"]["map"]["path"] == str(work / name)
+    assert {path.name for path in (work / "out").iterdir()} == set(record["outputs"].values()) | {
+        "mxff_occupy.json"
+    }
+    # ChimeraX could not be told the name.
+    assert 'open "mxff_input.mrc"' in (work / "out" / "mxff.cxc").read_text(encoding="utf-8")
+
+
+def test_l02_a_name_too_long_for_results(cli, the_error, blob, work):
+    name = "x" * 240 + ".mrc"
+    (work / name).write_bytes(blob.read_bytes())
+    assert "too long for results" in the_error(cli(name, "-o", "out"))
+    assert [path.name for path in work.iterdir()] == [name]
+    kept = "x" * 196 + ".mrc"
+    (work / name).rename(work / kept)
+    assert cli(kept, "-o", "out", "--bfactor").code == 0
+
+
+def test_l06_a_path_in_a_star_file_that_is_too_long(cli, the_error, work):
+    (work / "run_it001_model.star").write_text(
+        "data_model_general\n_rlnNrClasses 1\ndata_model_classes\nloop_\n_rlnReferenceImage\n"
+        + "y" * 400
+        + ".mrc\n"
+    )
+    assert "neither below the project folder" in the_error(cli("classes", "run_it001_model.star"))
+
+
+@pytest.mark.parametrize("ending", [".mrc.gz", ".mrc.bz2", ".mrc", ".8.mrc"])
+def test_h05_chimerax_gets_a_map_it_can_open(cli, blob, work, ending):
+    """As it is, where ChimeraX reads it; otherwise a copy, plain and with the same frame."""
+    raw = blob.read_bytes()
+    pack = {".mrc.gz": gzip.compress, ".mrc.bz2": bz2.compress}.get(ending, bytes)
+    if ending == ".8.mrc":
+        data = np.round(read_map(blob).data * 40).astype(np.int8)
+        raw = content(data, 0)
+    name = f"z{ending}"
+    (work / name).write_bytes(pack(raw))
+    assert cli(name, "-o", "out", "--quiet").code == 0
+    stem = map_stem(name)
+    opened = re.findall(r'^open "(.*)"$', (work / "out" / f"{stem}.cxc").read_text(), re.M)
+    names = json.loads((work / "out" / f"{stem}_occupy.json").read_text())["outputs"]
+    if ending == ".mrc":
+        assert opened[0] == "../z.mrc"
+        assert "input" not in names
+    else:
+        assert opened[0] == names["input"] == f"{stem}_input.mrc"
+        given, copy = read_map(work / name), read_map(work / "out" / opened[0])
+        np.testing.assert_array_equal(copy.data, given.data)
+        assert (copy.voxel_size, copy.frame.origin) == (given.voxel_size, given.frame.origin)
+
+
+def test_h05_another_voxel_size_than_the_headers_needs_a_copy(cli, blob, work):
+    assert cli(blob, "-o", "out", "--voxel-size", 3, "--quiet").code == 0
+    assert 'open "blob_input.mrc"' in (work / "out" / "blob.cxc").read_text()
+    assert read_map(work / "out" / "blob_input.mrc").voxel_size == (3.0, 3.0, 3.0)
+
+
+def test_m04_a_map_and_its_results_lie_at_one_place_in_chimerax(cli, blob, work):
+    data = read_map(blob).data
+    (work / "o.map").write_bytes(content(data, origin=(50.0, 60.0, 70.0)))
+    said = cli("o.map", "-o", "out")
+    assert said.code == 0
+    assert "ORIGIN (50, 60, 70 Å) is not used" in said.err
+    with mrcfile.open(work / "out" / "o_scale.mrc") as file:
+        assert file.header.origin.tolist() == (0.0, 0.0, 0.0)
+        assert file.nstart.tolist() == (0, 0, 0)

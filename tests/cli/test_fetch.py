@@ -111,5 +111,5 @@ def test_a_damaged_header_costs_the_level_only(cli, emdb, work, result):
     said = cli("estimate", "EMD-3061")
     assert said.code == 0
     assert all(line.startswith("occupy: warning: ") for line in said.err.splitlines())
-    assert len(said.err.splitlines()) == 1
+    assert len([line for line in said.err.splitlines() if "ORIGIN" not in line]) == 1
     assert result(work / "occupy_emd_3061", "emd_3061").record["options"]["level"] is None

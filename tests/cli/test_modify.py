@@ -142,3 +142,12 @@ def test_a_full_disk_leaves_no_half_written_map(cli, the_error, earlier, monkeyp
     before = earlier.names
     assert "no space left" in the_error(cli("modify", "done", "--amplify", 3))
     assert earlier.names == before
+
+
+def test_a_record_without_a_setting_is_refused_in_one_line(estimated, cli, the_error):
+    done = estimated()
+    path = done.folder / "blob_occupy.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["settings"]["exclude_solvent"]
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert "settings are incomplete" in the_error(cli("modify", done.folder, "--amplify", 3))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+from dataclasses import replace
 
 import gemmi
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from molecules import backbone, structure, write
 from occupy.io.mrc import read_map, write_map
+from occupy.volume import Frame
 
 
 @pytest.fixture
@@ -177,3 +180,42 @@ def test_a_report_says_why_there_is_no_surface(cli, blob, halves, work):
         text = (work / "out" / "moved_regions_report.html").read_text(encoding="utf-8")
         assert words in text
         assert 'class="mesh">' not in text
+
+
+def test_m01_a_model_whose_chain_has_no_name(cli, blob, work):
+    first = read_map(blob).position((20, 20, 20))
+    atom = "ATOM  %5d  CA  ALA  %4d    %8.3f%8.3f%8.3f  1.00 20.00           C\n"
+    lines = [atom % (i, i, *(first + np.array([i - 10, 0, 0]))) for i in range(1, 20)]
+    (work / "blank.pdb").write_text("".join(lines) + "END\n")
+    (work / "r.yaml").write_text("half: _:1-10\n")
+    assert cli("regions", blob, "--model", "blank.pdb", "-o", "out", "--quiet").code == 0
+    assert list(rows(work / "out")) == ["_"]
+    assert "\t:1-19\t" in (work / "out" / "blob.defattr").read_text()
+    chosen = cli("regions", work / "out", "--model", "blank.pdb", "--regions", "r.yaml", "-o", "two")
+    assert chosen.code == 0
+    assert list(rows(work / "two")) == ["half"]
+
+
+def test_h05_chimerax_gets_a_model_it_can_open(cli, blob, halves, work):
+    packed = work / "m.cif.gz"
+    packed.write_bytes(gzip.compress(halves.read_bytes()))
+    assert cli("regions", blob, "--model", packed, "-o", "out", "--quiet").code == 0
+    assert 'open "m_input.cif"' in (work / "out" / "blob_regions_model.cxc").read_text()
+    assert (work / "out" / "m_input.cif").read_bytes() == halves.read_bytes()
+    record = json.loads((work / "out" / "blob_regions.json").read_text(encoding="utf-8"))
+    assert "m_input.cif" in record["outputs"].values()
+
+
+def test_m04_a_model_at_an_origin_that_is_not_used_is_told_so(cli, the_error, work, blob):
+    at_origin = Frame(cell=(80.0,) * 3, sampling=(40,) * 3, origin=(500.0, 500.0, 500.0))
+    write_map(work / "far.mrc", replace(read_map(blob), frame=at_origin))
+    volume = read_map(work / "far.mrc")
+    (work / "far.mrc").rename(work / "far.map")
+    places = np.random.default_rng(0).uniform(15, 25, (30, 3))
+    atoms = [backbone(i, volume.position(place)) for i, place in enumerate(places, 1)]
+    model = write(structure({"A": atoms}), work / "m.cif")
+    message = the_error(cli("regions", "far.map", "--model", model, "-o", "out"))
+    assert "outside the box" in message
+    assert "ORIGIN (500, 500, 500 Å) is not used" in message
+    (work / "far.map").rename(work / "far.mrc")
+    assert cli("regions", "far.mrc", "--model", model, "-o", "out", "--quiet").code == 0

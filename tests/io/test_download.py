@@ -309,3 +309,11 @@ def test_without_locks_parts_are_private(
     assert fetch("EMD-3061", tmp_path, progress=look).map_path.read_bytes() == archive.packed
     assert len(parts) == 2
     assert "emd_3061.map.gz.part" not in parts
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_l12_a_redirection_to_no_address_is_one_line(archive: Archive, tmp_path: Path, status: int) -> None:
+    archive.fail(MAP, status=status, location="http://[")
+    with pytest.raises(DownloadError, match=r"points to what is no address") as caught:
+        fetch("EMD-3061", tmp_path)
+    one_line(caught.value)

@@ -62,7 +62,7 @@ def test_chains_of_one_name_in_several_files_are_told_apart(tmp_path: Path) -> N
         ("none.cif", None, "no such file"),
         ("map.mrc", b"xxxx", "not a model by its name"),
         ("bad.cif", b"data_x\nloop_\n_atom_site.id\n_atom_site.x\n1\n", "not a readable model"),
-        ("bad.cif.gz", b"\x1f\x8b nothing", "not a readable model"),
+        ("bad.cif.gz", b"\x1f\x8b nothing", "damaged or truncated"),
         ("empty.cif", b"data_x\n_entry.id x\n", "no atoms"),
         ("empty.pdb", b"", "no atoms"),
         ("binary.pdb", bytes(range(256)) * 20, "no atoms"),
@@ -171,3 +171,52 @@ def test_where_nothing_can_be_written_nothing_is(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         write_occupancies(tmp_path / "no.cif", tmp_path / "out.cif", {})
     assert [p.name for p in tmp_path.iterdir()] == ["m.cif"]
+
+
+def pdb(chains: str, remark: bytes = b"") -> bytes:
+    """Return a PDB file with one CA in each chain."""
+    atom = "ATOM  %5d  CA  ALA %s%4d    %8.3f%8.3f%8.3f  1.00 20.00           C\n"
+    return remark + "".join(atom % (i, c, i, i, 0, 0) for i, c in enumerate(chains, 1)).encode("latin-1")
+
+
+def test_m01_a_chain_without_a_name_is_called_by_an_underscore(tmp_path: Path) -> None:
+    path = tmp_path / "m.pdb"
+    for chains, labels in ((" ", ["_"]), ("A B", ["A", "_", "B"]), ("_ ", ["_", "__"])):
+        path.write_bytes(pdb(chains))
+        model = read_model(path)
+        assert [model.chain_label(residue) for residue in model.residues] == labels
+
+
+def test_m01_occupancies_of_a_chain_without_a_name_are_written(tmp_path: Path) -> None:
+    (tmp_path / "m.pdb").write_bytes(pdb(" B"))
+    assert write_occupancies(tmp_path / "m.pdb", tmp_path / "o.cif", {("", 1, ""): 0.25}) == 1
+    found = gemmi.read_structure(str(tmp_path / "o.cif"))
+    assert [a.occ for c in found[0] for r in c for a in r] == [0.25, 1.0]
+
+
+def test_l13_atoms_beyond_ascii_are_refused_and_remarks_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "u.pdb"
+    path.write_bytes(pdb("A\xf5"))
+    with pytest.raises(InputError, match="line 2: an atom with a letter beyond ASCII"):
+        read_model(path)
+    for remark in ("REMARK M\xfcller\n".encode("latin-1"), "REMARK Müller Å\n".encode()):
+        path.write_bytes(pdb("AB", remark))
+        assert [residue.chain for residue in read_model(path).residues] == ["A", "B"]
+
+
+def test_l13_an_mmcif_file_that_is_not_utf8(tmp_path: Path) -> None:
+    path = write(structure({"A": line((0, 0, 0), 3)}), tmp_path / "m.cif")
+    path.write_bytes(path.read_bytes().replace(b" ALA ", b" AL\xf5 "))
+    with pytest.raises(InputError, match="not a readable model"):
+        read_model(path)
+
+
+@pytest.mark.parametrize(("old", "new"), [(b" 2 A ", b" [ A "), (b"_atom_site.", b"_atom_sit\xe9.")])
+def test_damaged_models_are_not_written(tmp_path: Path, old: bytes, new: bytes) -> None:
+    path = write(structure({"A": line((0, 0, 0), 3)}), tmp_path / "m.cif")
+    raw = path.read_bytes()
+    assert old in raw
+    path.write_bytes(raw.replace(old, new))
+    with pytest.raises(InputError, match="not a readable model"):
+        write_occupancies(path, tmp_path / "o.cif", {("A", 1, ""): 0.5})
+    assert not (tmp_path / "o.cif").exists()

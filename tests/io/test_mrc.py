@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import itertools
+import tracemalloc
 from dataclasses import replace
 
 import mrcfile
@@ -220,9 +221,101 @@ def test_truncation_is_said_with_numbers(tmp_path):
 def test_an_extended_header_longer_than_the_file(tmp_path):
     raw = content(np.ones((4, 5, 6)), extended=b"")
     for size in (10**6, -1, 2**31 - 1, -(2**31)):
-        changed = bytearray(raw)
-        changed[92:96] = np.array(size, "<i4").tobytes()
-        refusal(save(tmp_path / "a.mrc", changed), f"extended header of {size} bytes")
+        refusal(save(tmp_path / "a.mrc", claiming(raw, size) + b"more"), f"extended header of {size} bytes")
+
+
+def claiming(raw, size):
+    """Return a file whose header claims an extended header of a size."""
+    return raw[:92] + np.array(size, "<i4").tobytes() + raw[96:]
+
+
+@pytest.mark.parametrize("size", [80, -1, 10**6])
+def test_an_extended_header_that_is_not_there_is_said(tmp_path, size):
+    data = np.arange(120).reshape(4, 5, 6)
+    volume = read_map(save(tmp_path / "a.map", claiming(content(data), size)))
+    np.testing.assert_array_equal(volume.data, data)
+    assert [notice.code for notice in volume.notices] == ["extended-header"]
+
+
+def test_m06_an_extended_header_of_a_gigabyte_takes_no_memory(tmp_path):
+    claimed = 1 << 26
+    raw = claiming(content(np.ones((4, 5, 6))), claimed)
+    with gzip.open(tmp_path / "a.mrc.gz", "wb", 1) as file:
+        file.write(raw[:1024])
+        for _ in range(claimed >> 20):
+            file.write(bytes(1 << 20))
+        file.write(raw[1024:])
+    tracemalloc.start()
+    volume = read_map(tmp_path / "a.mrc.gz")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < claimed / 4
+    assert [notice.code for notice in volume.notices] == ["extended-header"]
+    assert volume.frame.extended == b""
+    assert volume.data.sum() == 120
+
+
+# Space groups and places
+
+
+@pytest.mark.parametrize("group", [1065353216, -1, 231, 400, 631])
+def test_m02_a_space_group_that_is_none_is_said_and_not_passed_on(tmp_path, group):
+    volume = read_map(save(tmp_path / "a.mrc", content(np.ones((4, 5, 6)), ispg=group)))
+    assert volume.frame.space_group == 1
+    assert [notice.code for notice in volume.notices] == ["space-group"]
+    assert str(group) in volume.notices[0].text
+
+
+@pytest.mark.parametrize(
+    ("sections", "read_as", "codes"), [(4, 1, ["space-group"]), (2, 401, []), (1, 401, [])]
+)
+def test_m03_a_stack_is_told_by_its_sections(tmp_path, sections, read_as, codes):
+    volume = read_map(save(tmp_path / "a.mrc", content(np.ones((4, 5, 6)), ispg=401, mz=sections)))
+    assert volume.frame.space_group == read_as
+    assert [notice.code for notice in volume.notices] == codes
+
+
+def placed(path, origin, start=(0, 0, 0), **fields):
+    names = dict(zip(("nxstart", "nystart", "nzstart"), start, strict=True))
+    return read_map(save(path, content(np.ones((4, 5, 6)), origin=origin, **names, **fields)))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "used"),
+    [
+        ("a.mrc", {}, True),
+        ("a.rec", {}, True),
+        ("a.map", {}, False),
+        ("a.CCP4", {}, False),
+        ("a.map.gz", {}, False),
+        ("a.mrc", {"map": b"MAP"}, False),
+    ],
+)
+def test_m04_maps_lie_where_chimerax_puts_them(tmp_path, name, fields, used):
+    volume = placed(tmp_path / name, (50, 60, 70), (1, 2, 3), **fields)
+    wanted = (50, 60, 70) if used else (1.5, 3.0, 4.5)
+    np.testing.assert_allclose(volume.position([0, 0, 0]), wanted)
+    assert [notice.code for notice in volume.notices] == ([] if used else ["origin"])
+    # What is written is read as MRC: at the same place.
+    write_map(tmp_path / "out.mrc", volume)
+    np.testing.assert_allclose(read_map(tmp_path / "out.mrc").position([0, 0, 0]), wanted)
+
+
+def test_m04_an_origin_that_says_the_same_is_kept_without_a_word(tmp_path):
+    volume = placed(tmp_path / "a.map", (1.5, 3.0, 4.5), (1, 2, 3))
+    assert volume.frame.origin == (1.5, 3.0, 4.5)
+    assert volume.notices == ()
+
+
+@pytest.mark.parametrize("origin", [(np.nan, 60, 70), (3e38, 3e38, 3e38), (1, 1, -np.inf)])
+def test_m04_origins_that_cannot_be_meant_leave_the_place_to_nstart(tmp_path, origin):
+    volume = placed(tmp_path / "a.mrc", origin, (1, 2, 3))
+    np.testing.assert_allclose(volume.position([0, 0, 0]), (1.5, 3.0, 4.5))
+
+
+def test_m04_starts_more_than_ten_boxes_away_count_as_not_set(tmp_path):
+    np.testing.assert_allclose(placed(tmp_path / "a.mrc", (0, 0, 0), (1, 2, 61)).position([0, 0, 0]), 0)
+    np.testing.assert_allclose(placed(tmp_path / "a.mrc", (0, 0, 0), (0, 0, 60)).position([0, 0, 0])[2], 90)
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])

@@ -337,3 +337,41 @@ def test_an_index_of_particles_is_not_taken_for_their_classes(tmp_path):
     path.write_bytes(pickle.dumps(np.array([4, 17, 23])))
     with pytest.raises(InputError, match=r"lists particles.*give labels\.pkl"):
         read_particles(path)
+
+
+def npy(header: str, data: bytes = b"") -> bytes:
+    """Return a .npy file with a header as given."""
+    return b"\x93NUMPY\x01\x00\x76\x00" + header.encode().ljust(117) + b"\n" + data
+
+
+def test_l03_a_damaged_header_of_a_cs_file(tmp_path: Path) -> None:
+    path = tmp_path / "p.cs"
+    for header in ("{'descr': [('a/class','<u4')", "{", "\0", "{'descr': 7}", "[" * 100, "{1: 2"):
+        path.write_bytes(npy(header))
+        assert "damaged or truncated" in refusal(path)
+
+
+def test_l04_a_cs_file_that_announces_a_huge_table(tmp_path: Path) -> None:
+    path = tmp_path / "p.cs"
+    shape = "{'descr': [('a/class','<u4')], 'fortran_order': False, 'shape': (%d,), }"
+    for rows in (10**12, 10**30, 3):
+        path.write_bytes(npy(shape % rows, bytes(8)))
+        assert "more particles than it holds" in refusal(path)
+    path.write_bytes(npy(shape % 2, bytes(8)))
+    assert read_particles(path).counts() == {0: 2}
+
+
+def test_l05_columns_and_blocks_beyond_ascii(tmp_path: Path) -> None:
+    path = tmp_path / "d.star"
+    path.write_text("data_pärticles\nloop_\n_rlnImageN\u00e4me #1\n_rlnClassNumber #2\na 1\nb 2\n", "utf-8")
+    particles = read_particles(path)
+    assert particles.counts() == {1: 1, 2: 1}
+    write_particles(particles, np.array([False, True]), tmp_path / "e.star")
+    assert (tmp_path / "e.star").read_bytes() == path.read_bytes().replace(b"a 1\n", b"")
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999", "nan", "inf", "1.5", "4294967296"])
+def test_class_numbers_that_are_none(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "d.star"
+    path.write_text(f"data_particles\nloop_\n_rlnImageName\n_rlnClassNumber\na 1\nb {number}\n")
+    assert "whole numbers" in refusal(path)

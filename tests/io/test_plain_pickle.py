@@ -121,3 +121,17 @@ def test_damaged_files_are_refused_or_read_never_worse(
         path.write_bytes(content)
         with suppress(InputError):
             assert read_integers(path).dtype == np.int64
+
+
+@pytest.mark.parametrize("entry", [b"r\x00\x00\x00\x20", b"p536870912\n"])
+def test_a_table_of_half_a_billion_entries_is_refused_at_once(tmp_path: Path, entry: bytes) -> None:
+    path = tmp_path / "bomb.pkl"
+    path.write_bytes(b"\x80\x02]" + entry + b".")
+    with pytest.raises(InputError, match="a table of 536870912 entries"):
+        read_integers(path)
+
+
+def test_a_long_list_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "list.pkl"
+    path.write_bytes(pickle.dumps(list(range(20_000))))
+    np.testing.assert_array_equal(read_integers(path), np.arange(20_000))

@@ -35,6 +35,8 @@ def test_all_ways_to_write_parts(tmp_path: Path) -> None:
         ("", "no names of regions"),
         ("a: A\nb:\n", "line 2: not a name or part"),
         ("a: [A, [B, '']]", "line 1: not a name or part"),
+        ("a: " + "[" * 3000, "line 1: lists within lists"),
+        ("a: " + "{b: " * 3000, "line 1: lists within lists"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_line(tmp_path: Path, text: str, words: str) -> None:
@@ -51,3 +53,18 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for name in ("bytes.yaml", "none.yaml"):
         with pytest.raises(InputError, match="cannot be read"):
             read_selections(tmp_path / name)
+
+
+def test_m07_references_that_multiply_are_refused(tmp_path: Path) -> None:
+    lines = [f"{c}: &{c} [{','.join(['*' + p] * 10)}]" for p, c in zip("abcdefgh", "bcdefghi", strict=True)]
+    path = tmp_path / "s.yaml"
+    path.write_text("\n".join(["a: &a [x,x]", *lines]), encoding="utf-8")
+    with pytest.raises(InputError, match=r"line 2: references \(\*a\) are not read"):
+        read_selections(path)
+
+
+def test_m08_a_list_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.yaml"
+    path.write_text("a: &a [*a]\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"line 1: references \(\*a\) are not read"):
+        read_selections(path)

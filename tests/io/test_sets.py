@@ -432,3 +432,10 @@ def test_a_real_ensemble_as_files(shared_data: Callable[[str], Path]) -> None:
     assert (found.kind, len(found.maps), found.box) == ("files", 12, 64)
     assert found.pixel_size == pytest.approx(6.55, abs=0.01)
     assert [found.maps[0].number, found.maps[-1].number] == [18, 455]
+
+
+def test_a_model_star_that_lists_no_classes(tmp_path: Path) -> None:
+    path = tmp_path / "run_it001_model.star"
+    path.write_text("data_model_general\n_rlnNrClasses 0\ndata_model_classes\nloop_\n_rlnReferenceImage\n")
+    with pytest.raises(InputError, match="no maps in it"):
+        find_set([path])

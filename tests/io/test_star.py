@@ -136,3 +136,11 @@ def test_all_tables_of_a_real_model(shared_data: Callable[[str], Path]) -> None:
 def test_the_parser_is_imported_when_needed() -> None:
     code = "import sys, occupy.io.sets; sys.exit('gemmi' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_a_packed_file_that_grows_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("occupy.io.star._ALWAYS_UNPACKED", 1 << 16)
+    path = tmp_path / "a.star.gz"
+    path.write_bytes(gzip.compress(b"data_\n" + b"\n" * (1 << 22)))
+    with pytest.raises(InputError, match="unpacks to more than"):
+        read_star(path)

@@ -181,9 +181,9 @@ def test_the_usual_shifts_are_recognised(centred) -> None:
 
 
 def test_a_model_that_follows_the_other_record_is_recognised() -> None:
-    frame = Frame(origin=(300.0, 0.0, 0.0), nstart=(-400, 0, 0), cell=(68, 64, 60), sampling=(34, 32, 30))
-    points = np.random.default_rng(1).uniform(10, 50, (50, 3)) - (800, 0, 0)
-    with pytest.raises(InputError, match=r"NSTART counted and not its ORIGIN.*by 1100, 0, 0 Å"):
+    frame = Frame(origin=(300.0, 0.0, 0.0), nstart=(-300, 0, 0), cell=(68, 64, 60), sampling=(34, 32, 30))
+    points = np.random.default_rng(1).uniform(10, 50, (50, 3)) - (600, 0, 0)
+    with pytest.raises(InputError, match=r"NSTART counted and not its ORIGIN.*by 900, 0, 0 Å"):
         regions_of_model(model_at(points), grid(frame=frame))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shlex
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from occupy.errors import InputError
 from occupy.io.models import read_model
+from occupy.io.mrc import read_map, write_map
 from occupy.model import AtomicModel, Residue
 from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable
@@ -24,8 +26,10 @@ from occupy.report.set_chimerax import (
     defattr_text,
     difference_script,
     model_script,
+    picked,
 )
 from occupy.report.set_results import ModelFiles, write_class_scripts, write_set_tables
+from occupy.volume import Volume
 
 
 def shown(count: int) -> list[Shown]:
@@ -128,7 +132,9 @@ def test_few_classes_stand_side_by_side() -> None:
 
 
 def test_many_classes_get_a_slider_and_no_more_than_can_be_opened() -> None:
-    script = classes_script(shown(200))
+    every = [f"{i}" for i in range(200)]
+    some = [shown(200)[int(i)] for i in picked(every)]
+    script = classes_script(some, of=200)
     opened = [c[1] for c in commands(script, "open")]
     assert len(opened) == 2 * MOST_SHOWN
     assert (opened[0], opened[MOST_SHOWN - 1]) == ("c 0.mrc", "c 199.mrc")
@@ -202,3 +208,29 @@ def test_class_scripts_name_files_from_their_folder(tmp_path: Path) -> None:
     script = (tmp_path / "out" / "classes.cxc").read_text()
     assert 'open "../a.mrc"' in script
     assert 'open "a_occupancy.mrc"' in script
+
+
+def test_h05_maps_of_a_set_that_chimerax_cannot_open_are_copied(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    volume = Volume.from_array(np.random.default_rng(0).random((8, 8, 8)), 2.0)
+    maps = {}
+    for name in ("a", "b"):
+        write_map(tmp_path / f"{name}.mrc", volume)
+        maps[name] = tmp_path / f"{name}.mrc", out / f"{name}_occupancy.mrc"
+    packed = tmp_path / "b.mrc.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "b.mrc").read_bytes()))
+    files = write_class_scripts(out, maps | {"b": (packed, maps["b"][1])}, compare=("a", "b"))
+    assert files["input_b"] == "b_input.mrc"
+    assert "input_a" not in files
+    opened = [c[1] for c in commands((out / "classes.cxc").read_text(), "open")]
+    assert opened[:2] == ["../a.mrc", "b_input.mrc"]
+    assert commands((out / "b_minus_a.cxc").read_text(), "open")[0][1] == "b_input.mrc"
+    np.testing.assert_array_equal(read_map(out / "b_input.mrc").data, volume.data)
+
+
+def test_m01_a_chain_without_a_name_is_what_is_in_no_other() -> None:
+    residues = tuple(Residue(0, c, 1, "", "ALA", "1", "polymer") for c in ("A", "", "b-1"))
+    model = AtomicModel(("m",), np.zeros((3, 3)), np.arange(3), np.ones(3), residues)
+    lines = defattr_text(model, [0.1, 0.2, 0.3], "o").splitlines()
+    assert '\t:1 & ~(/A) & ~(::chain_id="b-1")\t0.2000' in lines

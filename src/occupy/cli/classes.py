@@ -294,7 +294,12 @@ def _write(
     paths = {entry.name: entry.path for entry in used.maps}
     shown = {name: (paths[name], folder / of_classes[name]["occupancy"]) for name in est.names}
     files |= write_class_scripts(
-        folder, shown, level=_level(est, paths), compare=job.compare, surface=folder / files["composite"]
+        folder,
+        shown,
+        level=_level(est, paths),
+        compare=job.compare,
+        surface=folder / files["composite"],
+        voxel_size=job.voxel_size,
     )
     if job.report:
         files["report"] = PAGE

@@ -144,4 +144,5 @@ def discard_unfinished(folder: Path) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file atomically, UTF-8."""
     with atomic_file(path) as part:
-        part.write_text(text, encoding="utf-8")
+        # Bytes of file names that are no letters are written as JSON writes, and reads, them.
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -205,6 +205,18 @@ def build_opener(base_url: str) -> urllib.request.OpenerDirector:
 class _SafeRedirect(urllib.request.HTTPRedirectHandler):
     """Follow the archive elsewhere only if that is as safe."""
 
+    def http_error_302(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any
+    ) -> Any:
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except ValueError as error:  # from the parsing of the address
+            if fp:
+                fp.close()
+            raise DownloadError(f"{req.full_url} points to what is no address ({error})") from error
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
     def redirect_request(
         self,
         req: urllib.request.Request,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from occupy.io.names import is_file
+
 _ENDINGS = (".mrc", ".map", ".mrc.gz", ".map.gz")
 
 
@@ -35,6 +37,6 @@ def find_half_maps(path: Path) -> tuple[Path, Path] | None:
     for first, second in _pairs(stem):
         for end in dict.fromkeys((ending, *_ENDINGS)):
             found = path.with_name(first + end), path.with_name(second + end)
-            if found[0].is_file() and found[1].is_file():
+            if is_file(found[0]) and is_file(found[1]):
                 return found
     return None

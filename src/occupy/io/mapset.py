@@ -201,6 +201,8 @@ def make_set(
     notices: Sequence[Notice] = (),
 ) -> MapSet:
     """Make a set of maps whose source says nothing but names and numbers."""
+    if not paths:
+        raise InputError(f"{source}: no maps in it")
     if len(paths) == 1:
         raise InputError(
             f"only one map: {paths[0]}; a set needs at least two (for a single map: occupy estimate)"

@@ -157,8 +157,11 @@ def write_occupancies(
         Number of atoms whose occupancy was set.
     """
     document = _document(Path(source))
-    count = sum(_set_occupancies(block, values) for block in document)
-    text = document.as_string()
+    try:
+        count = sum(_set_occupancies(block, values) for block in document)
+        text = document.as_string()
+    except UNREADABLE as error:
+        raise unreadable(Path(source), error) from error
     if note:
         text = "".join(f"# {line}\n" for line in note.splitlines()) + text
     _write(Path(target), text)

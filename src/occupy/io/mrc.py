@@ -15,7 +15,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -28,21 +28,20 @@ from occupy._version import __version__
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import atomic_file
 from occupy.io.checksum import FileSum, Kind, Source, Stamp, refuse_changed, source_of_open
+from occupy.io.mrc_header import HEADER_BYTES, data_type, frame_of, parse_header, with_extended
+from occupy.io.names import as_letters, check_length
 from occupy.numerics.moments import Moments, moments_of_parts
 from occupy.numerics.parallel import large_empty, planes_per_slab
 from occupy.volume import Frame, Volume
 
-HEADER_BYTES = 1024
 SUFFIXES = (".mrc", ".map", ".ccp4", ".rec")
 STACK_SUFFIXES = (".mrcs", ".st", ".ali")
-_LONGEST_AXIS = 1 << 15
 # A compressed map that claims to unpack to more than this many times its size is measured before memory
 # is set aside for it (bzip2 may shrink a mask 100,000 : 1, and a damaged header may claim anything).
 _USUAL_COMPRESSION = 8
 _PIECE = 1 << 20
-_TEXT = bytes([0, *b"\t\r\n", *range(32, 127)])
-_MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
-_IMOD_STAMP = 1146047817
+# The longest known are those of tilt series, some 1 kB per image.
+_LONGEST_EXTENDED = 1 << 24
 
 
 def map_stem(path: str | Path) -> str:
@@ -53,12 +52,14 @@ def map_stem(path: str | Path) -> str:
             name = name[: -len(suffix)]
     for suffix in (*SUFFIXES, *STACK_SUFFIXES):
         if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
+            name = name[: -len(suffix)]
+            break
+    return as_letters(name)
 
 
 def _open(path: Path, stack: ExitStack) -> tuple[BinaryIO, bool]:
     """Open a map, decompressing by content (not by name); tell whether it was compressed."""
+    check_length(path)
     try:
         raw = stack.enter_context(path.open("rb"))
         magic = raw.read(3)
@@ -99,100 +100,21 @@ def _measure(stream: BinaryIO, count: int, path: Path) -> None:
     stream.seek(here)
 
 
+def _extended(stream: BinaryIO, count: int, path: Path) -> tuple[bytes, tuple[Notice, ...]]:
+    """Read the extended header; one that is longer than any program writes is passed over."""
+    if count <= _LONGEST_EXTENDED:
+        return _read_exactly(stream, count, path, "extended header"), ()
+    for start in range(0, count, _PIECE):
+        _read_exactly(stream, min(_PIECE, count - start), path, "extended header")
+    text = f"{path.name}: the extended header of {count >> 20} MiB is left out of results"
+    return b"", (Notice("extended-header", text),)
+
+
 def _verify_checksum(stream: BinaryIO, most: int) -> None:
     """Read on to the end of a compressed file, where its checksum is, unless that is very far."""
     for _ in range(0, most, _PIECE):
         if not stream.read(_PIECE):
             return
-
-
-def _plausible(header: Any) -> bool:
-    sizes = [int(header[k]) for k in ("nx", "ny", "nz")]
-    return int(header["mode"]) in (*_MODES, 3, 4, 101) and all(0 < n <= _LONGEST_AXIS for n in sizes)
-
-
-def _parse_header(raw: bytes, path: Path) -> tuple[Any, str, list[Notice]]:
-    """Return the header record, its byte order and remarks about it."""
-    little, big = (np.frombuffer(raw, mrcfile.dtypes.HEADER_DTYPE.newbyteorder(o))[0] for o in "<>")
-    stamp = raw[212:216]
-    stamped = {b"\x44\x44": "<", b"\x44\x41": "<", b"\x11\x11": ">"}.get(stamp[:2])
-    fits = [order for order, header in (("<", little), (">", big)) if _plausible(header)]
-    if not fits:
-        raise InputError(f"{path}: not an MRC/CCP4 map (the header makes no sense in either byte order)")
-    order = stamped if stamped in fits else fits[0]
-    notices = []
-    if stamped is None:
-        notices.append(
-            Notice(
-                "machine-stamp", f"{path.name}: no machine stamp; the byte order was guessed from the header"
-            )
-        )
-    elif stamped != order:
-        notices.append(
-            Notice(
-                "machine-stamp", f"{path.name}: the machine stamp contradicts the header; byte order guessed"
-            )
-        )
-    if raw[208:211] != b"MAP":
-        notices.append(
-            Notice("map-id", f"{path.name}: no 'MAP' identifier in the header (a very old or foreign file)")
-        )
-    return (little if order == "<" else big), order, notices
-
-
-def _dtype(header: Any, order: str, raw: bytes, path: Path) -> np.dtype[Any]:
-    mode = int(header["mode"])
-    if mode in (3, 4):
-        raise InputError(f"{path}: this is a complex transform (mode {mode}), not a map")
-    if mode not in _MODES:
-        raise InputError(
-            f"{path}: data mode {mode} is not supported; convert the map to 32-bit floats (mode 2)"
-        )
-    code = _MODES[mode]
-    stamp, flags = np.frombuffer(raw[152:160], dtype=f"{order}i4")
-    if mode == 0 and stamp == _IMOD_STAMP and not flags & 1:
-        code = "u1"
-    return np.dtype(order + code)
-
-
-def _finite(value: Any, fallback: float = 0.0) -> float:
-    return float(value) if np.isfinite(value) else fallback
-
-
-def _frame(header: Any, path: Path) -> tuple[Frame, list[Notice]]:
-    notices = []
-    axes = tuple(int(header[k]) for k in ("mapc", "mapr", "maps"))
-    if sorted(axes) != [1, 2, 3]:
-        notices.append(Notice("axes", f"{path.name}: axis order {axes} is impossible; taken as x, y, z"))
-        axes = (1, 2, 3)
-    counts = {axis: int(header[k]) for axis, k in zip(axes, ("nx", "ny", "nz"), strict=True)}
-    sampling = tuple(
-        int(header[k]) if 0 < int(header[k]) <= _LONGEST_AXIS else counts[axis]
-        for axis, k in enumerate(("mx", "my", "mz"), start=1)
-    )
-    label_count = min(max(int(header["nlabl"]), 0), 10)
-    labels = tuple(bytes(label).decode("latin-1").rstrip(" \x00") for label in header["label"][:label_count])
-    angles = tuple(_finite(header["cellb"][k], 90.0) or 90.0 for k in ("alpha", "beta", "gamma"))
-    frame = Frame(
-        axes=cast(Any, axes),
-        cell=cast(Any, tuple(_finite(header["cella"][k]) for k in "xyz")),
-        angles=cast(Any, angles),
-        sampling=cast(Any, sampling),
-        nstart=cast(Any, tuple(int(header[k]) for k in ("nxstart", "nystart", "nzstart"))),
-        origin=cast(Any, tuple(_finite(header["origin"][k]) for k in "xyz")),
-        space_group=int(header["ispg"]),
-        labels=labels,
-        extended_type=bytes(header["exttyp"]),
-    )
-    return frame, notices
-
-
-def _with_extended(frame: Frame, extended: bytes, order: str, path: Path) -> tuple[Frame, tuple[Notice, ...]]:
-    """Add the extended header, unless it is binary and of the byte order we don't write."""
-    if order == ">" and extended.translate(None, _TEXT):
-        text = f"{path.name}: binary extended header of the other byte order left out"
-        return replace(frame, extended_type=b""), (Notice("extended-header", text),)
-    return replace(frame, extended=extended), ()
 
 
 def _voxel_size(frame: Frame, override: float | None, path: Path) -> tuple[Frame, tuple[float, float, float]]:
@@ -300,6 +222,8 @@ class MapHeader:
         Position, cell and axis order; without the extended header.
     extended_bytes : int
         Length of the extended header.
+    compressed : bool
+        Whether the file is.
     notices : tuple of Notice
         What is odd about it.
     """
@@ -308,6 +232,7 @@ class MapHeader:
     dtype: np.dtype[Any]
     frame: Frame
     extended_bytes: int
+    compressed: bool
     notices: tuple[Notice, ...]
 
     def voxel_size(self, path: Path, override: float | None = None) -> tuple[float, float, float]:
@@ -340,11 +265,16 @@ def _reading(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
 def _header_of(stream: BinaryIO, compressed: bool, path: Path) -> tuple[MapHeader, str]:
     """Read and check the header at the start of a stream; return it and the byte order."""
     raw = _read_exactly(stream, HEADER_BYTES, path, "header")
-    header, order, notices = _parse_header(raw, path)
-    dtype = _dtype(header, order, raw, path)
+    header, order, notices = parse_header(raw, path)
+    dtype = data_type(header, order, raw, path)
     shape = (int(header["nz"]), int(header["ny"]), int(header["nx"]))
     extra, size = int(header["nsymbt"]), os.fstat(stream.fileno()).st_size
-    claimed = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    claimed = math.prod(shape) * dtype.itemsize
+    if extra and not compressed and claimed == size - HEADER_BYTES:
+        # Early entries of the EMDB announce symmetry operators that they don't have.
+        text = f"{path.name}: the extended header of {extra} bytes that the header claims is not there"
+        notices.append(Notice("extended-header", text))
+        extra = 0
     if extra < 0 or (not compressed and extra > size - HEADER_BYTES):
         raise InputError(
             f"{path}: the header claims an extended header of {extra} bytes, more than the file holds"
@@ -355,8 +285,8 @@ def _header_of(stream: BinaryIO, compressed: bool, path: Path) -> tuple[MapHeade
             f"{path}: the file is truncated or its header is wrong: it says {dims} voxels ({claimed} bytes), "
             f"the file has {size} bytes"
         )
-    frame, remarks = _frame(header, path)
-    return MapHeader(shape, dtype, frame, extra, tuple(notices + remarks)), order
+    frame, remarks = frame_of(header, raw, path)
+    return MapHeader(shape, dtype, frame, extra, compressed, tuple(notices + remarks)), order
 
 
 def _read(
@@ -365,10 +295,10 @@ def _read(
     """Read a map; return it, and where its data begin if they are in memory as they are in the file."""
     header, order = _header_of(stream, compressed, path)
     claimed = math.prod(header.shape) * header.dtype.itemsize
-    extended = _read_exactly(stream, header.extended_bytes, path, "extended header")
+    extended, left_out = _extended(stream, header.extended_bytes, path)
     if compressed and claimed > _USUAL_COMPRESSION * os.fstat(stream.fileno()).st_size:
         _measure(stream, claimed, path)
-    frame, remarks = _with_extended(header.frame, extended, order, path)
+    frame, remarks = with_extended(header.frame, extended, order, path)
     frame, voxel = _voxel_size(frame, voxel_size, path)
     offset = HEADER_BYTES + header.extended_bytes
     plain = not compressed and header.dtype == np.dtype("<f4") and sys.byteorder == "little"
@@ -376,7 +306,8 @@ def _read(
     data = _payload(stream, header.shape, header.dtype, path)
     if compressed:
         _verify_checksum(stream, max(claimed, 1 << 26))
-    return Volume(data, voxel, frame, map_stem(path), header.notices + remarks), offset if plain else None
+    volume = Volume(data, voxel, frame, map_stem(path), header.notices + left_out + remarks)
+    return volume, offset if plain else None
 
 
 class MapWriter:

@@ -5,11 +5,13 @@ Only the files named are read: the images they name are not looked at.
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -129,7 +131,8 @@ def _relion(path: Path) -> Particles:
 
 def _class_numbers(table: StarTable) -> npt.NDArray[np.int64]:
     values = np.array(table.numbers("rlnClassNumber"))
-    if not np.all(np.isfinite(values)) or np.any(values != np.rint(values)):
+    # RELION counts in 32 bits; what is larger, or NaN, is damage.
+    if not np.all(np.abs(values) < 1 << 31) or np.any(values != np.rint(values)):
         raise InputError(f"{table.source}: rlnClassNumber should hold whole numbers")
     return values.astype(np.int64)
 
@@ -168,6 +171,17 @@ def _cryosparc(path: Path, class_field: str | None) -> Particles:
     return _not_empty(Particles("cryosparc", path, labels.astype(np.int64), None, certainty, shares, content))
 
 
+def _check_size(stream: BinaryIO, path: Path) -> None:
+    """Make sure that the table a .cs file announces is not larger than the file; back to its start."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    left = os.fstat(stream.fileno()).st_size - stream.tell()
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > left:
+        raise InputError(f"{path}: damaged or truncated: it announces more particles than it holds")
+    stream.seek(0)
+
+
 def _structured(path: Path) -> npt.NDArray[Any]:
     """Read the structured array of a .cs file; nothing in it is unpickled."""
     try:
@@ -178,12 +192,14 @@ def _structured(path: Path) -> npt.NDArray[Any]:
                 what = "in cryoSPARC's newer CSDAT format; export it as NumPy" if newer else "not a .cs file"
                 raise InputError(f"{path}: {what}")
             stream.seek(0)
+            _check_size(stream, path)
             content = np.load(stream, allow_pickle=False)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except InputError:
         raise
-    except (OSError, ValueError, EOFError) as error:
+    # NumPy parses the header as Python does: damage can end in nearly any error.
+    except Exception as error:
         why = (
             "it holds pickled objects, which are not read"
             if "pickle" in str(error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,7 @@ def read_integers(path: Path) -> Integers:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror).lower()
         raise InputError(f"{path}: cannot be read: {reason}") from error
     try:
+        _check_sizes(raw)
         found = _Reader(io.BytesIO(raw)).load()
         return _plain(found)
     except _RefusedError as error:
@@ -141,6 +143,16 @@ def read_integers(path: Path) -> Integers:
     # A damaged pickle can raise nearly anything.
     except Exception as error:
         raise InputError(f"{path}: not a pickled NumPy array, or damaged ({type(error).__name__})") from error
+
+
+def _check_sizes(raw: bytes) -> None:
+    """Go through a pickle without loading it: what it announces must be there, and its table small.
+
+    A damaged number of an entry makes Python set aside memory for all entries up to it.
+    """
+    for operation, argument, _ in pickletools.genops(raw):
+        if operation.name.endswith("PUT") and isinstance(argument, int) and argument > len(raw):
+            raise _RefusedError(f"a table of {argument} entries")
 
 
 def _plain(found: Any) -> Integers:

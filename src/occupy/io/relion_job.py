@@ -11,6 +11,7 @@ from pathlib import Path
 
 from occupy.errors import InputError, Notice
 from occupy.io.mapset import ClassMap, MapSet, make_set, natural
+from occupy.io.names import is_file
 from occupy.io.star import StarTable, read_star
 
 _MODEL = re.compile(r".+_it(\d+)_model\.star")
@@ -85,10 +86,10 @@ def _locate(reference: str, star: Path) -> tuple[Path, list[Notice]]:
     root = next((folder for folder in folders if (folder / "default_pipeline.star").is_file()), None)
     if root is not None:
         folders = folders[: folders.index(root) + 1]
-    at = next((folder for folder in folders if (folder / reference).is_file()), None)
+    at = next((folder for folder in folders if is_file(folder / reference)), None)
     beside = home / Path(reference).name
     notices = []
-    if beside.is_file():
+    if is_file(beside):
         found = star.parent / beside.name
         if at is not None and not beside.samefile(at / reference):
             text = f"{star.name} names {reference}, which is another file than {found}; the latter is used"

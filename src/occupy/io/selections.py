@@ -8,6 +8,7 @@ from typing import Any
 from occupy.errors import InputError
 
 _EXAMPLE = "write for example  stalk: [A, B:1-80, L7]"
+_DEEPEST = 8
 
 
 def read_selections(path: str | Path) -> dict[str, tuple[str, ...]]:
@@ -39,6 +40,7 @@ def read_selections(path: str | Path) -> dict[str, tuple[str, ...]]:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise InputError(f"{source}: cannot be read: {reason}") from error
     try:
+        _check_plain(text, source)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -54,6 +56,21 @@ def read_selections(path: str | Path) -> dict[str, tuple[str, ...]]:
             raise InputError(f"{source}: line {key.start_mark.line + 1}: {name} comes twice")
         found[name] = tuple(_parts(value, source))
     return found
+
+
+def _check_plain(text: str, source: Path) -> None:
+    """Refuse references and deep nesting, by which few lines can stand for any number of parts."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            raise InputError(f"{source}: line {line}: references (*{event.anchor}) are not read; {_EXAMPLE}")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise InputError(f"{source}: line {line}: lists within lists within lists …; {_EXAMPLE}")
 
 
 def _parts(node: Any, source: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import zlib
 from collections.abc import Collection
@@ -11,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from occupy.errors import InputError
+
+# Tables of numbers shrink to a third or a tenth; gzip can shrink zeros a thousandfold.
+_LARGEST_RATIO = 200
+_ALWAYS_UNPACKED = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def read_star(path: str | Path, *, columns: Collection[str] | None = None) -> di
     raw, escaped = _ascii(read_bytes(path))
     tables: dict[str, StarTable] = {}
     for block in _parse(raw, path):
-        name = block.name.strip()
+        name = _unescape(block.name.strip()) if escaped else block.name.strip()
         if name in tables:
             raise InputError(f"{path}: there are two blocks data_{name}")
         table = _table(block, name, path, columns, escaped)
@@ -112,13 +117,23 @@ def read_bytes(path: Path) -> bytes:
     """Return the content of a file, unpacked where gzip packed it; InputError where that is not possible."""
     try:
         raw = path.read_bytes()
-        return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        return _unpacked(raw, path) if raw[:2] == b"\x1f\x8b" else raw
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: the compressed file is damaged or truncated") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def _unpacked(raw: bytes, path: Path) -> bytes:
+    """Unpack what gzip packed, unless it grows as no table or model does."""
+    most = max(_ALWAYS_UNPACKED, _LARGEST_RATIO * len(raw))
+    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
+        found = stream.read(most)
+        if stream.read(1):
+            raise InputError(f"{path}: it unpacks to more than {most >> 20} MiB, which no such file does")
+    return found
 
 
 def _ascii(raw: bytes) -> tuple[bytes, bool]:
@@ -165,14 +180,13 @@ def _table(
     if len(loops) > 1 or (loops and pairs):
         raise InputError(f"{path}: block data_{name} holds more than one table, which RELION does not write")
     tags = list(loops[0].tags) if loops else [tag for tag, _ in pairs]
-    kept = [i for i, tag in enumerate(tags) if wanted is None or tag.lstrip("_") in wanted]
+    labels = [(_unescape(tag) if escaped else tag).lstrip("_") for tag in tags]
+    kept = [i for i, label in enumerate(labels) if wanted is None or label in wanted]
     if wanted is not None and not kept:
         return None
     columns = [block.find_loop(tags[i]) for i in kept] if loops else [[pairs[i][1]] for i in kept]
     texts = [[_text(value, escaped) for value in column] for column in columns]
-    return StarTable(
-        name, tuple(tags[i].lstrip("_") for i in kept), tuple(zip(*texts, strict=True)), str(path)
-    )
+    return StarTable(name, tuple(labels[i] for i in kept), tuple(zip(*texts, strict=True)), str(path))
 
 
 def _text(value: str, escaped: bool) -> str:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from occupy.errors import InputError
+from occupy.io.names import as_letters, check_length
+from occupy.io.star import read_bytes
 
 if TYPE_CHECKING:
     import gemmi
 
 SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent")
-UNREADABLE = (ValueError, RuntimeError, OSError, EOFError)
+UNREADABLE = (ValueError, RuntimeError, OSError, EOFError, IndexError)
 """What gemmi raises for files it cannot read."""
 
 
@@ -23,12 +25,14 @@ def model_stem(path: str | Path) -> str:
         name = name[:-3]
     for suffix in SUFFIXES:
         if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
+            name = name[: -len(suffix)]
+            break
+    return as_letters(name)
 
 
 def check_file(path: Path) -> None:
     """InputError where there is no file, or none that is a model by its name."""
+    check_length(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file" if not path.exists() else f"{path}: a folder, not a model")
     if not path.name.lower().removesuffix(".gz").endswith(SUFFIXES):
@@ -41,13 +45,35 @@ def unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"{path}: not a readable model ({reason})")
 
 
+def is_pdb(path: Path) -> bool:
+    """Tell whether a model is in the PDB format, by its name."""
+    return path.name.lower().removesuffix(".gz").endswith((".pdb", ".ent"))
+
+
+def _ascii_pdb(raw: bytes, path: Path) -> str:
+    """Return a PDB file as text. Remarks may hold anything; atoms stand in columns of ASCII."""
+    lines = raw.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if line[:6].upper() in (b"ATOM  ", b"HETATM") and not line.isascii():
+            raise InputError(
+                f"{path}: not a readable model (line {number}: an atom with a letter beyond ASCII)"
+            )
+    return "\n".join(line.decode("ascii", "replace").replace("\ufffd", "?") for line in lines)
+
+
 def read_structure(path: Path) -> gemmi.Structure:
     """Read a structure with its entities told apart; InputError, in one line, where that is not possible."""
     import gemmi
 
     check_file(path)
+    raw = read_bytes(path)
+    text = None if raw.isascii() or not is_pdb(path) else _ascii_pdb(raw, path)
     try:
-        structure = gemmi.read_structure(str(path))
+        if text is None:
+            structure = gemmi.read_structure(str(path))
+        else:
+            structure = gemmi.read_pdb_string(text)
+            structure.merge_chain_parts()
         structure.setup_entities()
     except UNREADABLE as error:
         raise unreadable(path, error) from error

@@ -246,9 +246,11 @@ def _check_inside(model: AtomicModel, volume: Volume, index: npt.NDArray[np.floa
     far = f"its middle is {apart:.0f} Å away from it" if apart > 0 else "it is larger than the box"
     boxed = ", ".join(f"{n} {a:.0f} to {b:.0f}" for n, a, b in zip("xyz", low, high, strict=True))
     source = "ORIGIN" if any(volume.frame.origin) else "NSTART" if any(volume.frame.nstart) else "corner at 0"
+    unused = "".join(f" ({notice.text})" for notice in volume.notices if notice.code == "origin")
     raise InputError(
         f"{model.name}: {1 - share:.0%} of its atoms lie outside the box of {volume.name}: {far} (middle of "
         f"the model {_point(middle)} Å; box {boxed} Å by the map's {source}); {_advice(model, volume)}"
+        f"{unused}"
     )
 
 

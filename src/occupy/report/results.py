@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from occupy.io.mrc import open_writer, write_map
 from occupy.pipeline import Estimate
 from occupy.render import B_FACTORS, PLAIN, finish, needs_finish, products_of, render
 from occupy.report.chimerax import chimerax_script
+from occupy.report.chimerax_files import copy_name, opens_as_read, seen_from
 from occupy.report.contents import WHAT as WHAT
 from occupy.report.contents import make_way
 from occupy.report.record import record_of, to_json
@@ -131,12 +131,6 @@ def write_maps(
     return Written(folder, files, limit, sums=known, removed=tuple(removed))
 
 
-def _seen_from(folder: Path, path: Path) -> str:
-    """Return a path as a script in ``folder`` should name it: relative where both may be copied together."""
-    relative = os.path.relpath(path.resolve(), folder.resolve())
-    return relative if relative.count("..") <= 2 else str(path.resolve())
-
-
 def write_results(
     est: Estimate,
     asked: Settings,
@@ -180,7 +174,9 @@ def write_results(
     stem = est.volume.name
     paths = {role: f.path if isinstance(f, Source) else f for role, (_, f) in inputs.items()}
     shown = {product: f"{stem}_{product}.mrc" for product in products_of(est.settings)}
-    shown["map"] = _seen_from(folder, paths["map"])
+    source = paths["map"]
+    opens = opens_as_read(folder, source, est.volume.voxel_size)
+    shown["map"] = seen_from(folder, source) if opens else copy_name(stem)
     # Before anything is written: a name that ChimeraX cannot open, a bad level, or an input that changed
     # while it was read is found here.
     script = chimerax_script(est, shown, level=level, minimum_scale=minimum_scale)
@@ -191,6 +187,9 @@ def write_results(
         est, folder, stem, intermediate=intermediate, inputs=list(paths.values()), progress=progress
     )
     files = dict(made.files)
+    if not opens:
+        files["input"] = copy_name(stem)
+        write_map(folder / files["input"], est.volume, "input")
     files["chimerax"] = f"{stem}.cxc"
     write_text(folder / files["chimerax"], script)
     if plot:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -45,8 +45,17 @@ class Shown:
     occupancy: str
 
 
+def picked(names: Sequence[str]) -> list[str]:
+    """Return the maps of a set to show: all, or of more than 60 as many, evenly spread."""
+    return [names[i] for i in np.linspace(0, len(names) - 1, min(len(names), MOST_SHOWN)).astype(int)]
+
+
 def classes_script(
-    shown: Sequence[Shown], *, level: float | None = None, minimum: float = MINIMUM_SCALE
+    shown: Sequence[Shown],
+    *,
+    level: float | None = None,
+    minimum: float = MINIMUM_SCALE,
+    of: int | None = None,
 ) -> str:
     """Return a script of all maps of a set, coloured by their occupancies, at one level.
 
@@ -56,28 +65,29 @@ def classes_script(
     Parameters
     ----------
     shown : sequence of Shown
-        The maps, in the order to show them; of more than 60 as many, evenly spread.
+        The maps, in the order to show them (see `picked`).
     level : float, optional
         Contour level of all maps, in their units; otherwise ChimeraX chooses one for each.
     minimum : float
         Lower end of the colours.
+    of : int, optional
+        Number of maps in the set, where not all are shown.
     """
     if not shown:
         raise ValueError("no maps to show")
     if level is not None and not math.isfinite(level):
         raise InputError(f"contour level must be a number, not {level}")
-    picked = [shown[i] for i in np.linspace(0, len(shown) - 1, min(len(shown), MOST_SHOWN)).astype(int)]
-    count = len(picked)
+    count = len(shown)
     surfaces, maps = f"#1-{count}", f"#{count + 1}-{2 * count}"
     head = [
-        f"# OccuPy {__version__}: {count} of {len(shown)} maps, coloured by occupancy",
+        f"# OccuPy {__version__}: {count} of {of or count} maps, coloured by occupancy",
         f"# Maps are {surfaces}, their occupancies {maps}. Open it in a fresh session (close session). Then:",
         "#   occupy_level 0.05             contour level of all maps",
         "#   occupy_range 0.4 1            other range of colours",
     ]
-    opened = [f"open {quoted(each.surface)}" for each in picked]
-    opened += [f"open {quoted(each.occupancy)}" for each in picked]
-    names = [f'rename #{i} "{_said(each.name)}"' for i, each in enumerate(picked, 1)]
+    opened = [f"open {quoted(each.surface)}" for each in shown]
+    opened += [f"open {quoted(each.occupancy)}" for each in shown]
+    names = [f'rename #{i} "{_said(each.name)}"' for i, each in enumerate(shown, 1)]
     at = "" if level is None else f" level {level:.5g}"
     draw = [f"volume {maps} hide", f"volume {surfaces} step 1 show style surface{at}"]
     draw += [
@@ -91,14 +101,14 @@ def classes_script(
         f"alias occupy_level volume {surfaces} level $1",
         f"alias occupy_range {'; '.join(recolour)}",
     ]
-    return _joined(head, opened, names, _LOOKS, draw, aliases, _key("occupancy", minimum), _arranged(picked))
+    return _joined(head, opened, names, _LOOKS, draw, aliases, _key("occupancy", minimum), _arranged(shown))
 
 
-def _arranged(picked: Sequence[Shown]) -> list[str]:
-    count = len(picked)
+def _arranged(shown: Sequence[Shown]) -> list[str]:
+    count = len(shown)
     if count <= TILED:
         columns = math.ceil(math.sqrt(count))
-        order = "; ".join(_said(each.name) for each in picked)
+        order = "; ".join(_said(each.name) for each in shown)
         return [
             f"# From left to right and down: {order}",
             f"tile #1-{count} columns {columns} spacingFactor 0.8",
@@ -194,7 +204,9 @@ def _assignments(model: AtomicModel, values: npt.NDArray[np.float64]) -> Iterato
         key=lambda i: (*model.residues[i][:2], model.residues[i].number, model.residues[i].insertion),
     )
     for (file, chain), members in groupby(order, key=lambda i: model.residues[i][:2]):
-        where = chain_target(chain, f"#{file + 1}" if several else "")
+        whose = f"#{file + 1}" if several else ""
+        others = {r.chain for r in model.residues if r.file == file} - {chain}
+        where = chain_target(chain, whose) if chain.strip() else _nameless_target(others, whose)
         for first, last, value in _runs(model, list(members), values):
             span = first if first == last else f"{first}-{last}"
             yield where.format(span), value
@@ -209,6 +221,15 @@ def chain_target(chain: str, model: str = "") -> str:
         return f"{model}/{chain}:{{}}"
     name = chain.replace('"', "").replace("{", "{{").replace("}", "}}")
     return (f"{model} & " if model else "") + f'::chain_id="{name}" & :{{}}'
+
+
+def _nameless_target(others: Iterable[str], model: str = "") -> str:
+    """Return the target specification of residues in the chain without a name: in none of the others."""
+    # There is no way to write it that holds for PDB (a space) and mmCIF (nothing) alike.
+    besides = (
+        f" & ~({chain_target(chain).removesuffix(' & :{}').removesuffix(':{}')})" for chain in sorted(others)
+    )
+    return f"{model}:{{}}{''.join(besides)}"
 
 
 def _runs(

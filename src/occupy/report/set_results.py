@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from occupy.io.models import ResidueKey, write_occupancies
 from occupy.model import AtomicModel
 from occupy.regions.region import Region, residue_values
 from occupy.regions.table import OccupancyTable
+from occupy.report.chimerax_files import map_for_chimerax, model_for_chimerax, seen_from
 from occupy.report.set_chimerax import (
     Shown,
     attribute_name,
@@ -22,6 +22,7 @@ from occupy.report.set_chimerax import (
     defattr_text,
     difference_script,
     model_script,
+    picked,
 )
 from occupy.report.tables import write_tables
 
@@ -36,12 +37,6 @@ class ModelFiles:
     model: AtomicModel
     regions: tuple[Region, ...]
     paths: tuple[Path, ...]
-
-
-def seen_from(folder: Path, path: Path) -> str:
-    """Return a path as a script in ``folder`` should name it: relative where both may be copied together."""
-    relative = os.path.relpath(path.resolve(), folder.resolve())
-    return relative if relative.count("..") <= 2 else str(path.resolve())
 
 
 def file_name(text: str) -> str:
@@ -119,7 +114,12 @@ def write_model_files(
             write_occupancies(path, folder / target, by_residue(model.model, values, number), note)
             files[f"model_{name}" + (f"_{number + 1}" if len(model.paths) > 1 else "")] = target
     script = f"{stem}_model.cxc"
-    write_text(folder / script, model_script([seen_from(folder, p) for p in model.paths], attributes))
+    opened: list[str] = []
+    for number, path in enumerate(model.paths):
+        name, copied = model_for_chimerax(folder, path, file_name(model.model.names[number]))
+        opened.append(name)
+        files |= {f"input_{model.model.names[number]}": name} if copied else {}
+    write_text(folder / script, model_script(opened, attributes))
     return files | {"model_script": script}
 
 
@@ -139,6 +139,7 @@ def write_class_scripts(
     level: float | None = None,
     compare: tuple[str, str] | None = None,
     surface: Path | None = None,
+    voxel_size: float | None = None,
 ) -> dict[str, str]:
     """Write ``classes.cxc`` and, with two names, ``<second>_minus_<first>.cxc``.
 
@@ -154,15 +155,27 @@ def write_class_scripts(
         Two names whose occupancies are compared.
     surface : Path, optional
         Surface to show their difference on, such as the composite; otherwise the second map.
+    voxel_size : float, optional
+        Å of the maps, in place of their headers'.
+
+    Returns
+    -------
+    dict
+        Product → file name in the folder; with copies of maps that ChimeraX could not open as they are.
     """
-    shown = [Shown(name, seen_from(folder, m), seen_from(folder, o)) for name, (m, o) in maps.items()]
-    write_text(folder / "classes.cxc", classes_script(shown, level=level))
-    files = {"classes_script": "classes.cxc"}
+    shown: list[Shown] = []
+    copies: dict[str, str] = {}
+    for name in picked(list(maps)):
+        opened, copied = map_for_chimerax(folder, maps[name][0], file_name(name), voxel_size)
+        copies |= {f"input_{name}": opened} if copied else {}
+        shown.append(Shown(name, opened, seen_from(folder, maps[name][1])))
+    write_text(folder / "classes.cxc", classes_script(shown, level=level, of=len(maps)))
+    files = {"classes_script": "classes.cxc", **copies}
     if compare is not None:
         first, second = compare
-        drawn = surface if surface is not None else maps[second][0]
+        drawn, _ = map_for_chimerax(folder, surface or maps[second][0], file_name(second), voxel_size)
         occupancies = seen_from(folder, maps[first][1]), seen_from(folder, maps[second][1])
-        text = difference_script(seen_from(folder, drawn), occupancies, compare, level=level)
+        text = difference_script(drawn, occupancies, compare, level=level)
         files["difference_script"] = f"{file_name(second)}_minus_{file_name(first)}.cxc"
         write_text(folder / files["difference_script"], text)
     return files

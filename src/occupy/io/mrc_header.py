@@ -1,0 +1,162 @@
+"""What the header of an MRC/CCP4 map says, and what is odd about it.
+
+The layout of the header and the codes of data modes come from the mrcfile package. Where files lie in space
+follows ChimeraX, in which people fit models and look at maps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import mrcfile.dtypes
+import numpy as np
+
+from occupy.errors import InputError, Notice
+from occupy.volume import Frame, Triple
+
+HEADER_BYTES = 1024
+_LONGEST_AXIS = 1 << 15
+_TEXT = bytes([0, *b"\t\r\n", *range(32, 127)])
+_MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+_IMOD_STAMP = 1146047817
+_CCP4_SUFFIXES = (".map", ".ccp4")
+_SPACE_GROUPS = 230
+_STACKS = range(401, 631)
+
+
+def _plausible(header: Any) -> bool:
+    sizes = [int(header[k]) for k in ("nx", "ny", "nz")]
+    return int(header["mode"]) in (*_MODES, 3, 4, 101) and all(0 < n <= _LONGEST_AXIS for n in sizes)
+
+
+def parse_header(raw: bytes, path: Path) -> tuple[Any, str, list[Notice]]:
+    """Return the header record, its byte order and remarks about it."""
+    little, big = (np.frombuffer(raw, mrcfile.dtypes.HEADER_DTYPE.newbyteorder(o))[0] for o in "<>")
+    stamp = raw[212:216]
+    stamped = {b"\x44\x44": "<", b"\x44\x41": "<", b"\x11\x11": ">"}.get(stamp[:2])
+    fits = [order for order, header in (("<", little), (">", big)) if _plausible(header)]
+    if not fits:
+        raise InputError(f"{path}: not an MRC/CCP4 map (the header makes no sense in either byte order)")
+    order = stamped if stamped in fits else fits[0]
+    notices = []
+    if stamped is None:
+        notices.append(
+            Notice(
+                "machine-stamp", f"{path.name}: no machine stamp; the byte order was guessed from the header"
+            )
+        )
+    elif stamped != order:
+        notices.append(
+            Notice(
+                "machine-stamp", f"{path.name}: the machine stamp contradicts the header; byte order guessed"
+            )
+        )
+    if raw[208:211] != b"MAP":
+        notices.append(
+            Notice("map-id", f"{path.name}: no 'MAP' identifier in the header (a very old or foreign file)")
+        )
+    return (little if order == "<" else big), order, notices
+
+
+def data_type(header: Any, order: str, raw: bytes, path: Path) -> np.dtype[Any]:
+    """Return the type of the values; InputError where they are complex, or of no known kind."""
+    mode = int(header["mode"])
+    if mode in (3, 4):
+        raise InputError(f"{path}: this is a complex transform (mode {mode}), not a map")
+    if mode not in _MODES:
+        raise InputError(
+            f"{path}: data mode {mode} is not supported; convert the map to 32-bit floats (mode 2)"
+        )
+    code = _MODES[mode]
+    stamp, flags = np.frombuffer(raw[152:160], dtype=f"{order}i4")
+    if mode == 0 and stamp == _IMOD_STAMP and not flags & 1:
+        code = "u1"
+    return np.dtype(order + code)
+
+
+def _finite(value: Any, fallback: float = 0.0) -> float:
+    return float(value) if np.isfinite(value) else fallback
+
+
+def frame_of(header: Any, raw: bytes, path: Path) -> tuple[Frame, list[Notice]]:
+    """Return position, cell and axis order, and what is odd about them."""
+    notices = []
+    axes = tuple(int(header[k]) for k in ("mapc", "mapr", "maps"))
+    if sorted(axes) != [1, 2, 3]:
+        notices.append(Notice("axes", f"{path.name}: axis order {axes} is impossible; taken as x, y, z"))
+        axes = (1, 2, 3)
+    counts = {axis: int(header[k]) for axis, k in zip(axes, ("nx", "ny", "nz"), strict=True)}
+    sampling = tuple(
+        int(header[k]) if 0 < int(header[k]) <= _LONGEST_AXIS else counts[axis]
+        for axis, k in enumerate(("mx", "my", "mz"), start=1)
+    )
+    group, remarks = _space_group(header, path)
+    label_count = min(max(int(header["nlabl"]), 0), 10)
+    labels = tuple(bytes(label).decode("latin-1").rstrip(" \x00") for label in header["label"][:label_count])
+    angles = tuple(_finite(header["cellb"][k], 90.0) or 90.0 for k in ("alpha", "beta", "gamma"))
+    frame = Frame(
+        axes=cast(Any, axes),
+        cell=cast(Any, tuple(_finite(header["cella"][k]) for k in "xyz")),
+        angles=cast(Any, angles),
+        sampling=cast(Any, sampling),
+        nstart=cast(Any, tuple(int(header[k]) for k in ("nxstart", "nystart", "nzstart"))),
+        space_group=group,
+        labels=labels,
+        extended_type=bytes(header["exttyp"]),
+    )
+    origin, more = _origin(frame, header, raw, path)
+    return replace(frame, origin=origin), notices + remarks + more
+
+
+def _space_group(header: Any, path: Path) -> tuple[int, list[Notice]]:
+    """Return the space group: that of one volume, unless this is a stack of volumes.
+
+    MRC2014 marks a stack by 401 to 630 and gives the sections of each volume in MZ. Programs have written
+    other numbers there (IMP a floating-point 1), and 401 for a single volume.
+    """
+    group, sections, of_each = (int(header[k]) for k in ("ispg", "nz", "mz"))
+    if 0 <= group <= _SPACE_GROUPS or (group in _STACKS and 0 < of_each < sections):
+        return group, []
+    why = "means a stack of volumes, but there is one" if group in _STACKS else "is none"
+    text = f"{path.name}: space group {group} in the header {why}; read as a single volume"
+    return 1, [Notice("space-group", text)]
+
+
+def _origin(frame: Frame, header: Any, raw: bytes, path: Path) -> tuple[Triple, list[Notice]]:
+    """Return ORIGIN where ChimeraX would use it, else zeros (then NSTART counts).
+
+    ChimeraX reads .map and .ccp4 as CCP4, whose headers have no ORIGIN, and others as MRC, whose headers
+    have one only where ``MAP `` stands in them. Results are written as .mrc, so an ORIGIN that is not used
+    must not be in them.
+    """
+    found = tuple(float(header["origin"][k]) for k in "xyz")
+    none = (0.0, 0.0, 0.0)
+    if not any(found) or not np.all(np.isfinite(found)):
+        return none, []
+    ccp4 = path.name.lower().removesuffix(".gz").removesuffix(".bz2").endswith(_CCP4_SUFFIXES)
+    if (not ccp4 and raw[208:212] == b"MAP ") or _same_place(frame, found):
+        return cast(Triple, found), []
+    place = ", ".join(f"{x:.4g}" for x in found)
+    what = "CCP4 maps (.map, .ccp4)" if ccp4 else "maps without the identifier 'MAP '"
+    text = f"{path.name}: ORIGIN ({place} Å) is not used: {what} are placed by NSTART, as in ChimeraX"
+    return none, [
+        Notice("origin", f"{text}; if the map belongs at ORIGIN, rename it to .mrc" if ccp4 else text)
+    ]
+
+
+def _same_place(frame: Frame, origin: tuple[float, ...]) -> bool:
+    """Tell whether ORIGIN and NSTART say the same, to a hundredth of a voxel."""
+    steps = np.divide(frame.cell, frame.sampling)
+    start = dict(zip(frame.axes, frame.nstart, strict=True))
+    by_start = np.array([start[axis] for axis in (1, 2, 3)]) * steps
+    return bool(np.all(np.abs(by_start - origin) <= 0.01 * np.abs(steps)))
+
+
+def with_extended(frame: Frame, extended: bytes, order: str, path: Path) -> tuple[Frame, tuple[Notice, ...]]:
+    """Add the extended header, unless it is binary and of the byte order we don't write."""
+    if order == ">" and extended.translate(None, _TEXT):
+        text = f"{path.name}: binary extended header of the other byte order left out"
+        return replace(frame, extended_type=b""), (Notice("extended-header", text),)
+    return replace(frame, extended=extended), ()
