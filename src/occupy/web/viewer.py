@@ -17,6 +17,7 @@ import numpy as np
 
 from occupy._version import __version__
 from occupy.errors import InputError
+from occupy.io.loop import drawn_notice
 from occupy.io.mrc import map_stem, read_map, write_map
 from occupy.pipeline import estimate
 from occupy.report.estimate_page import write_report
@@ -142,6 +143,9 @@ class Viewer:
         job.report("reading", 0, 0)
         est = estimate(read_map(path, voxel_size=voxel), settings, progress=job.report)
         document = MapDocument(next(self._numbers), path, est, settings, level=level)
+        drawn = drawn_notice(path)
+        if drawn is not None:
+            job.say(f"note: {drawn.text}")
         return self._ready(document, job)
 
     def _ready(self, document: MapDocument, job: Job) -> dict[str, Any]:
