@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from occupy.io.loop import FOLDER, read_calls
 from occupy.io.mrc import write_map
-from occupy.relion.hook import FOLDER, improve
+from occupy.relion.hook import improve
 from occupy.relion.options import Options
-from occupy.relion.runrecord import read_calls
 from occupy.volume import Volume
 
 CLASSES = 4

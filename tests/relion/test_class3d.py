@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from occupy.io.loop import read_calls
 from occupy.relion.class3d import Class3D, command
-from occupy.relion.runrecord import read_calls
 from occupy.relion.runreport import write_report
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"

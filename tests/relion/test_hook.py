@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from occupy.io.exchange import read_exchange
+from occupy.io.loop import FOLDER, read_calls
 from occupy.io.mrc import read_map, write_map
 from occupy.relion import hook
 from occupy.relion.class3d import Class3D, command, guide
-from occupy.relion.exchange import read_exchange, read_weights
 from occupy.relion.options import Options, read_options
-from occupy.relion.runrecord import Iteration, adjusted_rand, iterations, read_calls, warnings
+from occupy.relion.runrecord import Iteration, adjusted_rand, iterations, warnings
 from occupy.relion.state import previous
+from occupy.relion.weights import read_weights
 from occupy.volume import Volume
 
 N = 32
@@ -101,7 +103,7 @@ def test_a_class_keeps_its_own_and_loses_its_noise(job):
     assert own[at] > 0.6 * was[at]
     far = np.s_[: N // 3, :, :]
     assert own[far].std() < 0.4 * was[far].std()
-    records = read_calls(job / hook.FOLDER)
+    records = read_calls(job / FOLDER)
     assert [r["state"] for r in records] == ["alone", "alone", "separated", "separated"]
     assert sum(r["particles"] for r in records[2:]) == pytest.approx(2000, rel=0.01)
 
@@ -135,7 +137,7 @@ def test_damaged_files_leave_relions_map(job, capfd, damage):
     if damage == "weight":
         stars[0].with_name(stars[0].stem + "_weight.mrc").write_bytes(b"nothing")
     elif damage == "state":
-        for path in (job / hook.FOLDER).glob("*.npz"):
+        for path in (job / FOLDER).glob("*.npz"):
             path.write_bytes(path.read_bytes()[:100])
     elif damage == "star":
         stars[0].write_text("data_\n")
@@ -183,7 +185,7 @@ def test_a_changed_current_size(job):
     data = maps(1)[0]
     star = call(job, 2, 1, data, current=24)
     assert hook.run([str(star)]) == 0
-    assert read_calls(job / hook.FOLDER)[-1]["state"] == "separated"
+    assert read_calls(job / FOLDER)[-1]["state"] == "separated"
     # What only this iteration has is neither shared nor own: it stays as RELION made it.
     k = np.fft.fftfreq(N) * N
     r = np.rint(np.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + np.arange(N // 2 + 1) ** 2))
@@ -199,20 +201,20 @@ def test_half_sets_do_not_mix(job):
     for half in ("_half1", "_half2"):
         for number, data in enumerate(maps(0), 1):
             hook.run([str(call(job, 1, number, data, half=half))])
-    assert len(previous(job / hook.FOLDER, 1, 2, N)) == 2
-    assert previous(job / hook.FOLDER, 0, 2, N) == ()
+    assert len(previous(job / FOLDER, 1, 2, N)) == 2
+    assert previous(job / FOLDER, 0, 2, N) == ()
 
 
 def test_a_continued_run_does_not_use_what_came_later(job):
     for iteration in (1, 2, 3, 4):
         for number, data in enumerate(maps(iteration), 1):
             hook.run([str(call(job, iteration, number, data))])
-    assert {one.iteration for one in previous(job / hook.FOLDER, 0, 4, N)} == {3}
+    assert {one.iteration for one in previous(job / FOLDER, 0, 4, N)} == {3}
     star = call(job, 3, 1, maps(9)[0], root="run_ct2")
     assert hook.run([str(star)]) == 0
-    assert read_calls(job / hook.FOLDER)[4]["state"] == "separated"
+    assert read_calls(job / FOLDER)[4]["state"] == "separated"
     # Class 1 of iteration 4 was of the run that is no more.
-    assert [one.number for one in previous(job / hook.FOLDER, 0, 5, N)] == [2]
+    assert [one.number for one in previous(job / FOLDER, 0, 5, N)] == [2]
 
 
 def test_off_records_only(job, monkeypatch):
@@ -297,10 +299,10 @@ def test_the_command_line():
 
 def test_records_survive_a_torn_line(job):
     two_iterations(job)
-    with (job / hook.FOLDER / "calls.jsonl").open("a") as stream:
+    with (job / FOLDER / "calls.jsonl").open("a") as stream:
         stream.write('{"iteration": 2, "cl')
-    assert len(read_calls(job / hook.FOLDER)) == 2
-    json.dumps(read_calls(job / hook.FOLDER))
+    assert len(read_calls(job / FOLDER)) == 2
+    json.dumps(read_calls(job / FOLDER))
 
 
 def last_iteration(folder: Path) -> list[Path]:
@@ -311,15 +313,15 @@ def last_iteration(folder: Path) -> list[Path]:
 def test_the_report_is_written_at_the_end(job, capfd):
     stars = last_iteration(job)
     hook.run([str(stars[1])])
-    assert not (job / hook.FOLDER / "classes.png").exists()
+    assert not (job / FOLDER / "classes.png").exists()
     hook.run([str(stars[0])])
-    assert all((job / hook.FOLDER / f"classes.{suffix}").stat().st_size for suffix in ("png", "tsv", "json"))
+    assert all((job / FOLDER / f"classes.{suffix}").stat().st_size for suffix in ("png", "tsv", "json"))
     assert "classes.png" in capfd.readouterr().out
 
 
 def test_a_report_that_cannot_be_written_stops_nothing(job, capfd):
     stars = last_iteration(job)
-    (job / hook.FOLDER / "classes.png").mkdir()
+    (job / FOLDER / "classes.png").mkdir()
     assert [hook.run([str(star)]) for star in stars] == [0, 0]
     assert "no report: " in capfd.readouterr().out
-    assert read_calls(job / hook.FOLDER)[-1]["state"] == "separated"
+    assert read_calls(job / FOLDER)[-1]["state"] == "separated"

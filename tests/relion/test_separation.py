@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from occupy.io.exchange import Exchange
 from occupy.relion.classes import LEAST_SHARE, separate
-from occupy.relion.exchange import Exchange
 from occupy.relion.options import Options
 from occupy.relion.running import Job
 from occupy.relion.separation import (
@@ -184,7 +184,9 @@ def test_a_small_class_is_not_starved(share, counts_as):
     earlier = tuple(Stored(1, k + 1, one, M) for k, one in enumerate(maps))
     mine = class_map(blob((16, 16, 20)) + noise_map(rng, 0.1), share)
     none = Path("none")
-    call = Exchange(none, none, none, 2, 0, 1, M, 2 * SHELLS, 1.0, 4.0, np.ones(SHELLS + 1), 10.0, 280.0)
+    call = Exchange(
+        none, none, none, none, none, 2, 0, 1, M, 2 * SHELLS, 1.0, 4.0, np.ones(SHELLS + 1), 10.0, 280.0
+    )
     job = Job(pixel_size=10.0, diameter=280.0, particles=1000, classes=2)
     own = separate(mine, earlier, call, job, Options(budget=0.1)).own
     assert own.freedom == pytest.approx(0.1 * 1000 * counts_as, rel=0.01)

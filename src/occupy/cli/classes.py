@@ -125,20 +125,22 @@ def regions_of_set(used: MapSet, job: ClassesJob) -> Found | None:
 
 def without_small(found: MapSet) -> tuple[MapSet, list[Notice]]:
     """Leave out classes that hold a handful of particles, and say which."""
+    particles = sum(entry.particles or 0 for entry in found.maps)
 
     def small(entry: ClassMap) -> bool:
-        if entry.particles is not None:
-            return entry.particles < FEW_PARTICLES
-        return entry.weight is not None and entry.weight < LEAST_SHARE
+        # A map is a sum over all particles by their probabilities: its soft share counts.
+        if entry.weight is not None:
+            return entry.weight * particles < FEW_PARTICLES if particles else entry.weight < LEAST_SHARE
+        return entry.particles is not None and entry.particles < FEW_PARTICLES
 
     out = [entry for entry in found.maps if small(entry)]
     if not out:
         return found, []
     kept = tuple(entry for entry in found.maps if entry not in out)
     names = ", ".join(
-        f"{e.name} ({e.particles} particles)"
-        if e.particles is not None
-        else f"{e.name} ({100 * (e.weight or 0):.2g} %)"
+        f"{e.name} ({100 * e.weight:.2g} %)"
+        if e.weight is not None
+        else f"{e.name} ({e.particles} particles)"
         for e in out
     )
     if len(kept) < 2:

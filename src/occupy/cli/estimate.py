@@ -100,9 +100,14 @@ def _is_entry(name: str) -> bool:
 
 def with_sets_opened(names: list[str], quiet: bool) -> list[str]:
     """Put the maps of a job in the place of its folder or STAR file, and say what was found."""
+    from occupy.io.loop import drawn_notice
+
     opened = []
     for name in names:
         if not name.lower().endswith(".star") and (not Path(name).is_dir() or _is_entry(name)):
+            drawn = drawn_notice(Path(name))
+            if drawn is not None:
+                warn(drawn.text, quiet)
             opened.append(name)
             continue
         if Path(name).is_dir():
@@ -116,7 +121,7 @@ def with_sets_opened(names: list[str], quiet: bool) -> list[str]:
             say(line, quiet)
         for notice in found.notices:
             warn(notice.text, quiet)
-        if found.kind == "relion":
+        if found.kind == "relion" and not found.unregularised:
             warn(
                 f"{name}: RELION shrinks each class by its own signal-to-noise ratio, so scales of different "
                 "classes can't be compared; unregularised reconstructions can",

@@ -76,6 +76,9 @@ class MapSet:
         Number of the source's first class (0 or 1), where that could be told.
     notices : tuple of Notice
         What was doubtful.
+    unregularised : bool
+        Each map's file is the unregularised reconstruction of a class that occupy drew towards the others in
+        RELION's loop; it keeps the class's name (see `occupy.io.loop`).
     """
 
     kind: Kind
@@ -87,6 +90,7 @@ class MapSet:
     tau_fudge: float | None = None
     base: int | None = None
     notices: tuple[Notice, ...] = ()
+    unregularised: bool = False
 
     def describe(self) -> list[str]:
         """Return lines for people: what was found."""
@@ -102,6 +106,10 @@ class MapSet:
         if self.base is not None and self.kind != "relion":
             grid.append(f"numbered from {self.base}")
         lines += [", ".join(grid)] if grid else []
+        if self.unregularised:
+            lines.append(
+                "occupy was in RELION's loop: occupancy is read in the unregularised maps of the classes"
+            )
         lines += [_describe_map(entry) for entry in self.maps[:_SHOWN]]
         if len(self.maps) > _SHOWN:
             lines.append(f"  … and {len(self.maps) - _SHOWN} more, the last {self.maps[-1].name}")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from occupy.errors import InputError, Notice
+from occupy.io.loop import with_unregularised
 from occupy.io.mapset import ClassMap, MapSet, make_set, natural
 from occupy.io.names import is_file
 from occupy.io.star import StarTable, read_star
@@ -154,13 +155,15 @@ def _model_set(model: Path, tables: dict[str, StarTable], data: Path | None, cou
     if count_particles:
         counts, more = _count(data, len(paths))
         notices += more
-    return replace(
-        found,
-        maps=_class_maps(found.maps, classes, tables, counts),
-        pixel_size=pixel_size,
-        box=found.box if box is None else int(box),
-        tau_fudge=_one(general, "rlnTau2FudgeFactor"),
-        notices=_distinct(notices),
+    return with_unregularised(
+        replace(
+            found,
+            maps=_class_maps(found.maps, classes, tables, counts),
+            pixel_size=pixel_size,
+            box=found.box if box is None else int(box),
+            tau_fudge=_one(general, "rlnTau2FudgeFactor"),
+            notices=_distinct(notices),
+        )
     )
 
 

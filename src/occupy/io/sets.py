@@ -1,6 +1,8 @@
 """Find the maps of an experiment: the classes of a RELION or cryoSPARC job, a cryoDRGN ensemble, or files.
 
-Nothing but names, STAR files, text files and the headers of maps is read, and nothing is unpickled.
+Nothing but names, STAR files, text files and the headers of maps is read, and nothing is unpickled. Classes
+that occupy drew towards each other in RELION's loop are found as their unregularised maps, made where
+they are missing.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from occupy.errors import InputError, Notice
+from occupy.io.loop import with_unregularised
 from occupy.io.mapset import (
     ClassMap,
     MapSet,
@@ -110,7 +113,7 @@ def _set_of_files(paths: Sequence[Path], source: Path, notices: Sequence[Notice]
     matches = [re.fullmatch(r"(.*?)(\d+)(\D*)", stem) for stem in stems]
     if len({(m[1], m[3]) if m else None for m in matches}) == 1 and len(set(stems)) == len(stems):
         numbers = [int(m[2]) if m else None for m in matches]
-    return make_set("files", source, paths, numbers, notices=notices)
+    return with_unregularised(make_set("files", source, paths, numbers, notices=notices))
 
 
 def _folder(folder: Path, count_particles: bool) -> MapSet:

@@ -7,26 +7,27 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from occupy.relion.exchange import Exchange, Weights
+from occupy.io.exchange import Exchange
+from occupy.numerics.spectra import Spectrum, even_size, map_of, resize, spectrum_of
 from occupy.relion.options import Options
 from occupy.relion.running import Job
 from occupy.relion.separation import (
     ClassMap,
     OwnPart,
     choose_bands,
-    even_size,
-    map_of,
     on_shells,
     own_part,
-    resize,
     shared_part,
-    spectrum_of,
     unshrunk,
 )
 from occupy.relion.state import Stored, common_shells
+from occupy.relion.weights import Weights
 
 LEAST_SHARE = 0.5
 """Of an even share of the particles: the budget of a class is not smaller than this one's."""
+
+LEAST_AGREEMENT = 0.3
+"""A result that correlates less with RELION's map is not that map with less noise: something is damaged."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Separated:
         Estimated particles in this class.
     share_of_map : float
         Standard deviation of the own part relative to the shared one's.
+    agreement : float
+        Correlation with RELION's map.
     """
 
     map: npt.NDArray[np.float32]
@@ -52,6 +55,7 @@ class Separated:
     classes: int
     particles: float
     share_of_map: float
+    agreement: float
 
 
 def reduce_map(data: npt.NDArray[np.float32], weights: Weights, call: Exchange) -> ClassMap:
@@ -99,7 +103,18 @@ def separate(
         (~known).astype(np.float32), m
     )
     share = float(np.linalg.norm(own.spectrum)) / max(float(np.linalg.norm(base)), 1e-30)
-    return Separated(map_of(base + own.spectrum, call.box), own, len(maps) - 1, particles, share)
+    result = base + own.spectrum
+    agreement = _correlation(resize(mine.spectrum, m), result)
+    return Separated(map_of(result, call.box), own, len(maps) - 1, particles, share, agreement)
+
+
+def _correlation(a: Spectrum, b: Spectrum) -> float:
+    """Return the correlation of two maps, their means left out; 0 where one has nothing else."""
+    product, first, second = (
+        float((x * y.conj()).real.sum() - (x[0, 0, 0] * y[0, 0, 0].conjugate()).real)
+        for x, y in ((a, b), (a, a), (b, b))
+    )
+    return product / (first * second) ** 0.5 if first > 0 and second > 0 else 0.0
 
 
 def _least(job: Job, classes: int) -> float:

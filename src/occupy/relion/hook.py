@@ -11,15 +11,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from occupy.relion.exchange import Exchange
+    from occupy.io.exchange import Exchange
     from occupy.relion.options import Options
-
-FOLDER = "occupy_relion"
-"""Folder beside a job's files for all that is ours."""
+    from occupy.relion.running import Job
+    from occupy.relion.state import Stored
+    from occupy.volume import Volume
 
 USAGE = """usage: occupy-relion-reconstruct run_itNNN_classNNN_external_reconstruct.star
 
@@ -31,16 +33,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     # RELION runs its own threads beside us, and idle BLAS threads burn time spinning.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _open_streams()
     if not words or words[0] in ("-h", "--help"):
-        print(USAGE)  # noqa: T201
+        say(USAGE, prefix="")
         sys.exit(0 if words else 2)
     sys.exit(run(words))
+
+
+def _open_streams() -> None:
+    """Open the standard streams that are closed: else the next file opened, a map, would be taken for one."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def run(words: Sequence[str]) -> int:
     """Run RELION's program and then ours; return the exit code."""
     star = Path(words[0])
     options, problem = _options(star)
+    _withdraw(star)
     code = reconstruct(words, options)
     if code:
         return code
@@ -50,14 +63,21 @@ def run(words: Sequence[str]) -> int:
         say(improve(star, options))
     except Exception as error:
         _give_up(star, error)
-    else:
-        report_at_the_end(star)
+    report_at_the_end(star)
     return 0
+
+
+def _withdraw(star: Path) -> None:
+    """Remove what an earlier run of the same iteration left: it would be taken for this one's."""
+    with suppress(Exception):
+        from occupy.io.loop import unregularised_name
+
+        unregularised_name(star).unlink(missing_ok=True)
 
 
 def report_at_the_end(star: Path) -> None:
     """Write table and pictures once the last class of the last iteration is done, and print warnings."""
-    from occupy.relion.exchange import read_exchange
+    from occupy.io.exchange import read_exchange
     from occupy.relion.running import read_job
 
     try:
@@ -73,7 +93,7 @@ def report_at_the_end(star: Path) -> None:
                 say(f"warning: {notice.text}")
             say(f"wrote {', '.join(map(str, paths))}")
     except Exception as error:
-        say(f"no report: {' '.join(f'{type(error).__name__}: {error}'.split())}")
+        say(f"no report: {_one_line(error)}")
 
 
 def _options(star: Path) -> tuple[Any, Exception | None]:
@@ -92,8 +112,13 @@ def reconstruct(words: Sequence[str], options: Options) -> int:
     # Without this it would call us again where RELION's variable names us.
     environment = {k: v for k, v in os.environ.items() if k != "RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE"}
     try:
+        # A pipe that nobody reads must not end RELION's program either: it goes on ignoring SIGPIPE as we do.
         done = subprocess.run(
-            [options.executable, *words], env=environment, timeout=options.seconds or None, check=False
+            [options.executable, *words],
+            env=environment,
+            timeout=options.seconds or None,
+            check=False,
+            restore_signals=False,
         )
     except OSError as error:
         say(
@@ -106,34 +131,63 @@ def reconstruct(words: Sequence[str], options: Options) -> int:
     return done.returncode
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a call.
+
+    Attributes
+    ----------
+    line : str
+        For the log.
+    record : dict
+        For the record of the job.
+    volume : Volume or None
+        The map RELION is to get; None leaves its own.
+    """
+
+    line: str
+    record: dict[str, Any]
+    volume: Volume | None = None
+
+
 def improve(star: Path, options: Options) -> str:
-    """Bring this class together with the others and rewrite its map; return a line for the log."""
-    from occupy.relion.exchange import read_exchange
+    """Bring this class together with the others and rewrite its map; return a line for the log.
+
+    The map takes the place of RELION's last of all: what fails before leaves RELION's.
+    """
+    from occupy import __version__
+    from occupy.io.atomic import atomic_file
+    from occupy.io.exchange import read_exchange
+    from occupy.io.loop import FOLDER
+    from occupy.io.mrc import write_map
+    from occupy.relion.runrecord import note
 
     began = time.perf_counter()
-    if os.environ.get("OCCUPY_RELION_TEST_CRASH"):
-        raise RuntimeError("crash on request")
     call = read_exchange(star)
     where = f"iteration {call.iteration}, class {call.number}"
     if call.shells < 3:
         return f"{where}: too little resolution yet; RELION's map is used"
-    line, record = _improve_call(call, options, where)
-    record["seconds"] = round(time.perf_counter() - began, 3)
-    from occupy import __version__
-    from occupy.relion.runrecord import note
+    outcome = _outcome(call, options)
+    record = outcome.record | {"seconds": round(time.perf_counter() - began, 3), "occupy": __version__}
+    if outcome.volume is None:
+        note(star.parent / FOLDER, call, record)
+    else:
+        with atomic_file(call.result) as part:
+            write_map(part, outcome.volume, "shared and own part of a class")
+            note(star.parent / FOLDER, call, record)
+    return f"{where}: {outcome.line}"
 
-    note(star.parent / FOLDER, call, record | {"occupy": __version__})
-    return line
 
-
-def _improve_call(call: Exchange, options: Options, where: str) -> tuple[str, dict[str, Any]]:
+def _outcome(call: Exchange, options: Options) -> Outcome:
+    """Read a call, keep the class for later ones, and compare it with the others."""
     import numpy as np
 
-    from occupy.io.mrc import read_map, write_map
-    from occupy.relion.classes import reduce_map, separate
-    from occupy.relion.exchange import read_weights
+    from occupy.io.loop import FOLDER
+    from occupy.io.mrc import read_map
+    from occupy.relion.classes import reduce_map
     from occupy.relion.running import read_job
     from occupy.relion.state import Stored, previous, store
+    from occupy.relion.weights import read_weights
 
     job = read_job(call)
     pixel_size = options.pixel_size or job.pixel_size
@@ -142,24 +196,32 @@ def _improve_call(call: Exchange, options: Options, where: str) -> tuple[str, di
     if volume.shape != (call.box,) * 3:
         raise ValueError(f"{call.result} has {volume.shape} voxels, not {call.box} a side")
     if not np.isfinite(volume.data).all() or not weights.weight.sum() > 0 or not volume.data.any():
-        return f"{where}: empty class; RELION's map is used", {"state": "empty"}
-    mine = reduce_map(volume.data, weights, call)
+        return Outcome("empty class; RELION's map is used", {"state": "empty"})
+    mine = Stored(call.iteration, call.number, reduce_map(volume.data, weights, call), call.box)
     folder = call.star.parent / FOLDER
     found = previous(folder, call.half, call.iteration, call.box)
-    store(folder, call.half, Stored(call.iteration, call.number, mine, call.box))
+    store(folder, call.half, mine)
     if options.off:
-        return f"{where}: switched off; RELION's map is used", {"state": "off"}
+        return Outcome("switched off; RELION's map is used", {"state": "off"})
     if len(found) < 2:
-        return f"{where}: no earlier iteration of several classes; RELION's map is used", {"state": "alone"}
+        return Outcome("no earlier iteration of several classes; RELION's map is used", {"state": "alone"})
     if not pixel_size:
-        return (
-            f"{where}: pixel size unknown; set OCCUPY_RELION_PIXEL_SIZE; RELION's map is used",
-            {"state": "no pixel size"},
-        )
-    result = separate(mine, found, call, job, options)
+        text = "pixel size unknown; set OCCUPY_RELION_PIXEL_SIZE; RELION's map is used"
+        return Outcome(text, {"state": "no pixel size"})
+    return _separated(volume, mine, found, call, job, options)
+
+
+def _separated(
+    volume: Volume, mine: Stored, found: tuple[Stored, ...], call: Exchange, job: Job, options: Options
+) -> Outcome:
+    """Return the class as the shared part plus its own, unless that is not RELION's map less noise."""
+    import numpy as np
+
+    from occupy.relion.classes import LEAST_AGREEMENT, separate
+
+    result = separate(mine.map, found, call, job, options)
     if not np.isfinite(result.map).all():
         raise ValueError("the result has values that are not finite")
-    write_map(call.result, volume.with_data(result.map), "shared and own part of a class")
     own = result.own
     record = {
         "state": "separated",
@@ -171,19 +233,58 @@ def _improve_call(call: Exchange, options: Options, where: str) -> tuple[str, di
         "freedom": round(own.freedom, 1),
         "energy": round(own.energy, 1),
         "weights": [round(w, 4) for w in own.weights],
+        "agreement": round(result.agreement, 4),
     }
-    return f"{where}: own part {100 * result.share_of_map:.2g} % of the shared one", record
+    if not result.agreement >= LEAST_AGREEMENT:
+        text = f"the result correlates with RELION's map by {result.agreement:.2f} only; RELION's map is used"
+        return Outcome(text, record | {"state": "refused"})
+    _keep_unregularised(call, volume.voxel_size[0])
+    line = f"own part {100 * result.share_of_map:.2g} % of the shared one"
+    return Outcome(line, record, volume.with_data(result.map))
+
+
+def _keep_unregularised(call: Exchange, pixel_size: float) -> None:
+    """Write the map in which occupancy can be read, and remove those of iterations long past.
+
+    Done at every call: which is the last cannot be known where several run at once or the job is continued.
+    """
+    from occupy.io.loop import unregularised_name, write_unregularised
+    from occupy.relion.state import KEPT_ITERATIONS
+
+    try:
+        write_unregularised(call, pixel_size)
+    except Exception as error:
+        say(f"no unregularised map: {_one_line(error)}")
+    name = unregularised_name(call.star).name
+    old = name.replace(f"_it{call.iteration:03d}_", f"_it{max(call.iteration - KEPT_ITERATIONS, 0):03d}_")
+    if old != name:
+        with suppress(OSError):
+            call.star.with_name(old).unlink(missing_ok=True)
 
 
 def _give_up(star: Path, error: Exception) -> None:
-    """Say in one line why RELION's map stays as it is."""
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    say(f"{star.name}: {reason}; RELION's own map is used")
+    """Say in one line why RELION's map stays as it is, and note it where that is possible."""
+    say(f"{star.name}: {_one_line(error)}; RELION's own map is used")
+    with suppress(Exception):
+        from occupy.io.exchange import read_exchange
+        from occupy.io.loop import FOLDER
+        from occupy.relion.runrecord import note
+
+        note(star.parent / FOLDER, read_exchange(star), {"state": "failed", "reason": _one_line(error)})
 
 
-def say(text: str) -> None:
-    """Print a line where RELION prints its own."""
-    print(f"occupy: {text}", flush=True)  # noqa: T201
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def say(text: str, prefix: str = "occupy: ") -> None:
+    """Print a line where RELION prints its own; where that is not possible any more, print nothing."""
+    try:
+        print(f"{prefix}{text}", flush=True)  # noqa: T201
+    except (OSError, ValueError):
+        # What stays in the buffer would fail again at the end, and turn success into an error for RELION.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from occupy.errors import OccupyError
+from occupy.io.exchange import Exchange
 from occupy.io.star import StarTable, read_star
-from occupy.relion.exchange import Exchange
 
 _ITERATION = re.compile(r"(.*)_it(\d+)_(model|optimiser)\.star")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -11,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from occupy.errors import InputError, Notice, OccupyError
-from occupy.io.atomic import make_folder
+from occupy.errors import Notice, OccupyError
+from occupy.io.atomic import explain, make_folder
+from occupy.io.exchange import Exchange
+from occupy.io.loop import RECORD
 from occupy.io.star import read_star
-from occupy.relion.exchange import Exchange
 
-FILE = "calls.jsonl"
 SMALLEST_SHARE = 0.05
 """A class with a smaller share of an even split than this is called empty."""
 
@@ -28,29 +29,38 @@ _DATA = re.compile(r".*_it(\d+)_data\.star")
 
 
 def note(folder: Path, call: Exchange, values: dict[str, Any]) -> None:
-    """Append one line to the record; lines of concurrent calls do not mix."""
+    """Append one line to the record; lines of concurrent calls do not mix.
+
+    Raises
+    ------
+    OutputError
+        Where the line could not be written whole.
+    """
     head = {"iteration": call.iteration, "half": call.half, "class": call.number}
-    line = json.dumps(head | values) + "\n"
-    descriptor = os.open(make_folder(folder) / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    path = make_folder(folder) / RECORD
     try:
-        os.write(descriptor, line.encode())
+        _append(path, strict_json(head | values).encode() + b"\n")
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def _append(path: Path, line: bytes) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        size = os.fstat(descriptor).st_size
+        # What a full disk cut short must not swallow the next line.
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            line = b"\n" + line
+        if os.write(descriptor, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(descriptor)
 
 
-def read_calls(folder: Path) -> list[dict[str, Any]]:
-    """Read the record; of calls made twice (a continued run) the last counts."""
-    path = folder / FILE
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; was RELION run with occupy-relion-reconstruct?")
-    calls: dict[tuple[int, int, int], dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            call = json.loads(line)
-            calls[call["iteration"], call["half"], call["class"]] = call
-        except (ValueError, KeyError, TypeError):
-            continue
-    return [calls[key] for key in sorted(calls)]
+def strict_json(values: Any) -> str:
+    """Return plain values as a line of JSON, null for what JSON has no word for (NaN, infinity)."""
+    plain = json.loads(json.dumps(values), parse_constant=lambda _: None)
+    return json.dumps(plain, allow_nan=False)
 
 
 def adjusted_rand(a: Sequence[str], b: Sequence[str]) -> float:
@@ -75,7 +85,10 @@ class Iteration:
     number : int
         Of the iteration.
     sizes : dict of int to int
-        Particles per class, by their most likely class.
+        Particles per class, by their most likely class (hard).
+    shares : dict of int to float
+        Share of each class, by probability (soft): what its map is made of. Empty where the model.star of the
+        iteration is not there (yet).
     certainty : float
         Mean of each particle's largest class probability.
     stability : float or None
@@ -84,8 +97,15 @@ class Iteration:
 
     number: int
     sizes: dict[int, int]
+    shares: dict[int, float]
     certainty: float
     stability: float | None
+
+    def share(self, number: int) -> float | None:
+        """Return the share of a class, by probability where that is known, else by assignment."""
+        if self.shares:
+            return self.shares.get(number)
+        return self.sizes.get(number, 0) / max(sum(self.sizes.values()), 1)
 
 
 def iterations(job: Path) -> list[Iteration]:
@@ -105,9 +125,21 @@ def iterations(job: Path) -> list[Iteration]:
         both = [name for name in of if last is not None and name in last]
         stability = adjusted_rand([of[n] for n in both], [last[n] for n in both]) if both and last else None
         sizes = {int(k): n for k, n in sorted(Counter(classes).items())}
-        found.append(Iteration(number, sizes, sum(certainty) / max(len(certainty), 1), stability))
+        found.append(
+            Iteration(number, sizes, _shares(path), sum(certainty) / max(len(certainty), 1), stability)
+        )
         last = of
     return found
+
+
+def _shares(data: Path) -> dict[int, float]:
+    """Read the classes' shares by probability from the model.star beside a data.star."""
+    model = data.with_name(data.name.removesuffix("_data.star") + "_model.star")
+    try:
+        table = read_star(model, columns=("rlnClassDistribution",))["model_classes"]
+        return dict(enumerate(table.numbers("rlnClassDistribution"), 1))
+    except (OccupyError, KeyError):
+        return {}
 
 
 def warnings(found: Sequence[Iteration], calls: Sequence[dict[str, Any]]) -> list[Notice]:
@@ -115,8 +147,7 @@ def warnings(found: Sequence[Iteration], calls: Sequence[dict[str, Any]]) -> lis
     notices = []
     if found and calls:
         last, classes = found[-1], max(call["class"] for call in calls)
-        even = sum(last.sizes.values()) / classes
-        small = [k for k in range(1, classes + 1) if last.sizes.get(k, 0) < SMALLEST_SHARE * even]
+        small = [k for k in range(1, classes + 1) if (last.share(k) or 0) < SMALLEST_SHARE / classes]
         if small:
             names = ", ".join(map(str, small))
             text = f"classes collapsed: {names} hold next to no particles; use fewer classes, or another seed"
@@ -172,9 +203,10 @@ def _row(call: dict[str, Any], one: Iteration | None) -> list[Any]:
     if one is None:
         row += [None] * 4
     else:
-        size = one.sizes.get(call["class"], 0)
         stability = None if one.stability is None else round(one.stability, 4)
-        row += [size, round(size / max(sum(one.sizes.values()), 1), 4), round(one.certainty, 4), stability]
+        share = one.share(call["class"])
+        row += [one.sizes.get(call["class"], 0), None if share is None else round(share, 4)]
+        row += [round(one.certainty, 4), stability]
     row += [call.get("own"), call.get("strength")]
     energy = energy_per_particle(call)
     row += [None, None] if energy is None else [round(energy, 3), "yes" if energy >= LEAST_ENERGY else "no"]
@@ -183,4 +215,5 @@ def _row(call: dict[str, Any], one: Iteration | None) -> list[Any]:
 
 def energy_per_particle(call: dict[str, Any]) -> float | None:
     """Return the energy of a class's own part per particle in it, in units of the noise."""
-    return call["energy"] / max(call["particles"], 1.0) if "energy" in call else None
+    energy, particles = call.get("energy"), call.get("particles")
+    return None if energy is None or particles is None else energy / max(particles, 1.0)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import atomic_file, write_text
-from occupy.relion.exchange import Exchange
-from occupy.relion.hook import FOLDER
-from occupy.relion.runrecord import Iteration, iterations, read_calls, table, warnings
+from occupy.io.exchange import Exchange
+from occupy.io.loop import FOLDER, read_calls
+from occupy.relion.runrecord import Iteration, energy_per_particle, iterations, table, warnings
+from occupy.report.record import to_json
 
 
 def write_report(job: Path) -> tuple[list[Path], list[Notice]]:
@@ -36,7 +36,7 @@ def write_report(job: Path) -> tuple[list[Path], list[Notice]]:
         "calls": calls,
         "notices": [asdict(notice) for notice in notices],
     }
-    write_text(paths[1], json.dumps(record, indent=1) + "\n")
+    write_text(paths[1], to_json(record))
     _draw(paths[2], found, calls)
     return paths, notices
 
@@ -62,11 +62,11 @@ def _draw(path: Path, found: list[Iteration], calls: list[dict[str, Any]]) -> No
     sizes, own, energy, steady = figure.subplots(2, 2).flat
     classes = sorted({call["class"] for call in calls})
     for k in classes:
-        sizes.plot([i.number for i in found], [i.sizes.get(k, 0) for i in found], ".-", label=f"class {k}")
-        mine = [call for call in calls if call["class"] == k and "own" in call]
+        sizes.plot([i.number for i in found], [i.share(k) for i in found], ".-", label=f"class {k}")
+        mine = [call for call in calls if call["class"] == k and call.get("own") is not None]
         steps = [call["iteration"] for call in mine]
         own.plot(steps, [100 * call["own"] for call in mine], ".-")
-        energy.plot(steps, [call["energy"] / max(call["particles"], 1) for call in mine], ".-")
+        energy.plot(steps, [energy_per_particle(call) for call in mine], ".-")
     steady.plot(
         [i.number for i in found],
         [i.certainty for i in found],
@@ -79,7 +79,7 @@ def _draw(path: Path, found: list[Iteration], calls: list[dict[str, Any]]) -> No
         [i.number for i in later], [i.stability for i in later], ".-", color="C3", label="ARI to the last one"
     )
     steady.set(ylim=(-0.05, 1.05), title="Certainty and stability")
-    sizes.set(title="Particles per class", ylim=(0, None))
+    sizes.set(title="Share of each class, by probability", ylim=(0, None))
     own.set(title="Own part, % of the shared part", ylim=(0, None))
     energy.set(title="Own part's energy per particle (noise = 1)", ylim=(0, None))
     for axes in (sizes, own, energy, steady):

@@ -9,8 +9,8 @@ part is the difference from it, kept place by place and band by band as far as i
 where E is the local power of the difference d and N the noise's mean power: the Wiener weight with the local
 signal power estimated by E − N.
 
-Maps are held as half-complex spectra (the layout of `numpy.fft.rfftn`) of a small even grid over the same
-extent, with the phase origin at the box's centre voxel, divided by the number of voxels.
+Maps are held as half-complex spectra (see `occupy.numerics.spectra`) of a small even grid over the same
+extent.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-Spectrum = npt.NDArray[np.complexfloating]
-Real = npt.NDArray[np.floating]
+from occupy.numerics.spectra import Real, Spectrum, even_size, map_of, radii, resize, spectrum_of
 
 LEAST_FACTOR = 0.02
 """Shells of which RELION's prior left less than this are not scaled up further."""
@@ -47,58 +46,6 @@ LEAST_FREEDOM = 16.0
 
 NOISE_QUANTILE = 0.25
 """Level of the quantile from which the noise is told: three quarters of the sphere may hold differences."""
-
-
-@lru_cache(maxsize=8)
-def radii(m: int) -> npt.NDArray[np.float32]:
-    """Return the radius, in shells, of each coefficient of an m³ map's half-complex spectrum."""
-    k = np.fft.fftfreq(m) * m
-    squares = k[:, None, None] ** 2 + k[None, :, None] ** 2 + np.arange(m // 2 + 1) ** 2
-    return np.sqrt(squares).astype(np.float32)
-
-
-def even_size(least: int) -> int:
-    """Return the least even number from ``least`` on without prime factors above 5."""
-    size = max(4, least + least % 2)
-    while _rest(size) > 1:
-        size += 2
-    return size
-
-
-def _rest(n: int) -> int:
-    for prime in (2, 3, 5):
-        while n % prime == 0:
-            n //= prime
-    return n
-
-
-def spectrum_of(data: Real, m: int | None = None) -> npt.NDArray[np.complex64]:
-    """Transform a cubic map, and crop it to the grid m³ where one is given."""
-    whole = np.fft.rfftn(np.fft.ifftshift(data)) / np.float32(data.size)
-    return resize(whole, m or len(data)).astype(np.complex64)
-
-
-def map_of(spectrum: Spectrum, n: int | None = None) -> npt.NDArray[np.float32]:
-    """Return the map of a spectrum, sampled with n³ voxels (by default those of the spectrum's grid)."""
-    n = n or len(spectrum)
-    data = np.fft.irfftn(resize(spectrum, n), s=(n, n, n), axes=(0, 1, 2))
-    data *= n**3
-    return np.fft.fftshift(data).astype(np.float32)
-
-
-def resize(spectrum: Spectrum, m: int) -> Spectrum:
-    """Crop a spectrum to a smaller even grid, or fill it up with zeros to a larger one.
-
-    Coefficients at the Nyquist frequency of the smaller grid are left out.
-    """
-    old = len(spectrum)
-    if m == old:
-        return spectrum
-    reach = (min(old, m) - 1) // 2
-    out = np.zeros((m, m, m // 2 + 1), dtype=spectrum.dtype)
-    k = np.arange(-reach, reach + 1)
-    out[np.ix_(k % m, k % m, k[reach:])] = spectrum[np.ix_(k % old, k % old, k[reach:])]
-    return out
 
 
 def on_shells(values: Real, m: int) -> npt.NDArray[np.float32]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zipfile
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +54,7 @@ def store(folder: Path, half: int, one: Stored) -> None:
             weight=one.map.weight,
             factor=one.map.factor,
             box=np.array(one.box),
+            checksum=np.array(_checksum(one)),
         )
     for path, found_half, number, iteration in _files(folder):
         old = iteration <= one.iteration - KEPT_ITERATIONS
@@ -65,7 +68,8 @@ def previous(folder: Path, half: int, iteration: int, box: int) -> tuple[Stored,
 
     Every class of an iteration is compared with this one set, so that none has a better reference than
     another: RELION reconstructs classes one after the other, and the last would know most. Later iterations
-    were left by a run that was since continued from an earlier one. A damaged file counts as missing.
+    were left by a run that was since continued from an earlier one. A file that is damaged, or was changed
+    since it was written, counts as missing.
     """
     files = [(when, number, path) for path, h, number, when in _files(folder) if h == half]
     earlier = [when for when, _, _ in files if iteration - KEPT_ITERATIONS <= when < iteration]
@@ -87,9 +91,19 @@ def _load(path: Path, number: int, iteration: int) -> Stored | None:
     try:
         with path.open("rb") as stream, np.load(stream) as data:
             one = ClassMap(data["spectrum"], data["weight"], data["factor"])
-            return Stored(iteration, number, one, int(data["box"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            found = Stored(iteration, number, one, int(data["box"]))
+            return found if str(data["checksum"]) == _checksum(found) else None
+    except (OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error):
         return None
+
+
+def _checksum(one: Stored) -> str:
+    """Return a digest of a class, of which call it is included."""
+    found = hashlib.sha256(f"{one.iteration} {one.number} {one.box}".encode())
+    for array in (one.map.spectrum, one.map.weight, one.map.factor):
+        found.update(f"{array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 def common_shells(maps: list[ClassMap]) -> list[ClassMap]:

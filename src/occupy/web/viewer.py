@@ -19,6 +19,7 @@ from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.inputs import HALVES, InputFiles, Inputs
 from occupy.io.half_maps import find_half_maps
+from occupy.io.loop import drawn_notice
 from occupy.io.mrc import map_stem, read_header, write_map
 from occupy.report.estimate_page import write_report
 from occupy.report.figures import modifications
@@ -162,6 +163,9 @@ class Viewer:
         document = MapDocument(
             next(self._numbers), files, est, settings, watched, self.cache, result=result, level=level
         )
+        drawn = drawn_notice(files.map)
+        if drawn is not None:
+            job.say(f"note: {drawn.text}")
         return self._ready(document, job)
 
     def _ready(self, document: MapDocument, job: Job) -> dict[str, Any]:

@@ -16,8 +16,6 @@ _NAME = re.compile(
     r"(?P<root>.*?)(?:_it(?P<iteration>\d+))?(?:_half(?P<half>[12]))?_class(?P<number>\d+)_external_reconstruct\.star"
 )
 _HEADER_BYTES = 1024
-MOST_VALUES = 3_000_000
-"""Weights read from a file; of larger ones every second, third … row is enough for means over shells."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,8 @@ class Exchange:
         The STAR file RELION named.
     result : Path
         Where the map must be written.
+    real, imaginary : Path
+        Sums Σ p CTF X/σ² of the particles' coefficients X on the padded grid.
     weight : Path
         Weights Σ p CTF²/σ² on the padded grid.
     iteration, half, number : int
@@ -48,6 +48,8 @@ class Exchange:
 
     star: Path
     result: Path
+    real: Path
+    imaginary: Path
     weight: Path
     iteration: int
     half: int
@@ -88,7 +90,9 @@ def read_exchange(path: str | Path) -> Exchange:
     return Exchange(
         star=star,
         result=Path(general.value("rlnExtReconsResult")),
-        weight=Path(general.value("rlnExtReconsWeight")),
+        real=_beside(star, general, "rlnExtReconsDataReal"),
+        imaginary=_beside(star, general, "rlnExtReconsDataImag"),
+        weight=_beside(star, general, "rlnExtReconsWeight"),
         iteration=int(name["iteration"] or 0),
         half=int(name["half"] or 0),
         number=int(name["number"]),
@@ -102,6 +106,18 @@ def read_exchange(path: str | Path) -> Exchange:
     )
 
 
+def _beside(star: Path, general: StarTable, name: str) -> Path:
+    """Return a file that a call names relative to the project, as it lies beside the STAR file.
+
+    RELION writes all of a call's files into one folder, and that may have been moved.
+    """
+    if not general.has(name):
+        return star.with_name("none")
+    named = Path(general.value(name))
+    beside = star.with_name(named.name)
+    return beside if beside.exists() or not named.exists() else named
+
+
 def _number(table: StarTable, name: str, missing: float | None = None) -> float:
     if missing is not None and not table.has(name):
         return missing
@@ -112,60 +128,14 @@ def _first(table: StarTable, names: tuple[str, ...]) -> float | None:
     return next((table.numbers(name)[0] for name in names if table.has(name)), None)
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Means over shells of what RELION knows.
+def half_complex(path: Path) -> npt.NDArray[np.float32]:
+    """Map a half-complex array of RELION (32-bit MRC, x = n/2 + 1); read_map would ask for a voxel size.
 
-    Attributes
-    ----------
-    weight : ndarray of float32, shape (shells,)
-        Mean weight.
-    factor : ndarray of float32, shape (shells,)
-        Mean of W / (W + 1/(T τ²)): what the prior left.
+    Raises
+    ------
+    InputError
+        Where the file is missing, cut short, or something else.
     """
-
-    weight: npt.NDArray[np.float32]
-    factor: npt.NDArray[np.float32]
-
-
-def read_weights(call: Exchange) -> Weights:
-    """Read the weights of a call and average them over shells.
-
-    The file is mapped, and of a large one only every n-th row is read.
-    """
-    grid = _mapped(call.weight)
-    n = grid.shape[0]
-    reach = int((call.shells - 1) * call.padding) + 1
-    k = np.fft.fftfreq(n) * n
-    rows = np.flatnonzero(np.abs(k) <= reach)
-    columns = min(grid.shape[2], reach + 1)
-    step = max(1, round((len(rows) ** 2 * columns / MOST_VALUES) ** 0.5))
-    rows = rows[::step]
-    values = np.asarray(grid[np.ix_(rows, rows, np.arange(columns))], dtype=np.float64)
-    squares = k[rows][:, None, None] ** 2 + k[rows][None, :, None] ** 2 + np.arange(columns) ** 2
-    shell = np.rint(np.sqrt(squares) / call.padding).astype(np.intp)
-    return shell_means(values, shell, call)
-
-
-def shell_means(values: npt.NDArray[np.float64], shell: npt.NDArray[np.intp], call: Exchange) -> Weights:
-    """Average weights and the prior's factor over shells."""
-    inside = shell < call.shells
-    values, shell = np.maximum(values[inside], 0), shell[inside]
-    count = np.maximum(np.bincount(shell, minlength=call.shells), 1)
-    mean = np.bincount(shell, values, call.shells) / count
-    prior = np.zeros(call.shells)
-    known = min(call.shells, len(call.tau2))
-    # Sums over the padded grid are spread over padding³ as many points.
-    prior[:known] = call.fudge * call.tau2[:known] * call.padding**3
-    product = values * prior[shell]
-    # RELION does not let weights fall below a thousandth of their shell's mean.
-    product = np.maximum(product, 1e-3 * mean[shell] * prior[shell])
-    factor = np.bincount(shell, product / (product + 1), call.shells) / count
-    return Weights(mean.astype(np.float32), factor.astype(np.float32))
-
-
-def _mapped(path: Path) -> npt.NDArray[np.float32]:
-    """Map a half-complex array of RELION (32-bit MRC, x = n/2 + 1); read_map would ask for a voxel size."""
     try:
         header = np.fromfile(path, dtype="<i4", count=24)
     except OSError as error:
