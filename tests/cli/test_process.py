@@ -239,7 +239,7 @@ def test_ctrl_c_before_anything_started(cli, monkeypatch, blob, work):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("occupy.io.mrc.read_source", interrupted)
+    monkeypatch.setattr("occupy.inputs.InputFiles.open", interrupted)
     said = cli(blob)
     assert (said.code, said.out) == (130, "")
     assert said.err.strip() == "occupy: stopped; unfinished files were removed"

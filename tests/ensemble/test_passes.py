@@ -149,7 +149,8 @@ def test_threads_and_files_do_not_change_the_answer(tools, regularised, tmp_path
     with scratch(tmp_path) as room:
         other = estimate_set(members, room=room, pool=LocalPool(3))
         assert_alike(plain, other)
-        assert len(list((tmp_path / SCRATCH).iterdir())) == 2  # of the shelves that were given back, nothing
+        kept = [path for path in (tmp_path / SCRATCH).iterdir() if path.name != "lock"]
+        assert len(kept) == 2  # of the shelves that were given back, nothing
         sent = pickle.loads(pickle.dumps(other))
         assert_alike(plain, sent)
         assert sent.grid.same_grid(plain.grid)
