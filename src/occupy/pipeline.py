@@ -25,7 +25,7 @@ from occupy.confidence import ConfidenceCurve, confidence_curve, fdr_threshold
 from occupy.doubts import calibration_notices, setting_notices, solvent_notices
 from occupy.errors import InputError, Notice
 from occupy.numerics.fourier import fourier_crop, lowpass
-from occupy.numerics.parallel import for_each_slab, large_empty, planes_per_slab, slabs
+from occupy.numerics.parallel import for_each_slab, large_empty, one_blas_thread, planes_per_slab, slabs
 from occupy.numerics.resample import refine_slab
 from occupy.resolve import ResolvedSettings, resolve
 from occupy.scale import (
@@ -150,17 +150,31 @@ class Estimate:
 
     @cached_property
     def variability_limit(self) -> float:
-        """Mean of the map where the scale is 1, relative to full scale."""
-        count, total = self.sum_at_full_scale(self.scale, 0)
-        return total / count / self.full_scale.value if count else float("nan")
+        """Mean of the map the scale is taken of where that is 1, relative to full scale.
 
-    def sum_at_full_scale(self, scale: Array, start: int) -> tuple[int, float]:
-        """Count the voxels of full scale in planes from ``start`` on, and sum the map there."""
-        source = self.volume.data if self.resampled else self.working_map
-        full = scale >= 1.0
-        return int(np.count_nonzero(full)), float(
-            source[start : start + len(scale)][full].sum(dtype=np.float64)
-        )
+        On the working grid; NaN where no voxel has full scale.
+        """
+        scale = self._coarse[0] if self.resampled else self.scale
+        return self.mean_at_full_scale(self.sums_at_full_scale(scale, 0))
+
+    def sums_at_full_scale(self, scale: Array, start: int) -> npt.NDArray[np.float64]:
+        """Count the voxels of full scale in each plane from ``start`` on, and sum the map there.
+
+        Returns
+        -------
+        ndarray of float64, shape (planes, 2)
+            By planes of the working grid, so that no sum depends on how planes were given to threads.
+        """
+        sums = np.empty((len(scale), 2))
+        for out, plane, source in zip(sums, scale, self.working_map[start:], strict=False):
+            full = plane >= 1.0
+            out[:] = np.count_nonzero(full), source[full].sum(dtype=np.float64)
+        return sums
+
+    def mean_at_full_scale(self, sums: npt.NDArray[np.float64]) -> float:
+        """Return the variability limit, given the counts and sums of all planes."""
+        count, total = sums.sum(axis=0)
+        return float(total / count / self.full_scale.value) if count else float("nan")
 
     @cached_property
     def _coarse(self) -> tuple[Array, Array]:
@@ -298,6 +312,7 @@ def _mask_data(mask: Volume | None, volume: Volume, what: str, settings: Resolve
     return _on_working_grid(mask.data, settings)
 
 
+@one_blas_thread()
 def estimate(
     volume: Volume,
     settings: Settings | None = None,

@@ -376,10 +376,11 @@ class MapWriter:
     def write_planes(self, start: int, slab: npt.NDArray[np.float32]) -> None:
         """Write planes from ``start`` on."""
         block = np.ascontiguousarray(slab, dtype="<f4")
-        moments = _moments(block.reshape(-1))
+        # Plane by plane: sums must not depend on how planes were handed out to threads.
+        moments = [_moments(plane.reshape(-1)) for plane in block]
         place = self._offset + start * block.shape[1] * block.shape[2] * 4
         with self._lock:
-            self._stats[start] = moments
+            self._stats.update(enumerate(moments, start))
             self._stream.seek(place)
             self._stream.write(block.data.cast("B"))
 
@@ -398,11 +399,16 @@ def _moments(flat: npt.NDArray[np.float32]) -> list[Moments]:
         for start in range(0, flat.size, VOXELS_IN_CACHE):
             part = flat[start : start + VOXELS_IN_CACHE]
             low, high, mean = float(part.min()), float(part.max()), float(part.mean())
-            squares = float(np.dot(part, part)) - part.size * mean**2
+            squares = _sum_of_squares(part) - part.size * mean**2
             if not 0.1 * part.size * mean**2 < squares < math.inf:
                 mean, squares = _centred_moments(part, mean)
             parts.append((part.size, low, high, mean, max(squares, 0.0)))
     return parts
+
+
+def _sum_of_squares(part: npt.NDArray[np.float32]) -> float:
+    # Not a dot product: that depends on the number of threads the linear algebra library has.
+    return float(np.square(part, out=scratch("squares", part.shape)).sum())
 
 
 def _centred_moments(part: npt.NDArray[np.float32], guess: float) -> tuple[float, float]:
@@ -411,13 +417,13 @@ def _centred_moments(part: npt.NDArray[np.float32], guess: float) -> tuple[float
     pivot = np.float32(guess)
     centred = np.subtract(part, pivot, out=scratch("centred", part.shape))
     rest = float(centred.mean())
-    squares = float(np.dot(centred, centred)) - part.size * rest**2
+    squares = _sum_of_squares(centred) - part.size * rest**2
     if math.isfinite(squares):
         return float(pivot) + rest, squares
     wide = part.astype(np.float64)
     mean = float(wide.mean())
     wide -= mean
-    return mean, float(np.dot(wide, wide))
+    return mean, float(np.square(wide, out=wide).sum())
 
 
 def _header(like: Volume, label: str, stats: list[Moments]) -> Any:

@@ -9,6 +9,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,39 @@ def large_empty(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         # An older system, or not enough memory at once: the ordinary way says so if it must.
         return np.empty(shape, dtype=np.float32)
     return np.frombuffer(memory, dtype=np.float32).reshape(shape)
+
+
+@cache
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+_blas_lock = threading.Lock()
+_blas_limits: list[Any] = []
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let NumPy's matrix products run on one thread each while this is open; may be nested and shared.
+
+    How a product is divided among threads changes the last bits of its sums on some processors, and voxels
+    then fall into other bins: results would depend on the machine's number of cores. The threads of
+    `for_each_slab` do the work instead. Accelerate of macOS knows no such limit.
+    """
+    with _blas_lock:
+        # Only the first to come sets the limit and only the last to go lifts it, in whatever order they end.
+        limit = None if _blas_limits else _blas().limit(limits=1)
+        _blas_limits.append(limit)
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            first = _blas_limits[0]
+            _blas_limits.pop()
+            if not _blas_limits:
+                first.restore_original_limits()
 
 
 def threads_worth_having(voxels: int) -> int:
