@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +40,7 @@ from occupy.scale import (
 )
 from occupy.settings import Settings
 from occupy.solvent import Region, SolventModel, both, fit_solvent, inscribed_ellipsoid, solvent_side
+from occupy.units import curve_in, full_scale_in, solvent_in, unit_of
 from occupy.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -356,6 +357,12 @@ def estimate(
     report = progress or (lambda *_: None)
     report("reading", 0, 4)
     facts = look_at(volume, threads=resolved.threads)
+    unit = unit_of(volume.name, facts.low, facts.high)
+    if unit != 1:
+        halves = half_maps and (_in_unit(half_maps[0], unit), _in_unit(half_maps[1], unit))
+        masks = {"solvent_mask": solvent_mask, "target_mask": target_mask}
+        scaled = estimate(_in_unit(volume, unit), settings, **masks, half_maps=halves, progress=progress)
+        return _from_unit(scaled, volume, facts, unit)
     doubts = input_notices(volume, facts) + setting_notices(resolved)
     if half_maps is not None and resolved.estimator != "calibrated":
         raise InputError(
@@ -399,6 +406,26 @@ def estimate(
     report("done", 4, 4)
     return Estimate(
         volume, resolved, facts, low, full, solvent, curve, lowest, target, notices, working, b_factors
+    )
+
+
+def _in_unit(volume: Volume, unit: float) -> Volume:
+    return volume.with_data(volume.data * np.float32(1 / unit))
+
+
+def _from_unit(est: Estimate, volume: Volume, facts: MapFacts, unit: float) -> Estimate:
+    """Return what was found of a map divided by a power of two in the map's own units."""
+    low = est.lowpassed * np.float32(unit)
+    return replace(
+        est,
+        volume=volume,
+        facts=facts,
+        lowpassed=low,
+        working_map=low if est.working_map is est.lowpassed else est.working_map * np.float32(unit),
+        full_scale=full_scale_in(unit, est.full_scale),
+        solvent=solvent_in(unit, est.solvent),
+        curve=curve_in(unit, est.curve),
+        target=est.target and replace(est.target, full_scale=est.target.full_scale * unit),
     )
 
 
@@ -489,6 +516,7 @@ def _fit_solvent(
         region,
         one_sided=mask is not None,
         published=settings.estimator == "nlf" and not flat,
+        partly_flat=flat,
         threads=settings.threads,
     )
 

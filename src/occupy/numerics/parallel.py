@@ -20,6 +20,7 @@ import numpy.typing as npt
 VOXELS_IN_CACHE = 1 << 17
 _VOXELS_PER_THREAD = 24_000_000
 _LARGE = 1 << 25
+_ORDINARY = 32
 # MADV_POPULATE_WRITE of Linux 5.14, which Python's mmap module does not name yet.
 _POPULATE_WRITE = 23
 
@@ -114,6 +115,16 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)
+
+
+def ordinary_unit(peak: float) -> float:
+    """Return the power of two to divide values by that reach ``peak``; 1 where their squares are safe.
+
+    Between 2⁻³² and 2³² products of single-precision values neither overflow nor lose digits. Dividing by a
+    power of two is exact.
+    """
+    exponent = math.frexp(peak)[1]
+    return 1.0 if abs(exponent) <= _ORDINARY or not math.isfinite(peak) else math.ldexp(1.0, exponent)
 
 
 def slabs(planes: int, thickness: int) -> Iterator[tuple[int, int]]:
