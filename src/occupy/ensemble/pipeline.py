@@ -375,11 +375,7 @@ def _read_all(
     kept = tuple(i for i, span in enumerate(spans) if span > 0)
     if len(kept) < 2:
         raise InputError(f"{len(kept)} of {len(members)} maps hold anything; a set needs at least two")
-    if ordinary_unit(max(spans)) != 1:
-        raise InputError(
-            f"the values of these maps span {max(spans):.2g}, which 32-bit numbers can't be compared in; "
-            f"multiply all of them by about {1 / max(spans):.0e} first"
-        )
+    _check_span(max(spans))
     empty = [member.name for i, member in enumerate(members) if i not in kept]
     notices = [Notice("empty-class", f"left out, as nothing is in it: {name}") for name in empty]
     return grid, Stack(shelf, voxel, kept), notices
@@ -402,11 +398,22 @@ def _read_one(shared: _Reading, i: int) -> float:
 
 
 def _keep_one(volume: Volume, name: str, shelf: Shelf, k: int) -> float:
+    span = float(np.ptp(volume.data))
+    # Small ones may be all that an empty class holds: the largest of all maps decides there.
+    _check_span(max(span, 1.0))
     data = working_copy(volume, shelf.shape)
     if not np.isfinite(data).all():
         raise InputError(f"{name} holds values that are not numbers")
     shelf[k] = data
-    return float(np.ptp(data))
+    return span
+
+
+def _check_span(span: float) -> None:
+    if ordinary_unit(span) != 1:
+        raise InputError(
+            f"the values of these maps span {span:.2g}, which 32-bit numbers can't be compared in; "
+            f"multiply all of them by about {1 / span:.0e} first"
+        )
 
 
 def _check_grid(volume: Volume, grid: Volume, name: str, first: str) -> None:
