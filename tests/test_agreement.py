@@ -55,9 +55,8 @@ def rendered(est, product):
 def test_the_scale_agrees(case, folder, file, options):
     volume, tile, reference = case
     if folder == "s0" and not (reference / folder / file).exists():
-        # The archive holds the naive scale of the two real maps only.
         assert reference.name == "relion50s_consensus"
-        return
+        pytest.skip("the archive holds no naive scale of this map")
     est = estimate(volume, Settings(estimator="nlf", tile_size=tile, **options))
     assert beyond(est.scale, reference / folder / file, 0.01) <= 0.001
 
@@ -83,7 +82,7 @@ def test_the_map_with_solvent_kept_agrees(case):
     file = reference / "occ_keep" / "ampl_3.0.mrc"
     if not file.exists():
         assert reference.name == "relion50s_consensus"
-        return
+        pytest.skip("the archive holds no amplified map with solvent of this map")
     est = estimate(volume, Settings(estimator="nlf", tile_size=tile, amplify=3))
     assert beyond(rendered(est, "amplified"), file, 0.05) <= 0.001
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from occupy._version import __version__
 
 if TYPE_CHECKING:
+    from occupy.classes import ClassesResult, estimate_classes
     from occupy.ensemble.components import find_components
     from occupy.ensemble.pipeline import Member, estimate_set
     from occupy.errors import DownloadError, InputError, Notice, OccupyError, OutputError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AtomicModel",
+    "ClassesResult",
     "DownloadError",
     "Estimate",
     "Frame",
@@ -52,6 +54,7 @@ __all__ = [
     "amplify",
     "attenuate",
     "estimate",
+    "estimate_classes",
     "estimate_set",
     "exclude_solvent",
     "find_components",
@@ -71,6 +74,7 @@ __all__ = [
 
 _ROOM = {
     "AtomicModel": "model",
+    "ClassesResult": "classes",
     "DownloadError": "errors",
     "Estimate": "pipeline",
     "Frame": "volume",
@@ -88,6 +92,7 @@ _ROOM = {
     "amplify": "modify",
     "attenuate": "modify",
     "estimate": "inputs",
+    "estimate_classes": "classes",
     "estimate_set": "ensemble.pipeline",
     "exclude_solvent": "modify",
     "find_components": "ensemble.components",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from occupy.confidence import ConfidenceCurve, confidence_curve, fdr_threshold
 from occupy.doubts import calibration_notices, setting_notices, solvent_notices
 from occupy.errors import InputError, Notice
 from occupy.numerics.fourier import fourier_crop, lowpass
-from occupy.numerics.parallel import for_each_slab, large_empty, planes_per_slab, slabs
+from occupy.numerics.parallel import for_each_slab, large_empty, one_blas_thread, planes_per_slab, slabs
 from occupy.numerics.resample import refine_slab
 from occupy.resolve import ResolvedSettings, resolve
 from occupy.scale import (
@@ -40,6 +40,7 @@ from occupy.scale import (
 )
 from occupy.settings import Settings
 from occupy.solvent import Region, SolventModel, both, fit_solvent, inscribed_ellipsoid, solvent_side
+from occupy.units import curve_in, full_scale_in, solvent_in, unit_of
 from occupy.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -150,17 +151,31 @@ class Estimate:
 
     @cached_property
     def variability_limit(self) -> float:
-        """Mean of the map where the scale is 1, relative to full scale."""
-        count, total = self.sum_at_full_scale(self.scale, 0)
-        return total / count / self.full_scale.value if count else float("nan")
+        """Mean of the map the scale is taken of where that is 1, relative to full scale.
 
-    def sum_at_full_scale(self, scale: Array, start: int) -> tuple[int, float]:
-        """Count the voxels of full scale in planes from ``start`` on, and sum the map there."""
-        source = self.volume.data if self.resampled else self.working_map
-        full = scale >= 1.0
-        return int(np.count_nonzero(full)), float(
-            source[start : start + len(scale)][full].sum(dtype=np.float64)
-        )
+        On the working grid; NaN where no voxel has full scale.
+        """
+        scale = self._coarse[0] if self.resampled else self.scale
+        return self.mean_at_full_scale(self.sums_at_full_scale(scale, 0))
+
+    def sums_at_full_scale(self, scale: Array, start: int) -> npt.NDArray[np.float64]:
+        """Count the voxels of full scale in each plane from ``start`` on, and sum the map there.
+
+        Returns
+        -------
+        ndarray of float64, shape (planes, 2)
+            By planes of the working grid, so that no sum depends on how planes were given to threads.
+        """
+        sums = np.empty((len(scale), 2))
+        for out, plane, source in zip(sums, scale, self.working_map[start:], strict=False):
+            full = plane >= 1.0
+            out[:] = np.count_nonzero(full), source[full].sum(dtype=np.float64)
+        return sums
+
+    def mean_at_full_scale(self, sums: npt.NDArray[np.float64]) -> float:
+        """Return the variability limit, given the counts and sums of all planes."""
+        count, total = sums.sum(axis=0)
+        return float(total / count / self.full_scale.value) if count else float("nan")
 
     @cached_property
     def _coarse(self) -> tuple[Array, Array]:
@@ -298,6 +313,7 @@ def _mask_data(mask: Volume | None, volume: Volume, what: str, settings: Resolve
     return _on_working_grid(mask.data, settings)
 
 
+@one_blas_thread()
 def estimate(
     volume: Volume,
     settings: Settings | None = None,
@@ -341,6 +357,12 @@ def estimate(
     report = progress or (lambda *_: None)
     report("reading", 0, 4)
     facts = look_at(volume, threads=resolved.threads)
+    unit = unit_of(volume.name, facts.low, facts.high)
+    if unit != 1:
+        halves = half_maps and (_in_unit(half_maps[0], unit), _in_unit(half_maps[1], unit))
+        masks = {"solvent_mask": solvent_mask, "target_mask": target_mask}
+        scaled = estimate(_in_unit(volume, unit), settings, **masks, half_maps=halves, progress=progress)
+        return _from_unit(scaled, volume, facts, unit)
     doubts = input_notices(volume, facts) + setting_notices(resolved)
     if half_maps is not None and resolved.estimator != "calibrated":
         raise InputError(
@@ -384,6 +406,26 @@ def estimate(
     report("done", 4, 4)
     return Estimate(
         volume, resolved, facts, low, full, solvent, curve, lowest, target, notices, working, b_factors
+    )
+
+
+def _in_unit(volume: Volume, unit: float) -> Volume:
+    return volume.with_data(volume.data * np.float32(1 / unit))
+
+
+def _from_unit(est: Estimate, volume: Volume, facts: MapFacts, unit: float) -> Estimate:
+    """Return what was found of a map divided by a power of two in the map's own units."""
+    low = est.lowpassed * np.float32(unit)
+    return replace(
+        est,
+        volume=volume,
+        facts=facts,
+        lowpassed=low,
+        working_map=low if est.working_map is est.lowpassed else est.working_map * np.float32(unit),
+        full_scale=full_scale_in(unit, est.full_scale),
+        solvent=solvent_in(unit, est.solvent),
+        curve=curve_in(unit, est.curve),
+        target=est.target and replace(est.target, full_scale=est.target.full_scale * unit),
     )
 
 
@@ -474,6 +516,7 @@ def _fit_solvent(
         region,
         one_sided=mask is not None,
         published=settings.estimator == "nlf" and not flat,
+        partly_flat=flat,
         threads=settings.threads,
     )
 

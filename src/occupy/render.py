@@ -11,7 +11,7 @@ import numpy.typing as npt
 from occupy import modify
 from occupy.numerics.fourier import lowpass, sphere_band
 from occupy.numerics.histogram import match_histogram
-from occupy.numerics.parallel import for_each_slab, planes_per_slab, slabs
+from occupy.numerics.parallel import for_each_slab, one_blas_thread, planes_per_slab, slabs
 from occupy.pipeline import Estimate, Progress
 from occupy.resolve import ResolvedSettings
 from occupy.volume import Volume
@@ -108,6 +108,7 @@ def needs_noise(settings: ResolvedSettings, products: list[str]) -> bool:
     return "attenuated" in products and not settings.exclude_solvent and settings.attenuate != 1
 
 
+@one_blas_thread()
 def render(est: Estimate, products: list[str], consume: Consume, progress: Progress | None = None) -> float:
     """Compute maps slab by slab and hand each slab to ``consume``.
 
@@ -127,8 +128,7 @@ def render(est: Estimate, products: list[str], consume: Consume, progress: Progr
     Returns
     -------
     float
-        The variability limit: mean of the map where the scale is 1, relative to full scale (NaN where no
-        voxel has it, or the scale was not computed).
+        The variability limit, see `Estimate.variability_limit`; NaN where the scale was not computed.
     """
     planes = est.volume.shape[0]
     at_full = np.zeros((planes, 2))
@@ -147,16 +147,15 @@ def render(est: Estimate, products: list[str], consume: Consume, progress: Progr
             # What follows is point-wise and wants slabs that stay in cache.
             for low, high in slabs(last - first, fine):
                 part = None if scale is None else scale[low:high]
-                if part is not None:
-                    at_full[first + low] = est.sum_at_full_scale(part, first + low)
+                if part is not None and not est.resampled:
+                    at_full[first + low : first + high] = est.sums_at_full_scale(part, first + low)
                 _render_slab(est, products, part, noise, first + low, first + high, consume)
             done += last - first
             if progress is not None:
                 progress("maps", done, planes)
 
     for_each_slab(work, planes, est.planes_per_thread, est.settings.threads)
-    count, total = at_full.sum(axis=0)
-    return float(total / count / est.full_scale.value) if count else float("nan")
+    return est.variability_limit if est.resampled and needs_scale else est.mean_at_full_scale(at_full)
 
 
 def _render_slab(

@@ -11,6 +11,7 @@ import scipy.fft
 from occupy.ensemble.ground import Ground
 from occupy.ensemble.passes import Means
 from occupy.errors import Notice
+from occupy.numerics.parallel import one_blas_thread
 
 Array = npt.NDArray[np.float32]
 
@@ -33,6 +34,7 @@ class Pose:
     agreement: float
 
 
+@one_blas_thread()
 def pose_of(data: Array, reference: Array, voxel_size: tuple[float, float, float]) -> Pose:
     """Find how a map is shifted and turned against a reference of the same content.
 

@@ -16,6 +16,7 @@ from scipy.ndimage import distance_transform_edt, label
 
 from occupy.ensemble.factor import Neighbourhood
 from occupy.ensemble.pipeline import SetEstimate
+from occupy.numerics.parallel import one_blas_thread
 
 Array = npt.NDArray[np.float32]
 
@@ -74,6 +75,7 @@ def varying(est: SetEstimate) -> npt.NDArray[np.bool_]:
     return found
 
 
+@one_blas_thread()
 def find_components(est: SetEstimate) -> tuple[Component, ...]:
     """Group the varying voxels of a set into parts.
 

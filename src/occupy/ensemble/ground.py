@@ -135,15 +135,27 @@ def _box(corner: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))
 
 
-def working_grid(grid: Volume) -> tuple[Shape, Triple]:
-    """Return shape and voxel size (z, y, x) of the grid to work on: even sides that transform fast."""
+def working_grid(grid: Volume, lowpass: float | None = None) -> tuple[Shape, Triple]:
+    """Return shape and voxel size (z, y, x) of the grid to work on: even sides that transform fast.
+
+    Parameters
+    ----------
+    grid : Volume
+        A map of the set.
+    lowpass : float, optional
+        Å: common resolution asked for; where it is finer than usual, so is the grid.
+    """
+    finest = 2 * max(grid.voxel_size)
+    if lowpass is not None and not lowpass >= finest:
+        raise InputError(f"--lowpass {lowpass:g} Å is finer than two voxels of the maps ({finest:.3g} Å)")
+    wanted = WORKING_VOXEL * min(1.0, (lowpass or common.FINEST) / common.FINEST)
     columns, rows, sections = grid.frame.axes
     of = {sections: 0, rows: 1, columns: 2}
     along = [of[axis] for axis in (3, 2, 1)]
     shape, voxel = [], []
     for i in along:
         n, a = grid.shape[i], grid.voxel_size[i]
-        least = int(np.ceil(n * a / WORKING_VOXEL))
+        least = int(np.ceil(n * a / wanted))
         m = n if least >= n else _fast_even(least, n)
         shape.append(m)
         voxel.append(n * a / m)
@@ -360,10 +372,6 @@ def _common_resolution(
     """Return the resolution at which all classes are compared."""
     least = LEAST_VOXELS * max(voxel_size)
     if lowpass is not None:
-        if not lowpass >= 2 * max(voxel_size):
-            raise InputError(
-                f"--lowpass {lowpass:g} Å is finer than two voxels ({2 * max(voxel_size):.3g} Å)"
-            )
         return float(lowpass), []
     median = float(np.median(resolutions))
     usual = resolutions[resolutions <= LEFT_BEHIND * median]

@@ -22,6 +22,7 @@ from occupy.ensemble.level import FullLevel, content_of, full_level, pulled
 from occupy.ensemble.passes import LocalPool, Means, MemoryShelf, Pool, Progress, Room, Shelf
 from occupy.errors import InputError, Notice
 from occupy.numerics.morphology import ball_widths, dilate
+from occupy.numerics.parallel import ordinary_unit
 from occupy.volume import Volume
 
 Array = npt.NDArray[np.float32]
@@ -259,7 +260,7 @@ def estimate_set(
     docs/explanation/sets.md explains the method, its assumptions and what was measured.
     """
     means = Means(pool or LocalPool(), room or MemoryShelf, progress or (lambda *_: None))
-    grid, stack, notices = _read_all(members, means)
+    grid, stack, notices = _read_all(members, means, lowpass)
     kept = [members[i] for i in stack.kept]
     weights = _weights([member.weight for member in kept])
     ground = common_ground(stack, weights, [member.ssnr for member in kept], lowpass=lowpass, means=means)
@@ -358,19 +359,23 @@ def _commonest(logs: Array) -> float:
     return float(edges[int(np.argmax(smooth))] + 0.015)
 
 
-def _read_all(members: Sequence[Member], means: Means) -> tuple[Volume, Stack, list[Notice]]:
+def _read_all(
+    members: Sequence[Member], means: Means, lowpass: float | None
+) -> tuple[Volume, Stack, list[Notice]]:
     """Read every map once, onto the working grid; leave out the empty ones."""
     if not members:
         raise InputError("0 of 0 maps hold anything; a set needs at least two")
     grid = members[0].read()
-    shape, voxel = working_grid(grid)
+    shape, voxel = working_grid(grid, lowpass)
     shelf = means.room(len(members), shape)
     first = _keep_one(grid, members[0].name, shelf, 0)
     reading = _Reading(grid, tuple(members), shelf)
     rest = means.each("reading", _read_one, reading, len(members) - 1)
-    kept = tuple(i for i, full in enumerate([first, *rest]) if full)
+    spans = [first, *rest]
+    kept = tuple(i for i, span in enumerate(spans) if span > 0)
     if len(kept) < 2:
         raise InputError(f"{len(kept)} of {len(members)} maps hold anything; a set needs at least two")
+    _check_span(max(spans))
     empty = [member.name for i, member in enumerate(members) if i not in kept]
     notices = [Notice("empty-class", f"left out, as nothing is in it: {name}") for name in empty]
     return grid, Stack(shelf, voxel, kept), notices
@@ -384,20 +389,31 @@ class _Reading(_OnGrid):
     shelf: Shelf
 
 
-def _read_one(shared: _Reading, i: int) -> bool:
-    """Read the map after map ``i``; tell whether it holds anything."""
+def _read_one(shared: _Reading, i: int) -> float:
+    """Read the map after map ``i``; return the span of its values."""
     member = shared.members[i + 1]
     volume = member.read()
     _check_grid(volume, shared.grid, member.name, shared.members[0].name)
     return _keep_one(volume, member.name, shared.shelf, i + 1)
 
 
-def _keep_one(volume: Volume, name: str, shelf: Shelf, k: int) -> bool:
+def _keep_one(volume: Volume, name: str, shelf: Shelf, k: int) -> float:
+    span = float(np.ptp(volume.data))
+    # Small ones may be all that an empty class holds: the largest of all maps decides there.
+    _check_span(max(span, 1.0))
     data = working_copy(volume, shelf.shape)
     if not np.isfinite(data).all():
         raise InputError(f"{name} holds values that are not numbers")
     shelf[k] = data
-    return float(np.ptp(data)) > 0
+    return span
+
+
+def _check_span(span: float) -> None:
+    if ordinary_unit(span) != 1:
+        raise InputError(
+            f"the values of these maps span {span:.2g}, which 32-bit numbers can't be compared in; "
+            f"multiply all of them by about {1 / span:.0e} first"
+        )
 
 
 def _check_grid(volume: Volume, grid: Volume, name: str, first: str) -> None:

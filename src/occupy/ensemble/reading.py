@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from occupy.ensemble.components import Component
 from occupy.ensemble.passes import Means
 from occupy.ensemble.pipeline import ClassEstimate, SetEstimate
 from occupy.regions.region import Region
@@ -18,6 +19,15 @@ Array = npt.NDArray[np.float32]
 def on_whole_grid(est: SetEstimate, array: Array) -> Array:
     """Return an array of the content box on the grid of the input."""
     return np.concatenate([slab for _, slab in est.on_grid(array)])
+
+
+def component_regions(est: SetEstimate, components: Sequence[Component]) -> tuple[Region, ...]:
+    """Return components as regions on the grid of the maps."""
+    out = []
+    for component in components:
+        inside = on_whole_grid(est, component.mask.astype(np.float32)) > 0.5
+        out.append(Region(component.name, "component", np.flatnonzero(inside), inside.shape))
+    return tuple(out)
 
 
 def read_class(

@@ -332,10 +332,11 @@ class MapWriter:
     def write_planes(self, start: int, slab: npt.NDArray[np.float32]) -> None:
         """Write planes from ``start`` on."""
         block = np.ascontiguousarray(slab, dtype="<f4")
-        moments = moments_of_parts(block.reshape(-1))
+        # Plane by plane: sums must not depend on how planes were handed out to threads.
+        moments = [moments_of_parts(plane.reshape(-1)) for plane in block]
         place = self._offset + start * block.shape[1] * block.shape[2] * 4
         with self._lock:
-            self._stats[start] = moments
+            self._stats.update(enumerate(moments, start))
             self._stream.seek(place)
             self._stream.write(block.data.cast("B"))
 

@@ -238,8 +238,9 @@ def joined(tables: Sequence[OccupancyTable]) -> OccupancyTable:
         At least one.
     """
     first = tables[0]
-    if any(table.regions != first.regions or table.kind != first.kind for table in tables):
-        raise ValueError("tables of other regions can't be joined")
+    alike = {(table.regions, table.kind, table.reach_95) for table in tables}
+    if len(alike) > 1:
+        raise ValueError("tables of other regions, kinds or intervals can't be joined")
     return OccupancyTable(
         first.regions,
         tuple(name for table in tables for name in table.maps),
@@ -249,6 +250,7 @@ def joined(tables: Sequence[OccupancyTable]) -> OccupancyTable:
         first.independent,
         np.concatenate([table.weights for table in tables]),
         first.kind,
+        first.reach_95,
     )
 
 

@@ -24,8 +24,9 @@ COLUMNS = (
     "high_95",
     "voxels",
     "independent_voxels",
+    "interval_95_in_standard_errors",
 )
-_NUMBERS = COLUMNS[2:]
+_NUMBERS = COLUMNS[2:-1]
 _WHAT = {
     "occupancy": "occupancy",
     "relative": "occupancy relative to the best map at each place",
@@ -52,6 +53,7 @@ def csv_text(table: OccupancyTable) -> str:
                 _text(high[row, column]),
                 _text(table.voxels[row], 0),
                 _text(table.independent[row], 1),
+                f"{table.reach_95:.7g}",
             )
             writer.writerow([region, name, *numbers])
     return out.getvalue()
@@ -121,10 +123,11 @@ def read_table(path: str | Path) -> OccupancyTable:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise InputError(f"{source}: cannot be read: {reason}") from error
     reader = csv.DictReader(io.StringIO(text), strict=True)
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    missing = [name for name in COLUMNS[:-1] if name not in (reader.fieldnames or ())]
     if missing:
         raise InputError(f"{source}: not a table of occupancies: no column {', '.join(missing)}")
     found: dict[tuple[str, str], dict[str, float]] = {}
+    reaches = set()
     try:
         for row in reader:
             key = row["region"] or "", row["map"] or ""
@@ -134,9 +137,13 @@ def read_table(path: str | Path) -> OccupancyTable:
             if key in found:
                 raise InputError(f"{where}: {key[0]} in {key[1]} comes twice")
             found[key] = {name: _parsed(row[name], f"{where}: {name}") for name in _NUMBERS}
+            reaches.add(_parsed(row.get(COLUMNS[-1], ""), f"{where}: {COLUMNS[-1]}"))
     except csv.Error as error:
         raise InputError(f"{source}: line {reader.line_num}: {error}") from error
-    return _assembled(found, source)
+    known = [reach for reach in reaches if math.isfinite(reach)]
+    if len(known) > 1:
+        raise InputError(f"{source}: intervals of several widths ({', '.join(map(str, sorted(known)))})")
+    return _assembled(found, source, known[0] if known else None)
 
 
 def _parsed(text: str | None, where: str) -> float:
@@ -153,7 +160,9 @@ def _parsed(text: str | None, where: str) -> float:
     return value
 
 
-def _assembled(found: Mapping[tuple[str, str], Mapping[str, float]], source: Path) -> OccupancyTable:
+def _assembled(
+    found: Mapping[tuple[str, str], Mapping[str, float]], source: Path, reach: float | None
+) -> OccupancyTable:
     regions = tuple(dict.fromkeys(region for region, _ in found))
     maps = tuple(dict.fromkeys(name for _, name in found))
     if not found:
@@ -169,6 +178,8 @@ def _assembled(found: Mapping[tuple[str, str], Mapping[str, float]], source: Pat
         return [found[region, maps[0]][column] for region in regions]
 
     values, errors = np.array(grid("occupancy")), np.array(grid("standard_error"))
+    if reach is None:
+        reach = _reach_of(values, errors, np.array(grid("low_95")), np.array(grid("high_95")))
     return OccupancyTable(
         regions,
         maps,
@@ -177,12 +188,12 @@ def _assembled(found: Mapping[tuple[str, str], Mapping[str, float]], source: Pat
         np.array(per_region("voxels")),
         np.array(per_region("independent_voxels")),
         np.full(len(maps), np.nan),
-        reach_95=_reach_of(values, errors, np.array(grid("low_95")), np.array(grid("high_95"))),
+        reach_95=reach,
     )
 
 
 def _reach_of(values: Numbers, errors: Numbers, low: Numbers, high: Numbers) -> float:
-    """Return how many standard errors the intervals of a table reach where 0 and 1 don't cut them off."""
+    """Return how many standard errors the intervals of a table of 0.1 reach, which did not say so."""
     with np.errstate(divide="ignore", invalid="ignore"):
         reach = np.concatenate([(values - low) / errors, (high - values) / errors]).ravel()
     # Numbers of four digits: small errors are too rough to tell.
