@@ -64,20 +64,24 @@ def in_order(work: Callable[[Rows], Result], tasks: list[Rows], threads: int) ->
             running += [pool.submit(work, task) for task in islice(left, 1)]
 
 
-def whole_and_moments(volumes_zyx: npt.NDArray[np.float32], last: int) -> FourierVolumes:
-    """Transform a volume and its products with x, y and z (in units of its side), for derivatives.
+def whole_and_moments(
+    core_zyx: npt.NDArray[np.float32], others_zyx: npt.NDArray[np.float32], last: int
+) -> FourierVolumes:
+    """Transform what finds the poses, its products with x, y and z (in units of the side), and the rest.
 
     Parameters
     ----------
-    volumes_zyx : ndarray of float32, shape (m, m, m)
-        The whole.
+    core_zyx : ndarray of float32, shape (m, m, m)
+        What is taken to be there in every particle.
+    others_zyx : ndarray of float32, shape (m, m, m)
+        Everything else, at its mean amplitude.
     last : int
         Highest frequency that will be asked for.
     """
-    size = len(volumes_zyx)
+    size = len(core_zyx)
     along = ((np.arange(size) - size // 2) / size).astype(np.float32)
     axes = (along, along[:, None], along[:, None, None])
-    return fourier_volumes([volumes_zyx, *(volumes_zyx * axis for axis in axes)], last)
+    return fourier_volumes([core_zyx, *(core_zyx * axis for axis in axes), others_zyx], last)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +109,7 @@ class Setup:
         return volumes.slices(self.band.k_xy, poses.matrices[rows]) * ctf.astype(np.float32)[:, :, None]
 
     def whole(self, rows: Rows, poses: Poses, volumes: FourierVolumes) -> Complex:
-        """Projection of the whole and its derivatives (`NUISANCES`): (n, M, 7).
+        """Projection of the core, its derivatives (`NUISANCES`), and the rest's projection: (n, M, 8).
 
         The first column is the projection itself, which is its derivative with respect to the scale's
         logarithm.
@@ -113,11 +117,11 @@ class Setup:
         band, matrices = self.band, poses.matrices[rows]
         ctf, slope = (each.astype(np.float32) for each in transfer(self.images.ctf[rows], band.frequency_xy))
         found = volumes.slices(band.k_xy, matrices)
-        plain, moments = found[:, :, 0], found[:, :, 1:]
+        plain, moments, rest = found[:, :, 0], found[:, :, 1:4], found[:, :, 4]
         # Gradient of the transform in the image's frame: the transform of −2πi r ρ, turned.
         gradient = (-2j * np.pi * moments @ matrices.transpose(0, 2, 1)).astype(np.complex64)
         x, y = band.k_xy.T.astype(np.float32)
         turned = (-y * gradient[:, :, 2], x * gradient[:, :, 2], y * gradient[:, :, 0] - x * gradient[:, :, 1])
         moved = tuple(np.complex64(2j * np.pi / band.side) * axis * plain for axis in (x, y))
         columns = [column * ctf for column in (plain, *moved, *turned)]
-        return np.stack([*columns, plain * slope], axis=2)
+        return np.stack([*columns, plain * slope, rest * ctf], axis=2)

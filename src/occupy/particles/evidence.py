@@ -56,6 +56,32 @@ class Evidence:
         """Evidence of some of the images."""
         return Evidence(self.gradient[rows], self.curvature[rows], self.amplitudes)
 
+    def dispersed(self, relative: float) -> tuple[Evidence, float]:
+        """Evidence where each part's amplitude in each image also differs by chance, and its log-norm.
+
+        Parameters
+        ----------
+        relative : float
+            Standard deviation of the difference, relative to the mean amplitude: what errors of pose beyond
+            the linear ones, and of the model, do to an image.
+        """
+        variance = np.diag((relative * self.amplitudes) ** 2)
+        upper = np.triu_indices(self.parts)
+        gradient, curvature = np.empty_like(self.gradient), np.empty_like(self.curvature)
+        constant = 0.0
+        for begin in range(0, len(self), 2048):
+            rows = slice(begin, begin + 2048)
+            matrices = self.matrices(rows)
+            left = self.gradient[rows].astype(np.float64)
+            # (I + H D)⁻¹ applied to gradient and curvature.
+            ahead = np.eye(self.parts) + matrices @ variance
+            solved = np.linalg.solve(ahead, np.concatenate([matrices, left[:, :, None]], axis=2))
+            gradient[rows], curvature[rows] = solved[:, :, -1], solved[:, :, :-1][:, *upper]
+            constant -= 0.5 * float(np.linalg.slogdet(ahead)[1].sum())
+            # Completing the square leaves ½ gᵀ D (I + H D)⁻¹ g.
+            constant += 0.5 * float(np.einsum("ni,ij,nj->", left, variance, solved[:, :, -1]))
+        return Evidence(gradient, curvature, self.amplitudes), constant
+
     def grouped(self, members: Array) -> Evidence:
         """Evidence on sums of parts: column k of `members` (C, K) is 1 for the parts that vary as one.
 
@@ -85,11 +111,14 @@ class Fitted:
         What was refined, and how far off it may still be.
     scaling : Scaling
         Scale and noise per shell; mean amplitudes.
+    outside : ndarray of bool, shape (C,)
+        Parts that did not take part in finding the poses.
     """
 
     poses: Poses
     offsets: Offsets
     scaling: Scaling
+    outside: npt.NDArray[np.bool_]
 
 
 def evidence_of(
@@ -131,10 +160,14 @@ def _block(
         for each in scaling.weights(int(setup.images.group[rows[0]]), setup.band.shell)
     )
     columns = real_pairs(setup.projections(rows, poses, parts) * column[:, None])
-    nuisance = real_pairs(setup.whole(rows, poses, whole)[:, :, 1:] * column[:, None])
+    nuisance = real_pairs(setup.whole(rows, poses, whole)[:, :, 1:7] * column[:, None])
     seen = real_pairs((setup.observed(rows, poses) * image)[:, :, None])
     variance = displacement_variance(offsets.covariance[rows], poses.matrices[rows], extent)
     blur = np.repeat(blur_of(variance, setup)[:, setup.band.shell], 2, axis=1).astype(np.float32)
+    # A part that found no pose is seen as far as the pose is known; one that did, as in the step of
+    # expectation-maximisation, with its expected column onto the image only.
+    columns[:, :, fitted.outside] *= blur[:, :, fitted.outside]
+    blur[:, :, fitted.outside] = 1
     normal = (columns.transpose(0, 2, 1) @ columns).astype(np.float64)
     right = ((columns * blur).transpose(0, 2, 1) @ seen)[:, :, 0].astype(np.float64)
     first = right - normal @ scaling.amplitudes

@@ -175,7 +175,8 @@ def _step(
     seen = real_pairs((setup.observed(rows, poses) * image)[:, :, None])
     # Scale and defocus are not applied to the columns, so the model is linear in them from zero on.
     kept = np.array([0, 6])
-    rest = seen[:, :, 0] - real[:, :, 0]
+    rest = seen[:, :, 0] - real[:, :, 0] - real[:, :, 7]
+    real = real[:, :, :7]
     normal = (real.transpose(0, 2, 1) @ real).astype(np.float64)
     right = (real.transpose(0, 2, 1) @ rest[:, :, None])[:, :, 0].astype(np.float64)
     base = values.copy()

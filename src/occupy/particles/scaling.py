@@ -75,8 +75,9 @@ def blur_of(variance: Array, setup: Setup) -> Array:
 
 
 def shell_sums(
-    setup: Setup, poses: Poses, volumes: FourierVolumes, threads: int, variance: Array | None = None
-) -> ShellSums:
+    setup: Setup, poses: Poses, volumes: FourierVolumes, threads: int, variance: Array | None = None,
+    outside: npt.NDArray[np.bool_] | None = None,
+) -> ShellSums:  # fmt: skip
     """Sum products of columns and images over all images.
 
     Parameters
@@ -92,6 +93,8 @@ def shell_sums(
     variance : ndarray of float64, shape (N, C), optional
         Å² by which each part's place in each image is uncertain: images are multiplied with the expected
         column, as in expectation-maximisation; otherwise fitting a pose to noise would look like signal.
+    outside : ndarray of bool, shape (C,), optional
+        Parts that did not take part in finding the poses. Their columns are the expected ones everywhere.
     """
     groups, shells, count = setup.images.groups, setup.band.shells, volumes.count
     products, onto = np.zeros((groups, shells, count, count)), np.zeros((groups, shells, count))
@@ -104,6 +107,9 @@ def shell_sums(
         blur = None if variance is None else blur_of(variance[rows], setup)
         # All real numbers of a shell, of all images of the block, are rows of one matrix.
         real = real_pairs(both)
+        if blur is not None and outside is not None:
+            real[:, :, :count][:, :, outside] *= np.repeat(blur[:, setup.band.shell][:, :, outside], 2, axis=1)
+            blur[:, :, outside] = 1
         out = np.empty((shells, count + 1, count + 1))
         for shell, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
             part = real[:, 2 * start : 2 * stop].reshape(-1, count + 1).astype(np.float64)
