@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,11 @@ class Offsets:
     spread: Array
     left: Array
     covariance: npt.NDArray[np.float32]
+
+    def unmoved(self) -> Offsets:
+        """Poses as given: nothing is corrected, and all of the prior remains unknown."""
+        unknown = np.broadcast_to(np.diag(self.spread[1:6] ** 2), self.covariance.shape)
+        return replace(self, values=0 * self.values, left=self.spread, covariance=unknown.astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)
