@@ -10,7 +10,7 @@ from io import TextIOWrapper
 
 STOPPED = "stopped; unfinished files were removed"
 COMMANDS = (
-    "estimate", "modify", "mask", "classes", "regions", "select", "watch", "view", "fetch", "demo",
+    "estimate", "modify", "mask", "classes", "regions", "particles", "select", "watch", "view", "fetch", "demo",
     "simulate", "relion", "legacy",
 )  # fmt: skip
 _GENERAL = ("--help", "-h", "--version", "--install-completion", "--show-completion")

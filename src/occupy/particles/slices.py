@@ -187,6 +187,23 @@ def fourier_volumes(volumes_zyx: Iterable[npt.NDArray[np.float32]], last: int) -
     return FourierVolumes(np.stack([_transform(each, reach) for each in volumes_zyx], axis=3), reach)
 
 
+def cropped(volume_zyx: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+    """Bring a cube to fewer (or more) voxels over the same side, in Fourier space.
+
+    The centre, voxel n // 2, stays the centre.
+    """
+    old = len(volume_zyx)
+    if old == size:
+        return np.asarray(volume_zyx, dtype=np.float32)
+    spectrum = np.fft.fftn(np.fft.ifftshift(volume_zyx))
+    least = min(old, size)
+    rows = np.arange(-((least - 1) // 2), (least - 1) // 2 + 1)
+    out = np.zeros((size,) * 3, dtype=np.complex128)
+    out[np.ix_(rows % size, rows % size, rows % size)] = spectrum[np.ix_(rows % old, rows % old, rows % old)]
+    values = np.fft.fftshift(np.fft.ifftn(out).real) * (size / old) ** 3
+    return np.asarray(values, dtype=np.float32)
+
+
 def _transform(volume: npt.NDArray[np.float32], reach: int) -> Complex:
     size = len(volume)
     padded = PADDING * size
