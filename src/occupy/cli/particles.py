@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,8 +60,6 @@ class ParticlesJob:
 
 def estimate_particles(source: Path, output: Path | None, job: ParticlesJob) -> None:
     """Read everything, estimate, write everything, print a summary."""
-    from dataclasses import replace
-
     from occupy.io.atomic import make_folder
     from occupy.io.particle_images import read_particle_images
     from occupy.numerics.parallel import available_cores
@@ -79,7 +77,9 @@ def estimate_particles(source: Path, output: Path | None, job: ParticlesJob) -> 
         report("parts", 0, 0)
         names, volumes, more = _parts(job, images, size, options.shortest)
         if len(names) < 2:
-            raise InputError("one part only: there is nothing to compare it with; use --by chain or --regions")
+            raise InputError(
+                "one part only: there is nothing to compare it with; use --by chain or --regions"
+            )
         found = particle_occupancy(images, names, volumes, options, report)
     found = replace(found, notices=(*notices, *more, *found.notices))
     folder = make_folder(output or Path(f"occupy_particles_{source.name.split('.')[0]}"))
@@ -126,15 +126,20 @@ def _parts_of_model(job: ParticlesJob, images: ParticleImages, size: int, shorte
     if rest.any():
         part[rest], names = len(names), (*names, REST)
     atoms = PartAtoms(model.xyz - first, model.elements, part, names)
-    return names, np.stack(list(part_densities(atoms, images.side, size, max(shortest, 2 * images.side / size)))), ()
+    return (
+        names,
+        np.stack(list(part_densities(atoms, images.side, size, max(shortest, 2 * images.side / size)))),
+        (),
+    )
 
 
 def _check_side(volume: Volume, images: ParticleImages) -> None:
     side = [n * a for n, a in zip(volume.shape, volume.voxel_size, strict=True)]
     if max(abs(each - images.side) for each in side) > 0.01 * images.side:
+        box = " x ".join(f"{each:.1f}" for each in side)
         raise InputError(
-            f"{volume.name}: a box of {' x '.join(f'{s:.1f}' for s in side)} Å, but images of {images.side:.1f} Å; "
-            "give the consensus map of these particles"
+            f"{volume.name}: a box of {box} Å, but images of {images.side:.1f} Å; give the consensus map of "
+            "these particles"
         )
 
 
@@ -210,7 +215,10 @@ def _summarise(found: ParticleOccupancy, files: dict[str, str], folder: Path, qu
     for notice in found.notices:
         warn(notice.text, quiet)
     varying = int(found.levels.varying.sum())
-    say(f"{len(found.state)} particles, {len(found.names)} parts, {varying} of them not in all particles:", quiet)
+    say(
+        f"{len(found.state)} particles, {len(found.names)} parts, {varying} of them not in all particles:",
+        quiet,
+    )
     low, high = found.interval()
     width = max(map(len, found.names))
     order = sorted(range(len(found.names)), key=lambda i: float(found.occupancy[i]))
@@ -230,7 +238,9 @@ ParticlesFile = Annotated[
 ]
 ConsensusMap = Annotated[
     Path | None,
-    typer.Option("--map", help="Consensus map: the model's frame, or what masks cut from.", show_default=False),
+    typer.Option(
+        "--map", help="Consensus map: the model's frame, or what masks cut from.", show_default=False
+    ),
 ]
 Passthrough = Annotated[
     list[Path] | None,
@@ -238,11 +248,11 @@ Passthrough = Annotated[
 ]
 Finest = Annotated[
     float | None,
-    typer.Option("--shortest", min=2.0, help="Å: finest resolution that is used [default: 8].", show_default=False),
+    typer.Option(
+        "--shortest", min=2.0, help="Å: finest resolution that is used [default: 8].", show_default=False
+    ),
 ]
-Refine = Annotated[
-    bool, typer.Option("--refine/--keep-poses", help="Correct small errors of the poses.")
-]
+Refine = Annotated[bool, typer.Option("--refine/--keep-poses", help="Correct small errors of the poses.")]
 Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, help="Threads [default: one per processor].", show_default=False),

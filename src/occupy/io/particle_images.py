@@ -61,7 +61,8 @@ class Stacks:
             bad = int(np.argmin(np.isfinite(found).all(axis=(1, 2))))
             row = int(rows[bad])
             raise InputError(
-                f"{self.paths[self.stack[row]]}: image {self.index[row] + 1} holds values that are not numbers"
+                f"{self.paths[self.stack[row]]}: image {self.index[row] + 1} holds values that are not "
+                "numbers"
             )
         return found
 
@@ -120,7 +121,9 @@ def _relion(path: Path) -> tuple[ParticleImages, tuple[Notice, ...]]:
         raise InputError(f"{path}: no particles (a table with rlnImageName) in it")
     particles, optics = found[0], tables.get("optics")
     if optics is None or not optics.has("rlnOpticsGroup"):
-        raise InputError(f"{path}: no optics groups; convert it with RELION 3.1 or later (relion_convert_star)")
+        raise InputError(
+            f"{path}: no optics groups; convert it with RELION 3.1 or later (relion_convert_star)"
+        )
     group = _groups(particles, optics)
     of_group = {name: _numbers(optics, name)[group] for name in _OPTICS}
     of_image = {name: _optional(particles, name, fallback) for name, fallback in _PARTICLE.items()}
@@ -269,7 +272,9 @@ def _checked(
     for number, stack in enumerate(stacks.paths):
         shape = stacks.header(number).shape
         if shape[1:] != (int(size[0]),) * 2:
-            raise InputError(f"{stack}: images of {shape[2]} x {shape[1]} pixels, but {path.name} says {size[0]:.0f}")
+            raise InputError(
+                f"{stack}: images of {shape[2]} x {shape[1]} pixels, but {path.name} says {size[0]:.0f}"
+            )
         last = int(stacks.index[stacks.stack == number].max()) + 1
         if last > shape[0]:
             raise InputError(f"{stack}: {shape[0]} images, but {path.name} names number {last}")

@@ -117,7 +117,9 @@ def write_kept(rows: Rows, keep: Sequence[bool], target: Path) -> None:
         out.write(content[done:])
 
 
-def write_with_column(rows: Rows, columns: Sequence[str], name: str, values: Sequence[str], target: Path) -> None:
+def write_with_column(
+    rows: Rows, columns: Sequence[str], name: str, values: Sequence[str], target: Path
+) -> None:
     """Write the file with one column of a loop set, or added as its last, atomically.
 
     Parameters
@@ -142,6 +144,8 @@ def write_with_column(rows: Rows, columns: Sequence[str], name: str, values: Seq
             out.write(f"_{name} #{at + 1} \n".encode())
         for (start, stop), value in zip(rows.lines, values, strict=True):
             words = _WORDS.findall(content[start:stop])
-            out.write(content[done:start] + b" ".join([*words[:at], value.encode(), *words[at + 1 :]]) + b"\n")
+            out.write(
+                content[done:start] + b" ".join([*words[:at], value.encode(), *words[at + 1 :]]) + b"\n"
+            )
             done = stop
         out.write(content[done:])

@@ -121,7 +121,11 @@ class Setup:
         # Gradient of the transform in the image's frame: the transform of −2πi r ρ, turned.
         gradient = (-2j * np.pi * moments @ matrices.transpose(0, 2, 1)).astype(np.complex64)
         x, y = band.k_xy.T.astype(np.float32)
-        turned = (-y * gradient[:, :, 2], x * gradient[:, :, 2], y * gradient[:, :, 0] - x * gradient[:, :, 1])
+        turned = (
+            -y * gradient[:, :, 2],
+            x * gradient[:, :, 2],
+            y * gradient[:, :, 0] - x * gradient[:, :, 1],
+        )
         moved = tuple(np.complex64(2j * np.pi / band.side) * axis * plain for axis in (x, y))
         columns = [column * ctf for column in (plain, *moved, *turned)]
         return np.stack([*columns, plain * slope, rest * ctf], axis=2)

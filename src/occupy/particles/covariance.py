@@ -15,9 +15,6 @@ _PIECE = 2048
 ROUNDS = 60
 """Steps of expectation-maximisation; another 60 move no correlation on the benchmark by more than 0.02."""
 
-FOLDS = 8
-"""Jackknife groups for errors."""
-
 
 @dataclass(frozen=True, eq=False)
 class Spread:
@@ -69,9 +66,3 @@ def _posterior(evidence: Evidence, rows: slice, mean: Array, covariance: Array) 
     left = np.linalg.solve(ahead, np.broadcast_to(covariance, curvature.shape))
     found = mean + np.einsum("nij,nj->ni", left, evidence.gradient[rows] - curvature @ mean)
     return found, left.sum(axis=0)
-
-
-def jackknife(evidence: Evidence, whole: Spread, rounds: int = 10) -> list[Spread]:
-    """Fits without one of `FOLDS` groups of images each, every eighth image a group."""
-    number = np.arange(len(evidence)) % FOLDS
-    return [fit_spread(evidence.of(np.flatnonzero(number != k)), whole, rounds) for k in range(FOLDS)]

@@ -55,7 +55,7 @@ def wavelength(voltage: Array) -> Array:
 
 
 def phase_per_defocus(ctf: Ctf, frequency_xy: Array) -> Array:
-    """Derivative of the phase (radians) with respect to defocus (Å): π λ s², shape (N, M)."""
+    """Return the derivative of the phase with respect to defocus in radians/Å: π λ s², shape (N, M)."""
     return np.asarray(np.pi * wavelength(ctf.voltage)[:, None] * (frequency_xy**2).sum(axis=1)[None, :])
 
 

@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from occupy.errors import InputError, Notice
 from occupy.particles.columns import Poses, Setup, whole_and_moments
-from occupy.particles.covariance import Spread, fit_spread, jackknife
+from occupy.particles.covariance import fit_spread
 from occupy.particles.evidence import Evidence, Fitted, evidence_of
 from occupy.particles.images import ParticleImages
 from occupy.particles.presence import Levels, find_levels
 from occupy.particles.refine import Extent, Offsets, displacement_variance, extent_of, moved, refine
 from occupy.particles.scaling import Scaling, fit_scaling, shell_sums
 from occupy.particles.slices import Band, FourierVolumes, band_between, fourier_volumes
-from occupy.particles.states import Mixture, find_states, responsibilities
+from occupy.particles.states import Mixture, find_states, presence_correlations, responsibilities
 
 Array = npt.NDArray[np.float64]
 Volumes = npt.NDArray[np.float32]
@@ -69,7 +69,7 @@ class ParticleOccupancy:
     levels : Levels
         Which parts vary, and by how much that is sure.
     correlation, correlation_error : ndarray of float64, shape (C, C)
-        Between parts over the particles, noise taken off; nan for parts that do not vary.
+        Of presence, over the particles; nan for parts that do not vary.
     states : Mixture
         Combinations of parts and their populations.
     state_error : ndarray of float64, shape (S,)
@@ -143,7 +143,9 @@ def particle_occupancy(
     """
     band, _ = grid_for(images, options)
     setup = Setup(images, band)
-    job = _Job(setup, volumes_zyx, fourier_volumes(volumes_zyx, band.first + band.shells - 1), options, report)
+    job = _Job(
+        setup, volumes_zyx, fourier_volumes(volumes_zyx, band.first + band.shells - 1), options, report
+    )
     every = np.zeros(len(names), dtype=bool)
     fitted = _fit(job, every, None)
     evidence = _evidence(job, fitted)
@@ -156,7 +158,7 @@ def particle_occupancy(
         spread = fit_spread(evidence, spread)
         levels = find_levels(evidence, spread)
     report("states", 0, 0)
-    return _summary(names, fitted, evidence, spread, levels, band)
+    return _summary(names, fitted, evidence, levels, band)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,9 +211,10 @@ def _evidence(job: _Job, fitted: Fitted) -> Evidence:
 
 
 def _summary(
-    names: tuple[str, ...], fitted: Fitted, evidence: Evidence, spread: Spread, levels: Levels, band: Band
+    names: tuple[str, ...], fitted: Fitted, evidence: Evidence, levels: Levels, band: Band
 ) -> ParticleOccupancy:
-    mixture = find_states(evidence, levels.varying, np.full(len(names), levels.full))
+    level = np.full(len(names), levels.full)
+    mixture = find_states(evidence, levels.varying, level)
     presence = np.empty((len(evidence), len(names)), dtype=np.float32)
     state, chance = np.empty(len(evidence), dtype=np.int64), np.empty(len(evidence))
     scores = np.zeros((len(mixture.bits),) * 2)
@@ -228,7 +231,7 @@ def _summary(
     by_states = np.sqrt(np.maximum(np.einsum("si,st,ti->i", bits, population_covariance, bits), 0))
     noise = np.where(levels.varying, by_states, levels.standard_error / levels.full)
     error = np.hypot(noise, levels.common_error * np.maximum(occupancy, 0.1))
-    correlation, correlation_error = _correlations(evidence, spread, levels)
+    correlation, correlation_error = presence_correlations(evidence, mixture, level)
     return ParticleOccupancy(
         names, occupancy, error, mean, levels, correlation, correlation_error, mixture,
         np.sqrt(np.maximum(np.diag(population_covariance), 0)), presence, state, chance, fitted.offsets,
@@ -249,31 +252,22 @@ def _population_covariance(scores: Array, weights: Array) -> Array:
     return np.asarray(total)
 
 
-def _correlations(evidence: Evidence, spread: Spread, levels: Levels) -> tuple[Array, Array]:
-    found = _correlation(spread, levels)
-    each = np.array([_correlation(fold, levels) for fold in jackknife(evidence, spread)])
-    error = np.sqrt((len(each) - 1) * each.var(axis=0))
-    return found, error
-
-
-def _correlation(spread: Spread, levels: Levels) -> Array:
-    deviation = np.sqrt(np.diag(spread.covariance))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found = spread.covariance / np.outer(deviation, deviation)
-    found[~levels.varying] = np.nan
-    found[:, ~levels.varying] = np.nan
-    return np.asarray(found)
-
-
 def _doubtful(names: tuple[str, ...], mean: Array, levels: Levels) -> tuple[Notice, ...]:
     notices = []
     if levels.varying.all():
         notices.append(
-            Notice("no-core", "no part is there in all particles: occupancies are relative to the fullest parts")
+            Notice(
+                "no-core", "no part is there in all particles: occupancies are relative to the fullest parts"
+            )
         )
-    above = [name for name, value in zip(names, mean, strict=True) if value > 1 + 4 * levels.common_error + 0.05]
+    above = [
+        name for name, value in zip(names, mean, strict=True) if value > 1 + 4 * levels.common_error + 0.05
+    ]
     if above:
         notices.append(
-            Notice("above-full", f"above full: {', '.join(above)}; does the model fit, and is its sequence right?")
+            Notice(
+                "above-full",
+                f"above full: {', '.join(above)}; does the model fit, and is its sequence right?",
+            )
         )
     return tuple(notices)

@@ -70,14 +70,20 @@ def find_levels(evidence: Evidence, spread: Spread) -> Levels:
     amplitudes = evidence.amplitudes
     relative = np.diag(spread.covariance) / amplitudes**2
     clear = (gain > SURELY) & (relative > LEAST_SPREAD)
-    varying = clear
-    for _ in range(3):
-        constant = ~varying if not varying.all() else amplitudes >= 0.9 * amplitudes.max()
-        full, common = _common_level(amplitudes[constant], errors[constant])
-        lacking = amplitudes < LOW * full
-        significant = full - amplitudes > 3 * np.hypot(errors, common * full)
-        varying = clear | (lacking & significant)
+    sizeable = ~clear if not clear.all() else amplitudes >= LOW * amplitudes.max()
+    # A median: small parts that are often absent, and that no single image tells of, must not lower it.
+    middle = _weighted_median(amplitudes[sizeable], 1 / errors[sizeable] ** 2)
+    constant = sizeable & (amplitudes >= LOW * middle)
+    full, common = _common_level(amplitudes[constant], errors[constant])
+    significant = full - amplitudes > 3 * np.hypot(errors, common * full)
+    varying = clear | ((amplitudes < LOW * full) & significant)
     return Levels(gain, relative, varying, full, common, errors)
+
+
+def _weighted_median(values: Array, weights: Array) -> float:
+    order = np.argsort(values, kind="stable")
+    share = np.cumsum(weights[order]) / weights.sum()
+    return float(values[order][np.searchsorted(share, 0.5)])
 
 
 def _common_level(amplitudes: Array, errors: Array) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,7 @@ def real_pairs(values: Complex) -> npt.NDArray[np.float32]:
 
 
 def blur_of(variance: Array, setup: Setup) -> Array:
-    """Expected factor (n, shells, C) of parts whose place is known to a variance in Å² (n, C) per axis."""
+    """Return the expected factor (n, shells, C) of parts whose place is known to a variance in Å² (n, C) per axis."""
     exponent = 2 * (np.pi * setup.band.shell_frequency) ** 2
     return np.asarray(np.exp(-exponent[None, :, None] * variance[:, None, :]))
 
@@ -108,10 +109,12 @@ def shell_sums(
         # All real numbers of a shell, of all images of the block, are rows of one matrix.
         real = real_pairs(both)
         if blur is not None and outside is not None:
-            real[:, :, :count][:, :, outside] *= np.repeat(blur[:, setup.band.shell][:, :, outside], 2, axis=1)
+            real[:, :, :count][:, :, outside] *= np.repeat(
+                blur[:, setup.band.shell][:, :, outside], 2, axis=1
+            )
             blur[:, :, outside] = 1
         out = np.empty((shells, count + 1, count + 1))
-        for shell, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        for shell, (start, stop) in enumerate(pairwise(edges.tolist())):
             part = real[:, 2 * start : 2 * stop].reshape(-1, count + 1).astype(np.float64)
             out[shell] = part.T @ part
             if blur is not None:

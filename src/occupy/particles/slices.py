@@ -89,7 +89,7 @@ def coefficients_of(images: npt.NDArray[np.float32], band: Band, shifts: Array) 
 
 
 def rotations(angles: Array) -> Array:
-    """Rotation matrices that take volume to image coordinates, for RELION's rot, tilt, psi in degrees: (N, 3, 3)."""
+    """Return the matrices (N, 3, 3) that take volume to image coordinates for RELION's rot, tilt, psi (°)."""
     rot, tilt, psi = np.radians(angles).T
     return about_z(psi) @ about_y(tilt) @ about_z(rot)
 
@@ -218,5 +218,5 @@ def _transform(volume: npt.NDArray[np.float32], reach: int) -> Complex:
     rows = np.arange(-reach, reach + 1)
     # The column at x = −1 is the conjugate of the one at +1.
     columns = spectrum[np.ix_(rows % padded, rows % padded, np.arange(reach + 1))]
-    before = spectrum[np.ix_(-rows % padded, -rows % padded, [1])].conj()
+    before = spectrum[np.ix_(-rows % padded, -rows % padded, np.array([1]))].conj()
     return np.concatenate([before, columns], axis=2).astype(np.complex64)

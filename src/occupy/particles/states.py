@@ -21,6 +21,9 @@ ALL_COMBINATIONS = 8
 """Up to this many varying parts, every combination is tried; beyond, those one part away from one that is
 there."""
 
+FOLDS = 8
+"""Jackknife groups for errors of correlations."""
+
 _PIECE = 2048
 _ROUNDS = 40
 _CYCLES = 12
@@ -161,7 +164,8 @@ def _started(evidence: Evidence, varying: Bits, level: Array) -> Mixture:
     if varying.sum() <= ALL_COMBINATIONS:
         bits = _combinations(varying)
     else:
-        bits = np.concatenate([np.ones((1, len(varying)), dtype=bool), ~np.eye(len(varying), dtype=bool)[varying]])
+        less_one = ~np.eye(len(varying), dtype=bool)[varying]
+        bits = np.concatenate([np.ones((1, len(varying)), dtype=bool), less_one])
     return Mixture(bits, np.full(len(bits), 1 / len(bits)), level.copy())
 
 
@@ -169,14 +173,18 @@ def _gaining(evidence: Evidence, mixture: Mixture, varying: Bits) -> Bits:
     """States one part away from present ones that would raise the likelihood, the best few of them."""
     if varying.sum() <= ALL_COMBINATIONS:
         return np.zeros((0, len(varying)), dtype=bool)
-    flips = (mixture.bits[:, None, :] ^ np.eye(len(varying), dtype=bool)[None, varying]).reshape(-1, len(varying))
+    flips = (mixture.bits[:, None, :] ^ np.eye(len(varying), dtype=bool)[None, varying]).reshape(
+        -1, len(varying)
+    )
     known = {each.tobytes() for each in mixture.bits}
     flips = np.array([each for each in np.unique(flips, axis=0) if each.tobytes() not in known])
     gain = np.zeros(len(flips))
     for begin in range(0, len(evidence), _PIECE):
         rows = slice(begin, begin + _PIECE)
         likelihood = responsibilities(evidence, rows, mixture)[1]
-        gain += np.exp(np.minimum(log_likelihoods(evidence, rows, flips, mixture.levels) - likelihood[:, None], 50)).sum(axis=0)
+        gain += np.exp(
+            np.minimum(log_likelihoods(evidence, rows, flips, mixture.levels) - likelihood[:, None], 50)
+        ).sum(axis=0)
     order = np.argsort(-gain, kind="stable")[:4]
     return np.asarray(flips[order][gain[order] > 1.01 * len(evidence)])
 
@@ -206,3 +214,36 @@ def _dropped(evidence: Evidence, mixture: Mixture, level: Array, penalty: float)
 def _sorted(mixture: Mixture) -> Mixture:
     order = np.argsort(-mixture.weights, kind="stable")
     return replace(mixture, bits=mixture.bits[order], weights=mixture.weights[order])
+
+
+def presence_correlations(evidence: Evidence, mixture: Mixture, level: Array) -> tuple[Array, Array]:
+    """Correlation of presence between parts over the particles, and its jackknife error.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Of N images.
+    mixture : Mixture
+        From `find_states`.
+    level : ndarray of float64, shape (C,)
+        Expected amplitudes.
+
+    Returns
+    -------
+    correlation, error : ndarray of float64, shape (C, C)
+        nan for parts that all states have.
+    """
+    number = np.arange(len(evidence)) % FOLDS
+    folds = [
+        _correlation(fit_weights(evidence.of(np.flatnonzero(number != k)), mixture, level, 10))
+        for k in range(FOLDS)
+    ]
+    return _correlation(mixture), np.sqrt((FOLDS - 1) * np.var(folds, axis=0))
+
+
+def _correlation(mixture: Mixture) -> Array:
+    away = mixture.bits - mixture.occupancy
+    covariance = (mixture.weights[:, None] * away).T @ away
+    deviation = np.sqrt(np.diag(covariance))
+    deviation[deviation < 1e-6] = np.nan
+    return np.asarray(covariance / np.outer(deviation, deviation))

@@ -19,6 +19,11 @@ from occupy.report.html import Section, figure_png, page, paragraph, table, verd
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_COLUMNS = (
+    "part", "occupancy", "standard_error", "low_95", "high_95", "mean_amplitude", "level", "varies",
+    "log_likelihood_gain", "relative_variance",
+)  # fmt: skip
+_PAIR_COLUMNS = ("part", "other", "correlation", "standard_error")
 PARTS = "parts.tsv"
 CORRELATIONS = "correlations.tsv"
 STATES = "states.tsv"
@@ -26,9 +31,9 @@ PRESENCE = "presence.tsv"
 FORMAT = 1
 
 _READING = (
-    "Occupancy is the share of the particles that have a part, relative to the parts that are there in all of "
-    "them. Correlation is over particles, with the images' noise taken off: 1 means two parts always come "
-    "together, below 0 that they exclude each other."
+    "Occupancy is the share of the particles that have a part, relative to the parts that are there in all "
+    "of them. Correlation is that of presence, over the particles: 1 means that two parts always come "
+    "together, below 0 that they tend to exclude each other."
 )
 
 
@@ -76,10 +81,8 @@ def pair_rows(found: ParticleOccupancy) -> list[list[object]]:
 
 def write_tables(folder: Path, found: ParticleOccupancy) -> dict[str, str]:
     """Write the tables; return product → file name."""
-    parts = ("part", "occupancy", "standard_error", "low_95", "high_95", "mean_amplitude", "level", "varies",
-             "log_likelihood_gain", "relative_variance")  # fmt: skip
-    write_text(folder / PARTS, _tsv(parts, part_rows(found)))
-    write_text(folder / CORRELATIONS, _tsv(("part", "other", "correlation", "standard_error"), pair_rows(found)))
+    write_text(folder / PARTS, _tsv(_COLUMNS, part_rows(found)))
+    write_text(folder / CORRELATIONS, _tsv(_PAIR_COLUMNS, pair_rows(found)))
     states = ("state", "population", "standard_error", "most_probable_in", "lacks")
     write_text(folder / STATES, _tsv(states, state_rows(found)))
     write_text(folder / PRESENCE, presence_text(found))
@@ -112,9 +115,7 @@ def particle_record(
         "inputs": dict(inputs), "options": dict(options),
         "numbers": {
             "particles": len(found.state),
-            "parts": [dict(zip(("part", "occupancy", "standard_error", "low_95", "high_95", "mean_amplitude",
-                                "level", "varies", "log_likelihood_gain", "relative_variance"), row, strict=True))
-                      for row in part_rows(found)],
+            "parts": [dict(zip(_COLUMNS, row, strict=True)) for row in part_rows(found)],
             "states": [{"population": float(w), "standard_error": float(e),
                         "parts": [n for n, b in zip(found.names, bits, strict=True) if b]}
                        for w, e, bits in zip(found.states.weights, found.state_error, found.states.bits,
@@ -131,13 +132,16 @@ def particle_record(
 
 def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> Path:
     """Write the page: forest plot, correlations, states."""
+    forest = figure_png(forest_plot(found), "Occupancy of each part, 95 % interval")
+    states = [
+        [number, f"{float(str(share)):.3f} ± {float(str(error)):.3f}", count, lacks]
+        for number, share, error, count, lacks in state_rows(found)
+    ]
+    header = ("state", "population", "particles (most probable)", "lacks")
     sections = [
-        Section("Parts", paragraph(_READING) + figure_png(forest_plot(found), "Occupancy of each part, 95 % interval")),
-        Section("States", table(
-            [[n, f"{w:.3f} ± {e:.3f}", c, lacks] for n, w, e, c, lacks in state_rows(found)],  # type: ignore[str-format]
-            ("state", "population", "particles (most probable)", "lacks"),
-        )),
-    ]  # fmt: skip
+        Section("Parts", paragraph(_READING) + forest),
+        Section("States", table(states, header)),
+    ]
     if found.levels.varying.sum() > 1:
         caption = "Correlation between parts over the particles"
         sections.insert(1, Section("Which come together", figure_png(correlation_plot(found), caption)))
