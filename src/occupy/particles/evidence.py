@@ -42,7 +42,7 @@ class Evidence:
     @property
     def parts(self) -> int:
         """Number of parts."""
-        return self.gradient.shape[1]
+        return int(self.gradient.shape[1])
 
     def matrices(self, rows: slice | Rows = slice(None)) -> Array:
         """Curvature of images as symmetric matrices (n, C, C)."""
@@ -55,48 +55,6 @@ class Evidence:
     def of(self, rows: slice | Rows) -> Evidence:
         """Evidence of some of the images."""
         return Evidence(self.gradient[rows], self.curvature[rows], self.amplitudes)
-
-    def dispersed(self, relative: float) -> tuple[Evidence, float]:
-        """Evidence where each part's amplitude in each image also differs by chance, and its log-norm.
-
-        Parameters
-        ----------
-        relative : float
-            Standard deviation of the difference, relative to the mean amplitude: what errors of pose beyond
-            the linear ones, and of the model, do to an image.
-        """
-        variance = np.diag((relative * self.amplitudes) ** 2)
-        upper = np.triu_indices(self.parts)
-        gradient, curvature = np.empty_like(self.gradient), np.empty_like(self.curvature)
-        constant = 0.0
-        for begin in range(0, len(self), 2048):
-            rows = slice(begin, begin + 2048)
-            matrices = self.matrices(rows)
-            left = self.gradient[rows].astype(np.float64)
-            # (I + H D)⁻¹ applied to gradient and curvature.
-            ahead = np.eye(self.parts) + matrices @ variance
-            solved = np.linalg.solve(ahead, np.concatenate([matrices, left[:, :, None]], axis=2))
-            gradient[rows], curvature[rows] = solved[:, :, -1], solved[:, :, :-1][:, *upper]
-            constant -= 0.5 * float(np.linalg.slogdet(ahead)[1].sum())
-            # Completing the square leaves ½ gᵀ D (I + H D)⁻¹ g.
-            constant += 0.5 * float(np.einsum("ni,ij,nj->", left, variance, solved[:, :, -1]))
-        return Evidence(gradient, curvature, self.amplitudes), constant
-
-    def grouped(self, members: Array) -> Evidence:
-        """Evidence on sums of parts: column k of `members` (C, K) is 1 for the parts that vary as one.
-
-        A group's amplitude 1 stands for all its members at their mean amplitudes.
-        """
-        mixing = members * self.amplitudes[:, None]
-        upper = np.triu_indices(members.shape[1])
-        curvature = np.concatenate(
-            [
-                np.einsum("ia,nij,jb->nab", mixing, self.matrices(slice(i, i + 4096)), mixing)[:, *upper]
-                for i in range(0, len(self), 4096)
-            ]
-        )
-        gradient = (self.gradient @ mixing).astype(np.float32)
-        return Evidence(gradient, curvature.astype(np.float32), np.ones(members.shape[1]))
 
 
 @dataclass(frozen=True, eq=False)

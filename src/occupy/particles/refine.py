@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,12 +76,12 @@ def extent_of(volumes_zyx: npt.NDArray[np.float32], voxel_size: float) -> Extent
     return Extent(np.array(centres), np.array(seconds))
 
 
-def displacement_variance(covariance: Array, matrices: Array, extent: Extent) -> Array:
+def displacement_variance(covariance: npt.NDArray[Any], matrices: Array, extent: Extent) -> Array:
     """Mean variance (Å², per axis of the image) of where a part is, given how well its image's pose is known.
 
     Parameters
     ----------
-    covariance : ndarray, shape (n, 5, 5)
+    covariance : ndarray of float32 or float64, shape (n, 5, 5)
         Of shifts and rotations.
     matrices : ndarray of float64, shape (n, 3, 3)
         Poses.
@@ -145,8 +147,7 @@ def refine(
     for _ in range(rounds):
         here = moved(poses, values)
 
-        def work(rows: Rows, here: Poses = here, spread: Array = spread) -> tuple[Rows, Array, Array]:
-            return rows, *_step(setup, rows, here, volumes, scaling, values[rows], spread)
+        work = partial(_step, setup, here, volumes, scaling, values, spread)
 
         second, left = np.zeros(len(spread)), np.zeros(len(spread))
         updated = np.empty_like(values)
@@ -168,9 +169,14 @@ def _symmetric(spread: Array) -> Array:
 
 
 def _step(
-    setup: Setup, rows: Rows, poses: Poses, volumes: FourierVolumes, scaling: Scaling, values: Array,
+    setup: Setup,
+    poses: Poses,
+    volumes: FourierVolumes,
+    scaling: Scaling,
+    values: Array,
     spread: Array,
-) -> tuple[Array, Array]:  # fmt: skip
+    rows: Rows,
+) -> tuple[Rows, Array, Array]:  # fmt: skip
     """Posterior mean and covariance of a block's nuisance parameters, linearised at the present ones."""
     column, image = (
         each.astype(np.float32)
@@ -184,9 +190,9 @@ def _step(
     real = real[:, :, :7]
     normal = (real.transpose(0, 2, 1) @ real).astype(np.float64)
     right = (real.transpose(0, 2, 1) @ rest[:, :, None])[:, :, 0].astype(np.float64)
-    base = values.copy()
+    base = values[rows].copy()
     base[:, kept] = 0
     precision = np.diag(1 / np.maximum(spread, 1e-6 * np.array(START)) ** 2)
-    cov = np.linalg.inv(normal + precision)
+    cov: Array = np.linalg.inv(normal + precision)
     step = np.einsum("nij,nj->ni", cov, right - base @ precision)
-    return base + step, cov
+    return rows, base + step, cov

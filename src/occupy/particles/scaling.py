@@ -70,7 +70,7 @@ def real_pairs(values: Complex) -> npt.NDArray[np.float32]:
 
 
 def blur_of(variance: Array, setup: Setup) -> Array:
-    """Return the expected factor (n, shells, C) of parts whose place is known to a variance in Å² (n, C) per axis."""
+    """Return the expected factor (n, shells, C) of parts placed to a variance in Å² (n, C) per axis."""
     exponent = 2 * (np.pi * setup.band.shell_frequency) ** 2
     return np.asarray(np.exp(-exponent[None, :, None] * variance[:, None, :]))
 

@@ -137,7 +137,7 @@ def find_states(evidence: Evidence, varying: Bits, level: Array) -> Mixture:
     mixture = Mixture(whole, np.ones(1), level.copy())
     if not varying.any():
         return fit_weights(evidence, mixture, level, 2)
-    mixture = _started(evidence, varying, level)
+    mixture = _started(varying, level)
     for _ in range(_CYCLES):
         mixture = fit_weights(evidence, mixture, level)
         fresh = _gaining(evidence, mixture, varying)
@@ -159,7 +159,7 @@ def _combinations(varying: Bits) -> Bits:
     return bits
 
 
-def _started(evidence: Evidence, varying: Bits, level: Array) -> Mixture:
+def _started(varying: Bits, level: Array) -> Mixture:
     """All combinations of few varying parts, or everything and everything less one of many."""
     if varying.sum() <= ALL_COMBINATIONS:
         bits = _combinations(varying)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from occupy.simulation.potential import potential_of
+
+if TYPE_CHECKING:
+    import gemmi
 
 MODEL_B = 100.0
 """B-factor (Å²) of every atom. Common B is absorbed by the scale per shell; on the benchmark 40 or 250 in
@@ -64,7 +68,7 @@ def part_densities(
         yield potential_of(_structure(atoms, chosen, side), size, side / size, 0.85 * resolution)
 
 
-def _structure(atoms: PartAtoms, chosen: npt.NDArray[np.intp], side: float) -> object:
+def _structure(atoms: PartAtoms, chosen: npt.NDArray[np.intp], side: float) -> gemmi.Structure:
     import gemmi
 
     structure = gemmi.Structure()
