@@ -193,6 +193,6 @@ def _step(
     base = values[rows].copy()
     base[:, kept] = 0
     precision = np.diag(1 / np.maximum(spread, 1e-6 * np.array(START)) ** 2)
-    cov: Array = np.linalg.inv(normal + precision)
+    cov: Array = np.linalg.inv(normal + precision).astype(np.float64)
     step = np.einsum("nij,nj->ni", cov, right - base @ precision)
     return rows, base + step, cov

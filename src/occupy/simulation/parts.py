@@ -42,7 +42,7 @@ class PartAtoms:
 
 
 def part_densities(
-    atoms: PartAtoms, side: float, size: int, resolution: float
+    atoms: PartAtoms, side: float, size: int, resolution: float, b_factor: float = MODEL_B
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Density of each part, one after another.
 
@@ -56,6 +56,8 @@ def part_densities(
         Voxels along each side.
     resolution : float
         Å; densities are complete up to it. At least two voxels.
+    b_factor : float
+        Å², of every atom.
 
     Yields
     ------
@@ -65,10 +67,12 @@ def part_densities(
     for number in range(len(atoms.names)):
         chosen = np.flatnonzero(atoms.part == number)
         # The band's soft edge lies beyond the resolution asked for.
-        yield potential_of(_structure(atoms, chosen, side), size, side / size, 0.85 * resolution)
+        yield potential_of(_structure(atoms, chosen, side, b_factor), size, side / size, 0.85 * resolution)
 
 
-def _structure(atoms: PartAtoms, chosen: npt.NDArray[np.intp], side: float) -> gemmi.Structure:
+def _structure(
+    atoms: PartAtoms, chosen: npt.NDArray[np.intp], side: float, b_factor: float
+) -> gemmi.Structure:
     import gemmi
 
     structure = gemmi.Structure()
@@ -79,7 +83,7 @@ def _structure(atoms: PartAtoms, chosen: npt.NDArray[np.intp], side: float) -> g
     for index in chosen:
         atom = gemmi.Atom()
         atom.name, atom.element = "X", gemmi.Element(atoms.elements[index])
-        atom.pos, atom.b_iso, atom.occ = gemmi.Position(*atoms.xyz[index]), MODEL_B, 1.0
+        atom.pos, atom.b_iso, atom.occ = gemmi.Position(*atoms.xyz[index]), b_factor, 1.0
         residue.add_atom(atom)
     chain = gemmi.Chain("A")
     chain.add_residue(residue)
