@@ -29,8 +29,13 @@ from occupy.simulation.models import heavy_atoms, place
 from occupy.simulation.parts import MODEL_B, PartAtoms, part_densities
 
 SMOKE = replace(SETS["pol2"], particles=400, box=48, voxel_size=5.4, snr=0.2)
-VARIANTS: dict[str, dict[str, Any]] = {"plain": {}, "b40": {"b_factor": 40.0}, "b250": {"b_factor": 250.0}, "moved": {"error": 0.8},
-            "true poses": {"star": "particles_true.star"}}  # fmt: skip
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "b40": {"b_factor": 40.0},
+    "b250": {"b_factor": 250.0},
+    "moved": {"error": 0.8},
+    "true poses": {"star": "particles_true.star"},
+}
 """B-factors wrong by more than two, coordinates wrong by 0.8 Å each, poses without error."""
 
 
