@@ -63,11 +63,11 @@ def ctf_of(count: int, rng: np.random.Generator) -> Ctf:
 
 
 def made(
-    count: int, noise: float, seed: int = 0, pose_error: float = 0.0
+    count: int, noise: float, seed: int = 0, pose_error: float = 0.0, states: npt.NDArray[np.bool_] = STATES
 ) -> tuple[ParticleImages, npt.NDArray[np.int64]]:
     """Images by an exact projection of Gaussians: no interpolation is in them."""
     rng = np.random.default_rng(seed)
-    state = rng.permutation(np.arange(count) % len(STATES))
+    state = rng.permutation(np.arange(count) % len(states))
     matrices = Rotation.random(count, rng=rng).as_matrix()
     shifts = rng.normal(0, 4, (count, 2))
     ctf = ctf_of(count, rng)
@@ -77,7 +77,7 @@ def made(
     spectra = np.zeros((count, len(frequency)), dtype=complex)
     for part, (centre, width) in enumerate(zip(CENTRES, WIDTHS, strict=True)):
         place = matrices[:, :2, :] @ np.array(centre)
-        weight = STATES[state, part] * (2 * np.pi * width**2) ** 1.5 / PIXEL**3
+        weight = states[state, part] * (2 * np.pi * width**2) ** 1.5 / PIXEL**3
         shape = np.exp(-2 * (np.pi * width) ** 2 * (frequency**2).sum(axis=1))
         # The particle stands off the centre by minus its origin; pixel size // 2 is the centre.
         at = place - shifts + SIZE // 2 * PIXEL
@@ -223,7 +223,7 @@ def test_an_image_says_the_same_alone_and_among_others(
 
 
 def test_small_errors_of_poses_are_found() -> None:
-    images, _ = made(300, 0.3, seed=1, pose_error=3.0)
+    images, _ = made(300, 0.3, seed=1, pose_error=3.0, states=STATES[:1])
     setup = Setup(images, band_between(images.side, 60, 14))
     last = setup.band.first + setup.band.shells - 1
     volumes = blobs(2 * last + 2, images.side)
@@ -231,7 +231,7 @@ def test_small_errors_of_poses_are_found() -> None:
     scaling = fit_scaling(shell_sums(setup, start, fourier_volumes(volumes, last), 1))
     core = np.tensordot(scaling.amplitudes.astype(np.float32), volumes, 1)
     offsets = refine(setup, start, whole_and_moments(core, 0 * core, last), scaling, 4, 1)
-    true = made(300, 0.3, seed=1)[0].matrices
+    true = made(300, 0.3, seed=1, states=STATES[:1])[0].matrices
 
     def off(matrices: npt.NDArray[np.float64]) -> float:
         angles = Rotation.from_matrix(matrices @ true.transpose(0, 2, 1)).magnitude()

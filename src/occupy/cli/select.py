@@ -180,9 +180,7 @@ def _parents(path: Path | None, particles: Particles) -> Any:
 
 TableArgument = Annotated[
     Path,
-    typer.Argument(
-        metavar="TABLE", help="Folder of `occupy classes` (its occupancy.csv) or `occupy particles`."
-    ),
+    typer.Argument(metavar="TABLE", help="Folder of `occupy classes` (its occupancy.csv) or `particles`."),
 ]
 ParticleFile = Annotated[
     Path,
