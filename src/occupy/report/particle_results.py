@@ -57,14 +57,14 @@ def part_rows(found: ParticleOccupancy) -> list[list[object]]:
     ]  # fmt: skip
 
 
-def state_rows(found: ParticleOccupancy) -> list[list[object]]:
+def state_rows(found: ParticleOccupancy) -> list[tuple[int, float, float, int, str]]:
     """One row per state: number, population, error, particles, what it lacks."""
-    rows: list[list[object]] = []
+    rows = []
     counts = np.bincount(found.state, minlength=len(found.states.bits))
     for i, bits in enumerate(found.states.bits):
         absent = [name for name, there in zip(found.names, bits, strict=True) if not there]
         population, error = float(found.states.weights[i]), float(found.state_error[i])
-        rows.append([i + 1, population, error, int(counts[i]), ", ".join(absent) or "nothing"])
+        rows.append((i + 1, population, error, int(counts[i]), ", ".join(absent) or "nothing"))
     return rows
 
 
@@ -134,7 +134,7 @@ def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> 
     """Write the page: forest plot, correlations, states."""
     forest = figure_png(forest_plot(found), "Occupancy of each part, 95 % interval")
     states = [
-        [number, f"{float(str(share)):.3f} ± {float(str(error)):.3f}", count, lacks]
+        [number, f"{share:.3f} ± {error:.3f}", count, lacks]
         for number, share, error, count, lacks in state_rows(found)
     ]
     header = ("state", "population", "particles (most probable)", "lacks")
