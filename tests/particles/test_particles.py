@@ -207,6 +207,17 @@ def test_threads_do_not_matter(
     assert np.array_equal(other.presence, found.presence)
 
 
+def test_each_optics_group_has_its_scale_and_sign(
+    noisy: tuple[ParticleImages, npt.NDArray[np.int64]], found: ParticleOccupancy
+) -> None:
+    images, group = noisy[0], np.arange(300) % 2
+    scaled = images.source.read(np.arange(300)) * np.array([1, -3], dtype=np.float32)[group][:, None, None]
+    other = estimate(replace(images, source=Stack(scaled), group=group))
+    ratio = other.scaling.scale[1] / other.scaling.scale[0]
+    assert np.median(ratio) == pytest.approx(-3, rel=0.1)
+    np.testing.assert_allclose(other.occupancy, found.occupancy, atol=0.03)
+
+
 def test_an_image_says_the_same_alone_and_among_others(
     noisy: tuple[ParticleImages, npt.NDArray[np.int64]],
 ) -> None:

@@ -83,7 +83,9 @@ def coefficients_of(images: npt.NDArray[np.float32], band: Band, shifts: Array) 
     """
     size = images.shape[-1]
     x, y = band.k_xy.T
-    spectra = np.fft.rfft2(images)[:, y, x]
+    # Only the columns that are used go through the second transform.
+    columns = np.fft.rfft(images, axis=2)[:, :, : int(x.max()) + 1]
+    spectra = np.fft.fft(columns, axis=1)[:, y, x]
     turns = (shifts @ band.k_xy.T) / band.side - (x + y) * (size // 2) / size
     return np.asarray(spectra * np.exp(-2j * np.pi * turns), dtype=np.complex64)
 
