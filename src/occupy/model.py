@@ -63,6 +63,8 @@ class AtomicModel:
         True for Cα and phosphorus atoms of polymers.
     residues : tuple of Residue
         In the order of the files.
+    elements : tuple of str
+        Symbol of each atom's element; empty where nobody needs them.
     """
 
     names: tuple[str, ...]
@@ -70,6 +72,7 @@ class AtomicModel:
     residue: npt.NDArray[np.intp]
     trace: npt.NDArray[np.bool_]
     residues: tuple[Residue, ...]
+    elements: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         arrays: tuple[tuple[str, Any], ...] = (

@@ -401,6 +401,10 @@ from occupy.cli.select import select  # noqa: E402
 
 app.command("select")(select)
 
+from occupy.cli.particles import particles  # noqa: E402
+
+app.command("particles")(particles)
+
 from occupy.cli.relion import relion_app  # noqa: E402
 
 app.add_typer(relion_app, name="relion")

@@ -74,6 +74,7 @@ def read_model(paths: str | Path | Sequence[str | Path]) -> AtomicModel:
     xyz: list[list[float]] = []
     owner: list[int] = []
     trace: list[bool] = []
+    elements: list[str] = []
     for number, path in enumerate(files):
         structure = read_structure(path)
         entities = _entities(structure)
@@ -85,13 +86,14 @@ def read_model(paths: str | Path | Sequence[str | Path]) -> AtomicModel:
                         continue
                     xyz.append(atom.pos.tolist())
                     owner.append(len(residues))
+                    elements.append(atom.element.name)
                     trace.append(residue.kind == "polymer" and _on_trace(atom))
                 residues.append(residue)
     positions = np.array(xyz, dtype=np.float64).reshape(-1, 3)
     if not np.isfinite(positions).all():
         raise InputError(f"{files[0]}: positions that are not numbers")
     names = _distinct([model_stem(path) for path in files])
-    return AtomicModel(names, positions, np.array(owner), np.array(trace), tuple(residues))
+    return AtomicModel(names, positions, np.array(owner), np.array(trace), tuple(residues), tuple(elements))
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
