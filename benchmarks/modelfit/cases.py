@@ -1,0 +1,183 @@
+"""The maps of this benchmark: which, from what, and for what.
+
+The halves are those of `benchmarks.accuracy.collection`, divided by model: nobody may tune by looking at the
+reporting half. Every model comes by both forward models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import gemmi
+import mrcfile
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.accuracy import collection
+from benchmarks.accuracy.collection import Case
+from benchmarks.accuracy.samples import relion_sets
+from benchmarks.modelfit.forward import OtherForward, simulate_otherwise
+from occupy import read_map
+from occupy.simulation import Processing, draw_occupancies, simulate
+
+LEAST_VOXEL, MOST_BOX = 2.0, 128
+"""Maps are made on coarser grids than the collection's where that saves time and no signal."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A map with truth.
+
+    Attributes
+    ----------
+    name, half : str
+        What it is; `half` is tuning, reporting, or the set's name.
+    data : (nz, ny, nx) float32 array
+        The map.
+    voxel_size : float
+        Å.
+    structure : gemmi.Structure
+        Model in the map's frame.
+    truth : mapping of str to float
+        Chain → occupancy.
+    """
+
+    name: str
+    half: str
+    data: NDArray[np.float32]
+    voxel_size: float
+    structure: gemmi.Structure
+    truth: Mapping[str, float]
+
+
+OTHER: tuple[Case, ...] = (
+    Case("7pbl", 151, 4.0, 2.0, 90, 15, 0.25),
+    Case("7pbl", 152, 6.5, 2.5, 72, 15, 0.6),
+    Case("1aon", 161, 5.0, 2.5, 108, 15, 0.5),
+    Case("1aon", 162, 7.0, 2.75, 100, 30, 0.3),
+    Case("5ni1", 171, 3.5, 1.5, 80, 15, 0.5),
+    Case("1wcm", 551, 4.0, 2.0, 108, 15, 0.5),
+    Case("1wcm", 552, 6.0, 2.5, 90, 15, 0.3),
+    Case("5gjv", 561, 4.5, 2.0, 120, 15, 0.5),
+    Case("5gjv", 562, 6.5, 2.8, 84, 15, 0.4),
+    Case("4v1w", 571, 4.0, 2.0, 90, 15, 0.3),
+    Case("50s", 581, 5.5, 2.75, 128, 15, 0.5, blocks=14),
+    Case("50s", 582, 7.0, 3.0, 120, 30, 0.3, blocks=16),
+)
+"""Made by the other forward model."""
+
+# Variants of one map of each half, which must read as the raw one: (suffix, processing).
+VARIANTS: tuple[tuple[str, Processing], ...] = (
+    ("raw", Processing()),
+    ("sharpened", Processing(sharpening=80.0)),
+    ("blurred", Processing(sharpening=-150.0)),
+    ("masked", Processing(mask="soft")),
+    ("shrunken", Processing(wiener=True, mask="sphere")),
+)
+VARIED = (Case("7pbl", 191, 5.0, 2.0, 90, 15, 0.5), Case("1wcm", 591, 5.0, 2.25, 96, 15, 0.5))
+
+
+def _kept(folder: Path, key: str, make: Callable[[], tuple[NDArray[np.float32], float, gemmi.Structure]]):  # type: ignore[no-untyped-def]
+    """Return map, voxel size and model from the folder, made where it does not hold them."""
+    stem = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
+    map_path, model_path = stem.with_suffix(".mrc"), stem.with_suffix(".cif")
+    if not model_path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        data, voxel, structure = make()
+        with mrcfile.new(map_path, overwrite=True) as file:
+            file.set_data(np.asarray(data, dtype=np.float32))
+            file.voxel_size = voxel
+        structure.make_mmcif_document().write_file(str(model_path))
+    volume = read_map(map_path)
+    return volume.data, volume.voxel_size[0], gemmi.read_structure(str(model_path))
+
+
+def of_project(case: Case, processing: Processing | None, folder: Path, structure: gemmi.Structure) -> Sample:
+    """Return a map made by the project's own simulation."""
+    occupancies, b_factors = collection.truth_of(case, structure)
+    sharp = 3 * case.resolution**2 if case.sharpened else 0.0
+
+    def make() -> tuple[NDArray[np.float32], float, gemmi.Structure]:
+        made = simulate(
+            structure,
+            voxel_size=case.voxel_size,
+            box=case.box,
+            resolution=case.resolution,
+            occupancies=occupancies,
+            b_factors=b_factors,
+            rim_b_factor=case.rim,
+            signal_to_noise=case.signal_to_noise,
+            processing=processing or Processing(sharpening=sharp),
+            seed=case.seed,
+        )
+        return made.map, made.voxel_size, made.structure
+
+    data, voxel, model = _kept(folder, f"project {collection.VERSION} {case!r} {processing!r}", make)
+    return Sample(case.name, case.half, data, voxel, model, occupancies)
+
+
+def of_other(case: Case, folder: Path, structure: gemmi.Structure) -> Sample:
+    """Return a map made by the other forward model."""
+    occupancies = draw_occupancies(structure, full=case.full, blocks=case.blocks, seed=case.seed)
+    asked = OtherForward(case.voxel_size, case.resolution, case.box, case.signal_to_noise)
+
+    def make() -> tuple[NDArray[np.float32], float, gemmi.Structure]:
+        data, placed = simulate_otherwise(structure, occupancies, asked, case.seed)
+        return data, case.voxel_size, placed
+
+    data, voxel, model = _kept(folder, f"other 2 {case!r} {asked!r}", make)
+    return Sample(f"{case.name}_other", f"{case.half}, other", data, voxel, model, occupancies)
+
+
+def coarser(case: Case) -> Case:
+    """Return a case on a grid of at least 2 Å voxels, where its resolution allows."""
+    voxel = min(max(case.voxel_size, LEAST_VOXEL), case.resolution / 2)
+    box = int(np.ceil(case.box * case.voxel_size / voxel / 2)) * 2
+    return replace(case, voxel_size=voxel, box=min(box, MOST_BOX) if voxel * MOST_BOX >= box * voxel else box)
+
+
+def of_relion(data: Path) -> list[Callable[[], Sample]]:
+    """Return the consensus and class maps that RELION made, each map by itself."""
+    if not (data / "relion_50s").is_dir():
+        return []
+
+    def read(found) -> Sample:  # type: ignore[no-untyped-def]
+        volume, _, structure = found.read()
+        return Sample(found.name, found.model, volume.data, volume.voxel_size[0], structure, found.truth)
+
+    return [lambda f=f: read(f) for f in relion_sets(data)]
+
+
+def all_samples(data: Path | None, folder: Path) -> list[tuple[str, str, Callable[[], Sample]]]:
+    """Return (name, half, function that makes it) of every map whose model is there."""
+    missing = collection.missing_models(data)
+
+    def model(case: Case) -> gemmi.Structure:
+        return collection.structure_of(case.model, data)
+
+    made: list[tuple[str, str, Callable[[], Sample]]] = []
+    for case in map(coarser, collection.CASES):
+        if case.model not in missing:
+            made.append((case.name, case.half, lambda c=case: of_project(c, None, folder, model(c))))
+    for case in OTHER:
+        if case.model not in missing:
+            made.append(
+                (f"{case.name}_other", f"{case.half}, other", lambda c=case: of_other(c, folder, model(c)))
+            )
+    for case in VARIED:
+        if case.model not in missing:
+            for suffix, processing in VARIANTS:
+
+                def vary(c: Case = case, s: str = suffix, p: Processing = processing) -> Sample:
+                    return replace(
+                        of_project(c, p, folder, model(c)), name=f"{c.name}_{s}", half=f"{c.half}, {s}"
+                    )
+
+                made.append((f"{case.name}_{suffix}", f"{case.half}, {suffix}", vary))
+    if data is not None and (data / "relion_50s").is_dir():
+        for found, make in zip(relion_sets(data), of_relion(data), strict=True):
+            made.append((found.name, found.model, make))
+    return made
