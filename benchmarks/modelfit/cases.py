@@ -128,7 +128,7 @@ def of_other(case: Case, folder: Path, structure: gemmi.Structure) -> Sample:
         data, placed = simulate_otherwise(structure, occupancies, asked, case.seed)
         return data, case.voxel_size, placed
 
-    data, voxel, model = _kept(folder, f"other 2 {case!r} {asked!r}", make)
+    data, voxel, model = _kept(folder, f"other 3 {case!r} {asked!r}", make)
     return Sample(f"{case.name}_other", f"{case.half}, other", data, voxel, model, occupancies)
 
 

@@ -59,9 +59,9 @@ class OtherForward:
 
 
 def _along(count: int, rng: np.random.Generator, width: float = 4.0) -> NDArray[np.float64]:
-    """Return a random curve along a chain, with mean 0 and standard deviation 1."""
+    """Return a random curve along a chain, of root mean square 1."""
     curve = gaussian_filter1d(rng.normal(size=count), width, mode="reflect")
-    return np.asarray(curve / max(float(curve.std()), 1e-9) if count > 1 else curve * 0)
+    return np.asarray(curve / np.sqrt(np.mean(curve**2)))
 
 
 def _vary(
@@ -125,7 +125,7 @@ def _displaced(
 def simulate_otherwise(
     structure: gemmi.Structure, occupancies: Mapping[str, float], asked: OtherForward, seed: int
 ) -> tuple[NDArray[np.float32], gemmi.Structure]:
-    """Return a map with noise, and the model in its frame as a user has it (one conformer, plain B-factors)."""
+    """Return a map with noise, and the model in its frame as a user has it (one conformer)."""
     side = asked.box * asked.voxel_size
     placed = place(heavy_atoms(structure), side)
     finer = max(1, int(np.ceil(3.5 * asked.voxel_size / asked.resolution)))

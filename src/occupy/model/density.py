@@ -1,8 +1,8 @@
 """The scattering density of a model's parts, as Fourier coefficients on the lattice of a cropped map.
 
 A part is the electron scattering of its atoms minus that of the ice they displace. How much ice that is
-depends on hydrogens that models leave out, on cavities and on the density of ice; so it comes in two shapes
-(sum of the atoms' volumes, and what a water molecule cannot enter) whose strengths the fit finds. All parts
+depends on cavities, on hydrogens that models leave out and on the water around; so it comes in three shapes
+(sum of the atoms' volumes, what a water molecule cannot enter, and the layer around that), mixed by the fit. All parts
 get one B-factor: it only has to be large enough for the grid they are sampled on, since the fit finds the
 scale between model and map shell by shell.
 """
@@ -33,8 +33,8 @@ SWOLLEN, PROBE = 3.2, 1.3
 1.9 Å with the gaps closed that no water enters. Each place belongs to its nearest atom's part."""
 EDGE_B = 8 * pi**2
 """Å²: the surface of that shape is blurred by 1 Å."""
-SHAPES = 3
-"""Rows of coefficients per part: atoms, and the two shapes of ice."""
+SHAPES = 4
+"""Rows of coefficients per part: atoms, and the three shapes of ice."""
 STEPS_PER_RESOLUTION = 3
 """Grid points per finest resolution; with `SAMPLING_B` what aliases into the band is below 2 %."""
 SAMPLING_B = 6.0
@@ -187,9 +187,9 @@ def transformed(local: LocalGrid, lattice: Lattice) -> npt.NDArray[np.complex64]
     return np.asarray(out[z + reach[0], x, y + reach[1]] * np.float32(local.step**3), dtype=np.complex64)
 
 
-def _calculator(low: Indices, size: Indices, step: float) -> gemmi.DensityCalculatorE:
+def _calculator(size: Indices, step: float) -> gemmi.DensityCalculatorE:
     calculator = gemmi.DensityCalculatorE()
-    calculator.grid.unit_cell = gemmi.UnitCell(*(size * step).tolist(), 90, 90, 90)
+    calculator.grid.unit_cell = gemmi.UnitCell(*map(float, size * step), 90, 90, 90)
     calculator.grid.spacegroup = gemmi.SpaceGroup("P 1")
     calculator.grid.set_size(*size.tolist())
     return calculator
@@ -201,7 +201,7 @@ def atoms_and_volumes(atoms: Atoms, resolution: float) -> tuple[LocalGrid, Local
     halo = HALO * resolution + 4.0
     low = np.floor((atoms.points.min(axis=0) - halo) / step).astype(np.intp)
     size = np.ceil((atoms.points.max(axis=0) + halo) / step).astype(np.intp) - low + 1
-    scattering, volume = _calculator(low, size, step), _calculator(low, size, step)
+    scattering, volume = _calculator(size, step), _calculator(size, step)
     b_factor = SAMPLING_B * resolution**2
     elements = {int(number): gemmi.Element(int(number)) for number in np.unique(atoms.elements)}
     atom = gemmi.Atom()
@@ -221,8 +221,10 @@ def atoms_and_volumes(atoms: Atoms, resolution: float) -> tuple[LocalGrid, Local
     return LocalGrid(found[0], origin, step), LocalGrid(found[1], origin, step)
 
 
-def envelopes(atoms: Atoms, parts: Sequence[Indices], step: float) -> list[LocalGrid | None]:
-    """Return the space that water cannot enter, divided among parts: 0 to 1; None for a part without any."""
+def envelopes(
+    atoms: Atoms, parts: Sequence[Indices], step: float
+) -> list[tuple[LocalGrid, LocalGrid] | None]:
+    """Return each part's share of the space that water cannot enter, and of the layer around it, 0 to 1."""
     points = atoms.points[:, ::-1]
     low = np.floor((points.min(axis=0) - 2 * SWOLLEN) / step).astype(int)
     size = np.ceil((points.max(axis=0) + 2 * SWOLLEN) / step).astype(int) - low + 1
@@ -231,16 +233,26 @@ def envelopes(atoms: Atoms, parts: Sequence[Indices], step: float) -> list[Local
     for number, part in enumerate(parts, start=1):
         label[tuple(at[part].T)] = number
     far, nearest = distance_transform_edt(label == 0, return_indices=True)
-    depth = distance_transform_edt(far * step < SWOLLEN) * step
+    far *= step
+    swollen = np.clip((SWOLLEN - far) / step + 0.5, 0, 1).astype(np.float32)
+    # Depth below the swollen surface, which lies half a step before the first point outside.
+    depth = distance_transform_edt(swollen > 0.5) * step - step / 2
     inside = np.clip((depth - PROBE) / step + 0.5, 0, 1).astype(np.float32)
-    owner = np.where(inside > 0, label[tuple(nearest)], 0)
-    found: list[LocalGrid | None] = []
+    layer = np.maximum(swollen - inside, 0)
+    owner = np.where(swollen > 0, label[tuple(nearest)], 0)
+    found: list[tuple[LocalGrid, LocalGrid] | None] = []
     for number, where in enumerate(find_objects(owner, max_label=len(parts)), start=1):
         if where is None:
             found.append(None)
             continue
         origin = (low + [side.start for side in where]) * step
-        found.append(LocalGrid(inside[where] * (owner[where] == number), origin.astype(np.float64), step))
+        mine = owner[where] == number
+        found.append(
+            (
+                LocalGrid(inside[where] * mine, origin.astype(np.float64), step),
+                LocalGrid(layer[where] * mine, origin.astype(np.float64), step),
+            )
+        )
     return found
 
 
@@ -259,7 +271,7 @@ def shape_coefficients(atoms: Atoms, parts: Sequence[Indices], lattice: Lattice)
     Returns
     -------
     ndarray of complex64
-        Scattering of the atoms; their volumes; the space that water cannot enter.
+        Scattering of the atoms; their volumes; the space that water cannot enter; the layer around it.
     """
     out = np.zeros((SHAPES, len(parts), lattice.index.shape[1]), dtype=np.complex64)
     squared = sum((lattice.index[i] / lattice.lengths[i]) ** 2 for i in range(3))
@@ -269,5 +281,5 @@ def shape_coefficients(atoms: Atoms, parts: Sequence[Indices], lattice: Lattice)
         scattering, volume = atoms_and_volumes(atoms.of(part), lattice.resolution)
         out[0, row], out[1, row] = transformed(scattering, lattice), transformed(volume, lattice)
         if space is not None:
-            out[2, row] = transformed(space, lattice) * blur
+            out[2, row], out[3, row] = (transformed(one, lattice) * blur for one in space)
     return out

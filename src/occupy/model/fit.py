@@ -22,7 +22,7 @@ from occupy.model.density import (
 )
 from occupy.model.level import Level, level_of
 from occupy.model.normal import products_of
-from occupy.model.solve import ICE_LIKELY, Solution, damping, ice_strengths, solve
+from occupy.model.solve import FIRST_MIX, Solution, damping, ice_mix, ice_of, solve
 
 FINEST = 6.0
 """Å: detail finer than this says more of the atoms' B-factors than of how many there are."""
@@ -61,7 +61,7 @@ class PartFit:
     frequency, scale, noise : ndarray, shape (shells,)
         1/Å; map over model; variance of what the model leaves over.
     ice : ndarray, shape (2,)
-        Scattering per Å³ of displaced ice, per shape.
+        Shape of the displaced ice, see `occupy.model.solve.ice_of`.
     lattice : Lattice
         Where the fit looked.
     explained, observed : ndarray of complex64, shape (n,)
@@ -225,13 +225,15 @@ def _solved(
     shapes: npt.NDArray[np.complex64], observed: npt.NDArray[np.complex64], lattice: Lattice
 ) -> tuple[Solution, Numbers, npt.NDArray[np.complex64]]:
     """Alternate between parts and ice; return solution, ice and the parts' coefficients."""
-    ice = np.full(len(shapes) - 1, ICE_LIKELY / (len(shapes) - 1))
+    mix = np.array(FIRST_MIX)
     for turn in range(ICE_ROUNDS + 1):
-        coefficients = shapes[0] - np.tensordot(ice.astype(np.float32), shapes[1:], axes=1)
+        coefficients = shapes[0].copy()
+        for strength, shape in zip(ice_of(mix), shapes[1:], strict=True):
+            coefficients -= np.float32(strength) * shape
         solution = solve(products_of(coefficients, observed[None], lattice))
         if turn < ICE_ROUNDS:
-            ice = ice_strengths(shapes, observed, lattice, solution, ice)
-    return solution, ice, coefficients
+            mix = ice_mix(shapes, observed, lattice, solution, mix)
+    return solution, mix, coefficients
 
 
 def _result(
