@@ -2,15 +2,15 @@
 
 A part is the electron scattering of its atoms minus that of the ice they displace. How much ice that is
 depends on cavities, on hydrogens that models leave out and on the water around; so it comes in three shapes
-(sum of the atoms' volumes, what a water molecule cannot enter, and the layer around that), mixed by the fit. All parts
-get one B-factor: it only has to be large enough for the grid they are sampled on, since the fit finds the
-scale between model and map shell by shell.
+(sum of the atoms' volumes, what a water molecule cannot enter, and the layer around that), mixed by the
+fit. All parts get one B-factor: it only has to be large enough for the grid they are sampled on, since the
+fit finds the scale between model and map shell by shell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import pi
 
 import gemmi
@@ -40,7 +40,7 @@ STEPS_PER_RESOLUTION = 3
 SAMPLING_B = 6.0
 """B-factor of all atoms, in squares of the finest resolution."""
 HALO = 1.6
-"""Å around a part's atoms in its local box, in finest resolutions."""
+"""Around a part's atoms in its local box, in finest resolutions: four widths of the blurred atoms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +89,15 @@ class Lattice:
         """Real numbers per shell: degrees of freedom."""
         per = np.add.reduceat(np.where(self.index[2] > 0, 2.0, 1.0), self.starts[:-1])
         return np.asarray(per, dtype=np.float64)
+
+
+def thinned(lattice: Lattice, every: int) -> tuple[Lattice, Indices]:
+    """Return a lattice of every so many coefficients, and which these are; each shell keeps at least one."""
+    lengths = np.diff(lattice.starts)
+    within = np.arange(lattice.starts[-1]) - np.repeat(lattice.starts[:-1], lengths)
+    kept = np.flatnonzero(within % every == 0)
+    starts = np.concatenate([[0], np.cumsum((lengths + every - 1) // every)])
+    return replace(lattice, index=lattice.index[:, kept], starts=starts), kept
 
 
 def lattice_of(
@@ -198,7 +207,7 @@ def _calculator(size: Indices, step: float) -> gemmi.DensityCalculatorE:
 def atoms_and_volumes(atoms: Atoms, resolution: float) -> tuple[LocalGrid, LocalGrid]:
     """Return the scattering of atoms, and the sum of their volumes, both at the sampling B-factor."""
     step = resolution / STEPS_PER_RESOLUTION
-    halo = HALO * resolution + 4.0
+    halo = HALO * resolution
     low = np.floor((atoms.points.min(axis=0) - halo) / step).astype(np.intp)
     size = np.ceil((atoms.points.max(axis=0) + halo) / step).astype(np.intp) - low + 1
     scattering, volume = _calculator(size, step), _calculator(size, step)
@@ -276,7 +285,7 @@ def shape_coefficients(atoms: Atoms, parts: Sequence[Indices], lattice: Lattice)
     out = np.zeros((SHAPES, len(parts), lattice.index.shape[1]), dtype=np.complex64)
     squared = sum((lattice.index[i] / lattice.lengths[i]) ** 2 for i in range(3))
     blur = np.exp(-(SAMPLING_B * lattice.resolution**2 + EDGE_B) / 4 * squared).astype(np.float32)
-    spaces = envelopes(atoms, parts, lattice.resolution / (STEPS_PER_RESOLUTION + 1))
+    spaces = envelopes(atoms, parts, lattice.resolution / STEPS_PER_RESOLUTION)
     for row, (part, space) in enumerate(zip(parts, spaces, strict=True)):
         scattering, volume = atoms_and_volumes(atoms.of(part), lattice.resolution)
         out[0, row], out[1, row] = transformed(scattering, lattice), transformed(volume, lattice)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from occupy.errors import InputError
 from occupy.model.atomic import AtomicModel
 from occupy.model.density import (
+    SHAPES,
     Atoms,
     Indices,
     Lattice,
@@ -19,16 +20,23 @@ from occupy.model.density import (
     lattice_of,
     map_coefficients,
     shape_coefficients,
+    thinned,
 )
 from occupy.model.level import Level, level_of
 from occupy.model.normal import products_of
 from occupy.model.solve import FIRST_MIX, Solution, damping, ice_mix, ice_of, solve
 
-FINEST = 6.0
-"""Å: detail finer than this says more of the atoms' B-factors than of how many there are."""
+FINEST, FINEST_SMALL = 6.0, 4.0
+"""Å: finer detail says more of the atoms' B-factors than of how many there are. But parts of fewer than
+`SMALL` atoms are not told from what is around them at 6 Å: haems of haemoglobin read 0.8 there, 1.0 at 4 Å."""
+SMALL = 100
+MOST_NUMBERS = 1.2e8
+"""Coefficients of all shapes of all parts, at most (8 bytes each): beyond it the fit looks less fine."""
 MARGIN = 15.0
 """Å around the model that the fit looks at."""
 ICE_ROUNDS = 3
+THINNING = 4
+"""The shape of the ice is sought with every fourth coefficient: it concerns all parts together."""
 LEAST_SIZE = 0.3
 """Parts of less than this share of the median number of atoms don't say what full is."""
 MOST_PARTS = 1500
@@ -144,8 +152,8 @@ def fit_parts(
     chosen = dict(chains_of(model) if parts is None else parts)
     names, groups = _complete(chosen, model)
     atoms = Atoms(model.xyz - np.array(origin), model.elements, _weights(model))
-    finest = max(resolution or FINEST, 2.02 * max(voxel_size))
-    lattice = _lattice(volume, voxel_size, atoms, groups, finest)
+    finest = resolution or (FINEST_SMALL if min(map(len, groups)) < SMALL else FINEST)
+    lattice = _lattice(volume, voxel_size, atoms, groups, max(finest, 2.02 * max(voxel_size)))
     observed = map_coefficients(volume, lattice)
     if not np.abs(observed).max(initial=0.0) > 0:
         raise InputError("the map is empty where the model lies: is the model in the map's frame?")
@@ -218,7 +226,9 @@ def _lattice(
     high = np.minimum(np.ceil(points[inside].max(axis=0) + margin).astype(int) + 1, volume.shape)
     start = (int(low[0]), int(low[1]), int(low[2]))
     shape = (int(high[0] - low[0]), int(high[1] - low[1]), int(high[2] - low[2]))
-    return lattice_of(start, shape, voxel_size, resolution)
+    volume_angstrom = float(np.prod(shape) * np.prod(voxel_size))
+    numbers = SHAPES * len(groups) * volume_angstrom * 2 * np.pi / 3
+    return lattice_of(start, shape, voxel_size, max(resolution, (numbers / MOST_NUMBERS) ** (1 / 3)))
 
 
 def _solved(
@@ -226,14 +236,22 @@ def _solved(
 ) -> tuple[Solution, Numbers, npt.NDArray[np.complex64]]:
     """Alternate between parts and ice; return solution, ice and the parts' coefficients."""
     mix = np.array(FIRST_MIX)
-    for turn in range(ICE_ROUNDS + 1):
-        coefficients = shapes[0].copy()
-        for strength, shape in zip(ice_of(mix), shapes[1:], strict=True):
-            coefficients -= np.float32(strength) * shape
-        solution = solve(products_of(coefficients, observed[None], lattice))
-        if turn < ICE_ROUNDS:
-            mix = ice_mix(shapes, observed, lattice, solution, mix)
-    return solution, mix, coefficients
+    few, kept = thinned(lattice, THINNING)
+    some, seen = np.ascontiguousarray(shapes[:, :, kept]), observed[kept]
+    solution = None
+    for _ in range(ICE_ROUNDS):
+        solution = solve(products_of(mixed(some, mix), seen[None], few), start=solution)
+        mix = ice_mix(some, seen, few, solution, mix)
+    coefficients = mixed(shapes, mix)
+    return solve(products_of(coefficients, observed[None], lattice), start=solution), mix, coefficients
+
+
+def mixed(shapes: npt.NDArray[np.complex64], mix: Numbers) -> npt.NDArray[np.complex64]:
+    """Return the parts' coefficients: atoms minus ice of a certain shape."""
+    out = shapes[0].copy()
+    for strength, shape in zip(ice_of(mix), shapes[1:], strict=True):
+        out -= np.float32(strength) * shape
+    return out
 
 
 def _result(

@@ -63,7 +63,7 @@ def damping(frequency: Numbers, b_factor: Numbers) -> Numbers:
 
 def scale_and_noise(products: Products, which: int, weight: Numbers) -> tuple[Numbers, Numbers]:
     """Return c(s) and σ²(s) for given weights (shells, parts) of the parts."""
-    model = np.einsum("si,sij,sj->s", weight, products.parts, weight)
+    model = np.einsum("si,si->s", weight, (products.parts @ weight[:, :, None])[:, :, 0])
     cross = np.einsum("si,si->s", weight, products.maps[which])
     scale = cross / np.maximum(model, 1e-30)
     left = products.power[which] - scale * cross
@@ -73,24 +73,40 @@ def scale_and_noise(products: Products, which: int, weight: Numbers) -> tuple[Nu
     return scale, noise
 
 
-def solve(products: Products, which: int = 0, *, b_prior: float = B_PRIOR, rounds: int = ROUNDS) -> Solution:
-    """Fit one map."""
+def solve(products: Products, which: int = 0, *, start: Solution | None = None) -> Solution:
+    """Fit one map.
+
+    Parameters
+    ----------
+    products : Products
+        Inner products of parts and maps.
+    which : int
+        Which of the maps.
+    start : Solution, optional
+        Where to begin; by default everything is equally present.
+
+    Returns
+    -------
+    Solution
+    """
     count = products.parts.shape[1]
     occupancy, b_factor = np.ones(count), np.zeros(count)
+    if start is not None:
+        occupancy, b_factor = start.occupancy, start.b_factor
     curvature = products.frequency**2 / 4
     covariance = np.eye(2 * count)
     # Size of each part, for the gauge: the overall scale belongs to c(s).
     size = np.sqrt(np.einsum("sii->i", products.parts))
     gauge = size / size.sum()
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         damp = damping(products.frequency, b_factor)
         weight = damp * occupancy
         scale, noise = scale_and_noise(products, which, weight)
         normal, gradient = _normal(products, which, occupancy, damp, curvature, scale, noise)
         strength = float(np.einsum("ii->", normal[:count, :count])) / count
         normal[:count, :count] += strength * 1e2 * np.outer(gauge, gauge)
-        normal[count:, count:] += np.eye(count) / b_prior**2
-        gradient[count:] -= b_factor / b_prior**2
+        normal[count:, count:] += np.eye(count) / B_PRIOR**2
+        gradient[count:] -= b_factor / B_PRIOR**2
         # Before the map is looked at, any part may be absent or full.
         middle = OCCUPANCY_PRIOR * float(gauge @ occupancy)
         normal[np.diag_indices(count)] += 1 / middle**2
@@ -120,7 +136,7 @@ def _normal(
     """Return normal matrix and gradient of (o, B), with the scale of every shell eliminated."""
     count = len(occupancy)
     weight = damp * occupancy
-    inner = np.einsum("sij,sj->si", products.parts, weight)
+    inner = (products.parts @ weight[:, :, None])[:, :, 0]
     model = np.maximum(np.einsum("si,si->s", weight, inner), 1e-30)
     strength = scale**2 / noise
     # d(model)/d(o) = damp ρ and d(model)/dB = −s²/4 o damp ρ, both times c(s).
@@ -188,7 +204,7 @@ def ice_mix(
 
     def cost(mix: Numbers) -> float:
         row = np.concatenate([[1.0], -ice_of(mix)])
-        model = np.einsum("a,sab,b->s", row, found.parts, row)
+        model = found.parts @ row @ row
         left = found.power[0] - (found.maps[0] @ row) ** 2 / np.maximum(model, 1e-30)
         noise = np.maximum(left / found.count, LEAST_NOISE * power + 1e-30)
         # Per number: the optimiser's steps and tolerances are for values around 1.
