@@ -16,7 +16,7 @@ from math import pi
 import gemmi
 import numpy as np
 import numpy.typing as npt
-from scipy.fft import rfftn
+from scipy.fft import irfftn, rfftn
 from scipy.ndimage import distance_transform_edt, find_objects
 
 Triple = tuple[float, float, float]
@@ -130,6 +130,15 @@ def map_coefficients(data: npt.NDArray[np.floating], lattice: Lattice) -> npt.ND
     return np.asarray(found * np.float32(np.prod(lattice.voxel_size)), dtype=np.complex64)
 
 
+def on_grid(coefficients: npt.NDArray[np.complex64], lattice: Lattice) -> npt.NDArray[np.float32]:
+    """Return the map of a lattice's box that has these coefficients: the inverse of `map_coefficients`."""
+    nz, ny, nx = lattice.shape
+    fourier = np.zeros((nz, ny, nx // 2 + 1), dtype=np.complex64)
+    z, y, x = lattice.index
+    fourier[z % nz, y % ny, x] = coefficients / np.float32(np.prod(lattice.voxel_size))
+    return np.asarray(irfftn(fourier, s=lattice.shape), dtype=np.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class Atoms:
     """What scatters.
@@ -238,9 +247,14 @@ def envelopes(
     low = np.floor((points.min(axis=0) - 2 * SWOLLEN) / step).astype(int)
     size = np.ceil((points.max(axis=0) + 2 * SWOLLEN) / step).astype(int) - low + 1
     label = np.zeros(size, dtype=np.int32)
-    at = np.rint(points / step).astype(int) - low
+    part_of = np.zeros(len(points), dtype=np.int32)
     for number, part in enumerate(parts, start=1):
-        label[tuple(at[part].T)] = number
+        part_of[part] = number
+    at = np.rint(points / step).astype(int)
+    # Where atoms share a voxel it belongs to the one nearest to its middle, whatever the order of parts.
+    inwards = np.argsort(-((points / step - at) ** 2).sum(axis=1), kind="stable")
+    inwards = inwards[part_of[inwards] > 0]
+    label[tuple((at[inwards] - low).T)] = part_of[inwards]
     far, nearest = distance_transform_edt(label == 0, return_indices=True)
     far *= step
     swollen = np.clip((SWOLLEN - far) / step + 0.5, 0, 1).astype(np.float32)

@@ -19,6 +19,7 @@ from occupy.model.density import (
     Triple,
     lattice_of,
     map_coefficients,
+    on_grid,
     shape_coefficients,
     thinned,
 )
@@ -28,13 +29,13 @@ from occupy.model.solve import FIRST_MIX, Solution, damping, ice_mix, ice_of, so
 
 FINEST, FINEST_SMALL = 6.0, 4.0
 """Å: finer detail says more of the atoms' B-factors than of how many there are. But parts of fewer than
-`SMALL` atoms are not told from what is around them at 6 Å: haems of haemoglobin read 0.8 there, 1.0 at 4 Å."""
+`SMALL` atoms are not told from what is around them at 6 Å: haems in haemoglobin read 0.8, at 4 Å 1.0."""
 SMALL = 100
 MOST_NUMBERS = 1.2e8
 """Coefficients of all shapes of all parts, at most (8 bytes each): beyond it the fit looks less fine."""
 MARGIN = 15.0
 """Å around the model that the fit looks at."""
-ICE_ROUNDS = 3
+ICE_ROUNDS, ICE_CONVERGED = 10, 0.003
 THINNING = 4
 """The shape of the ice is sought with every fourth coefficient: it concerns all parts together."""
 LEAST_SIZE = 0.3
@@ -93,6 +94,11 @@ class PartFit:
     lattice: Lattice
     explained: npt.NDArray[np.complex64]
     observed: npt.NDArray[np.complex64]
+
+    @property
+    def residual(self) -> npt.NDArray[np.float32]:
+        """What the model does not explain of the map, on the voxels of the lattice's box."""
+        return on_grid(self.observed - self.explained, self.lattice)
 
     def __post_init__(self) -> None:
         for value in vars(self).values():
@@ -240,8 +246,11 @@ def _solved(
     some, seen = np.ascontiguousarray(shapes[:, :, kept]), observed[kept]
     solution = None
     for _ in range(ICE_ROUNDS):
+        before = mix
         solution = solve(products_of(mixed(some, mix), seen[None], few), start=solution)
         mix = ice_mix(some, seen, few, solution, mix)
+        if np.abs(mix - before).max() < ICE_CONVERGED:
+            break
     coefficients = mixed(shapes, mix)
     return solve(products_of(coefficients, observed[None], lattice), start=solution), mix, coefficients
 

@@ -211,5 +211,5 @@ def ice_mix(
         return float(found.count @ np.log(noise) / found.count.sum())
 
     bounds = [(0.0, 1.0), LAYER_BOUNDS]
-    best = minimize(cost, start, bounds=bounds, method="L-BFGS-B", options={"ftol": 1e-9})
+    best = minimize(cost, start, bounds=bounds, method="L-BFGS-B", options={"ftol": 1e-13, "eps": 1e-4})
     return np.asarray(best.x, dtype=np.float64)
