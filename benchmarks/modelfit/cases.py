@@ -80,6 +80,29 @@ VARIANTS: tuple[tuple[str, Processing], ...] = (
 VARIED = (Case("7pbl", 191, 5.0, 2.0, 90, 15, 0.5), Case("1wcm", 591, 5.0, 2.25, 96, 15, 0.5))
 
 
+FAULTS = ("displaced", "incomplete", "cut")
+"""Models with 0.8 Å random coordinate error, without a tenth of the residues, without side chains."""
+MAIN_CHAIN = frozenset(("N", "CA", "C", "O", "CB", "P", "OP1", "OP2", "O5'", "C5'", "C4'", "C3'", "O3'"))
+
+
+def faulty(structure: gemmi.Structure, fault: str, seed: int) -> gemmi.Structure:
+    """Return a model with one kind of fault."""
+    rng = np.random.default_rng((seed, 21))
+    found = structure.clone()
+    for chain in found[0]:
+        for number in range(len(chain) - 1, -1, -1):
+            if fault == "incomplete" and rng.random() < 0.1:
+                del chain[number]
+                continue
+            residue = chain[number]
+            for place in range(len(residue) - 1, -1, -1):
+                if fault == "displaced":
+                    residue[place].pos += gemmi.Position(*(rng.normal(size=3) * 0.8 / 3**0.5).tolist())
+                elif fault == "cut" and residue[place].name not in MAIN_CHAIN:
+                    del residue[place]
+    return found
+
+
 def _kept(folder: Path, key: str, make: Callable[[], tuple[NDArray[np.float32], float, gemmi.Structure]]):  # type: ignore[no-untyped-def]
     """Return map, voxel size and model from the folder, made where it does not hold them."""
     stem = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -177,6 +200,14 @@ def all_samples(data: Path | None, folder: Path) -> list[tuple[str, str, Callabl
                     )
 
                 made.append((f"{case.name}_{suffix}", f"{case.half}, {suffix}", vary))
+            for fault in FAULTS:
+
+                def damage(c: Case = case, f: str = fault) -> Sample:
+                    raw = of_project(c, VARIANTS[0][1], folder, model(c))
+                    broken = faulty(raw.structure, f, c.seed)
+                    return replace(raw, name=f"{c.name}_{f}", half=f"{c.half}, {f} model", structure=broken)
+
+                made.append((f"{case.name}_{fault}", f"{case.half}, {fault} model", damage))
     if data is not None and (data / "relion_50s").is_dir():
         for found, make in zip(relion_sets(data), of_relion(data), strict=True):
             made.append((found.name, found.model, make))

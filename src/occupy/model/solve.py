@@ -30,7 +30,8 @@ CONVERGED = 1e-5
 B_PRIOR = 60.0
 """Å²: standard deviation of the parts' relative B-factors, before the map is looked at."""
 OCCUPANCY_PRIOR = 0.8
-"""Mean and standard deviation of the prior of an occupancy, relative to the mean over all parts."""
+"""Mean and standard deviation of an occupancy before the map is looked at, where the mean over all parts,
+weighted by what they scatter, is 1."""
 LEAST_NOISE = 1e-5
 """Variance of the noise relative to the map's power, at least: more is float32's rounding."""
 
@@ -105,10 +106,11 @@ def solve(products: Products, which: int = 0, *, start: Solution | None = None) 
         normal, gradient = _normal(products, which, occupancy, damp, curvature, scale, noise)
         strength = float(np.einsum("ii->", normal[:count, :count])) / count
         normal[:count, :count] += strength * 1e2 * np.outer(gauge, gauge)
+        gradient[:count] -= strength * 1e2 * gauge * (float(gauge @ occupancy) - 1)
         normal[count:, count:] += np.eye(count) / B_PRIOR**2
         gradient[count:] -= b_factor / B_PRIOR**2
         # Before the map is looked at, any part may be absent or full.
-        middle = OCCUPANCY_PRIOR * float(gauge @ occupancy)
+        middle = OCCUPANCY_PRIOR
         normal[np.diag_indices(count)] += 1 / middle**2
         gradient[:count] -= (occupancy - middle) / middle**2
         normal[np.diag_indices(2 * count)] += 1e-9 * np.diag(normal) + 1e-12
