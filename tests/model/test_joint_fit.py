@@ -6,7 +6,7 @@ import pytest
 from joint_model import SHAPE, TRUTH, VOXEL, clean_map, densities, molecule
 from occupy.errors import InputError
 from occupy.model.density import map_coefficients
-from occupy.model.fit import chains_of, fit_parts
+from occupy.model.fit import chains_of, fit_parts, fit_set
 from occupy.model.level import level_of
 from occupy.model.normal import products_of
 from occupy.model.solve import solve
@@ -120,3 +120,12 @@ def test_wrong_input_is_refused():
         fit_parts(data, VOXEL, model, origin=(500.0, 0.0, 0.0))
     with pytest.raises(InputError, match="voxel size"):
         fit_parts(data, (2.5, 0.0, 2.5), model)
+
+
+def test_a_set_is_fitted_like_its_maps():
+    other = {"A": 1.0, "B": 0.1, "C": 1.0, "D": 0.5, "E": 1.0}
+    fits = fit_set({"one": clean_map(), "two": 5 * clean_map(other, 150.0)}, VOXEL, molecule())
+    np.testing.assert_allclose(fits["one"].values, list(TRUTH.values()), atol=0.01)
+    np.testing.assert_allclose(fits["two"].values, list(other.values()), atol=0.01)
+    with pytest.raises(InputError, match="one size"):
+        fit_set({"one": clean_map(), "two": clean_map()[1:]}, VOXEL, molecule())

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -39,18 +41,17 @@ def test_presence_and_differences():
         difference(fit, "A", "Z")
 
 
-def test_interleaved_parts_are_not_separable():
+def test_parts_in_one_place_are_not_separable():
     parts = chains_of(molecule())
-    # Every other atom of the same places: at 6 Å the halves look alike.
-    points = molecule().xyz[parts["B"]]
-    order = np.lexsort(np.round(points / 3).T)
-    halves = {"B1": parts["B"][order[::2]], "B2": parts["B"][order[1::2]]}
-    rest = {name: atoms for name, atoms in parts.items() if name != "B"}
-    data = clean_map() + 6 * np.random.default_rng(4).normal(size=SHAPE) * clean_map().std()
-    found = not_separable(fit_parts(data, VOXEL, molecule(), rest | halves, resolution=8.0))
-    assert "B1" in found
-    assert "B2" in found["B1"]
-    assert "A" not in not_separable(fit_parts(noisy(), VOXEL, molecule()))
+    fit = fit_parts(noisy(), VOXEL, molecule())
+    assert not_separable(fit) == {}
+    # As of two parts whose errors are opposed, and of one that is lost in the noise.
+    covariance = fit.covariance.copy()
+    covariance[0, 1] = covariance[1, 0] = -0.95 * np.sqrt(covariance[0, 0] * covariance[1, 1])
+    covariance[3, 3] = 0.2
+    found = not_separable(replace(fit, covariance=covariance))
+    assert found == {"A": ("B",), "B": ("A",), "D": ()}
+    assert set(parts) == set(fit.names)
 
 
 def test_a_part_that_is_elsewhere_is_flagged():

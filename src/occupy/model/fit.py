@@ -39,7 +39,8 @@ ICE_ROUNDS, ICE_CONVERGED = 10, 0.003
 THINNING = 4
 """The shape of the ice is sought with every fourth coefficient: it concerns all parts together."""
 LEAST_SIZE = 0.3
-"""Parts of less than this share of the median number of atoms don't say what full is."""
+"""Parts of less than this share of the median number of atoms, or of fewer than `SMALL`, don't say what full
+is: they read less well, and glycans or lipids that come and go together would count many times."""
 MOST_PARTS = 1500
 TRACE_ATOMS = 1.5
 """A polymer with fewer atoms per residue is a trace: each atom then stands for its residue."""
@@ -154,26 +155,70 @@ def fit_parts(
     InputError
         Where the map is not finite, a part is empty, names atoms that are not there, or lies outside.
     """
-    volume = _checked(data, voxel_size)
-    chosen = dict(chains_of(model) if parts is None else parts)
-    names, groups = _complete(chosen, model)
+    return fit_set({"map": data}, voxel_size, model, parts, origin=origin, resolution=resolution)["map"]
+
+
+def fit_set(
+    maps: Mapping[str, npt.ArrayLike],
+    voxel_size: Triple,
+    model: AtomicModel,
+    parts: Mapping[str, Indices] | None = None,
+    *,
+    origin: Triple = (0.0, 0.0, 0.0),
+    resolution: float | None = None,
+) -> dict[str, PartFit]:
+    """Fit the occupancies of a model's parts to each of several maps of one grid, with one set of densities.
+
+    Every map has a scale per shell and a full level of its own; the shape of the displaced ice is found in
+    all together.
+
+    Parameters
+    ----------
+    maps : mapping of str to (nz, ny, nx) array
+        Name → map, for example the classes of a classification.
+    voxel_size, model, parts, origin, resolution
+        As for `fit_parts`.
+
+    Returns
+    -------
+    dict of str to PartFit
+
+    Raises
+    ------
+    InputError
+        As `fit_parts`, or where the maps differ in size.
+    """
+    volumes = {name: _checked(data, voxel_size, name) for name, data in maps.items()}
+    if len({volume.shape for volume in volumes.values()}) != 1:
+        raise InputError(
+            f"maps of a set must be of one size: {', '.join(str(v.shape) for v in volumes.values())}"
+        )
+    names, groups = _complete(dict(chains_of(model) if parts is None else parts), model)
     atoms = Atoms(model.xyz - np.array(origin), model.elements, _weights(model))
     finest = resolution or (FINEST_SMALL if min(map(len, groups)) < SMALL else FINEST)
-    lattice = _lattice(volume, voxel_size, atoms, groups, max(finest, 2.02 * max(voxel_size)))
-    observed = map_coefficients(volume, lattice)
-    if not np.abs(observed).max(initial=0.0) > 0:
-        raise InputError("the map is empty where the model lies: is the model in the map's frame?")
+    shape = next(iter(volumes.values())).shape
+    lattice = _lattice(shape, voxel_size, atoms, groups, max(finest, 2.02 * max(voxel_size)))
+    observed = np.array([map_coefficients(volume, lattice) for volume in volumes.values()])
+    for name, row in zip(volumes, observed, strict=True):
+        if not np.abs(row).max(initial=0.0) > 0:
+            raise InputError(f"{name} is empty where the model lies: is the model in the map's frame?")
     shapes = shape_coefficients(atoms, groups, lattice)
-    solution, ice, coefficients = _solved(shapes, observed, lattice)
-    return _result(names, groups, solution, ice, coefficients, observed, lattice)
+    mix, start = _mix_of(shapes, observed, lattice)
+    coefficients = mixed(shapes, mix)
+    del shapes
+    products = products_of(coefficients, observed, lattice)
+    return {
+        name: _result(names, groups, solve(products, k, start=start), mix, coefficients, observed[k], lattice)
+        for k, name in enumerate(volumes)
+    }
 
 
-def _checked(data: npt.ArrayLike, voxel_size: Triple) -> npt.NDArray[np.float32]:
+def _checked(data: npt.ArrayLike, voxel_size: Triple, name: str) -> npt.NDArray[np.float32]:
     volume = np.asarray(data, dtype=np.float32)
     if volume.ndim != 3:
-        raise InputError(f"a map has three axes, not {volume.ndim}")
+        raise InputError(f"{name} must have three axes, not {volume.ndim}")
     if not np.isfinite(volume).all():
-        raise InputError("the map has values that are not numbers")
+        raise InputError(f"{name} has values that are not numbers")
     if len(voxel_size) != 3 or not all(np.isfinite(a) and a > 0 for a in voxel_size):
         raise InputError(f"voxel size must be three positive numbers in Å, not {voxel_size}")
     return volume
@@ -214,7 +259,7 @@ def _weights(model: AtomicModel) -> Numbers:
 
 
 def _lattice(
-    volume: npt.NDArray[np.float32],
+    size: tuple[int, ...],
     voxel_size: Triple,
     atoms: Atoms,
     groups: list[Indices],
@@ -222,14 +267,14 @@ def _lattice(
 ) -> Lattice:
     """Return the lattice of the map around the model."""
     points = atoms.points[np.concatenate(groups), ::-1] / np.array(voxel_size)
-    inside = ((points >= -0.5) & (points <= np.array(volume.shape) - 0.5)).all(axis=1)
+    inside = ((points >= -0.5) & (points <= np.array(size) - 0.5)).all(axis=1)
     if inside.mean() < 0.5:
         raise InputError(
             f"{1 - inside.mean():.0%} of the model lies outside the map: is it in the map's frame?"
         )
     margin = MARGIN / np.array(voxel_size)
     low = np.clip(np.floor(points[inside].min(axis=0) - margin), 0, None).astype(int)
-    high = np.minimum(np.ceil(points[inside].max(axis=0) + margin).astype(int) + 1, volume.shape)
+    high = np.minimum(np.ceil(points[inside].max(axis=0) + margin).astype(int) + 1, size)
     start = (int(low[0]), int(low[1]), int(low[2]))
     shape = (int(high[0] - low[0]), int(high[1] - low[1]), int(high[2] - low[2]))
     volume_angstrom = float(np.prod(shape) * np.prod(voxel_size))
@@ -237,22 +282,24 @@ def _lattice(
     return lattice_of(start, shape, voxel_size, max(resolution, (numbers / MOST_NUMBERS) ** (1 / 3)))
 
 
-def _solved(
+def _mix_of(
     shapes: npt.NDArray[np.complex64], observed: npt.NDArray[np.complex64], lattice: Lattice
-) -> tuple[Solution, Numbers, npt.NDArray[np.complex64]]:
-    """Alternate between parts and ice; return solution, ice and the parts' coefficients."""
+) -> tuple[Numbers, Solution]:
+    """Return the shape of the ice, and the occupancies it goes with in the mean of all maps."""
     mix = np.array(FIRST_MIX)
     few, kept = thinned(lattice, THINNING)
-    some, seen = np.ascontiguousarray(shapes[:, :, kept]), observed[kept]
-    solution = None
+    some = np.ascontiguousarray(shapes[:, :, kept])
+    # Each map counts alike, whatever its units.
+    strength = np.sqrt((np.abs(observed) ** 2).mean(axis=1, keepdims=True))
+    seen = (observed[:, kept] / strength).mean(axis=0)
+    solution = solve(products_of(mixed(some, mix), seen[None], few))
     for _ in range(ICE_ROUNDS):
         before = mix
-        solution = solve(products_of(mixed(some, mix), seen[None], few), start=solution)
         mix = ice_mix(some, seen, few, solution, mix)
         if np.abs(mix - before).max() < ICE_CONVERGED:
             break
-    coefficients = mixed(shapes, mix)
-    return solve(products_of(coefficients, observed[None], lattice), start=solution), mix, coefficients
+        solution = solve(products_of(mixed(some, mix), seen[None], few), start=solution)
+    return mix, solution
 
 
 def mixed(shapes: npt.NDArray[np.complex64], mix: Numbers) -> npt.NDArray[np.complex64]:
@@ -278,7 +325,7 @@ def _result(
     level = level_of(
         solution.occupancy[:count],
         np.sqrt(np.diag(noise))[:count],
-        sizes[:count] >= LEAST_SIZE * np.median(sizes[:count]),
+        sizes[:count] >= max(LEAST_SIZE * float(np.median(sizes[:count])), SMALL),
     )
     covariance = noise[:count, :count] / level.full**2 + np.eye(count) * level.model_error**2
     shells = np.repeat(np.arange(len(lattice.frequency)), np.diff(lattice.starts))

@@ -29,8 +29,9 @@ PARTIAL_ERROR = 0.02
 which they lie elsewhere, is not modelled. Judged on the RELION consensus, where intervals without it held for
 0.81 of the partial parts; the values hardly depend on it."""
 LEVELS = 240
-STRAY = 0.01
-"""Chance that a part reads anything at all, so that no single one decides."""
+STRAY = 1e-3
+"""Chance that a part reads anything at all. With 0.01, one full part among a dozen alike, low ones counted as
+the stray rather than as full."""
 DRAWS = 48
 POINTS = 501
 
@@ -72,17 +73,19 @@ def likelihoods(x: Numbers, error: Numbers) -> tuple[Numbers, Numbers, Numbers]:
     return full, absent, between
 
 
-def _posterior(occupancy: Numbers, errors: Numbers) -> tuple[Numbers, npt.NDArray[np.float64]]:
+def _posterior(
+    occupancy: Numbers, errors: Numbers, shares: Numbers
+) -> tuple[Numbers, npt.NDArray[np.float64]]:
     """Return the grid's levels and the posterior over (level, model error, share of full)."""
     top = float(np.max(occupancy))
     levels = np.linspace(0.45 * top, 1.35 * top, LEVELS)
     x = occupancy / levels[:, None]
-    log = np.zeros((LEVELS, len(MODEL_ERRORS), len(FULL_SHARES)))
+    log = np.zeros((LEVELS, len(MODEL_ERRORS), len(shares)))
     prior = -0.5 * (np.log(MODEL_ERRORS / USUAL_MODEL_ERROR) / MODEL_ERROR_SPREAD) ** 2
     for j, extra in enumerate(MODEL_ERRORS):
         full, absent, between = likelihoods(x, np.hypot(errors / levels[:, None], extra))
         partial = ABSENT_SHARE * absent + (1 - ABSENT_SHARE) * between
-        for k, share in enumerate(FULL_SHARES):
+        for k, share in enumerate(shares):
             each = (1 - STRAY) * (share * full + (1 - share) * partial) + STRAY / 3
             # In units of the level the density of what was read is multiplied by 1/level.
             log[:, j, k] = np.log(each).sum(axis=1) - len(occupancy) * np.log(levels) + prior[j]
@@ -101,7 +104,9 @@ def level_of(occupancy: Numbers, errors: Numbers, use: npt.NDArray[np.bool_] | N
         Parts that may say what full is; all by default.
     """
     chosen = np.ones(len(occupancy), dtype=bool) if use is None or not use.any() else use
-    levels, weight = _posterior(occupancy[chosen], errors[chosen])
+    # One part alone has nothing to be compared with: it is what full is.
+    shares = FULL_SHARES if chosen.sum() > 1 else np.ones(1)
+    levels, weight = _posterior(occupancy[chosen], errors[chosen], shares)
     over_levels = weight.sum(axis=(1, 2))
     full = float(over_levels @ levels)
     error = float(np.sqrt(over_levels @ (levels - full) ** 2))
@@ -112,7 +117,7 @@ def level_of(occupancy: Numbers, errors: Numbers, use: npt.NDArray[np.bool_] | N
     grid = np.linspace(0.0, 1.0, POINTS)
     mass = np.zeros((len(occupancy), POINTS))
     chance = np.zeros(len(occupancy))
-    for level, extra, share in zip(levels[at[0]], MODEL_ERRORS[at[1]], FULL_SHARES[at[2]], strict=True):
+    for level, extra, share in zip(levels[at[0]], MODEL_ERRORS[at[1]], shares[at[2]], strict=True):
         x, spread = occupancy / level, np.hypot(errors / level, extra)
         is_full, absent, between = likelihoods(x, spread)
         spikes = np.stack([share * is_full, (1 - share) * ABSENT_SHARE * absent])
