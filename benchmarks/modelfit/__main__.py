@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.accuracy import collection
-from benchmarks.modelfit.cases import all_samples, of_project
+from benchmarks.modelfit.cases import Made, all_samples, of_project
 from benchmarks.modelfit.columns import METHODS, Reading, timed
+from occupy.simulation import demo_structure
 
 FULL = 0.99
 SLACK = 0.005
@@ -77,6 +78,53 @@ def table(found: dict[tuple[str, str], list[dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
+def samples_of(a: argparse.Namespace, folder: Path) -> list[Made]:
+    """Return the maps asked for."""
+    if a.smoke:
+        case = replace(collection.SMOKE, signal_to_noise=30)
+        return [("smoke", "smoke", lambda: of_project(case, None, folder / "maps", demo_structure()))]
+    data = collection.unpacked(a.data, folder / "data") if a.data.exists() else None
+    made = all_samples(data, folder / "maps")
+    return [m for m in made if not a.only or any(m[0].startswith(o) or m[1].startswith(o) for o in a.only)]
+
+
+Row = tuple[str, str, str, Reading]
+
+
+def measured(made: Sequence[Made], methods: Sequence[str]) -> list[Row]:
+    """Return (set, map, method, reading) of every chain; print a line per map."""
+    rows: list[Row] = []
+    for name, half, make in made:
+        sample, line = make(), f"{name} ({half})"
+        for method in methods:
+            readings, seconds = timed(METHODS[method], sample)
+            numbers = summary(readings)
+            line += f" | {method} {numbers['partial']:.3f} {numbers['all']:.3f} {seconds:.1f}s"
+            rows += [(half, name, method, reading) for reading in readings]
+        print(line, flush=True)
+    return rows
+
+
+def per_map(rows: Sequence[Row]) -> dict[tuple[str, str], list[dict[str, float]]]:
+    """Return (set, method) → summary of each map."""
+    maps: dict[tuple[str, str, str], list[Reading]] = defaultdict(list)
+    for half, name, method, reading in rows:
+        maps[half, method, name].append(reading)
+    found: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
+    for (half, method, _), readings in maps.items():
+        found[half, method].append(summary(readings))
+    return found
+
+
+def write_readings(path: Path, rows: Sequence[Row]) -> None:
+    """Write every single reading as CSV."""
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["half", "map", "method", "chain", "truth", "value", "low", "high"])
+        for half, name, method, r in rows:
+            writer.writerow([half, name, method, r.chain, r.truth, r.value, r.low, r.high])
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what was asked for."""
     a = parse(arguments)
@@ -84,42 +132,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = a.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        if a.smoke:
-            case = replace(collection.SMOKE, signal_to_noise=30)
-            made = [
-                (
-                    "smoke",
-                    "smoke",
-                    lambda: of_project(case, None, folder / "maps", collection.demo_structure()),
-                )
-            ]
-        else:
-            data = collection.unpacked(a.data, folder / "data") if a.data.exists() else None
-            made = all_samples(data, folder / "maps")
-        chosen = [
-            m for m in made if not a.only or any(m[0].startswith(o) or m[1].startswith(o) for o in a.only)
-        ]
-        if not chosen:
+        made = samples_of(a, folder)
+        if not made:
             sys.exit("nothing to measure")
-        found: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
-        rows = []
-        for name, half, make in chosen:
-            sample = make()
-            line = f"{name} ({half})"
-            for method in a.methods:
-                readings, seconds = timed(METHODS[method], sample)
-                numbers = summary(readings)
-                found[half, method].append(numbers)
-                line += f" | {method} {numbers['partial']:.3f} {numbers['all']:.3f} {seconds:.1f}s"
-                rows += [
-                    (half, name, method, *(getattr(r, f) for f in r.__dataclass_fields__)) for r in readings
-                ]
-            print(line, flush=True)
-        with (folder / "readings.csv").open("w", newline="") as stream:
-            csv.writer(stream).writerows(
-                [("half", "map", "method", "chain", "truth", "value", "low", "high"), *rows]
-            )
-        print(table(found))
+        rows = measured(made, a.methods)
+        write_readings(folder / "readings.csv", rows)
+        print(table(per_map(rows)))
 
 
 if __name__ == "__main__":

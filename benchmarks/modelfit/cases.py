@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import gemmi
@@ -17,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import collection
+from benchmarks.accuracy import samples as accuracy
 from benchmarks.accuracy.collection import Case
-from benchmarks.accuracy.samples import relion_sets
 from benchmarks.modelfit.forward import OtherForward, simulate_otherwise
 from occupy import read_map
 from occupy.simulation import Processing, draw_occupancies, simulate
 
-LEAST_VOXEL, MOST_BOX = 2.0, 128
+LEAST_VOXEL = 2.0
 """Maps are made on coarser grids than the collection's where that saves time and no signal."""
 
 
@@ -103,7 +104,10 @@ def faulty(structure: gemmi.Structure, fault: str, seed: int) -> gemmi.Structure
     return found
 
 
-def _kept(folder: Path, key: str, make: Callable[[], tuple[NDArray[np.float32], float, gemmi.Structure]]):  # type: ignore[no-untyped-def]
+Simulated = tuple[NDArray[np.float32], float, gemmi.Structure]
+
+
+def _kept(folder: Path, key: str, make: Callable[[], Simulated]) -> Simulated:
     """Return map, voxel size and model from the folder, made where it does not hold them."""
     stem = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
     map_path, model_path = stem.with_suffix(".mrc"), stem.with_suffix(".cif")
@@ -159,56 +163,64 @@ def coarser(case: Case) -> Case:
     """Return a case on a grid of at least 2 Å voxels, where its resolution allows."""
     voxel = min(max(case.voxel_size, LEAST_VOXEL), case.resolution / 2)
     box = int(np.ceil(case.box * case.voxel_size / voxel / 2)) * 2
-    return replace(case, voxel_size=voxel, box=min(box, MOST_BOX) if voxel * MOST_BOX >= box * voxel else box)
+    return replace(case, voxel_size=voxel, box=box)
 
 
-def of_relion(data: Path) -> list[Callable[[], Sample]]:
-    """Return the consensus and class maps that RELION made, each map by itself."""
-    if not (data / "relion_50s").is_dir():
-        return []
-
-    def read(found) -> Sample:  # type: ignore[no-untyped-def]
-        volume, _, structure = found.read()
-        return Sample(found.name, found.model, volume.data, volume.voxel_size[0], structure, found.truth)
-
-    return [lambda f=f: read(f) for f in relion_sets(data)]
+def of_relion(found: accuracy.Sample) -> Sample:
+    """Return a consensus or class map that RELION made, by itself."""
+    volume, _, structure = found.read()
+    return Sample(found.name, found.model, volume.data, volume.voxel_size[0], structure, found.truth)
 
 
-def all_samples(data: Path | None, folder: Path) -> list[tuple[str, str, Callable[[], Sample]]]:
-    """Return (name, half, function that makes it) of every map whose model is there."""
+def renamed(made: Sample, suffix: str, structure: gemmi.Structure | None = None) -> Sample:
+    """Return a sample of a set of its own, with another model if given."""
+    half = f"{made.half}, {suffix}"
+    return replace(made, name=f"{made.name}_{suffix}", half=half, structure=structure or made.structure)
+
+
+Made = tuple[str, str, Callable[[], Sample]]
+"""Name, set, and function that makes it."""
+
+
+def variants_of(case: Case, folder: Path, model: Callable[[], gemmi.Structure]) -> list[Made]:
+    """Return one map processed in several ways, and with several faulty models."""
+
+    def processed(suffix: str, processing: Processing) -> Sample:
+        return renamed(of_project(case, processing, folder, model()), suffix)
+
+    def misread(fault: str) -> Sample:
+        raw = of_project(case, VARIANTS[0][1], folder, model())
+        return renamed(raw, f"{fault} model", faulty(raw.structure, fault, case.seed))
+
+    return [
+        *((f"{case.name}_{s}", f"{case.half}, {s}", partial(processed, s, p)) for s, p in VARIANTS),
+        *((f"{case.name}_{f} model", f"{case.half}, {f} model", partial(misread, f)) for f in FAULTS),
+    ]
+
+
+def all_samples(data: Path | None, folder: Path) -> list[Made]:
+    """Return every map whose model is there."""
     missing = collection.missing_models(data)
 
-    def model(case: Case) -> gemmi.Structure:
-        return collection.structure_of(case.model, data)
+    def project(case: Case) -> Sample:
+        return of_project(case, None, folder, collection.structure_of(case.model, data))
 
-    made: list[tuple[str, str, Callable[[], Sample]]] = []
-    for case in map(coarser, collection.CASES):
-        if case.model not in missing:
-            made.append((case.name, case.half, lambda c=case: of_project(c, None, folder, model(c))))
-    for case in OTHER:
-        if case.model not in missing:
-            made.append(
-                (f"{case.name}_other", f"{case.half}, other", lambda c=case: of_other(c, folder, model(c)))
-            )
+    def other(case: Case) -> Sample:
+        return of_other(case, folder, collection.structure_of(case.model, data))
+
+    made: list[Made] = [
+        (case.name, case.half, partial(project, case))
+        for case in map(coarser, collection.CASES)
+        if case.model not in missing
+    ]
+    made += [
+        (f"{case.name}_other", f"{case.half}, other", partial(other, case))
+        for case in OTHER
+        if case.model not in missing
+    ]
     for case in VARIED:
         if case.model not in missing:
-            for suffix, processing in VARIANTS:
-
-                def vary(c: Case = case, s: str = suffix, p: Processing = processing) -> Sample:
-                    return replace(
-                        of_project(c, p, folder, model(c)), name=f"{c.name}_{s}", half=f"{c.half}, {s}"
-                    )
-
-                made.append((f"{case.name}_{suffix}", f"{case.half}, {suffix}", vary))
-            for fault in FAULTS:
-
-                def damage(c: Case = case, f: str = fault) -> Sample:
-                    raw = of_project(c, VARIANTS[0][1], folder, model(c))
-                    broken = faulty(raw.structure, f, c.seed)
-                    return replace(raw, name=f"{c.name}_{f}", half=f"{c.half}, {f} model", structure=broken)
-
-                made.append((f"{case.name}_{fault}", f"{case.half}, {fault} model", damage))
+            made += variants_of(case, folder, partial(collection.structure_of, case.model, data))
     if data is not None and (data / "relion_50s").is_dir():
-        for found, make in zip(relion_sets(data), of_relion(data), strict=True):
-            made.append((found.name, found.model, make))
+        made += [(found.name, found.model, partial(of_relion, found)) for found in accuracy.relion_sets(data)]
     return made

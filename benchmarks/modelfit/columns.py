@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import gemmi
@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.accuracy.scoring import read_units
 from benchmarks.modelfit.cases import Sample
 from occupy import Settings, Volume, estimate
-from occupy.model import AtomicModel, Residue
+from occupy.model import AtomicModel, Kind, Residue
 from occupy.model.fit import fit_parts
 from occupy.regions.table import NORMAL_95
 
@@ -33,8 +33,8 @@ def model_of(structure: gemmi.Structure) -> AtomicModel:
     xyz, owner, trace, elements, residues = [], [], [], [], []
     for chain in structure[0]:
         for group in chain:
-            kind = "water" if group.is_water() else "polymer"
-            residues.append(Residue(0, chain.name, group.seqid.num, "", group.name, chain.name, kind))  # type: ignore[arg-type]
+            kind: Kind = "water" if group.is_water() else "polymer"
+            residues.append(Residue(0, chain.name, group.seqid.num or 0, "", group.name, chain.name, kind))
             for atom in group:
                 if atom.element.name in ("H", "D") or atom.altloc not in ("\0", "A"):
                     continue
@@ -76,15 +76,15 @@ def by_fit(sample: Sample) -> list[Reading]:
     ]
 
 
-METHODS: Mapping[str, object] = {
+METHODS: Mapping[str, Callable[[Sample], list[Reading]]] = {
     "published, 12-voxel tile": lambda sample: by_scale(sample, Settings(estimator="nlf", tile_size=12)),
     "default": lambda sample: by_scale(sample, Settings()),
     "joint fit": by_fit,
 }
 
 
-def timed(method: object, sample: Sample) -> tuple[list[Reading], float]:
+def timed(method: Callable[[Sample], list[Reading]], sample: Sample) -> tuple[list[Reading], float]:
     """Return readings and CPU seconds."""
     begun = time.process_time()
-    found = method(sample)  # type: ignore[operator]
+    found = method(sample)
     return found, time.process_time() - begun

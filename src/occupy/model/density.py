@@ -207,7 +207,8 @@ def transformed(local: LocalGrid, lattice: Lattice) -> npt.NDArray[np.complex64]
 
 def _calculator(size: Indices, step: float) -> gemmi.DensityCalculatorE:
     calculator = gemmi.DensityCalculatorE()
-    calculator.grid.unit_cell = gemmi.UnitCell(*map(float, size * step), 90, 90, 90)
+    a, b, c = (size * step).tolist()
+    calculator.grid.unit_cell = gemmi.UnitCell(a, b, c, 90, 90, 90)
     calculator.grid.spacegroup = gemmi.SpaceGroup("P 1")
     calculator.grid.set_size(*size.tolist())
     return calculator

@@ -307,7 +307,7 @@ def mixed(shapes: npt.NDArray[np.complex64], mix: Numbers) -> npt.NDArray[np.com
     out = shapes[0].copy()
     for strength, shape in zip(ice_of(mix), shapes[1:], strict=True):
         out -= np.float32(strength) * shape
-    return out
+    return np.asarray(out)
 
 
 def _result(

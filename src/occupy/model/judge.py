@@ -138,7 +138,7 @@ def local_correlations(
     offsets = offsets[((offsets * voxel) ** 2).sum(axis=1) <= NEAR**2]
     found = {}
     for name, atoms in parts.items():
-        points = (xyz[atoms] - np.array(origin))[:, ::-1] / voxel - start
+        points: Numbers = (xyz[atoms] - np.array(origin))[:, ::-1] / voxel - start
         at = np.unique((np.rint(points).astype(int)[:, None] + offsets).reshape(-1, 3), axis=0)
         at = at[((at >= 0) & (at < observed.shape)).all(axis=1)]
         found[name] = _correlation(observed[tuple(at.T)], explained[tuple(at.T)])
@@ -180,11 +180,11 @@ def likely_shift(fit: PartFit) -> tuple[Triple, float, float]:
         (np.abs(fit.observed) ** 2 * fit.lattice.weights**2).sum()
         * (np.abs(fit.explained) ** 2 * fit.lattice.weights**2).sum()
     )
-    score = on_grid(product, fit.lattice) * np.prod(fit.lattice.voxel_size) * np.prod(fit.lattice.shape)
-    score = score / max(float(norm_of), 1e-30)
+    count = float(np.prod(fit.lattice.voxel_size)) * float(np.prod(fit.lattice.shape))
+    score = on_grid(product, fit.lattice) * np.float32(count / max(float(norm_of), 1e-30))
     best = np.unravel_index(int(score.argmax()), score.shape)
-    shape, voxel = np.array(fit.lattice.shape), np.array(fit.lattice.voxel_size)
-    zyx = (np.array(best) + shape // 2) % shape - shape // 2
+    voxel = np.array(fit.lattice.voxel_size)
+    zyx = np.array([(b + n // 2) % n - n // 2 for b, n in zip(best, fit.lattice.shape, strict=True)])
     x, y, z = (zyx * voxel)[::-1].tolist()
     return (x, y, z), float(score[0, 0, 0]), float(score.max())
 
@@ -202,11 +202,8 @@ def check_placement(fit: PartFit, least: float = 0.2) -> None:
     shift, now, then = likely_shift(fit)
     if now >= least and then < 1.2 * now:
         return
-    if now < least or then > 1.2 * now:
-        told = ", ".join(f"{s:+.0f}" for s in shift)
-        advice = (
-            f"moved by ({told}) Å it would fit with {then:.2f}"
-            if then > max(1.2 * now, 0.05)
-            else "no shift helps: is it another molecule, or of the other hand?"
-        )
-        raise InputError(f"the model does not fit the map (correlation {now:.2f}): {advice}")
+    told = ", ".join(f"{step:+.0f}" for step in shift)
+    advice = "no shift helps: is it another molecule, or of the other hand?"
+    if then > max(1.2 * now, least):
+        advice = f"moved by ({told}) Å it would fit with {then:.2f}"
+    raise InputError(f"the model does not fit the map (correlation {now:.2f}): {advice}")
