@@ -50,7 +50,9 @@ def atoms_of(settings: ParticleSet, models: Path, error: float = 0.0) -> PartAto
     xyz = np.array([site.atom.pos.tolist() for site in sites])
     xyz = xyz + np.random.default_rng(0).normal(0, error, xyz.shape)
     part = np.array([names.index(site.chain.name) for site in sites])
-    return PartAtoms(xyz, tuple(site.atom.element.name for site in sites), part, names)
+    return PartAtoms(
+        xyz, np.array([site.atom.element.atomic_number for site in sites], dtype=np.uint8), part, names
+    )
 
 
 def weights_of(atoms: PartAtoms) -> npt.NDArray[np.float64]:

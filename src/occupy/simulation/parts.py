@@ -27,8 +27,8 @@ class PartAtoms:
     ----------
     xyz : ndarray of float64, shape (n, 3)
         Å, in the frame of the box: the first voxel's centre is at 0.
-    elements : tuple of str, length n
-        Symbols.
+    elements : ndarray of uint8, shape (n,)
+        Atomic numbers.
     part : ndarray of int64, shape (n,)
         Index into `names`; −1 for atoms of no part.
     names : tuple of str
@@ -36,7 +36,7 @@ class PartAtoms:
     """
 
     xyz: npt.NDArray[np.float64]
-    elements: tuple[str, ...]
+    elements: npt.NDArray[np.uint8]
     part: npt.NDArray[np.int64]
     names: tuple[str, ...]
 
@@ -82,7 +82,7 @@ def _structure(
     residue.name, residue.seqid = "UNK", gemmi.SeqId("1")
     for index in chosen:
         atom = gemmi.Atom()
-        atom.name, atom.element = "X", gemmi.Element(atoms.elements[index])
+        atom.name, atom.element = "X", gemmi.Element(int(atoms.elements[index]))
         atom.pos, atom.b_iso, atom.occ = gemmi.Position(*atoms.xyz[index]), b_factor, 1.0
         residue.add_atom(atom)
     chain = gemmi.Chain("A")
