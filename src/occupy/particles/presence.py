@@ -23,7 +23,7 @@ COMMON_ERROR = 0.02
 
 LEAST_SPREAD = 0.05
 """Relative variance of amplitudes below which a part counts as always there: what a part that is absent in
-5 % of the particles has. On the benchmark parts that are always there have 0.001 to 0.05, and up to 0.12 where
+5 % of the particles has. On the benchmark parts that are always there have 0.001 to 0.05, up to 0.12 where
 they are small; these have no gain."""
 
 LOW = 0.9

@@ -14,7 +14,7 @@ Bits = npt.NDArray[np.bool_]
 
 LEVEL_ERROR = 0.1
 """Relative standard deviation, between parts, of the amplitude at full presence: the model's B-factors and
-densities are not exact. Parts that are told apart in single images find their own: on relion_50s they are 0.84
+densities are not exact. Parts that are told apart in single images find their own: on relion_50s 0.84
 to 1.03 of the full one. How much the result depends on it was not measured."""
 
 ALL_COMBINATIONS = 8
