@@ -27,7 +27,7 @@ _OPTICS = {
 }  # fmt: skip
 _PARTICLE = {"rlnDefocusU": None, "rlnDefocusV": None, "rlnDefocusAngle": None, "rlnPhaseShift": 0.0,
              "rlnCtfBfactor": 0.0}  # fmt: skip
-_NOT_APPLIED = ("rlnBeamTiltX", "rlnBeamTiltY", "rlnOddZernike", "rlnEvenZernike", "rlnMagMat00")
+_NOT_APPLIED = ("rlnBeamTiltX", "rlnBeamTiltY", "rlnOddZernike", "rlnEvenZernike")
 _COLUMNS = (
     "rlnImageName", "rlnOpticsGroup", *_ANGLES, "rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX",
     "rlnOriginY", *_PARTICLE, *_OPTICS, *_NOT_APPLIED,
@@ -184,8 +184,7 @@ def _not_applied(path: Path, particles: StarTable, optics: StarTable) -> tuple[N
     def states(table: StarTable, name: str) -> bool:
         return table.has(name) and any(value.strip("[]0.,-+e ") for value in table.column(name))
 
-    identity = {"rlnMagMat00"}
-    names = [n for n in _NOT_APPLIED if n not in identity and any(states(t, n) for t in (particles, optics))]
+    names = [name for name in _NOT_APPLIED if any(states(table, name) for table in (particles, optics))]
     if not names:
         return ()
     text = f"{path.name} states {', '.join(names)}: not applied, so fine shells tell less than they could"

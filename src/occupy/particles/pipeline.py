@@ -33,11 +33,11 @@ LONGEST = 60.0
 """Å: coarser shells hold the ice's gradient and the particle's edge more than its parts."""
 
 SHORTEST = 8.0
-"""Å: finer shells hold little of single images and suffer from every error of pose. 7 or 12 in its place
-change occupancies on the benchmark by up to 0.015."""
+"""Å: finer shells hold little of single images and suffer from every error of pose. 12 in its
+place changed occupancies of channel by up to 0.015."""
 
 CYCLES = 2
-"""Alternations of scaling and poses per stage; a third moves occupancies on the benchmark by up to 0.01."""
+"""Alternations of scaling and poses per stage; a third moved occupancies of channel by up to 0.01."""
 
 SAMPLE = 20_000
 """Images, evenly spaced, from which it is learnt which parts vary and which states there are; populations are

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import gemmi
 
 MODEL_B = 100.0
-"""B-factor (Å²) of every atom. Common B is absorbed by the scale per shell; on the benchmark 40 or 250 in
-its place moves no occupancy by more than 0.01."""
+"""B-factor (Å²) of every atom. Common B is absorbed by the scale per shell; on channel 250 in its place
+moves no occupancy by 0.001."""
 
 
 @dataclass(frozen=True, eq=False)
