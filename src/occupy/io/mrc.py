@@ -26,7 +26,7 @@ import numpy.typing as npt
 from occupy._version import __version__
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import atomic_file
-from occupy.numerics.parallel import VOXELS_IN_CACHE, planes_per_slab, scratch
+from occupy.numerics.parallel import VOXELS_IN_CACHE, one_blas_thread, planes_per_slab, scratch
 from occupy.volume import Frame, Volume
 
 HEADER_BYTES = 1024
@@ -399,16 +399,11 @@ def _moments(flat: npt.NDArray[np.float32]) -> list[Moments]:
         for start in range(0, flat.size, VOXELS_IN_CACHE):
             part = flat[start : start + VOXELS_IN_CACHE]
             low, high, mean = float(part.min()), float(part.max()), float(part.mean())
-            squares = _sum_of_squares(part) - part.size * mean**2
+            squares = float(np.dot(part, part)) - part.size * mean**2
             if not 0.1 * part.size * mean**2 < squares < math.inf:
                 mean, squares = _centred_moments(part, mean)
             parts.append((part.size, low, high, mean, max(squares, 0.0)))
     return parts
-
-
-def _sum_of_squares(part: npt.NDArray[np.float32]) -> float:
-    # Not a dot product: that depends on the number of threads the linear algebra library has.
-    return float(np.square(part, out=scratch("squares", part.shape)).sum())
 
 
 def _centred_moments(part: npt.NDArray[np.float32], guess: float) -> tuple[float, float]:
@@ -417,13 +412,13 @@ def _centred_moments(part: npt.NDArray[np.float32], guess: float) -> tuple[float
     pivot = np.float32(guess)
     centred = np.subtract(part, pivot, out=scratch("centred", part.shape))
     rest = float(centred.mean())
-    squares = _sum_of_squares(centred) - part.size * rest**2
+    squares = float(np.dot(centred, centred)) - part.size * rest**2
     if math.isfinite(squares):
         return float(pivot) + rest, squares
     wide = part.astype(np.float64)
     mean = float(wide.mean())
     wide -= mean
-    return mean, float(np.square(wide, out=wide).sum())
+    return mean, float(np.dot(wide, wide))
 
 
 def _header(like: Volume, label: str, stats: list[Moments]) -> Any:
@@ -472,7 +467,7 @@ def open_writer(path: str | Path, like: Volume, what: str = "map") -> Iterator[M
     what : str
         For the label that is added.
     """
-    with atomic_file(path) as part, part.open("r+b") as stream:
+    with one_blas_thread(), atomic_file(path) as part, part.open("r+b") as stream:
         writer = MapWriter(stream, like, f"occupy {__version__}: {what}")
         yield writer
         writer.close()
