@@ -39,7 +39,7 @@ from occupy.scale import (
     target_occupancy,
 )
 from occupy.settings import Settings
-from occupy.solvent import Region, SolventModel, both, fit_solvent, inscribed_ellipsoid, solvent_side
+from occupy.solvent import SolventModel, inscribed_ellipsoid, solvent_of
 from occupy.units import curve_in, full_scale_in, solvent_in, unit_of
 from occupy.volume import Volume
 
@@ -48,9 +48,6 @@ log = logging.getLogger(__name__)
 Array = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
 Stream = Iterator[tuple[int, int, Array]]
-
-# Share of the box that must remain for a fit when a mask's voxels are left out.
-LEAST_REGION = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -394,7 +391,7 @@ def estimate(
             Notice("bfactor", "too little signal above the noise for relative B-factors: none written")
         )
     report("solvent", 3, 4)
-    solvent = _fit_solvent(low, raw, solvent_data, facts, resolved)
+    solvent = solvent_of(low, raw, solvent_data, facts, resolved)
     curve = confidence_curve(solvent, hedge=resolved.hedge, published=published)
     lowest = min(max(_scale_of_value(curve.crossing(0.5), full), 0.0), 0.999)
     notices = (*volume.notices, *doubts, *solvent_notices(solvent, curve, facts, full))
@@ -501,28 +498,3 @@ def _b_factors(
     if half_maps is not None:
         halves = _on_working_grid(half_maps[0].data, settings), _on_working_grid(half_maps[1].data, settings)
     return relative_b_factors(raw, settings.voxel_size, content, halves)
-
-
-def _fit_solvent(
-    low: Array, raw: Array, mask: Array | None, facts: MapFacts, settings: ResolvedSettings
-) -> SolventModel:
-    """Fit the solvent on one side of a mask, or inside the box without what another mask made equal."""
-    region = inscribed_ellipsoid(settings.shape) if mask is None else solvent_side(low, mask)
-    flat = facts.masked and mask is None
-    if flat:
-        region = _without_flat(region, raw, facts.flat_value)
-    return fit_solvent(
-        low,
-        region,
-        one_sided=mask is not None,
-        published=settings.estimator == "nlf" and not flat,
-        partly_flat=flat,
-        threads=settings.threads,
-    )
-
-
-def _without_flat(region: Region, raw: Array, flat: float) -> Region:
-    """Leave the voxels a mask has made equal out of a region, unless next to nothing would remain."""
-    rest = both(region, lambda start, stop: raw[start:stop] != np.float32(flat))
-    left = sum(int(np.count_nonzero(rest(z, z + 1))) for z in range(len(raw)))
-    return rest if left >= LEAST_REGION * raw.size else region

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from occupy.checks import MapFacts
 from occupy.errors import InputError
 from occupy.numerics.histogram import Histogram, fit_gaussian, gaussian, two_histograms, value_range
+from occupy.resolve import ResolvedSettings
 
 BINS = 1000
 # Voxels that are enough for a median.
 _SAMPLE = 60_000
 Region = Callable[[int, int], npt.NDArray[np.bool_]]
+Array = npt.NDArray[np.float32]
+# Share of the box that must remain for a fit when a mask's voxels are left out.
+LEAST_REGION = 0.01
 
 
 @dataclass(frozen=True)
@@ -243,3 +248,28 @@ def fit_solvent(
     area = float(fitted[left].sum())
     misfit = float(np.abs(fitted - density)[left].sum()) / area if area > 0 else np.inf
     return SolventModel(mean, sigma, height, inside, everything, misfit, one_sided, beyond, partly_flat)
+
+
+def solvent_of(
+    low: Array, raw: Array, mask: Array | None, facts: MapFacts, settings: ResolvedSettings
+) -> SolventModel:
+    """Fit the solvent on one side of a mask, or inside the box without what another mask made equal."""
+    region = inscribed_ellipsoid(settings.shape) if mask is None else solvent_side(low, mask)
+    flat = facts.masked and mask is None
+    if flat:
+        region = _without_flat(region, raw, facts.flat_value)
+    return fit_solvent(
+        low,
+        region,
+        one_sided=mask is not None,
+        published=settings.estimator == "nlf" and not flat,
+        partly_flat=flat,
+        threads=settings.threads,
+    )
+
+
+def _without_flat(region: Region, raw: Array, flat: float) -> Region:
+    """Leave the voxels a mask has made equal out of a region, unless next to nothing would remain."""
+    rest = both(region, lambda start, stop: raw[start:stop] != np.float32(flat))
+    left = sum(int(np.count_nonzero(rest(z, z + 1))) for z in range(len(raw)))
+    return rest if left >= LEAST_REGION * raw.size else region

@@ -31,7 +31,7 @@ from occupy.io.checksum import FileSum, Kind, Source, Stamp, refuse_changed, sou
 from occupy.io.mrc_header import HEADER_BYTES, data_type, frame_of, parse_header, with_extended
 from occupy.io.names import as_letters, check_length
 from occupy.numerics.moments import Moments, moments_of_parts
-from occupy.numerics.parallel import large_empty, planes_per_slab
+from occupy.numerics.parallel import large_empty, one_blas_thread, planes_per_slab
 from occupy.volume import Frame, Volume
 
 SUFFIXES = (".mrc", ".map", ".ccp4", ".rec")
@@ -400,7 +400,7 @@ def open_writer(
         Work out the file's checksum, for a record; it is taken of the file that was written, before that has
         a name others know.
     """
-    with atomic_file(path) as part, part.open("r+b") as stream:
+    with one_blas_thread(), atomic_file(path) as part, part.open("r+b") as stream:
         writer = MapWriter(stream, like, f"occupy {__version__}: {what}")
         yield writer
         writer.close()
