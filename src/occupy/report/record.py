@@ -129,7 +129,7 @@ def record_of(
     outputs : mapping
         Product → file name within the folder of the record.
     variability_limit : float
-        From `occupy.render.render`.
+        See `Estimate.variability_limit`.
     command : sequence of str, optional
         The command line.
     options : mapping, optional
