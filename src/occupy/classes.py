@@ -22,7 +22,7 @@ from occupy.ensemble.components import Component, find_components
 from occupy.ensemble.ground import working_grid
 from occupy.ensemble.passes import LocalPool, Means, MemoryShelf, Pool, Progress, Shelf
 from occupy.ensemble.pipeline import ClassEstimate, Member, SetEstimate, estimate_set
-from occupy.ensemble.reading import component_regions, on_whole_grid, read_set
+from occupy.ensemble.reading import component_regions, read_set
 from occupy.errors import InputError, Notice
 from occupy.io.mapset import ClassMap, MapSet
 from occupy.numerics.parallel import available_cores
@@ -240,7 +240,7 @@ class ClassesResult:
 
     def _volume(self, array: npt.NDArray[np.float32], name: str | int, what: str) -> Volume:
         label = f"{self.names[self._index(name)]}_{what}"
-        return self.estimate.grid.with_data(on_whole_grid(self.estimate, array), label)
+        return self.estimate.on_grid(array).volume(label)
 
 
 def compare_classes(

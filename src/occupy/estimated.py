@@ -17,11 +17,10 @@ from occupy.checks import MapFacts
 from occupy.confidence import ConfidenceCurve, fdr_threshold
 from occupy.errors import Notice
 from occupy.modification import modified_maps
-from occupy.numerics.resample import refine_slab
 from occupy.resolve import ResolvedSettings
 from occupy.scale import FullScale, TargetOccupancy, scale_stream
 from occupy.solvent import SolventModel
-from occupy.volume import LazyMap, Volume
+from occupy.volume import LazyMap, Volume, on_finer_grid
 
 Array = npt.NDArray[np.float32]
 
@@ -181,11 +180,12 @@ class Estimate:
 def _plain_maps(est: Estimate) -> dict[str, LazyMap]:
     """Return all maps of an estimate but the modified ones."""
     low, curve, calibration, fields = est.lowpassed, est.curve, est.calibration, est.b_factors
-    lowpass = _on_map(_on_working_grid(est, lambda start, stop: low[start:stop]), est)
-    scale = _on_map(est._working_scale, est)
+    lowpass = on_finer_grid(_on_working_grid(est, lambda start, stop: low[start:stop]), est.volume)
+    scale = on_finer_grid(est._working_scale, est.volume)
+    confidence = _on_working_grid(est, lambda start, stop: curve(low[start:stop]))
     found = {
         "scale": scale,
-        "confidence": _on_map(_on_working_grid(est, lambda start, stop: curve(low[start:stop])), est),
+        "confidence": on_finer_grid(confidence, est.volume),
     }
 
     def on(make: Any, source: LazyMap) -> LazyMap:
@@ -199,7 +199,7 @@ def _plain_maps(est: Estimate) -> dict[str, LazyMap]:
         across = est.settings.shape[1:]
         for name, what in (("relative_bfactor", "values"), ("relative_bfactor_error", "errors")):
             planes = partial(fields.planes, what, shape=across)
-            found[name] = _on_map(_on_working_grid(est, planes), est)
+            found[name] = on_finer_grid(_on_working_grid(est, planes), est.volume)
     if est.fdr_level is not None:
         level = np.float32(est.fdr_level)
         found["mask_fdr"] = on(lambda planes: (planes > level).astype(np.float32), lowpass)
@@ -209,16 +209,3 @@ def _plain_maps(est: Estimate) -> dict[str, LazyMap]:
 def _on_working_grid(est: Estimate, make: Any = None, **how: Any) -> LazyMap:
     s = est.settings
     return LazyMap(s.shape, s.voxel_size, est.volume.frame, est.volume.name, make, threads=s.threads, **how)
-
-
-def _on_map(coarse: LazyMap, est: Estimate) -> LazyMap:
-    """Return a map of the working grid on the grid of the input."""
-    shape = est.volume.shape
-    if coarse.shape == shape:
-        return coarse
-    return LazyMap.on(
-        est.volume,
-        lambda start, stop: refine_slab(coarse.data, shape, start, stop),
-        needs=(coarse,),
-        threads=coarse.threads,
-    )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from occupy.errors import Notice
 from occupy.numerics.parallel import for_each_slab, large_empty, one_blas_thread, planes_per_slab, slabs
+from occupy.numerics.resample import refine_slab
 
 Triple = tuple[float, float, float]
 IntTriple = tuple[int, int, int]
@@ -286,6 +287,18 @@ class LazyMap:
     def volume(self, name: str | None = None) -> Volume:
         """Return the map with all its values."""
         return Volume(self.data, self.voxel_size, self.frame, self.name if name is None else name)
+
+
+def on_finer_grid(coarse: LazyMap, grid: Grid) -> LazyMap:
+    """Return a map interpolated to a finer grid over the same extent; the map itself where that is its."""
+    if coarse.shape == grid.shape:
+        return coarse
+    return LazyMap.on(
+        grid,
+        lambda start, stop: refine_slab(coarse.data, grid.shape, start, stop),
+        needs=(coarse,),
+        threads=coarse.threads,
+    )
 
 
 @dataclass(frozen=True, eq=False)
