@@ -91,20 +91,24 @@ def both(first: Region, second: Region) -> Region:
 
 
 def histogram_range(
-    data: npt.NDArray[np.float32], *, published: bool, threads: int = 1
+    data: npt.NDArray[np.float32], *, published: bool, threads: int = 1, region: Region | None = None
 ) -> tuple[float, float]:
     """Return the value range of the histogram.
 
     The published one is the map's own. Otherwise it is cut at 12 (below) and 40 (above) robust standard
-    deviations around the median, so that a few hot voxels don't press the solvent into one bin.
+    deviations around the median (of the region, where one is given), so that a few hot voxels don't press
+    the solvent into one bin.
     """
     low, high = value_range(data, threads=threads)
     if published:
         return low, high
     step = max(1, round((data.size / _SAMPLE) ** (1 / 3)))
     sample = data[::step, ::step, ::step]
-    middle = float(np.median(sample))
-    spread = 1.4826 * float(np.median(np.abs(sample - np.float32(middle))))
+    if region is not None:
+        planes = range(0, len(data), step)
+        sample = sample[np.stack([region(z, z + 1)[0, ::step, ::step] for z in planes])]
+    middle = float(np.median(sample)) if sample.size else 0.0
+    spread = 1.4826 * float(np.median(np.abs(sample - np.float32(middle)))) if sample.size else 0.0
     if spread <= 0:
         return low, high
     return max(low, middle - 12 * spread), min(high, middle + 40 * spread)
@@ -213,7 +217,10 @@ def fit_solvent(
     threads : int, default 1
         Threads to use.
     """
-    low, high = histogram_range(data, published=published, threads=threads)
+    # What a mask made equal would make the spread look small, or none.
+    low, high = histogram_range(
+        data, published=published, threads=threads, region=region if partly_flat else None
+    )
     if not high > low:
         raise InputError(f"the map is constant ({low:.4g}): there is nothing to estimate")
     beyond = (0, 0)
