@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from occupy import Settings, estimate, read_map
-from occupy.pipeline import Estimate
+from occupy import Settings, read_map
+from occupy.pipeline import Estimate, estimate
 from occupy.volume import compute_planes
 
 CASES = {

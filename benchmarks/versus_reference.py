@@ -22,8 +22,9 @@ import numpy as np
 from benchmarks import reference
 from benchmarks.maps import KINDS, write_benchmark_map
 from benchmarks.processes import Cost, measure, middle
-from occupy import Settings, estimate, read_map
+from occupy import Settings, read_map
 from occupy.io.checksum import sha256_of
+from occupy.pipeline import estimate
 from occupy.report.results import write_maps
 from occupy.volume import compute_planes
 

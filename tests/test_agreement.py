@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from occupy import Settings, Volume, estimate, read_map
+from occupy import Settings, Volume, read_map
+from occupy.pipeline import estimate
 from occupy.volume import compute_planes
 
 CASES = {

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from occupy import InputError, Settings, Volume, estimate
+from occupy import InputError, Settings, Volume
 from occupy.bfactor import UNKNOWN, band_centres, relative_b_factors
+from occupy.pipeline import estimate
 
 VOXEL = 2.0
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from occupy import Frame, InputError, Settings, Volume, estimate
+from occupy import Frame, InputError, Settings, Volume
 from occupy.modification import finished, modifications
+from occupy.pipeline import estimate
 from occupy.volume import compute_planes
 
 

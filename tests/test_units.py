@@ -13,12 +13,13 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from occupy import Settings, Volume, estimate, estimate_set, read_map, write_map
+from occupy import Settings, Volume, estimate_set, read_map, write_map
 from occupy.cli.main import run, with_command
 from occupy.ensemble.pipeline import Member
 from occupy.errors import InputError
 from occupy.numerics.fourier import fourier_crop
 from occupy.numerics.parallel import one_blas_thread, ordinary_unit
+from occupy.pipeline import estimate
 from occupy.report.results import write_maps
 from occupy.volume import compute_planes
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from occupy.cli.console import progress, say, warn
-from occupy.cli.mask import find_record
 from occupy.cli.options import SETTINGS_OF_MODIFICATION
 from occupy.errors import InputError
 from occupy.settings import Settings
@@ -58,7 +57,7 @@ def modify_result(
 ) -> None:
     """Read map, scale and confidence of an earlier estimate and write modified maps."""
     from occupy.report.modified import write_modified
-    from occupy.report.record import output_file, read_output, read_record
+    from occupy.report.record import find_record, output_file, read_output, read_record
     from occupy.volume import LazyMap
 
     path = find_record(result)
