@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from occupy import Settings, Volume, estimate, read_map
-from occupy.render import render
+from occupy import Settings, Volume, read_map
+from occupy.pipeline import estimate
+from occupy.volume import compute_planes
 
 CASES = {
     "betaGal": ("maps/beta_galactosidase.mrc", 5),
@@ -39,7 +40,7 @@ def rendered(est, product):
     def keep(_, start, stop, slab):
         out[start:stop] = slab
 
-    render(est, [product], keep)
+    compute_planes({product: est.maps[product]}, keep)
     return out
 
 

@@ -8,27 +8,28 @@ import uuid
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from math import prod
 from pathlib import Path
-from typing import cast
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, cast
 
 from occupy.ensemble.alignment import pose_notices
-from occupy.ensemble.components import Component, find_components
+from occupy.ensemble.components import Component, find_components, soft_mask
 from occupy.ensemble.ground import working_grid
 from occupy.ensemble.passes import LocalPool, Means, MemoryShelf, Pool, Progress, Shelf
 from occupy.ensemble.pipeline import ClassEstimate, Member, SetEstimate, estimate_set
-from occupy.ensemble.reading import component_regions, on_whole_grid, read_set
+from occupy.ensemble.reading import component_regions, read_set
 from occupy.errors import InputError, Notice
+from occupy.inputs import open_inputs
 from occupy.io.mapset import ClassMap, MapSet
 from occupy.numerics.parallel import available_cores
 from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable
-from occupy.volume import Volume
+from occupy.report.set_record import set_numbers, set_record
+from occupy.result import MapResult, Result, estimate
+from occupy.settings import Settings
+from occupy.volume import LazyMap, Volume
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +192,7 @@ def members_of(used: MapSet, voxel_size: float | None = None, *, resample: bool 
 
 
 @dataclass(frozen=True, eq=False)
-class ClassesResult:
+class ClassesResult(Result):
     """What is there in each class of a set.
 
     Attributes
@@ -200,24 +201,89 @@ class ClassesResult:
         All numbers, on the working grid.
     components : tuple of Component
         Parts that come and go as one.
-    regions : tuple of Region
+    parts : tuple of Region
         What was read: the regions given, then the components.
     table : OccupancyTable or None
         What the regions read in every class; None where there are none.
-    notices : tuple of Notice
-        What is doubtful: about the set, classes left out, resolution, alignment.
+    doubtful : tuple of Notice
+        See `notices`.
+    found : MapSet or None
+        The files the maps are of; None where they were in memory.
+    asked : mapping
+        What was asked for.
     """
 
     estimate: SetEstimate
     components: tuple[Component, ...] = ()
-    regions: tuple[Region, ...] = ()
+    parts: tuple[Region, ...] = ()
     table: OccupancyTable | None = None
-    notices: tuple[Notice, ...] = ()
+    doubtful: tuple[Notice, ...] = ()
+    found: MapSet | None = None
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the classes, in order."""
         return self.estimate.names
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What was asked for; what was chosen is among the numbers."""
+        return self.asked
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What is doubtful: about the set, classes left out, resolution, alignment."""
+        return self.doubtful
+
+    @cached_property
+    def maps(self) -> Mapping[str, Mapping[str, LazyMap]]:
+        """Class → ``occupancy``, ``relative`` and ``uncertainty`` → lazy map."""
+        return {name: self.estimate.maps_of_class(k) for k, name in enumerate(self.names)}
+
+    @cached_property
+    def of_set(self) -> Mapping[str, LazyMap]:
+        """Soft masks of the components."""
+        est = self.estimate
+        return {c.name: est.on_grid(soft_mask(est, c.mask)) for c in self.components}
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        """Every number found of the whole set, with units in the names."""
+        return set_numbers(self.estimate)
+
+    def record(self) -> dict[str, Any]:
+        """Return the record as plain values; it names no files before `save` wrote them."""
+        return set_record(
+            self.found,
+            self.estimate,
+            self.components,
+            of_classes={},
+            outputs={},
+            options=self.settings,
+            inputs={},
+            notices=self.notices,
+            command=(),
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write everything into a folder, as `occupy classes` does; return the folder.
+
+        Maps that were in memory can't be named in a record: save them as files and estimate those.
+        """
+        if self.found is None:
+            raise InputError("the maps of this set are in memory; write them as files and estimate those")
+        from occupy.report.set_folder import SetOutput, write_set
+        from occupy.report.set_progress import asked_of, begin
+
+        folder = Path(folder)
+        paths = [entry.path for entry in self.found.maps if entry.name in self.names]
+        begun = asked_of(paths, self.settings)
+        begin(folder, begun)
+        given = self.parts[: len(self.parts) - len(self.components)]
+        output = SetOutput(self.found, begun, self.settings, notices=self.notices, regions=given)
+        write_set(folder, self.estimate, self.components, output, Means())
+        return folder
 
     def of_class(self, name: str | int) -> ClassEstimate:
         """Return what a class shows, by name or position, on the working grid's content box."""
@@ -225,11 +291,11 @@ class ClassesResult:
 
     def occupancy(self, name: str | int) -> Volume:
         """Return the occupancy of a class on the grid of the maps."""
-        return self._volume(self.of_class(name).occupancy, name, "occupancy")
+        return self._volume(name, "occupancy")
 
     def uncertainty(self, name: str | int) -> Volume:
         """Return the standard error of `occupancy`."""
-        return self._volume(self.of_class(name).uncertainty, name, "uncertainty")
+        return self._volume(name, "uncertainty")
 
     def _index(self, name: str | int) -> int:
         if isinstance(name, int):
@@ -238,9 +304,9 @@ class ClassesResult:
             raise KeyError(f"no class {name!r}; there are {', '.join(self.names[:8])}")
         return self.names.index(name)
 
-    def _volume(self, array: npt.NDArray[np.float32], name: str | int, what: str) -> Volume:
-        label = f"{self.names[self._index(name)]}_{what}"
-        return self.estimate.grid.with_data(on_whole_grid(self.estimate, array), label)
+    def _volume(self, name: str | int, what: str) -> Volume:
+        known = self.names[self._index(name)]
+        return self.maps[known][what].volume(f"{known}_{what}")
 
 
 def compare_classes(
@@ -267,7 +333,7 @@ def compare_classes(
     est = estimate_set(members, lowpass=lowpass, room=means.room, pool=means.pool, progress=means.report)
     notices = (*est.notices, *pose_notices(est.ground, est.names, est.weights, means))
     means.report("components", 0, 0)
-    return ClassesResult(est, find_components(est) if components else (), notices=notices)
+    return ClassesResult(est, find_components(est) if components else (), doubtful=notices)
 
 
 Source = str | Path | Sequence[str | Path] | Sequence[Member] | Mapping[str, Volume]
@@ -284,7 +350,7 @@ def estimate_classes(
     threads: int | None = None,
     scratch: Path | None = None,
     progress: Progress | None = None,
-) -> ClassesResult:
+) -> ClassesResult | MapResult:
     """Find what is there in each class of an experiment, and how sure that is.
 
     Parameters
@@ -312,8 +378,9 @@ def estimate_classes(
 
     Returns
     -------
-    ClassesResult
-        Its notices tell what is doubtful, classes that are not aligned among it.
+    ClassesResult or MapResult
+        Its notices tell what is doubtful, classes that are not aligned among it. Of one map there is nothing
+        to compare: the result is that of `estimate`.
 
     Raises
     ------
@@ -321,7 +388,11 @@ def estimate_classes(
         Where fewer than two maps hold anything, or grids differ.
     """
     _check_options(lowpass, threads)
-    members, notices = _members(maps, voxel_size, resample)
+    single = _only_map(maps)
+    if single is not None:
+        return _one_map(single, lowpass, voxel_size, threads, progress)
+    members, notices, source = _members(maps, voxel_size, resample)
+    asked = {"lowpass": lowpass, "resample": resample, "components": components, "voxel_size": voxel_size}
     folder = scratch or Path(tempfile.gettempdir()) / f"occupy-{uuid.uuid4().hex}"
     with ExitStack() as stack:
         means = stack.enter_context(
@@ -333,7 +404,14 @@ def estimate_classes(
         est = found.estimate
         wanted = (*regions, *component_regions(est, found.components))
         table = read_set(est, wanted, means) if wanted else None
-        result = replace(found, regions=wanted, table=table, notices=(*notices, *found.notices))
+        result = replace(
+            found,
+            parts=wanted,
+            table=table,
+            doubtful=(*notices, *found.notices),
+            found=source,
+            asked=asked,
+        )
         # Arrays may lie on disk: they go with the last that uses them.
         weakref.finalize(est, stack.pop_all().close)
     for notice in result.notices:
@@ -350,22 +428,46 @@ def _check_options(lowpass: object, threads: object) -> None:
         raise InputError(f"threads must be at least 1, not {threads}")
 
 
+def _only_map(maps: Source) -> Volume | Path | None:
+    """Return the map of a set of one."""
+    if isinstance(maps, Mapping):
+        return next(iter(maps.values())) if len(maps) == 1 else None
+    if isinstance(maps, (str, Path)):
+        return Path(maps) if Path(maps).is_file() and Path(maps).suffix != ".star" else None
+    if len(maps) == 1 and isinstance(maps[0], (str, Path)):
+        return _only_map(maps[0])
+    return None
+
+
+def _one_map(
+    single: Volume | Path,
+    lowpass: float | None,
+    voxel_size: float | None,
+    threads: int | None,
+    progress: Progress | None,
+) -> MapResult:
+    settings = Settings(lowpass=lowpass, threads=threads)
+    if isinstance(single, Volume):
+        return estimate(single, settings, progress=progress)
+    return estimate(open_inputs(single, settings, voxel_size=voxel_size), settings, progress=progress)
+
+
 def _same(volume: Volume) -> Volume:
     return volume
 
 
 def _members(
     maps: Source, voxel_size: float | None, resample: bool
-) -> tuple[Sequence[Member], Sequence[Notice]]:
+) -> tuple[Sequence[Member], Sequence[Notice], MapSet | None]:
     """Return what `estimate_classes` was given as members, with what is to be said about it."""
     if isinstance(maps, Mapping):
-        return [Member(name, partial(_same, volume)) for name, volume in maps.items()], []
+        return [Member(name, partial(_same, volume)) for name, volume in maps.items()], [], None
     if not isinstance(maps, (str, Path)) and maps and isinstance(maps[0], Member):
-        return cast(Sequence[Member], maps), []
+        return cast(Sequence[Member], maps), [], None
     from occupy.io.sets import find_set
 
     found = find_set(
         cast(Sequence[str], [maps] if isinstance(maps, (str, Path)) else maps), count_particles=True
     )
     used, left = without_small(found)
-    return members_of(used, voxel_size, resample=resample), [*found.notices, *left]
+    return members_of(used, voxel_size, resample=resample), [*found.notices, *left], found

@@ -80,7 +80,7 @@ def test_a_part_that_is_partial_in_every_class_does_not_read_full(tools):
     np.testing.assert_allclose(found[row], truth[row], atol=0.12)
     inside = made.classes[0].structure[0]["G"]
     points = np.array([a.pos.tolist() for r in inside for a in r if a.name in ("CA", "P")])[:, ::-1]
-    relative = np.concatenate([s for _, s in est.on_grid(est.of_class(0).relative)])
+    relative = est.on_grid(est.of_class(0).relative).data
     at = map_coordinates(relative, points.T / made.classes[0].voxel_size, order=1)
     assert np.median(at) > 0.75
 

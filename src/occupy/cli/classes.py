@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from occupy.cli.console import Report, progress, say, warn
 from occupy.cli.regions import Asked, Found, find_regions
-from occupy.errors import InputError, Notice
+from occupy.errors import InputError
 
 if TYPE_CHECKING:
     from occupy.ensemble.components import Component
@@ -59,6 +59,7 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
     """Find a set, say what it is, estimate it, write everything and print a summary."""
     from occupy.classes import compare_classes, members_of, without_small
     from occupy.io.sets import find_set
+    from occupy.report.set_folder import SetOutput, write_set
     from occupy.report.set_progress import begin, is_complete, what_changed
 
     found = find_set(inputs, count_particles=True)
@@ -84,18 +85,21 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
         result = compare_classes(members, means, lowpass=job.lowpass, components=job.discover)
         removed = begin(folder, asked, old=None if keep else _kept_files(used))
         est, components = result.estimate, result.components
-        table, files = _write(
-            found,
-            used,
-            est,
-            components,
-            regions,
-            folder,
-            replace(job, compare=compare, resume=keep),
-            [*notices, *left, *result.notices],
-            means,
-            asked,
+        extras = SetOutput(
+            found=found,
+            begun=asked,
+            options=job.options,
+            notices=(*notices, *left, *result.notices),
+            command=tuple(sys.argv),
+            regions=() if regions is None else regions.regions,
+            model=None if regions is None else regions.model,
+            inputs={} if regions is None else regions.inputs,
+            compare=compare,
+            keep=keep,
+            page=job.report,
+            voxel_size=job.voxel_size,
         )
+        table, files = write_set(folder, est, components, extras, means)
         for notice in result.notices:
             warn(notice.text, job.quiet)
         _summarise(est, components, table, files, folder, job)
@@ -194,87 +198,6 @@ def _means(used: MapSet, job: ClassesJob, folder: Path, report: Report) -> Itera
         tell=lambda text: say(text, job.quiet),
     ) as means:
         yield means
-
-
-def _write(
-    found: MapSet,
-    used: MapSet,
-    est: SetEstimate,
-    components: Sequence[Component],
-    asked: Found | None,
-    folder: Path,
-    job: ClassesJob,
-    notices: Sequence[Notice],
-    means: Means,
-    begun: dict[str, Any],
-) -> tuple[OccupancyTable | None, dict[str, Any]]:
-    from occupy.ensemble.reading import component_regions
-    from occupy.io.atomic import write_text
-    from occupy.io.checksum import sha256_of, written
-    from occupy.report.record import to_json
-    from occupy.report.set_maps import write_class_maps, write_components
-    from occupy.report.set_page import NAME as PAGE
-    from occupy.report.set_page import write_set_report
-    from occupy.report.set_progress import refuse_changed_maps, sweep
-    from occupy.report.set_record import NAME, set_record
-    from occupy.report.set_results import ModelFiles, write_class_scripts, write_set_tables
-
-    # The report of an earlier run must not vouch for files that are about to replace its own.
-    (folder / PAGE).unlink(missing_ok=True)
-    regions = (() if asked is None else asked.regions) + component_regions(est, components)
-    made = write_class_maps(folder, est, keep=job.resume, regions=regions, means=means)
-    of_classes, table = made.of_classes, made.table
-    files: dict[str, Any] = {**made.of_set, **write_components(folder, est, components)}
-    if table is not None:
-        model = None if asked is None or asked.model is None else asked.model
-        model = None if model is None else ModelFiles(model.model, regions, model.paths)
-        files |= write_set_tables(folder, table, model=model, notes=[n.text for n in notices])
-    paths = {entry.name: entry.path for entry in used.maps}
-    shown = {name: (paths[name], folder / of_classes[name]["occupancy"]) for name in est.names}
-    files |= write_class_scripts(
-        folder,
-        shown,
-        level=_level(est, paths),
-        compare=job.compare,
-        surface=folder / files["composite"],
-        voxel_size=job.voxel_size,
-    )
-    if job.report:
-        files["report"] = PAGE
-    record = set_record(
-        found,
-        est,
-        components,
-        of_classes=of_classes,
-        outputs=files | {"record": NAME},
-        options=job.options,
-        inputs={} if asked is None else asked.inputs,
-        notices=notices,
-        command=sys.argv,
-    )
-    if job.report:
-        means.report("report", 0, 0)
-        write_set_report(folder, record, table)
-    sweep(folder)
-    for entry in record["maps"]:
-        entry["sha256"] = sha256_of(paths[entry["name"]])
-    refuse_changed_maps(begun, [entry.path for entry in used.maps])
-    names = [name for name in files.values() if name not in made.sums]
-    record["files"] = made.sums | {name: written(folder / name) for name in names}
-    write_text(folder / NAME, to_json(record))
-    return table, files
-
-
-def _level(est: SetEstimate, paths: dict[str, Path]) -> float:
-    """Return a level at which the first map's surface encloses about as much as the content of the set."""
-    import numpy as np
-
-    from occupy.io.mrc import read_map
-
-    volume = read_map(paths[est.names[0]])
-    content = est.content.sum() * float(np.prod(est.ground.voxel_size))
-    share = min(0.6 * content / (volume.data.size * float(np.prod(volume.voxel_size))), 0.5)
-    return float(np.quantile(volume.data, 1 - share))
 
 
 def _summarise(

@@ -140,8 +140,7 @@ def read_map_regions(
 
 def _earlier(result: Path, asked: Asked, output: Path | None) -> tuple[Path, Found, Path]:
     """Return the record of an earlier estimate, the regions on its grid, and where to write."""
-    from occupy.cli.mask import find_record
-    from occupy.report.record import read_output, read_record
+    from occupy.report.record import find_record, read_output, read_record
 
     path = find_record(result)
     grid = read_output(path, read_record(path), "scale")

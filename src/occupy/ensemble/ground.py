@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +16,8 @@ from occupy.ensemble.factor import smoothed
 from occupy.ensemble.passes import Means, Shelf
 from occupy.errors import InputError, Notice
 from occupy.numerics.fourier import fourier_crop
-from occupy.numerics.resample import refine_slab
 from occupy.numerics.shells import Shells, shells_of
-from occupy.volume import Volume
+from occupy.volume import Grid, LazyMap, Volume, on_finer_grid
 
 Array = npt.NDArray[np.float32]
 Complex = npt.NDArray[np.complex64]
@@ -46,8 +45,6 @@ AWAY = 12.0
 
 LEFT_BEHIND = 1.6
 """A class less resolved than so many times the median does not set the common resolution."""
-
-_SLAB = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,19 +113,20 @@ class Ground:
         out[_box(self.corner, array.shape)] = array
         return out
 
-    def on_grid(self, array: Array, grid: Volume) -> Iterator[tuple[int, Array]]:
-        """Yield slabs (first plane, values) of an array of the box on the grid and axes of a map's file."""
+    def on_grid(self, array: Array, grid: Grid) -> LazyMap:
+        """Return an array of the box as a map on the grid and axes of a map's file, 0 outside the box."""
         columns, rows, sections = grid.frame.axes
         order = (3 - sections, 3 - rows, 3 - columns)
-        coarse = np.ascontiguousarray(self.whole(array).transpose(order))
-        for start in range(0, grid.shape[0], _SLAB):
-            stop = min(start + _SLAB, grid.shape[0])
-            yield (
-                start,
-                coarse[start:stop]
-                if coarse.shape == grid.shape
-                else refine_slab(coarse, grid.shape, start, stop),
-            )
+        z, y, x = order
+        shape, voxel = self.shape, self.voxel_size
+        coarse = LazyMap(
+            (shape[z], shape[y], shape[x]),
+            (voxel[z], voxel[y], voxel[x]),
+            grid.frame,
+            grid.name,
+            whole=lambda: np.ascontiguousarray(self.whole(array).transpose(order)),
+        )
+        return on_finer_grid(coarse, grid)
 
 
 def _box(corner: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:

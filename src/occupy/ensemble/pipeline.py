@@ -6,9 +6,9 @@ each class to the mean → differences that are more than noise → level of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from occupy.ensemble.passes import LocalPool, Means, MemoryShelf, Pool, Progress
 from occupy.errors import InputError, Notice
 from occupy.numerics.morphology import ball_widths, dilate
 from occupy.numerics.parallel import ordinary_unit
-from occupy.volume import Volume
+from occupy.volume import LazyMap, Volume
 
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
@@ -215,12 +215,21 @@ class SetEstimate(_OnGrid):
         """Return the variance that noise alone would give the ratio of class ``k``."""
         return _ratio_variance(self.ground, self.power, self.ratios[k], k)
 
-    def on_grid(self, array: Array) -> Iterator[tuple[int, Array]]:
-        """Yield slabs (first plane, values) of an array on the grid of the input, 0 outside the content box.
+    def on_grid(self, array: Array) -> LazyMap:
+        """Return an array of the content box as a map on the grid of the input, 0 outside the box."""
+        return self.ground.on_grid(array, self.grid)
 
-        Planes and axes are those of the file.
+    def maps_of_class(self, k: int) -> dict[str, LazyMap]:
+        """Return ``relative``, ``occupancy`` and ``uncertainty`` of class ``k`` on the grid of the input.
+
+        What the class shows is worked out once, when the first of them is wanted.
         """
-        yield from self.ground.on_grid(array, self.grid)
+        found = cache(lambda: self.of_class(k))
+
+        def lazy(what: str) -> LazyMap:
+            return LazyMap.on(self.grid, whole=lambda: self.on_grid(getattr(found(), what)).data)
+
+        return {what: lazy(what) for what in ("relative", "occupancy", "uncertainty")}
 
 
 def estimate_set(

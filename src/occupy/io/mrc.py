@@ -32,7 +32,7 @@ from occupy.io.mrc_header import HEADER_BYTES, data_type, frame_of, parse_header
 from occupy.io.names import as_letters, check_length
 from occupy.numerics.moments import Moments, moments_of_parts
 from occupy.numerics.parallel import large_empty, one_blas_thread, planes_per_slab
-from occupy.volume import Frame, Volume
+from occupy.volume import Frame, Grid, Volume
 
 SUFFIXES = (".mrc", ".map", ".ccp4", ".rec")
 STACK_SUFFIXES = (".mrcs", ".st", ".ali")
@@ -319,7 +319,7 @@ class MapWriter:
         Size and checksum of what was written, once it is complete.
     """
 
-    def __init__(self, stream: BinaryIO, like: Volume, label: str) -> None:
+    def __init__(self, stream: BinaryIO, like: Grid, label: str) -> None:
         self.file: FileSum | None = None
         self._stream = stream
         self._like = like
@@ -349,7 +349,7 @@ class MapWriter:
         self._stream.flush()
 
 
-def _header(like: Volume, label: str, stats: list[Moments]) -> Any:
+def _header(like: Grid, label: str, stats: list[Moments]) -> Any:
     header = np.zeros((), dtype=mrcfile.dtypes.HEADER_DTYPE.newbyteorder("<"))
     frame = like.frame
     header["nz"], header["ny"], header["nx"] = like.shape
@@ -384,7 +384,7 @@ def _header(like: Volume, label: str, stats: list[Moments]) -> Any:
 
 @contextmanager
 def open_writer(
-    path: str | Path, like: Volume, what: str = "map", *, checksum: bool = False
+    path: str | Path, like: Grid, what: str = "map", *, checksum: bool = False
 ) -> Iterator[MapWriter]:
     """Write a map with the frame of another, slab by slab; it appears under its name when complete.
 
@@ -392,7 +392,7 @@ def open_writer(
     ----------
     path : path-like
         Where to.
-    like : Volume
+    like : Volume or LazyMap
         Its shape, voxel size, position, axis order, labels and extended header are kept.
     what : str
         For the label that is added.

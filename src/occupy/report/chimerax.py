@@ -102,8 +102,8 @@ def contour_level(est: Estimate) -> float:
     values = est.volume.data[planes, ::step, ::step]
     if est.solvent_fit_is_bad:
         return float(np.quantile(values, 0.99))
-    planewise = [est.confidence_planes(int(z), int(z) + 1)[:, ::step, ::step] for z in planes]
-    confidence = np.concatenate(planewise)
+    lazy = est.maps["confidence"]
+    confidence = np.concatenate([lazy.planes(int(z), int(z) + 1)[:, ::step, ::step] for z in planes])
     content = float(np.mean(confidence >= 0.5))
     level = max(0.1 * est.full_scale.value, float(np.quantile(values, 1 - content)))
     solvent = values[(confidence < 0.01) & (values != np.float32(est.facts.flat_value))]

@@ -129,7 +129,7 @@ def record_of(
     outputs : mapping
         Product → file name within the folder of the record.
     variability_limit : float
-        From `occupy.render.render`.
+        See `Estimate.variability_limit`.
     command : sequence of str, optional
         The command line.
     options : mapping, optional
@@ -197,6 +197,21 @@ def read_record(path: Path) -> dict[str, Any]:
     return {**record, **{part: _infinite(record[part]) for part in _SETTINGS}}
 
 
+def find_record(result: Path) -> Path:
+    """Return the record in a result folder (or the record itself, if given)."""
+    if result.is_dir():
+        found = sorted(result.glob("*_occupy.json"))
+        if len(found) == 1:
+            return found[0]
+        what = "no" if not found else f"{len(found)}"
+        raise InputError(
+            f"{result}: {what} *_occupy.json there; give the folder of one estimate, or the file"
+        )
+    if result.suffix == ".json" and result.exists():
+        return result
+    raise InputError(f"{result}: no such folder or record of an estimate")
+
+
 def _damaged(record: Mapping[str, Any]) -> str | None:
     """Return the part of a record that is not what it should be."""
     for part in ("inputs", "settings_asked", "options", "settings", "numbers", "outputs"):
@@ -262,7 +277,11 @@ def read_output(path: Path, record: Mapping[str, Any], product: str) -> Volume:
 
     The record of a version before 0.2 holds no checksums of outputs; its maps are taken as they are.
     """
-    file = output_file(path, record, product)
+    return read_checked(output_file(path, record, product), record)
+
+
+def read_checked(file: Path, record: Mapping[str, Any]) -> Volume:
+    """Read a map that a run wrote; InputError where its record says that it is another by now."""
     about = record.get("files", {}).get(file.name)
     volume, source = read_source(file, kind="crc32")
     if about is not None and (source.stamp.size, source.checksum.hexdigest()) != (
