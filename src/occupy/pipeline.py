@@ -32,7 +32,7 @@ from occupy.scale import (
     target_occupancy,
 )
 from occupy.settings import Settings
-from occupy.solvent import SolventModel, inscribed_ellipsoid, solvent_of
+from occupy.solvent import inscribed_ellipsoid, solvent_of
 from occupy.units import curve_in, full_scale_in, solvent_in, unit_of
 from occupy.volume import Progress as Progress
 from occupy.volume import Volume
