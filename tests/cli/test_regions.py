@@ -148,7 +148,7 @@ def test_settings_reach_the_estimate(cli, blob, halves, work):
 def test_real_maps_with_known_occupancies(cli, shared_data, work):
     """The consensus of simulated 50S data: values as near to the truth as those of the estimate."""
     data = shared_data("relion_50s")
-    said = cli("regions", data / "consensus.mrc", "--model", data / "model.cif", "-o", "out", "--quiet")
+    said = cli("regions", data / "consensus.mrc", *READ, data / "model.cif", "-o", "out", "--quiet")
     assert (said.code, said.err) == (0, "")
     found = rows(work / "out", "consensus_regions")
     with (data / "truth" / "consensus.csv").open() as stream:
