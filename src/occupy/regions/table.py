@@ -29,6 +29,27 @@ class Reading(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class Beside:
+    """What stands beside occupancies that a joint fit found.
+
+    Attributes
+    ----------
+    values, errors : ndarray of float64, shape (R, M)
+        Local scale read in the regions, and its standard error.
+    low, high : ndarray of float64, shape (R, M)
+        95 % interval of the occupancy.
+    notes : tuple of tuples of str, R of M each
+        Where occupancy and local scale differ beyond their errors, with the likely reason; else empty.
+    """
+
+    values: Numbers
+    errors: Numbers
+    low: Numbers
+    high: Numbers
+    notes: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
 class OccupancyTable:
     """Occupancy of regions in maps. Unknown numbers are NaN.
 
@@ -45,7 +66,9 @@ class OccupancyTable:
     kind : str
         What the values are: ``occupancy``, ``relative`` (to the best map at each place) or ``scale``.
     reach_95 : float
-        Half a 95 % interval, in standard errors.
+        Half a 95 % interval, in standard errors; where ``beside`` is given, its interval counts.
+    beside : Beside, optional
+        Where the occupancies are of a joint fit: the local scales.
     """
 
     regions: tuple[str, ...]
@@ -57,6 +80,7 @@ class OccupancyTable:
     weights: Numbers
     kind: str = "occupancy"
     reach_95: float = NORMAL_95
+    beside: Beside | None = None
 
     def __post_init__(self) -> None:
         rows, columns = len(self.regions), len(self.maps)
@@ -82,11 +106,15 @@ class OccupancyTable:
     @property
     def low(self) -> Numbers:
         """Lower end of the 95 % interval, not below 0, shape (R, M)."""
+        if self.beside is not None:
+            return self.beside.low
         return np.asarray(np.maximum(self.values - self.reach_95 * self.errors, np.minimum(self.values, 0.0)))
 
     @property
     def high(self) -> Numbers:
         """Upper end of the 95 % interval, not above 1 (or the value), shape (R, M)."""
+        if self.beside is not None:
+            return self.beside.high
         return np.asarray(np.minimum(self.values + self.reach_95 * self.errors, np.maximum(self.values, 1.0)))
 
     def reading(self, region: str, map_name: str) -> Reading:

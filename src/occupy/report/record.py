@@ -290,3 +290,28 @@ def read_checked(file: Path, record: Mapping[str, Any]) -> Volume:
     ):
         raise InputError(f"{file} is not as the run wrote it (its checksum differs); estimate again")
     return volume
+
+
+def read_input(record: Mapping[str, Any], grid: Volume) -> Volume | str:
+    """Return the map that was estimated, or why it can't be had: it is gone or another by now.
+
+    Parameters
+    ----------
+    record : mapping
+        Record of the estimate.
+    grid : Volume
+        A map the run wrote: a voxel size that was given in place of the header's is in it.
+    """
+    about = record["inputs"]["map"]
+    path = Path(about["path"])
+    if not path.is_file():
+        return f"the map is no longer at {path}"
+    try:
+        volume, source = read_source(path)
+    except InputError as error:
+        return str(error)
+    if source.sha256 != about["sha256"]:
+        return f"{path} has changed since it was estimated"
+    if volume.shape != grid.shape:
+        return f"{path} is not on the grid of its estimate"
+    return grid.with_data(volume.data)

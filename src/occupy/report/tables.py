@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.io.atomic import write_text
-from occupy.regions.table import NORMAL_95, Numbers, OccupancyTable
+from occupy.regions.table import NORMAL_95, Beside, Numbers, OccupancyTable
 
 COLUMNS = (
     "region",
@@ -27,11 +28,14 @@ COLUMNS = (
     "interval_95_in_standard_errors",
 )
 _NUMBERS = COLUMNS[2:-1]
+JOINT_COLUMNS = ("local_scale", "local_scale_error", "note")
+"""Further columns where the occupancies are of a joint fit."""
 _WHAT = {
     "occupancy": "occupancy",
     "relative": "occupancy relative to the best map at each place",
     "scale": "local scale",
 }
+_READ, _FITTED = "of regions: median over the region's voxels", "of parts by a joint fit to the map"
 
 
 def _text(value: float, digits: int = 4) -> str:
@@ -42,7 +46,8 @@ def csv_text(table: OccupancyTable) -> str:
     """Return a table in long form, one line per region and map; unknown numbers are empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    beside = table.beside
+    writer.writerow(COLUMNS if beside is None else COLUMNS + JOINT_COLUMNS)
     low, high = table.low, table.high
     for row, region in enumerate(table.regions):
         for column, name in enumerate(table.maps):
@@ -55,7 +60,11 @@ def csv_text(table: OccupancyTable) -> str:
                 _text(table.independent[row], 1),
                 f"{table.reach_95:.7g}",
             )
-            writer.writerow([region, name, *numbers])
+            more: tuple[str, ...] = ()
+            if beside is not None:
+                read = beside.values[row, column], beside.errors[row, column]
+                more = (_text(read[0]), _text(read[1]), beside.notes[row][column])
+            writer.writerow([region, name, *numbers, *more])
     return out.getvalue()
 
 
@@ -73,16 +82,23 @@ def tsv_text(table: OccupancyTable, notes: Iterable[str] = ()) -> str:
     particles.
     """
     errors = np.isfinite(table.errors).any()
-    said = f"# {_WHAT.get(table.kind, table.kind)} of regions: median over the region's voxels"
+    beside = table.beside
+    said = f"# {_WHAT.get(table.kind, table.kind)} {_READ if beside is None else _FITTED}"
     head = [said + (" ± standard error" if errors else "") + f"; occupy {__version__}"]
     head += [f"# {line}" for note in notes for line in note.splitlines()]
     if np.isfinite(table.weights).any():
         shares = (_text(100 * weight, 1) for weight in table.weights)
         head.append("\t".join(["# share of particles, %", "", *shares]))
-    rows = ["\t".join(["region", "voxels", *map(_plain, table.maps)])]
+    # Of one map there is room for what stands beside its occupancies.
+    further = beside is not None and len(table.maps) == 1
+    rows = ["\t".join(["region", "voxels", *map(_plain, table.maps), *(["local scale", "note"] * further)])]
     for row, region in enumerate(table.regions):
         cells = map(cell_text, table.values[row].tolist(), table.errors[row].tolist())
-        rows.append("\t".join([_plain(region), _text(table.voxels[row], 0), *cells]))
+        more: tuple[str, ...] = ()
+        if beside is not None and further:
+            read = cell_text(float(beside.values[row, 0]), float(beside.errors[row, 0]))
+            more = (read, beside.notes[row][0])
+        rows.append("\t".join([_plain(region), _text(table.voxels[row], 0), *cells, *more]))
     return "\n".join([*head, *rows]) + "\n"
 
 
@@ -127,6 +143,7 @@ def read_table(path: str | Path) -> OccupancyTable:
     if missing:
         raise InputError(f"{source}: not a table of occupancies: no column {', '.join(missing)}")
     found: dict[tuple[str, str], dict[str, float]] = {}
+    notes: dict[tuple[str, str], str] = {}
     reaches = set()
     try:
         for row in reader:
@@ -136,14 +153,24 @@ def read_table(path: str | Path) -> OccupancyTable:
                 raise InputError(f"{where}: no name of region or map")
             if key in found:
                 raise InputError(f"{where}: {key[0]} in {key[1]} comes twice")
-            found[key] = {name: _parsed(row[name], f"{where}: {name}") for name in _NUMBERS}
+            further = [name for name in JOINT_COLUMNS[:-1] if name in row]
+            found[key] = {name: _parsed(row[name], f"{where}: {name}") for name in (*_NUMBERS, *further)}
+            notes[key] = row.get(JOINT_COLUMNS[-1]) or ""
             reaches.add(_parsed(row.get(COLUMNS[-1], ""), f"{where}: {COLUMNS[-1]}"))
     except csv.Error as error:
         raise InputError(f"{source}: line {reader.line_num}: {error}") from error
     known = [reach for reach in reaches if math.isfinite(reach)]
     if len(known) > 1:
         raise InputError(f"{source}: intervals of several widths ({', '.join(map(str, sorted(known)))})")
-    return _assembled(found, source, known[0] if known else None)
+    table = _assembled(found, source, known[0] if known else None)
+    if not all(name in (reader.fieldnames or ()) for name in JOINT_COLUMNS):
+        return table
+    low, high, read, spread = (
+        np.array([[found[region, name][column] for name in table.maps] for region in table.regions])
+        for column in ("low_95", "high_95", *JOINT_COLUMNS[:-1])
+    )
+    said = tuple(tuple(notes[region, name] for name in table.maps) for region in table.regions)
+    return replace(table, beside=Beside(read, spread, low, high, said))
 
 
 def _parsed(text: str | None, where: str) -> float:
