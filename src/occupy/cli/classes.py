@@ -302,6 +302,7 @@ def _write(
         compare=job.compare,
         surface=folder / files["composite"],
         voxel_size=job.voxel_size,
+        shares=_shares(used, est),
     )
     if job.report:
         files["report"] = PAGE
@@ -327,6 +328,13 @@ def _write(
     record["files"] = made.sums | {name: written(folder / name) for name in names}
     write_text(folder / NAME, to_json(record))
     return table, files
+
+
+def _shares(used: MapSet, est: SetEstimate) -> dict[str, float]:
+    """Return each class's share of the particles; nothing where the set does not say."""
+    if any(entry.weight is None for entry in used.maps):
+        return {}
+    return {name: float(weight) for name, weight in zip(est.names, est.weights, strict=True)}
 
 
 def _level(est: SetEstimate, paths: dict[str, Path]) -> float:

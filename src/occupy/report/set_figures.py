@@ -17,7 +17,7 @@ from occupy.io.atomic import atomic_file
 from occupy.regions.relations import Correlation, Tree, correlations, pairs, tree_of, tree_of_correlation
 from occupy.regions.table import OccupancyTable
 from occupy.report.figures import DPI, scale_colormap
-from occupy.report.palette import SCALE_PALETTE
+from occupy.report.palette import DIFFERENCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -237,11 +237,10 @@ def correlation_figure(found: Correlation) -> Figure | None:
 
 
 def _difference_colours() -> Any:
-    """Return colours from one end of the scale's palette by white to the other."""
+    """Return the colours of differences as a matplotlib colour map."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    ends = SCALE_PALETTE[1][1], SCALE_PALETTE[2][1], "#ffffff", SCALE_PALETTE[6][1], SCALE_PALETTE[8][1]
-    return LinearSegmentedColormap.from_list("occupy_difference", list(ends), N=257)
+    return LinearSegmentedColormap.from_list("occupy_difference", list(DIFFERENCE), N=257)
 
 
 def _paled(r: Numbers, significant: npt.NDArray[np.bool_]) -> Numbers:

@@ -17,9 +17,10 @@ from occupy.inputs import InputFiles, Inputs
 from occupy.pipeline import Estimate
 from occupy.render import finish, modified_slab, needs_finish, needs_noise, products_of
 from occupy.report.chimerax import contour_level, tile_sphere
-from occupy.report.figures import lowest_shown_scale, value_spans
+from occupy.report.figures import value_spans
 from occupy.report.record import numbers_of
 from occupy.report.results import WHAT
+from occupy.report.slices import lowest_shown_scale
 from occupy.report.text import number_lines
 from occupy.resolve import ResolvedSettings, resolve
 from occupy.settings import Settings

@@ -218,14 +218,14 @@ function comparison(ctx) {
     one.view.setMesh("surface", found.source, found.look);
     if (one.framed !== true) one.view.setBoxAround(await ctx.frame());
     one.framed = true;
-    const { colours, range, title } = slot === "difference" ? { colours: app.info.palettes.difference, range: [-spread, spread], title: "A − B" } : looks(ctx, ctx[slot]);
+    const { colours, range, title } = slot === "difference" ? { colours: app.info.palettes.difference, range: [-spread, spread], title: "B − A" } : looks(ctx, ctx[slot]);
     one.keybox.replaceChildren(...(title ? [key(colours, range[0], range[1], title)] : []));
     one.view.drawNow();
     one.canvas.dataset.ready = quality;
     one.canvas.dataset.map = slot === "difference" ? `${ctx.a},${ctx.b}` : ctx[slot];
   })]));
   async function difference(signal, quality) {
-    const layer = `difference:${ctx.a}:${ctx.b}`;
+    const layer = `difference:${ctx.b}:${ctx.a}`;
     const mesh = unpack(await getBytes("mesh", { id: scene.id, source: "composite", level: ctx.level, dust: scene.dust, quality, colours: layer }, signal));
     return { mesh, ...shown(mesh, layer, app.info.palettes.difference, [-spread, spread], [-1, 1]) };
   }
@@ -236,7 +236,7 @@ function comparison(ctx) {
       const m = scene.maps[ctx[slot]];
       stages[slot].title.textContent = `${ctx.mode === "one" ? "" : `${slot.toUpperCase()}: `}${m.name}`;
     }
-    stages.difference.title.textContent = `${scene.maps[ctx.a].name} − ${scene.maps[ctx.b].name}, on the composite`;
+    stages.difference.title.textContent = `${scene.maps[ctx.b].name} − ${scene.maps[ctx.a].name}, on the composite`;
   }
   const select = (slot) => h("select", { "aria-label": `Map ${slot.toUpperCase()}`, onchange: (e) => ctx.choose(slot, Number(e.target.value)) }, scene.maps.map((m, i) => h("option", { value: i }, m.name)));
   const picks = { a: select("a"), b: select("b") };
@@ -292,7 +292,7 @@ function comparison(ctx) {
     const made = h("canvas", { width: one.canvas.width, height: one.canvas.height });
     const pen = made.getContext("2d");
     pen.drawImage(one.canvas, 0, 0);
-    const { colours, range, title } = ctx.mode === "difference" ? { colours: app.info.palettes.difference, range: [-spread, spread], title: "occupancy, A − B" } : looks(ctx, ctx.a);
+    const { colours, range, title } = ctx.mode === "difference" ? { colours: app.info.palettes.difference, range: [-spread, spread], title: "occupancy, B − A" } : looks(ctx, ctx.a);
     if (title) paintKey(pen, made, colours, range, title, theme());
     made.toBlob((blob) => saveAs(blob, `${scene.title}_${scene.maps[ctx.a].name}.png`), "image/png");
   };
