@@ -7,12 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chimerax_standin import ChimeraX, WrongCommandError
 
+from chimerax_standin import ChimeraX, WrongCommandError
 from occupy.pipeline import Estimate, estimate
 from occupy.report.chimerax import chimerax_script
 from occupy.report.palette import DIFFERENCE, SCALE
-from occupy.report.set_chimerax import Shown, classes_script, difference_script, model_script
+from occupy.report.set_chimerax import (
+    Shown,
+    classes_script,
+    difference_script,
+    model_script,
+    titles,
+)
 from occupy.report.set_results import write_class_scripts
 from occupy.volume import Volume
 
@@ -85,7 +91,9 @@ def test_names_tell_the_share() -> None:
     session = ChimeraX().run(classes_script(shown(3)))
     assert session.models[1].name == "class 1 (33 %)"
     assert session.models[4].name == "class 1 (33 %): occupancy"
-    assert Shown("class 1", "c", "o").title == "class 1"
+    runs = [Shown(f"run_it025_class00{i}", "c", "o", 0.5) for i in (1, 2)]
+    assert titles(runs) == ["class 1 (50 %)", "class 2 (50 %)"]
+    assert titles([runs[0], Shown("run_it010_class001", "c", "o")])[0] == "run_it025_class001 (50 %)"
 
 
 def test_keys_show_the_palettes(est: Estimate) -> None:

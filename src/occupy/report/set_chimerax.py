@@ -29,6 +29,7 @@ MOST_SHOWN = 60
 
 UNKNOWN = "#b0b0b0"
 _PLAIN_CHAIN = re.compile(r"[A-Za-z0-9]+")
+_CLASS = re.compile(r"^.*_class0*(\d+)$")
 _LOOKS = ["set bgColor white", "lighting soft"]
 _LARGEST_DIFFERENCE = 0.5
 
@@ -45,11 +46,17 @@ class Shown:
     occupancy: str
     share: float | None = None
 
-    @property
-    def title(self) -> str:
-        """Name as people read it, with the share where it is known: class 1 (32 %)."""
-        about = "" if self.share is None else f" ({100 * self.share:.0f} %)"
-        return f"{_said(self.name)}{about}"
+
+def titles(shown: Sequence[Shown]) -> list[str]:
+    """Return names as people read them, with shares where they are known: class 1 (32 %).
+
+    Of RELION's names only the class's number is told, where that is enough to tell all maps apart.
+    """
+    names = [_said(each.name) for each in shown]
+    short = [_CLASS.sub(r"class \1", name) for name in names]
+    names = short if len(set(short)) == len(short) else names
+    shares = ["" if each.share is None else f" ({100 * each.share:.0f} %)" for each in shown]
+    return [name + share for name, share in zip(names, shares, strict=True)]
 
 
 def picked(names: Sequence[str]) -> list[str]:
@@ -95,8 +102,9 @@ def classes_script(
     ]
     opened = [f"open {quoted(each.surface)}" for each in shown]
     opened += [f"open {quoted(each.occupancy)}" for each in shown]
-    names = [f'rename #{i} "{each.title}"' for i, each in enumerate(shown, 1)]
-    names += [f'rename #{count + i} "{each.title}: occupancy"' for i, each in enumerate(shown, 1)]
+    told = titles(shown)
+    names = [f'rename #{i} "{title}"' for i, title in enumerate(told, 1)]
+    names += [f'rename #{count + i} "{title}: occupancy"' for i, title in enumerate(told, 1)]
     at = "" if level is None else f" level {level:.5g}"
     draw = [f"volume {maps} hide", f"volume {surfaces} step 1 show style surface{at}"]
     pairs = [(f"#{i}", f"#{count + i}") for i in range(1, count + 1)]
@@ -108,15 +116,14 @@ def classes_script(
     ]
     key = scale_key("occupancy", minimum)
     if count <= TILED:
-        return _joined(head, opened, names, _LOOKS, draw, _tiled(shown), colour, aliases, key)
+        return _joined(head, opened, names, _LOOKS, draw, _tiled(told), colour, aliases, key)
     slider = ["view", f"hide #2-{count} models", f'mseries slider #1-{count} name "Map"']
     return _joined(head, opened, names, _LOOKS, draw, colour, aliases, key, slider)
 
 
-def _tiled(shown: Sequence[Shown]) -> list[str]:
+def _tiled(told: Sequence[str]) -> list[str]:
     """Return commands that put maps side by side, and each occupancy map where its map went."""
-    count = len(shown)
-    order = "; ".join(each.title for each in shown)
+    count, order = len(told), "; ".join(told)
     return [
         f"# From left to right and down: {order}",
         f"tile #1-{count} columns {math.ceil(math.sqrt(count))} spacingFactor 0.8",
