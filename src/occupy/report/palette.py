@@ -40,3 +40,18 @@ MINIMUM_SCALE = 0.0
 # Where nothing is shown of the scale: below the lowest confident one.
 SOLVENT = "#8d96a0"
 ALARM = "#c4001a"
+
+
+def ink_on(colour: str) -> str:
+    """Return the ink, dark or white, that is read on a colour (#rrggbb)."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#16202b" if 0.3 * red + 0.59 * green + 0.11 * blue > 118 else "#ffffff"
+
+
+def scale_colour(value: float) -> str:
+    """Return the colour of an occupancy from 0 to 1, as #rrggbb."""
+    at = min(max(value, 0.0), 1.0) * (len(SCALE_PALETTE) - 1)
+    low = min(int(at), len(SCALE_PALETTE) - 2)
+    first, second = ([int(SCALE_PALETTE[i][1][k : k + 2], 16) for k in (1, 3, 5)] for i in (low, low + 1))
+    mixed = [round(a + (b - a) * (at - low)) for a, b in zip(first, second, strict=True)]
+    return "#" + "".join(f"{c:02x}" for c in mixed)

@@ -44,6 +44,21 @@ function colourOf(app, palette, value, low, high) {
   return { paint: `rgb(${bytes[at]} ${bytes[at + 1]} ${bytes[at + 2]})`, ink: luminance > 0.55 ? "#16202b" : "#ffffff" };
 }
 
+/** Rows of the table, those that differ most between maps first. */
+function byDifference(scene) {
+  const spread = scene.cells.map((cells) => {
+    const found = cells.filter((cell) => cell !== null).map((cell) => cell.occupancy);
+    return found.length ? Math.max(...found) - Math.min(...found) : -1;
+  });
+  return scene.regions.map((_, r) => r).sort((a, b) => spread[b] - spread[a]);
+}
+
+/** Names as they fit a heading: of RELION's only the class's number, where that tells all maps apart. */
+function shortNames(scene) {
+  const short = scene.maps.map((m) => m.name.replace(/^.*_class0*(\d+)$/, "class $1"));
+  return new Set(short).size === short.length ? short : scene.maps.map((m) => m.name);
+}
+
 function heatMap(ctx) {
   const { scene, app } = ctx;
   if (!scene.regions.length) return h("p.faint", {}, "No table of occupancies in this folder.");
@@ -64,10 +79,10 @@ function heatMap(ctx) {
     made.style.color = ink;
     return made;
   }));
-  const head = h("tr", {}, h("th", {}, ""), scene.maps.map((m) => h("th", { title: m.name }, h("span", {}, m.name))));
+  const head = h("tr", {}, h("th", {}, ""), shortNames(scene).map((name, i) => h("th", { title: scene.maps[i].name }, h("span", {}, name))));
   const weights = scene.maps.some((m) => m.weight !== null && m.weight !== undefined)
     ? [h("tr.weights", {}, h("th", {}, "weight"), scene.maps.map((m) => h("td", {}, nice(m.weight, 2))))] : [];
-  const table = h("table.heat", {}, h("thead", {}, head), h("tbody", {}, scene.regions.map(row), weights));
+  const table = h("table.heat", {}, h("thead", {}, head), h("tbody", {}, byDifference(scene).map((r) => row(scene.regions[r], r)), weights));
   ctx.listeners.push(() => {
     for (const cell of table.querySelectorAll("td[data-map]")) cell.classList.toggle("chosen", Number(cell.dataset.map) === ctx.a);
   });
