@@ -25,7 +25,7 @@ from occupy.report.html import (
 from occupy.report.record import read_input, read_output
 from occupy.report.set_figures import strip
 from occupy.report.set_page import interval_table
-from occupy.report.surfaces import LIMITS, Array, surface_message
+from occupy.report.surfaces import LIMITS, Array, content_level, surface_message
 from occupy.report.text import number_text
 
 _SHOWN = 5
@@ -93,29 +93,10 @@ def _summary(found: OccupancyTable, order: list[int]) -> str:
     return paragraph(text)
 
 
-def level_in(data: Array, confidence: Array, numbers: Mapping[str, Any]) -> float:
-    """Return a contour level of a map at which its particle is seen, from the record of its estimate.
-
-    The rule of `occupy.report.chimerax.contour_level`, from files: the highest of a tenth of full scale,
-    three deviations above solvent, and the level that encloses as much as is confidently content; where the
-    solvent fit is bad, that which encloses 1 % of the box.
-    """
-    step = max(1, round((data.size / 1e6) ** (1 / 3)))
-    values, sure = (a[::step, ::step, ::step] for a in (data, confidence))
-    if not numbers["solvent"]["good_fit"]:
-        return float(np.quantile(values, 0.99))
-    inside = sure >= 0.5
-    level = max(
-        0.1 * float(numbers["full_scale_value"]), float(np.quantile(values, 1 - float(inside.mean())))
-    )
-    solvent = values[sure < 0.01]
-    # Exactly equal voxels of a masked map are no noise.
-    solvent = solvent[solvent != np.median(solvent)] if solvent.size else solvent
-    if solvent.size > 100:
-        middle = np.float32(np.median(solvent))
-        level = max(level, float(middle) + 3 * 1.4826 * float(np.median(np.abs(solvent - middle))))
-    highest = float(numbers["map_range"][1])
-    return min(level, 0.9 * highest)
+def level_in(data: Array, numbers: Mapping[str, Any]) -> float:
+    """Return the contour level of a map, from the record of its estimate; see `content_level`."""
+    lowest = float(numbers["lowest_confident_value"]) if numbers["solvent"]["good_fit"] else 0.0
+    return content_level(data, float(numbers["full_scale_value"]), lowest, float(numbers["map_range"][1]))
 
 
 def _surface(estimated: Mapping[str, Any], source: Path) -> str:
@@ -125,15 +106,14 @@ def _surface(estimated: Mapping[str, Any], source: Path) -> str:
         return paragraph(f"{volume}, so its surface is not shown.")
     colouring = COLOURINGS[0]
     data, scales = volume.standard(), scale.standard()
-    confidence = read_output(source, estimated, "confidence").standard()
     given = estimated["options"].get("level")
-    level = float(given) if given is not None else level_in(data, confidence, estimated["numbers"])
+    level = float(given) if given is not None else level_in(data, estimated["numbers"])
     message = surface_message(
         data, level, {colouring.layer: (scales, 0.0, 1.0)}, spacing=volume.spacing,
         origin=[float(v) for v in volume.position((0, 0, 0))],
         dust=float(estimated["settings"]["lowpass"]) ** 3, limits=LIMITS["report"],
     )  # fmt: skip
-    caption = f"Input map at level {level:.4g} (map units), coloured by local scale."
+    caption = f"Input map at level {level:.4g} (map units), coloured by the local scale beneath its surface."
     return surface_block(message, (colouring,), caption=caption)
 
 

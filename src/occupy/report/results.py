@@ -165,7 +165,7 @@ def write_results(
     plot: bool = False,
     report: bool = False,
     level: float | None = None,
-    minimum_scale: float = 0.2,
+    minimum_scale: float = 0.0,
     voxel_size: float | None = None,
     progress: Progress | None = None,
 ) -> Written:

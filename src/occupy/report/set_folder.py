@@ -109,6 +109,7 @@ def write_set(
         compare=output.compare,
         surface=folder / files["composite"],
         voxel_size=output.voxel_size,
+        shares=_shares(output.found, est),
     )
     if output.page:
         files["report"] = PAGE
@@ -134,6 +135,13 @@ def write_set(
     record["files"] = made.sums | {name: written(folder / name) for name in names}
     write_text(folder / NAME, to_json(record))
     return made.table, files
+
+
+def _shares(found: MapSet, est: SetEstimate) -> dict[str, float]:
+    """Return each class's share of the particles; nothing where the set does not say."""
+    if any(entry.weight is None for entry in found.maps):
+        return {}
+    return {name: float(weight) for name, weight in zip(est.names, est.weights, strict=True)}
 
 
 def _level(est: SetEstimate, path: Path) -> float:
