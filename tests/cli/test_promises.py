@@ -143,16 +143,16 @@ def test_two_estimates_in_one_folder_are_told_apart(cli, blob, work, monkeypatch
 
 def test_two_sets_in_one_folder_the_second_is_refused(cli, the_error, job, work, monkeypatch):
     pytest.importorskip("fcntl")
-    from occupy.cli import classes
+    from occupy import classes
 
-    doubts, said = classes._doubts, []
+    pose_notices, said = classes.pose_notices, []
 
     def meanwhile(*given):
-        monkeypatch.setattr(classes, "_doubts", doubts)
+        monkeypatch.setattr(classes, "pose_notices", pose_notices)
         said.append(cli("classes", job, "-o", "o", "--threads", 1, "--quiet"))
-        return doubts(*given)
+        return pose_notices(*given)
 
-    monkeypatch.setattr(classes, "_doubts", meanwhile)
+    monkeypatch.setattr(classes, "pose_notices", meanwhile)
     assert cli("classes", job, "-o", "o", "--threads", 1, "--quiet").code == 0
     assert "another run is working in o" in the_error(said[0])
     record = json.loads((work / "o" / "occupy_set.json").read_text())

@@ -389,16 +389,16 @@ def test_the_record_of_a_set_vouches_for_its_files(cli, job, work):
 
 
 def test_a_set_whose_maps_change_meanwhile_is_refused(cli, job, work, monkeypatch):
-    from occupy.cli import classes
+    from occupy import classes
 
     shutil.copytree(job, work / "job")
-    doubts = classes._doubts
+    pose_notices = classes.pose_notices
 
     def changed(*given):
         os.utime(next((work / "job").glob("*class002.mrc")), ns=(0, 0))
-        return doubts(*given)
+        return pose_notices(*given)
 
-    monkeypatch.setattr(classes, "_doubts", changed)
+    monkeypatch.setattr(classes, "pose_notices", changed)
     said = cli("classes", work / "job", "-o", "o", "--no-components", "--threads", 1)
     assert said.code == 1
     assert "class002.mrc: the map changed while the set was worked on" in said.err.splitlines()[-1]

