@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +88,7 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
         extras = SetOutput(
             found=found,
             begun=asked,
-            options=job.options,
+            options=replace(job, compare=compare).options,
             notices=(*notices, *left, *result.notices),
             command=tuple(sys.argv),
             regions=() if regions is None else regions.regions,
