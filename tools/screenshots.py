@@ -95,6 +95,15 @@ def run(*words: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "occupy", *map(str, words), "--quiet"], check=True)
 
 
+def shrink(path: Path, to: Path) -> None:
+    """Write a picture of 300 dpi as a page needs it."""
+    from PIL import Image
+
+    picture = Image.open(path).convert("RGB")
+    picture.thumbnail((1536, 1760))
+    picture.quantize(256).save(to, optimize=True)
+
+
 def copy_pictures(output: Path, scratch: Path, job: Path | None, more: list[str | Path]) -> None:
     """Copy the pictures the program itself writes: those of the demo, and the heat map of a job."""
     run("demo", "-o", scratch / "demo")
@@ -104,7 +113,7 @@ def copy_pictures(output: Path, scratch: Path, job: Path | None, more: list[str 
         shutil.move(scratch / "job" / "occupancy_heat_map.png", scratch / "job" / "classes_heat_map.png")
         found.append(scratch / "job" / "classes_heat_map.png")
     for path in found:
-        shutil.copy(path, output)
+        shrink(path, output / path.name)
         print(output / path.name)
 
 

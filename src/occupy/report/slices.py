@@ -116,3 +116,16 @@ def lowest_shown_scale(est: Estimate) -> float:
     # A recalibrated scale has its zero there already; where the fit is bad, it says nothing.
     doubtful = est.settings.recalibrate or est.solvent_fit_is_bad
     return LOWEST_SHOWN if doubtful else max(LOWEST_SHOWN, est.lowest_confident_scale)
+
+
+def finer(image: np.ma.MaskedArray[Any, Any]) -> np.ma.MaskedArray[Any, Any]:
+    """Return a masked image interpolated to about 600 pixels, and its mask with smooth edges.
+
+    Matplotlib's interpolation hides whatever has a masked pixel near it, so thin parts would vanish.
+    """
+    from scipy.ndimage import zoom
+
+    factor = max(1, round(600 / max(image.shape)))
+    parts = (image.data, np.ma.getmaskarray(image).astype(np.float32))
+    values, hidden = (zoom(part, factor, order=1, mode="nearest", grid_mode=True) for part in parts)
+    return np.ma.masked_array(values, hidden > 0.5)
