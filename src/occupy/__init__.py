@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from occupy.model import AtomicModel
     from occupy.modify import amplify, attenuate, exclude_solvent, sigmoid
     from occupy.pipeline import Estimate
+    from occupy.regions.joint import fit_model
     from occupy.regions.region import Region, regions_of_masks, regions_of_model
     from occupy.regions.table import OccupancyTable, read_regions
     from occupy.settings import Settings
@@ -58,6 +59,7 @@ __all__ = [
     "estimate_set",
     "exclude_solvent",
     "find_components",
+    "fit_model",
     "open_inputs",
     "read_map",
     "read_model",
@@ -96,6 +98,7 @@ _ROOM = {
     "estimate_set": "ensemble.pipeline",
     "exclude_solvent": "modify",
     "find_components": "ensemble.components",
+    "fit_model": "regions.joint",
     "open_inputs": "inputs",
     "read_map": "io.mrc",
     "read_model": "io.models",
