@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from occupy.model import AtomicModel
     from occupy.modify import amplify, attenuate, exclude_solvent, sigmoid
     from occupy.pipeline import Estimate
+    from occupy.regions.joint import fit_model
     from occupy.regions.region import Region, regions_of_masks, regions_of_model
     from occupy.regions.table import OccupancyTable, read_regions
     from occupy.result import LoadedResult, MapResult, Result, estimate, load
@@ -63,6 +64,7 @@ __all__ = [
     "estimate_set",
     "exclude_solvent",
     "find_components",
+    "fit_model",
     "load",
     "open_inputs",
     "read_map",
@@ -106,6 +108,7 @@ _ROOM = {
     "estimate_set": "ensemble.pipeline",
     "exclude_solvent": "modify",
     "find_components": "ensemble.components",
+    "fit_model": "regions.joint",
     "load": "result",
     "open_inputs": "inputs",
     "read_map": "io.mrc",

@@ -49,6 +49,7 @@ def test_the_chains_of_the_demo(cli, made, done):
     record = json.loads((done / "demo_regions.json").read_text(encoding="utf-8"))
     joint = record["joint_fit"]
     assert record["values"] == "occupancy"
+    assert (done / record["outputs"]["forest"]).stat().st_size > 5000
     assert [part["name"] for part in joint["parts"]] == list(found)
     assert np.array(joint["covariance_of_least_squares"]).shape == (9, 9)
     assert joint["full_level"] > 0 < joint["full_level_error"]
@@ -62,6 +63,7 @@ def test_the_chains_of_the_demo(cli, made, done):
     assert {n: r["local_scale"] for n, r in found.items()} == {n: r["occupancy"] for n, r in read.items()}
     record = json.loads((made / "read" / "demo_regions.json").read_text(encoding="utf-8"))
     assert record["values"] == "scale"
+    assert "forest" not in record["outputs"]
     assert "joint_fit" not in record
 
 

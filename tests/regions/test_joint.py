@@ -10,7 +10,7 @@ import pytest
 from joint_model import SHAPE, TRUTH, VOXEL, clean_map, molecule
 from occupy.errors import InputError
 from occupy.model import AtomicModel
-from occupy.regions.joint import JointRegions, fit_regions, joint_record, parts_of, with_joint
+from occupy.regions.joint import JointRegions, fit_model, fit_regions, joint_record, parts_of, with_joint
 from occupy.regions.region import Region, regions_of_model
 from occupy.regions.table import OccupancyTable
 from occupy.report.tables import csv_text, read_table, tsv_text
@@ -87,6 +87,13 @@ def test_what_can_t_be_fitted_says_why():
     assert "single residues" in why(by="residue")
     assert "'one' and 'two' share residues" in why(selections={"one": ["A", "B"], "two": ["B:1-3"]})
     assert "nothing to be compared with" in why(selections={"all": list("ABCDE")})
+
+
+def test_from_python_chains_are_the_default_and_what_can_t_be_fitted_raises():
+    fit = fit_model(volume(), molecule()).fit
+    np.testing.assert_allclose(fit.values, list(TRUTH.values()), atol=0.03)
+    with pytest.raises(InputError, match="single residues"):
+        fit_model(volume(), molecule(), regions_of_model(molecule(), volume(), by="residue"))
 
 
 def table(regions: tuple[Region, ...], values: list[float], errors: float = 0.02) -> OccupancyTable:

@@ -20,7 +20,7 @@ from occupy.model.judge import (
     not_separable,
     poor_parts,
 )
-from occupy.regions.region import Region, index_of
+from occupy.regions.region import Region, index_of, regions_of_model
 from occupy.regions.table import NORMAL_95, Beside, OccupancyTable
 from occupy.volume import Triple, Volume
 
@@ -57,6 +57,34 @@ class JointRegions:
     untold: Mapping[str, tuple[str, ...]]
     correlations: Mapping[str, float]
     poor: tuple[str, ...]
+
+
+def fit_model(volume: Volume, model: AtomicModel, regions: Sequence[Region] | None = None) -> JointRegions:
+    """Fit the occupancies of a model's parts to a map, all together; any axis order, any place.
+
+    Parameters
+    ----------
+    volume : Volume
+        The map as it was given, not its scale.
+    model : AtomicModel
+        In the map's frame.
+    regions : sequence of Region, optional
+        From `regions_of_model`; by default the chains. The rest of the model is fitted with them.
+
+    Returns
+    -------
+    JointRegions
+
+    Raises
+    ------
+    InputError
+        Where these regions can't be fitted, or the model does not fit the map; with the likely shift.
+    """
+    chosen = regions_of_model(model, volume) if regions is None else regions
+    fit = fit_regions(volume, model, chosen)
+    if isinstance(fit, str):
+        raise InputError(f"no joint fit of these regions: {fit}")
+    return fit
 
 
 def fit_regions(volume: Volume, model: AtomicModel, regions: Sequence[Region]) -> JointRegions | str:

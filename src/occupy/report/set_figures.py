@@ -1,4 +1,4 @@
-"""Figures of a table of occupancies: heat map, correlation of regions, tree of maps, strip of one map."""
+"""Figures of a table of occupancies: heat map, correlations, tree of maps, strip and forest of one map."""
 
 from __future__ import annotations
 
@@ -335,10 +335,41 @@ def strip(table: OccupancyTable, column: int = 0) -> Figure:
     return page.figure
 
 
+def forest(table: OccupancyTable, column: int = 0) -> Figure:
+    """Draw occupancies by a joint fit with 95 % intervals in the table's order, local scales as pale marks.
+
+    Where the two differ beyond their errors, the region's name is bold.
+    """
+    assert table.beside is not None
+    names, rows = list(table.regions), np.arange(len(table.regions))
+    down = _Labels.of(len(names), _ROW, _TALLEST)
+    height, space = max(0.5, down.cell * len(names)), _label_space(names, down.size)
+    page = _page(space + 4.6, height + 1.3)
+    title = f"Occupancy of {len(names)} parts in {_plain(table.maps[column])}, 95 % intervals"
+    page.text(0.2, 0.12, title, 9.5)
+    axes = page.axes(space, 0.45, 4.4, height)
+    read = table.beside.values[:, column]
+    axes.plot(read, rows, "D", color="#c9c9c9", ms=5, mew=0, label="local scale at the atoms")
+    axes.hlines(rows, table.low[:, column], table.high[:, column], color="black", lw=1.2)
+    axes.plot(table.values[:, column], rows, "o", color="black", ms=4, label="occupancy")
+    down.put(axes.yaxis, names)
+    for label, notes in zip(axes.get_yticklabels(), table.beside.notes, strict=False):
+        label.set_fontweight("bold" if notes[column] and down.cell == _ROW else "normal")
+    axes.set(xlim=(-0.02, max(1.02, float(np.nanmax(read)) + 0.02)), ylim=(len(names) - 0.5, -0.5))
+    axes.tick_params(axis="y", length=0, pad=2)
+    axes.tick_params(axis="x", labelsize=7.5)
+    axes.grid(axis="x", color="#dddddd", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("0 absent, 1 fully present", size=8)
+    place = (0.5, -0.42 / height)
+    axes.legend(loc="upper center", bbox_to_anchor=place, ncols=2, fontsize=7.5, frameon=False)
+    return page.figure
+
+
 def set_figures(table: OccupancyTable) -> dict[str, Figure]:
     """Return the figures that make sense for a table: what it shows → figure."""
     if len(table.maps) == 1:
-        return {"strip": strip(table)}
+        return {"strip": strip(table)} | ({} if table.beside is None else {"forest": forest(table)})
     figures = {
         "heat_map": heat_map(table),
         "correlation": correlation_figure(correlations(table)),
