@@ -17,9 +17,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from occupy import modify
+from occupy import modify, tuning
 from occupy.bfactor import BFactors, relative_b_factors
-from occupy.calibration import FLOOR_OF_HALVES, MOST_STRIDE, Calibration, calibrate
+from occupy.calibration import Calibration, calibrate
 from occupy.checks import MapFacts, input_notices, look_at
 from occupy.confidence import ConfidenceCurve, confidence_curve, fdr_threshold
 from occupy.doubts import calibration_notices, setting_notices, solvent_notices
@@ -413,14 +413,16 @@ def _calibrate(
     low: Array, raw: Array, facts: MapFacts, difference: Array | None, settings: ResolvedSettings
 ) -> Calibration | None:
     """Find noise floor and full scale, on as few voxels as will do."""
-    strides = [max(1, int(MOST_STRIDE / a)) for a in settings.voxel_size]
+    strides = [max(1, int(tuning.MAP.stride / a)) for a in settings.voxel_size]
     steps = (strides[0], strides[1], strides[2])
     every = tuple(slice(None, None, s) for s in steps)
     maxima = strided_maxima(low, settings, steps)
     noisy = _noisy_places(raw, facts, settings, steps)
     floor = None
     if difference is not None:
-        floor = FLOOR_OF_HALVES * float(np.median(strided_maxima(difference, settings, steps)[noisy]))
+        floor = tuning.MAP.floor_of_median * float(
+            np.median(strided_maxima(difference, settings, steps)[noisy])
+        )
     spacing = tuple(a * s for a, s in zip(settings.voxel_size, steps, strict=True))
     return calibrate(
         low[every], maxima, spacing, strides=steps, solvent=noisy, floor=floor, masked=facts.masked

@@ -170,9 +170,9 @@ def _estimated(
 
 def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
     """Read the regions in the scale of an estimate; with its uncertainty where the estimate wrote one."""
-    from occupy.calibration import INTERVAL_95
     from occupy.regions.table import read_regions
     from occupy.report.record import number_in, read_output, read_record
+    from occupy.statistics.interval import STANDARD_ERRORS_95
 
     record = read_record(path)
     scale = read_output(path, record, "scale")
@@ -182,8 +182,13 @@ def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
     name = path.name.removesuffix("_occupy.json")
     try:
         lowpass = float(record["settings"]["lowpass"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: the record is damaged: its settings lack the low-pass") from error
+        # Estimates by 0.1 state ± 3.18 standard errors, which were that much smaller.
+        calibration = record["numbers"].get("calibration") or {}
+        reach = float(calibration.get("interval_95_in_standard_errors", STANDARD_ERRORS_95))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: the record is damaged: it lacks the low-pass or the calibration"
+        ) from error
     pairs: Iterator[tuple[str, Any]] = iter([(name, (scale.data, uncertainty))])
     table = read_regions(
         found.regions,
@@ -192,7 +197,7 @@ def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
         resolution=lowpass,
         common_error=True,
         kind="scale",
-        reach_95=INTERVAL_95,
+        reach_95=reach,
     )
     notices = [Notice(n["code"], n["text"]) for n in record["notices"]]
     lowest = 0.0 if record["settings"].get("recalibrate") else number_in(record, "lowest_confident_scale")

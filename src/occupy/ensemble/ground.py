@@ -11,6 +11,7 @@ import numpy.typing as npt
 import scipy.fft
 from scipy.ndimage import distance_transform_edt
 
+from occupy import tuning
 from occupy.ensemble import common
 from occupy.ensemble.factor import smoothed
 from occupy.ensemble.passes import Means, Shelf
@@ -25,27 +26,6 @@ Complex = npt.NDArray[np.complex64]
 Numbers = npt.NDArray[np.float64]
 Triple = tuple[float, float, float]
 Shape = tuple[int, int, int]
-
-WORKING_VOXEL = 2.75
-"""Å: finer maps are brought to this, a third of the finest resolution ever compared."""
-
-LEAST_VOXELS = 2.2
-"""The common resolution is at least so many voxels."""
-
-MARGIN = 15.0
-"""Å of solvent kept around the content."""
-
-ENVELOPE = 3.0
-"""Å: smoothing of the mean map before its envelope is drawn …"""
-
-ENVELOPE_LEVEL = 0.1
-"""… at this share of its highest values (99.5 %)."""
-
-AWAY = 12.0
-"""Å from the content on that counts as solvent."""
-
-LEFT_BEHIND = 1.6
-"""A class less resolved than so many times the median does not set the common resolution."""
 
 _SLAB = 16
 
@@ -143,7 +123,7 @@ def working_grid(grid: Volume) -> tuple[Shape, Triple]:
     shape, voxel = [], []
     for i in along:
         n, a = grid.shape[i], grid.voxel_size[i]
-        least = int(np.ceil(n * a / WORKING_VOXEL))
+        least = int(np.ceil(n * a / tuning.SET.working_voxel))
         m = n if least >= n else _fast_even(least, n)
         shape.append(m)
         voxel.append(n * a / m)
@@ -199,11 +179,11 @@ def common_ground(
     shared = _Filtering(stack, passed, factors, shells, weights)
     (total,), _ = means.folded("common resolution", _filter_one, shared, count)
     stack.data.clear()
-    density = smoothed(total, [ENVELOPE / a for a in stack.voxel_size])
-    content = density > ENVELOPE_LEVEL * np.quantile(density, 0.995)
-    corner, stop = _bounds(content, [MARGIN / a for a in stack.voxel_size])
+    density = smoothed(total, [tuning.SET.envelope / a for a in stack.voxel_size])
+    content = density > tuning.SET.envelope_level * np.quantile(density, 0.995)
+    corner, stop = _bounds(content, [tuning.SET.margin / a for a in stack.voxel_size])
     inside = tuple(slice(a, b) for a, b in zip(corner, stop, strict=True))
-    away = distance_transform_edt(~content, sampling=stack.voxel_size) > AWAY
+    away = distance_transform_edt(~content, sampling=stack.voxel_size) > tuning.SET.solvent_distance
     away &= total != 0
     box = total[inside].copy()
     maps = means.room(count, (box.shape[0], box.shape[1], box.shape[2]))
@@ -358,7 +338,7 @@ def _common_resolution(
     resolutions: Numbers, voxel_size: Triple, lowpass: float | None
 ) -> tuple[float, list[Notice]]:
     """Return the resolution at which all classes are compared."""
-    least = LEAST_VOXELS * max(voxel_size)
+    least = tuning.SET.least_voxels * max(voxel_size)
     if lowpass is not None:
         if not lowpass >= 2 * max(voxel_size):
             raise InputError(
@@ -366,8 +346,8 @@ def _common_resolution(
             )
         return float(lowpass), []
     median = float(np.median(resolutions))
-    usual = resolutions[resolutions <= LEFT_BEHIND * median]
-    behind = int((resolutions > LEFT_BEHIND * median).sum())
+    usual = resolutions[resolutions <= tuning.SET.behind * median]
+    behind = int((resolutions > tuning.SET.behind * median).sum())
     notices = []
     if behind:
         text = (
@@ -375,4 +355,4 @@ def _common_resolution(
             f"{usual.max():.0f} Å: what they lack in detail may read as absent"
         )
         notices.append(Notice("poor-classes", text))
-    return max(float(usual.max()), common.FINEST, least), notices
+    return max(float(usual.max()), tuning.SET.finest, least), notices
