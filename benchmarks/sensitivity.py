@@ -45,6 +45,7 @@ SETS = (
     Case("7pbl_k3_raw", "7pbl", 3, 3, 10.0, 20.0, voxel_size=4.0, raw=True, partial_everywhere=True, seed=63),
 )
 GROUPS = {
+    "SHARED": "Local scale, of maps and sets",
     "MAP": "One map",
     "B_FACTOR": "Relative B-factors",
     "SET": "Sets",
@@ -78,9 +79,17 @@ class Moved:
 
     def cells(self) -> list[str]:
         """Return two cells of the table: the error that counts most, and the stated error."""
+        if self.group == "SHARED":
+            return [
+                "; ".join(f"{self._both(f'{key}, {of}')} ({of})" for of in ("maps", "sets"))
+                for key in ("partial", "stated error")
+            ]
         first = next(key for key in ("partial", *self.base) if key in self.base)
-        keys = (first, "stated error" if "stated error" in self.base else None)
-        return ["–" if key is None else "{:+.0%} / {:+.0%}".format(*self.change(key)) for key in keys]
+        return [self._both(first), self._both("stated error") if "stated error" in self.base else "–"]
+
+    def _both(self, key: str) -> str:
+        lower, higher = self.change(key)
+        return f"{lower:+.0%} / {higher:+.0%}"
 
 
 @contextmanager
@@ -191,6 +200,12 @@ def set_errors(sets: Sequence[TrueSet], *, components: bool = False) -> Errors:
             )
         )
     return {key: float(np.nanmean([one[key] for one in found])) for key in found[0]}
+
+
+def shared_errors(maps: Sequence[Loaded], sets: Sequence[TrueSet]) -> Errors:
+    """Return the errors over maps and over sets."""
+    errors = {f"{key}, maps": value for key, value in map_errors(maps).items()}
+    return errors | {f"{key}, sets": value for key, value in set_errors(sets).items()}
 
 
 def share_wrong(made: TrueSet, est: Any) -> float:
@@ -357,6 +372,7 @@ def measures(a: argparse.Namespace, folder: Path) -> dict[str, Callable[[], Erro
         if a.relion and data is not None:
             sets += [relion_set(data / "relion_50s", name) for name in ("job004", "job001")]
     return {
+        "SHARED": partial(shared_errors, maps, sets),
         "MAP": partial(map_errors, maps),
         "B_FACTOR": partial(b_factor_errors, trapped),
         "SET": partial(set_errors, sets),

@@ -16,6 +16,7 @@ from occupy.calibration import (
     occupancy,
     standard_error,
 )
+from occupy.doubts import calibration_notices
 
 
 def smooth(shape, seed, width=1.2):
@@ -113,6 +114,30 @@ def test_uncertainty_grows_with_noise_and_is_a_function_of_the_scale():
     assert noisy[5] > 2 * quiet[5]
     doubtful = Calibration(0.01, 1.0, 0.3, 0.5, others=((1.0, 0.5), (0.7, 0.5)))
     assert doubtful.uncertainty_of(scale)[30] > 2 * quiet[30]
+
+
+def test_a_second_level_that_explains_the_map_is_warned_about():
+    two = ((0.9, 0.1), (1.0, 0.5), (1.2, 0.05), (1.6, 0.08), (1.8, 0.2), (2.0, 0.07))
+    found = Calibration(0.01, 5.0, 0.3, 0.2, others=two)
+    assert found.other_level == 1.8
+    (notice,) = calibration_notices(found)
+    assert notice.code == "ambiguous-level"
+    assert "5 map units (taken) or 9" in notice.text
+    one = Calibration(0.01, 5.0, 0.3, 0.2, others=(*two[:3], (1.8, 0.02)))
+    assert one.other_level is None
+    assert calibration_notices(one) == []
+
+
+def test_full_parts_among_many_alike_partial_ones_make_the_level_ambiguous():
+    rng = np.random.default_rng(5)
+    values = np.concatenate([rng.normal(1.8, 0.1, 12000), rng.normal(3.2, 0.2, 8000)])
+    full, share, others = fit_full(np.log(values).astype(np.float32))
+    other = Calibration(0.01, full, 0.1, share, others=others).other_level
+    assert other is not None
+    assert sorted([full, other * full]) == pytest.approx([1.8, 3.2], rel=0.1)
+    clear = np.where(rng.random(20000) < 0.7, rng.normal(3, 0.15, 20000), rng.uniform(0.5, 2.7, 20000))
+    full, share, others = fit_full(np.log(clear).astype(np.float32))
+    assert Calibration(0.01, full, 0.1, share, others=others).other_level is None
 
 
 def halves(noise=0.3):

@@ -72,6 +72,17 @@ class Calibration:
         """Noise floor relative to full scale."""
         return self.floor / self.full
 
+    @property
+    def other_level(self) -> float | None:
+        """Full scale that explains the map nearly as well, relative to ``full``; None where there is none."""
+        ratio, chance = np.array(self.others).T
+        ends = np.concatenate([[0.0], chance, [0.0]])
+        peaks = np.flatnonzero((chance >= ends[:-2]) & (chance > ends[2:]))
+        # The peak of the level that was taken lies at 1, a few steps of the candidates off at most.
+        least = tuning.MAP.ambiguous * float(chance.max())
+        second = [k for k in peaks if abs(log(ratio[k])) > log(1.15) and chance[k] >= least]
+        return float(ratio[max(second, key=lambda k: chance[k])]) if second else None
+
     def within(self, start: tuple[int, int, int]) -> Calibration:
         """Return the same for a part of the map that begins at this voxel."""
         if self.context is None:
@@ -90,7 +101,7 @@ class Calibration:
         Per step of the local maximum (0 to `_TOP` full scales), of the relative height, of the occupancy.
         """
         steps = np.linspace(0.0, 1.0, _STEPS)
-        power = tuning.MAP.noise_power
+        power = tuning.SHARED.noise_power
         relative = without_noise(_TOP * steps, self.noise, power) / without_noise(
             np.ones(1), self.noise, power
         )
@@ -178,7 +189,7 @@ def noise_floor(dilated: Array) -> float:
     dilated : ndarray of float32
         Local maxima where the noise is as reconstructed: not in the box's corners, nor what a mask made flat.
     """
-    return tuning.MAP.floor_of_median * tuning.MAP.median_of_mode * mode_of_maxima(dilated)
+    return tuning.MAP.floor_of_mode * mode_of_maxima(dilated)
 
 
 def averaged_logs(
@@ -216,7 +227,7 @@ def averaged_logs(
     sides = [np.any(inside, axis=tuple(k for k in range(3) if k != axis)) for axis in range(3)]
     part = tuple(_span(np.asarray(side)) for side in sides)
     inside, dilated = inside[part], dilated[part]
-    raised = without_noise(np.where(inside, dilated, np.float32(2 * least)), floor, tuning.MAP.noise_power)
+    raised = without_noise(np.where(inside, dilated, np.float32(2 * least)), floor, tuning.SHARED.noise_power)
     if factors is not None:
         raised = raised * factors[part]
     logs = np.log(raised).astype(np.float32) * inside
@@ -326,10 +337,10 @@ def calibrate(
     error = t.error_scale * float(np.sqrt((off[:, 1] * off[:, 0] ** 2).sum()))
     if context is not None:
         # Full scale was found without: there is nothing to take off where density is.
-        readings = without_noise(dilated, zero, t.noise_power).astype(np.float32)
+        readings = without_noise(dilated, zero, tuning.SHARED.noise_power).astype(np.float32)
         sigma = tuple(t.leakage_reach / a for a in spacing)
-        leakage = leakage_factors(readings, data, sigma, t.leakage_share, t.least_left)
+        leakage = leakage_factors(readings, data, sigma, t.leakage_share)
         context = context.times(leakage).on_finer(strides)
     return Calibration(
-        zero, with_noise(above, zero, t.noise_power), error, share, from_halves, others, context
+        zero, with_noise(above, zero, tuning.SHARED.noise_power), error, share, from_halves, others, context
     )

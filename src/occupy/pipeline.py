@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from occupy import modify, tuning
 from occupy.bfactor import BFactors, relative_b_factors
-from occupy.calibration import Calibration, calibrate
+from occupy.calibration import Calibration, calibrate, noise_floor
 from occupy.checks import MapFacts, input_notices, look_at
 from occupy.confidence import ConfidenceCurve, confidence_curve, fdr_threshold
 from occupy.doubts import calibration_notices, setting_notices, solvent_notices
@@ -420,9 +420,7 @@ def _calibrate(
     noisy = _noisy_places(raw, facts, settings, steps)
     floor = None
     if difference is not None:
-        floor = tuning.MAP.floor_of_median * float(
-            np.median(strided_maxima(difference, settings, steps)[noisy])
-        )
+        floor = noise_floor(strided_maxima(difference, settings, steps)[noisy])
     spacing = tuple(a * s for a, s in zip(settings.voxel_size, steps, strict=True))
     return calibrate(
         low[every], maxima, spacing, strides=steps, solvent=noisy, floor=floor, masked=facts.masked

@@ -139,7 +139,7 @@ def _kernel(settings: Settings, lowpass: float, size: Triple) -> tuple[IntTriple
         if settings.kernel_radius is not None:
             return settings.kernel_radius
         if settings.chosen_estimator == "calibrated":
-            return max(1.0, tuning.MAP.radius / voxel)
+            return max(1.0, tuning.SHARED.radius / voxel)
         return lowpass / (2 * voxel)
 
     sides, radii = [side(a) for a in size], [radius(a) for a in size]

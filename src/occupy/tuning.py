@@ -1,6 +1,6 @@
 """Every tuned number: value, unit, where it comes from, and how much it matters.
 
-One frozen dataclass per estimator; code reads the instances `MAP`, `SET` and `B_FACTOR` when it runs, so that
+One frozen dataclass per estimator; code reads the instances (`SHARED`, `MAP`, `SET`, …) when it runs, so that
 `python -m benchmarks.sensitivity` can move each number by 30 % and write docs/explanation/tuning.md.
 
 A number is *tuned* where a benchmark chose it, and *fixed* where it follows from the method or was found to
@@ -40,15 +40,20 @@ def fixed(value: float, unit: str, what: str, source: str = "round number") -> A
 
 
 @dataclass(frozen=True)
+class SharedTuning:
+    """Numbers of the local scale, of one map and of sets."""
+
+    radius: float = tuned(5.6, "Å", "Radius of the neighbourhood whose maximum is the local scale.")
+    noise_power: float = tuned(1.3, "", "Noise and signal add up as (sᵖ + nᵖ)^(1/p) in a local maximum.")
+
+
+@dataclass(frozen=True)
 class MapTuning:
     """Numbers of the calibrated estimator for one map."""
 
     lowpass: float = tuned(9.0, "Å", "Low-pass: a length of proteins.")
-    radius: float = tuned(5.6, "Å", "Radius of the neighbourhood whose maximum is the local scale.")
-    noise_power: float = tuned(1.3, "", "Noise and signal add up as (sᵖ + nᵖ)^(1/p) in a local maximum.")
-    floor_of_median: float = tuned(1.1, "medians", "Noise floor in medians of the local maxima of noise.")
-    median_of_mode: float = tuned(1.05, "modes", "Median of these in their modes: they are skewed.")
-    halves_over_solvent: float = tuned(
+    floor_of_mode: float = tuned(1.155, "modes", "Noise floor in modes of the local maxima of noise.")
+    halves_over_solvent: float = fixed(
         1.2, "floors", "Half-maps that show so many times the solvent's noise are used instead of it."
     )
     core: float = tuned(
@@ -70,58 +75,56 @@ class MapTuning:
     full_spread: float = tuned(0.08, "full scales", "Standard deviation of the readings of full parts.")
     relative_error: float = tuned(0.05, "", "Relative standard error of partial readings.")
     noise_error: float = tuned(0.2, "floors", "Standard error of readings, from noise.")
-    least_error: float = tuned(0.01, "", "Standard error of every reading at least.")
-    full_scale_error: float = tuned(0.04, "ln", "Standard error of full scale at least.")
+    least_error: float = fixed(0.01, "", "Standard error of every reading at least.")
+    full_scale_error: float = fixed(0.04, "ln", "Standard error of full scale at least.")
     error_scale: float = tuned(
         1.62, "", "Factor of all standard errors: with ± 1.96 of them 95 % of parts of new particles hold."
     )
     level_trust: float = tuned(0.05, "", "Power of full scale's likelihood: places are not independent.")
+    ambiguous: float = fixed(
+        0.1, "", "Weight of a second level of full, relative to the first, from which on a warning is given."
+    )
     context_reach: float = tuned(25.0, "Å", "Gaussian over which content is averaged as local context.")
     context_power: float = tuned(0.17, "", "Local maxima rise with this power of the content around them.")
     least_context: float = fixed(0.2, "mean context", "Local context counts at least as this …")
     most_context: float = fixed(3.0, "mean context", "… and at most as this.")
-    leakage_reach: float = tuned(
-        5.0, "Å", "Gaussian over which a reading is compared with its neighbours.", CROWDED
-    )
+    leakage_reach: float = fixed(5.0, "Å", "Gaussian over which a reading is compared with its neighbours.")
     leakage_share: float = tuned(
         0.5, "", "A reading below this share of its neighbours' is partly theirs.", CROWDED
     )
-    least_left: float = tuned(0.05, "", "Share of a reading that is left to it at least.", CROWDED)
 
 
 @dataclass(frozen=True)
 class SetTuning:
     """Numbers of the estimator for a set of maps."""
 
-    finest: float = tuned(
-        8.0, "Å", "Finer details are not compared: resolution would weigh more than occupancy.", SETS
+    finest: float = fixed(
+        8.0, "Å", "Finer details are not compared: resolution would weigh more than occupancy."
     )
     working_voxel: float = tuned(
         2.75, "Å", "Voxel of the working grid: a third of the finest resolution.", SETS
     )
-    least_voxels: float = tuned(2.2, "voxels", "Common resolution at least.", SETS)
-    behind: float = tuned(
-        1.6, "medians", "A class less resolved than this does not set the common resolution.", SETS
+    least_voxels: float = fixed(2.2, "voxels", "Common resolution at least.")
+    behind: float = fixed(
+        1.6, "medians", "A class less resolved than this does not set the common resolution."
     )
     enough_signal: float = tuned(
         0.3, "", "Signal-to-noise ratio down to which a shell of a class is used.", SETS
     )
-    least_shrinkage: float = tuned(1e-3, "", "A shell shrunk to less holds nothing to bring back.", SETS)
-    gain_smoothing: float = tuned(2.0, "shells", "Smoothing of matched factors.", SETS)
-    most_gain: float = tuned(3.0, "", "Matched factors stay between this and its inverse.", SETS)
-    margin: float = tuned(15.0, "Å", "Solvent kept around the content.", SETS)
-    envelope: float = tuned(3.0, "Å", "Smoothing of the mean map before its envelope is drawn …", SETS)
-    envelope_level: float = tuned(0.1, "99.5 % value", "… at this share of its highest values.", SETS)
-    solvent_distance: float = tuned(12.0, "Å", "Distance from the content on that counts as solvent.", SETS)
+    least_shrinkage: float = fixed(1e-3, "", "A shell shrunk to less holds nothing to bring back.")
+    gain_smoothing: float = fixed(2.0, "shells", "Smoothing of matched factors.")
+    most_gain: float = fixed(3.0, "", "Matched factors stay between this and its inverse.")
+    margin: float = fixed(15.0, "Å", "Solvent kept around the content.")
+    envelope: float = fixed(3.0, "Å", "Smoothing of the mean map before its envelope is drawn …")
+    envelope_level: float = fixed(0.1, "99.5 % value", "… at this share of its highest values.")
+    solvent_distance: float = fixed(12.0, "Å", "Distance from the content on that counts as solvent.")
     product_window: float = tuned(3.0, "Å", "Gaussian over which products of maps are averaged.", SETS)
     same_class_weight: float = tuned(0.5, "", "Weight of a class's product with itself.", SETS)
     evidence_window: float = tuned(4.0, "Å", "Gaussian over which evidence for a difference is pooled.", SETS)
-    residual_window: float = tuned(8.0, "Å", "Gaussian over which the misfit of a class is averaged.", SETS)
-    most_null: float = tuned(30.0, "expected scatter", "The empirical null is at most this.", SETS)
-    null_bandwidth: float = tuned(0.3, "ln", "Smoothing of the histogram of scatter.", SETS)
-    null_peak: float = tuned(
-        0.3, "highest peak", "A peak of that histogram counts from this height on.", SETS
-    )
+    residual_window: float = fixed(8.0, "Å", "Gaussian over which the misfit of a class is averaged.")
+    most_null: float = fixed(30.0, "expected scatter", "The empirical null is at most this.")
+    null_bandwidth: float = fixed(0.3, "ln", "Smoothing of the histogram of scatter.")
+    null_peak: float = fixed(0.3, "highest peak", "A peak of that histogram counts from this height on.")
     leakage_reach: float = tuned(
         4.5, "Å", "Gaussian over which a ratio is compared with its neighbours.", SETS
     )
@@ -129,29 +132,19 @@ class SetTuning:
         0.5, "", "Standard error from leakage, in spreads of occupancy within that reach.", SETS
     )
     error_scale: float = tuned(0.7, "", "Factor of all other standard errors.", SETS)
-    conserved: float = tuned(
-        0.15, "ln", "Places whose ratios all are nearer to their commonest are conserved …", SETS
+    conserved: float = fixed(
+        0.15, "ln", "Places whose ratios all are nearer to their commonest are conserved …"
     )
-    conserved_power: float = tuned(
-        0.05, "99.5 % value", "… where the mean map has this share of its power.", SETS
+    conserved_power: float = fixed(0.05, "99.5 % value", "… where the mean map has this share of its power.")
+    core: float = fixed(
+        0.15, "maxima", "A voxel is inside density from this share of its own local maximum on …"
     )
-    radius: float = tuned(5.6, "Å", "Radius of the neighbourhood whose maximum is the local scale.", SETS)
-    noise_power: float = tuned(
-        2.0, "", "As in `MapTuning`; here noise is uncorrelated with what classes share.", SETS
-    )
-    core: float = tuned(
-        0.15, "maxima", "A voxel is inside density from this share of its own local maximum on …", SETS
-    )
-    content: float = tuned(
-        0.2, "99.5 % value", "… where that maximum reaches this share of the highest.", SETS
-    )
+    content: float = fixed(0.2, "99.5 % value", "… where that maximum reaches this share of the highest.")
     bandwidth: float = tuned(0.08, "ln", "Smoothing of the histogram of readings.", SETS)
-    full_peak: float = tuned(
-        0.35, "highest peak", "A peak of that histogram may be full from this height on.", SETS
+    full_peak: float = fixed(
+        0.35, "highest peak", "A peak of that histogram may be full from this height on."
     )
-    region_spread: float = tuned(
-        0.5, "", "Spread of regions, in spreads of voxels above the full peak …", SETS
-    )
+    region_spread: float = fixed(0.5, "", "Spread of regions, in spreads of voxels above the full peak …")
     near_peak: float = tuned(
         0.7, "full scales", "… and, where that is more, of those between this and the peak …", SETS
     )
@@ -186,7 +179,7 @@ class BFactorTuning:
     """Numbers of the estimate of relative B-factors."""
 
     coarsest: float = tuned(12.0, "Å", "Resolution at which the bands begin.")
-    finest: float = tuned(3.0, "Å", "Resolution at which they end at the latest, or 2.4 voxels.")
+    finest: float = fixed(3.0, "Å", "Resolution at which they end at the latest, or 2.4 voxels.")
     bands: int = fixed(4, "", "Bands.")
     width: float = tuned(0.025, "1/Å", "Standard deviation of a band.")
     window: float = tuned(5.0, "Å", "Gaussian over which power is averaged.")
@@ -194,13 +187,14 @@ class BFactorTuning:
     least_signal: float = tuned(
         4.0, "σ of noise", "Power above noise from which on a band counts at a place."
     )
-    least_share: float = tuned(0.5, "of content", "A band counts at all where it does so at this share.")
+    least_share: float = fixed(0.5, "of content", "A band counts at all where it does so at this share.")
     least_places: float = fixed(50, "places", "With fewer nothing is estimated.")
     recovered: float = tuned(0.5, "", "Share of a chain's ΔB that leakage from its neighbours leaves.")
-    structure_error: float = tuned(30.0, "Å²", "Standard error from what the structure itself does.")
-    relative_error: float = tuned(0.4, "", "Relative standard error: the recovered share was 0.2 to 0.6.")
+    structure_error: float = fixed(30.0, "Å²", "Standard error from what the structure itself does.")
+    relative_error: float = fixed(0.4, "", "Relative standard error: the recovered share was 0.2 to 0.6.")
 
 
+SHARED = SharedTuning()
 MAP = MapTuning()
 SET = SetTuning()
 COMPONENTS = ComponentTuning()

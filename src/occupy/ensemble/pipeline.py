@@ -409,7 +409,7 @@ def _weights(given: Sequence[float | None]) -> Numbers:
 
 def _reading(ground: Ground, threads: int) -> Array:
     """Return the local maximum of the mean map, without what noise adds."""
-    radius = tuple(max(n, 1.0) for n in ground.voxels(tuning.SET.radius))
+    radius = tuple(max(n, 1.0) for n in ground.voxels(tuning.SHARED.radius))
     size = tuple(2 * int(np.floor(r)) + 1 for r in radius)
     high = dilate(
         ground.total,
@@ -417,7 +417,7 @@ def _reading(ground: Ground, threads: int) -> Array:
         threads=threads,
     )
     floor = float(np.median(high[ground.solvent])) if ground.solvent.any() else 0.0
-    return np.asarray(without_noise(high, max(floor, 0.0), tuning.SET.noise_power), dtype=np.float32)
+    return np.asarray(without_noise(high, max(floor, 0.0), tuning.SHARED.noise_power), dtype=np.float32)
 
 
 def _shrunk_ratio(ratios: Array, around: Neighbourhood, keep: Array) -> Array:

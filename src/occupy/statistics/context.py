@@ -101,9 +101,7 @@ def local_context(
     return LocalContext(factors, (COARSER,) * 3)
 
 
-def leakage_factors(
-    readings: Array, density: Array, sigma: tuple[float, ...], share: float, least: float
-) -> Array:
+def leakage_factors(readings: Array, density: Array, sigma: tuple[float, ...], share: float) -> Array:
     """Factors that take from each reading what leaks in from stronger density beside it.
 
     Parameters
@@ -116,18 +114,15 @@ def leakage_factors(
         How far density reaches along each axis, in places.
     share : float
         As for `occupy.statistics.leakage.without_leakage`: what reads more than this share stays.
-    least : float
-        Share of a reading that is left to it at least.
 
     Returns
     -------
     ndarray of float32, same shape
-        From ``least`` to 1.
+        From 0 to 1.
     """
     if not float(density.max()) > 0:
         return np.ones_like(readings)
     left = without_leakage(readings, Neighbourhood.of(density, sigma), share, only_weaker=True)
     # A reading of 0 with nothing beside it lacks nothing.
     nothing = readings <= np.float32(1e-6 * max(float(readings.max()), 1e-30))
-    factors = np.where(nothing, np.float32(1), left / np.where(nothing, np.float32(1), readings))
-    return np.asarray(np.maximum(factors, np.float32(least)), dtype=np.float32)
+    return np.where(nothing, np.float32(1), left / np.where(nothing, np.float32(1), readings))
