@@ -320,11 +320,11 @@ One map: {maps} of the tuning half. B-factors: {trapped}. Sets and components: {
 ## Intervals
 
 One convention for single maps, sets, regions and full scale: a 95 % interval is the estimate ± 1.96
-standard errors. Until 0.1 single maps used ± 3.18 standard errors that were 1.62 times smaller. On ten
+standard errors. Until 0.1 single maps used ± 3.18 standard errors that were 1.62 times smaller. On nine
 simulated maps of particles that nothing was tuned on, ± 1 such error held 53 % of partial parts and ± 3.18
 held 93 %; with errors 1.62 times larger, ± 1 holds 70 % and ± 1.96 holds 93 %, as with a normal
-distribution (68 and 95 %): 95 % of all parts, 91 % of absent ones. On eight sets ± 1.96 holds 97 % of
-partial parts on average (85 to 100 %).
+distribution (68 and 95 %): 95 % of all parts, 91 % of absent ones. On eight sets ± 1.96 holds 99 % of
+partial parts on average (95 to 100 %).
 """
 
 
@@ -385,7 +385,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     a = parse(arguments)
     logging.getLogger("occupy").setLevel(logging.ERROR)
     if a.smoke:
-        a.numbers = ["radius", "full_prior", "product_window", "alike"]
+        a.numbers = ["radius", "full_prior", "product_window", "least_difference"]
         a.groups = [group for group in a.groups if group != "B_FACTOR"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = a.folder or Path(temporary)

@@ -16,7 +16,7 @@ from occupy.calibration import (
     occupancy,
     standard_error,
 )
-from occupy.doubts import calibration_notices
+from occupy.notices import calibration_notices
 
 
 def smooth(shape, seed, width=1.2):

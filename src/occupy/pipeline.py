@@ -22,8 +22,8 @@ from occupy.bfactor import BFactors, relative_b_factors
 from occupy.calibration import Calibration, calibrate, noise_floor
 from occupy.checks import MapFacts, input_notices, look_at
 from occupy.confidence import ConfidenceCurve, confidence_curve, fdr_threshold
-from occupy.doubts import calibration_notices, setting_notices, solvent_notices
 from occupy.errors import InputError, Notice
+from occupy.notices import calibration_notices, setting_notices, solvent_notices
 from occupy.numerics.fourier import fourier_crop, lowpass
 from occupy.numerics.parallel import for_each_slab, large_empty, planes_per_slab, slabs
 from occupy.numerics.resample import refine_slab
