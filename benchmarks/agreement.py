@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from occupy import Settings, estimate, read_map
-from occupy.pipeline import Estimate
-from occupy.render import render
+from occupy import Settings, read_map
+from occupy.pipeline import Estimate, estimate
+from occupy.volume import compute_planes
 
 CASES = {
     "betaGal": ("maps/beta_galactosidase.mrc", 5),
@@ -54,7 +54,7 @@ def product(est: Estimate, name: str) -> npt.NDArray[np.float32]:
     def keep(_: str, start: int, stop: int, slab: npt.NDArray[np.float32]) -> None:
         out[start:stop] = slab
 
-    render(est, [name], keep)
+    compute_planes({name: est.maps[name]}, keep)
     return out
 
 

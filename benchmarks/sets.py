@@ -85,7 +85,7 @@ class Row:
 
 def whole(est: SetEstimate, array: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return an array on the grid of the maps."""
-    return np.concatenate([slab for _, slab in est.on_grid(array)])
+    return est.on_grid(array).data
 
 
 def chain_regions(structure: gemmi.Structure, est: SetEstimate) -> tuple[Region, ...]:

@@ -22,10 +22,11 @@ import numpy as np
 from benchmarks import reference
 from benchmarks.maps import KINDS, write_benchmark_map
 from benchmarks.processes import Cost, measure, middle
-from occupy import Settings, estimate, read_map
+from occupy import Settings, read_map
 from occupy.io.checksum import sha256_of
-from occupy.render import render
+from occupy.pipeline import estimate
 from occupy.report.results import write_maps
+from occupy.volume import compute_planes
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,11 @@ def stages(case: Case, folder: Path) -> str:
     volume, settings = read_map(case.maps[0]), Settings(amplify=3, exclude_solvent=True, threads=1)
     est = estimate(volume, settings, progress=mark)
     for stage, work in (
-        ("scale", lambda: render(est, ["scale"], lambda *_: None)),
-        ("scale and amplification", lambda: render(est, ["amplified"], lambda *_: None)),
+        ("scale", lambda: compute_planes({"": est.maps["scale"]}, lambda *_: None)),
+        (
+            "scale and amplification",
+            lambda: compute_planes({"": est.maps["amplified"]}, lambda *_: None),
+        ),
         ("these and writing three maps", lambda: write_maps(est, folder, "stages")),
         ("checksum", lambda: sha256_of(case.maps[0])),
     ):

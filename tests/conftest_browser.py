@@ -106,3 +106,13 @@ def coloured(png: bytes) -> tuple[int, int]:
     pixels = imread(io.BytesIO(png))[..., :3]
     red, green, blue = np.moveaxis(pixels, -1, 0)
     return int(np.sum((red > blue + 0.25) & (red > green))), int(np.sum((blue > red + 0.15) & (blue > green)))
+
+
+def missing_and_present(png: bytes) -> tuple[int, int]:
+    """Count pixels in the colours of what is missing, and in the shaded warm neutral of what is present."""
+    from matplotlib.image import imread
+
+    pixels = imread(io.BytesIO(png))[..., :3]
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    neutral = (red >= green) & (green >= blue) & (red - blue > 0.02) & (red - blue < 0.13) & (red > 0.3)
+    return int(np.sum((red > blue + 0.25) & (red > green))), int(neutral.sum())

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from occupy import InputError, Settings, Volume, estimate
+from occupy import InputError, Settings, Volume
 from occupy.bfactor import UNKNOWN, band_centres, relative_b_factors
+from occupy.pipeline import estimate
 
 VOXEL = 2.0
 
@@ -80,7 +81,7 @@ def test_the_estimate_finds_them_when_asked():
     assert estimate(volume).b_factors is None
     est = estimate(volume, Settings(bfactor=True))
     assert est.b_factors is not None
-    values = est.b_factor_planes("values", 0, 72)
+    values = est.maps["relative_bfactor"].planes(0, 72)
     assert np.median(values[41:51, 24:48, 24:48]) > np.median(values[21:31, 24:48, 24:48]) + 30
     with pytest.raises(InputError, match="calibrated"):
         Settings(bfactor=True, estimator="nlf")

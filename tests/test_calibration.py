@@ -198,3 +198,40 @@ def test_a_mask_holds_its_false_discovery_rate(rate):
     chosen = data > fdr_threshold(model, rate)
     assert np.count_nonzero(chosen & ~content) / np.count_nonzero(chosen) == pytest.approx(rate, rel=0.4)
     assert np.count_nonzero(chosen & content) > 0.6 * content.sum()
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-4, 3e3])
+@pytest.mark.parametrize("range_of_content", [(2, 5), (2, 45), (2, 100), (2, 300), (46, 100)])
+def test_the_false_discovery_rate_is_the_one_asked_for_however_strong_the_content(range_of_content, unit):
+    from occupy.confidence import fdr_threshold
+    from occupy.solvent import fit_solvent, inscribed_ellipsoid
+
+    rng = np.random.default_rng(3)
+    data = rng.normal(0, 1, (80, 80, 80)).astype(np.float32)
+    content = np.zeros(data.shape, dtype=bool)
+    content[25:55, 25:55, 25:55] = True
+    data[content] += rng.uniform(*range_of_content, content.sum()).astype(np.float32)
+    data *= np.float32(unit)
+    # Solvent is learnt in the inscribed sphere, but the mask is of the whole box, corners included.
+    level = fdr_threshold(fit_solvent(data, inscribed_ellipsoid(data.shape)), 0.1)
+    chosen = data > level
+    assert 0.085 < np.count_nonzero(chosen & ~content) / np.count_nonzero(chosen) < 0.102
+    assert np.count_nonzero(chosen & content) > 0.7 * content.sum()
+
+
+def test_corners_that_a_mask_made_equal_do_not_count_as_solvent():
+    from occupy.confidence import fdr_threshold
+    from occupy.solvent import fit_solvent, inscribed_ellipsoid
+
+    rng = np.random.default_rng(4)
+    sphere = inscribed_ellipsoid((80, 80, 80))
+    inside = sphere(0, 80)
+    data = rng.normal(0, 1, inside.shape).astype(np.float32) * inside
+    content = np.zeros(inside.shape, dtype=bool)
+    content[25:55, 25:55, 25:55] = True
+    data[content] += rng.uniform(2, 60, content.sum()).astype(np.float32)
+    model = fit_solvent(
+        data, lambda start, stop: sphere(start, stop) & (data[start:stop] != 0), partly_flat=True
+    )
+    chosen = data > fdr_threshold(model, 0.1)
+    assert 0.085 < np.count_nonzero(chosen & ~content) / np.count_nonzero(chosen) < 0.105

@@ -53,14 +53,22 @@ def test_lowpass_and_resolution():
     assert resolved((1.0, 2.0, 4.0)).lowpass == 12.0  # three of the largest voxels
 
 
-@given(st.floats(0.3, 12), st.one_of(st.none(), st.floats(2, 60)))
-def test_the_footprint_follows_the_published_formula(voxel, lowpass):
-    found = resolved(voxel, 400, lowpass=lowpass)
-    d = max(8.0, 3 * voxel) if lowpass is None else lowpass
-    quotient = d / voxel
-    if abs(quotient - round(quotient)) > 1e-5:
-        assert found.kernel_size == (min(9, max(3, 2 * (int(quotient) // 2) + 1)),) * 3
-    assert found.kernel_radius[0] == pytest.approx(quotient / 2)
+@pytest.mark.parametrize(
+    ("lowpass", "side"),
+    [(2.0, 3), (3.99, 3), (4.0, 5), (5.99, 5), (6.0, 7), (7.99, 7), (8.0, 9), (9.5, 9), (60.0, 9)],
+)
+def test_the_published_footprint_grows_by_two_voxels_for_every_two_of_low_pass(lowpass, side):
+    # As observed of OccuPy 0.1.13, at a voxel size of 1 Å.
+    assert resolved(1.0, 400, lowpass=lowpass).kernel_size == (side,) * 3
+
+
+@given(st.floats(0.3, 12), st.floats(2, 60), st.floats(1.001, 3))
+def test_the_footprint_depends_on_voxels_per_low_pass_only(voxel, lowpass, factor):
+    one, same = resolved(voxel, 400, lowpass=lowpass), resolved(voxel * 2, 400, lowpass=lowpass * 2)
+    assert (same.kernel_size, same.kernel_voxels) == (one.kernel_size, one.kernel_voxels)
+    assert resolved(voxel * factor, 400, lowpass=lowpass).kernel_voxels <= one.kernel_voxels
+    # Its radius is a length: half the low-pass.
+    assert one.kernel_radius[0] * voxel == pytest.approx(lowpass / 2)
 
 
 def test_the_footprint_of_an_anisotropic_grid_is_round_in_space():
@@ -164,7 +172,26 @@ def test_values_out_of_range_are_quoted(option, value):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("lowpass", "8"), ("amplify", True), ("tau", "0.9"), ("resolution", [4])]
+    ("option", "value"),
+    [
+        ("lowpass", "8"),
+        ("amplify", True),
+        ("tau", "0.9"),
+        ("resolution", [4]),
+        ("threads", 1.5),
+        ("threads", 2.0),
+        ("kernel_size", 5.0),
+        ("kernel_size", True),
+        ("max_box", 64.0),
+        ("seed", "0"),
+        ("seed", None),
+        ("pivot", "0.5"),
+        ("hedge", None),
+        ("scale_limit", False),
+        ("naive", 1),
+        ("bfactor", None),
+        ("use_confidence", "no"),
+    ],
 )
 def test_wrong_types_are_type_errors(option, value):
     with pytest.raises(TypeError, match=option):
@@ -217,7 +244,7 @@ def test_everything_is_decided_and_can_be_recorded():
 
 
 def test_the_calibrated_footprint_is_a_length():
-    for voxel, size in ((1.0, 11), (2.0, 5), (4.0, 3), (8.0, 3)):
+    for voxel, size, lowpass in ((1.0, 11, 9.0), (2.0, 5, 9.0), (4.0, 3, 12.0), (8.0, 3, 24.0)):
         found = resolved(voxel, estimator="calibrated")
         assert found.kernel_size == (size,) * 3
-        assert found.lowpass == max(9.0, 3 * voxel)
+        assert found.lowpass == lowpass

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from occupy import Settings, Volume, estimate
+from occupy import Settings, Volume
 from occupy.numerics.morphology import ball_widths, dilate
-from occupy.pipeline import Estimate
+from occupy.pipeline import Estimate, estimate
 
 Halves = tuple[Volume, Volume] | None
 

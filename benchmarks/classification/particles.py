@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from occupy.io.mrc import read_map, write_map
 from occupy.simulation import simulate
+from occupy.simulation.single import Simulation
 from occupy.volume import Volume
 
 WAVELENGTH = 0.0196875  # Å at 300 kV
@@ -95,13 +96,14 @@ SETS = {
 
 
 def make(settings: ParticleSet, folder: Path, models: Path, seed: int) -> None:
-    """Write particles.mrcs, particles.star, particles_true.star, consensus.mrc and the states' maps."""
+    """Write particles (.mrcs, .star, and _true.star), consensus.mrc, model.cif and the states' maps."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     names = list(settings.states)
-    maps = [_state_map(settings, models, settings.states[name][1]) for name in names]
-    for i, data in enumerate(maps):
-        write_map(folder / f"state_{i + 1}.mrc", Volume.from_array(data, settings.voxel_size))
+    made = [_state(settings, models, settings.states[name][1]) for name in names]
+    made[0].structure.make_mmcif_document().write_file(str(folder / "model.cif"))
+    for i, one in enumerate(made):
+        write_map(folder / f"state_{i + 1}.mrc", Volume.from_array(one.clean, settings.voxel_size))
     state = _draw_states(settings, rng)
     truth = _poses(settings, rng)
     images = _project(folder, settings, truth, state)
@@ -121,7 +123,7 @@ def make(settings: ParticleSet, folder: Path, models: Path, seed: int) -> None:
     (folder / "truth.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
-def _state_map(settings: ParticleSet, models: Path, absent: str) -> npt.NDArray[np.float32]:
+def _state(settings: ParticleSet, models: Path, absent: str) -> Simulation:
     import gemmi
 
     path = models / settings.model
@@ -130,7 +132,7 @@ def _state_map(settings: ParticleSet, models: Path, absent: str) -> npt.NDArray[
     structure.setup_entities()
     structure.remove_ligands_and_waters()
     structure.remove_empty_chains()
-    made = simulate(
+    return simulate(
         structure,
         voxel_size=settings.voxel_size,
         box=settings.box,
@@ -138,7 +140,6 @@ def _state_map(settings: ParticleSet, models: Path, absent: str) -> npt.NDArray[
         occupancies=dict.fromkeys(absent, 0.0),
         signal_to_noise=float("inf"),
     )
-    return made.clean
 
 
 def _draw_states(settings: ParticleSet, rng: np.random.Generator) -> npt.NDArray[np.intp]:

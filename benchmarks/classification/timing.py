@@ -59,12 +59,14 @@ def _call(folder: Path, iteration: int, number: int, box: int, padding: int) -> 
     n = box * padding
     rng = np.random.default_rng(number + 10 * iteration)
     weight = np.full((n, n, n // 2 + 1), 100, dtype=np.float32)
-    write_map(f"{stem}_weight.mrc", Volume.from_array(weight, 1.0))
+    for name in ("data_real", "data_imag", "weight"):
+        write_map(f"{stem}_{name}.mrc", Volume.from_array(weight, 1.0))
     write_map(f"{stem}.mrc", Volume.from_array(rng.normal(size=(box,) * 3).astype(np.float32), 1.0))
     rows = "".join(f"{i} 1.0 0.0\n" for i in range(box // 2 + 1))
     star = Path(f"{stem}.star")
     star.write_text(
         f"data_external_reconstruct_general\n\n_rlnExtReconsWeight {stem}_weight.mrc\n"
+        f"_rlnExtReconsDataReal {stem}_data_real.mrc\n_rlnExtReconsDataImag {stem}_data_imag.mrc\n"
         f"_rlnExtReconsResult {stem}.mrc\n_rlnTau2FudgeFactor 4.0\n_rlnPaddingFactor {padding}\n"
         f"_rlnOriginalImageSize {box}\n_rlnCurrentImageSize {box}\n\n"
         "data_external_reconstruct_tau2\n\nloop_\n_rlnSpectralIndex\n_rlnReferenceTau2\n_rlnGoldStandardFsc\n"

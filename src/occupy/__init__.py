@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from occupy._version import __version__
 
 if TYPE_CHECKING:
+    from occupy.classes import ClassesResult, estimate_classes
     from occupy.ensemble.components import find_components
     from occupy.ensemble.pipeline import Member, estimate_set
     from occupy.errors import DownloadError, InputError, Notice, OccupyError, OutputError
-    from occupy.inputs import InputFiles, Inputs, estimate, open_inputs
+    from occupy.inputs import InputFiles, Inputs, open_inputs
     from occupy.io.models import read_model
     from occupy.io.mrc import read_map, write_map
     from occupy.masks import solvent_definition, subtraction_mask
@@ -28,33 +29,41 @@ if TYPE_CHECKING:
     from occupy.pipeline import Estimate
     from occupy.regions.region import Region, regions_of_masks, regions_of_model
     from occupy.regions.table import OccupancyTable, read_regions
+    from occupy.result import LoadedResult, MapResult, Result, estimate, load
     from occupy.settings import Settings
     from occupy.simulation import simulate, simulate_classes
-    from occupy.volume import Frame, Volume
+    from occupy.volume import Frame, LazyMap, Volume
 
 __all__ = [
     "AtomicModel",
+    "ClassesResult",
     "DownloadError",
     "Estimate",
     "Frame",
     "InputError",
     "InputFiles",
     "Inputs",
+    "LazyMap",
+    "LoadedResult",
+    "MapResult",
     "Member",
     "Notice",
     "OccupancyTable",
     "OccupyError",
     "OutputError",
     "Region",
+    "Result",
     "Settings",
     "Volume",
     "__version__",
     "amplify",
     "attenuate",
     "estimate",
+    "estimate_classes",
     "estimate_set",
     "exclude_solvent",
     "find_components",
+    "load",
     "open_inputs",
     "read_map",
     "read_model",
@@ -71,26 +80,33 @@ __all__ = [
 
 _ROOM = {
     "AtomicModel": "model",
+    "ClassesResult": "classes",
     "DownloadError": "errors",
     "Estimate": "pipeline",
     "Frame": "volume",
     "InputError": "errors",
     "InputFiles": "inputs",
     "Inputs": "inputs",
+    "LazyMap": "volume",
+    "LoadedResult": "result",
+    "MapResult": "result",
     "Member": "ensemble.pipeline",
     "Notice": "errors",
     "OccupancyTable": "regions.table",
     "OccupyError": "errors",
     "OutputError": "errors",
     "Region": "regions.region",
+    "Result": "result",
     "Settings": "settings",
     "Volume": "volume",
     "amplify": "modify",
     "attenuate": "modify",
-    "estimate": "inputs",
+    "estimate": "result",
+    "estimate_classes": "classes",
     "estimate_set": "ensemble.pipeline",
     "exclude_solvent": "modify",
     "find_components": "ensemble.components",
+    "load": "result",
     "open_inputs": "inputs",
     "read_map": "io.mrc",
     "read_model": "io.models",

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.numerics.histogram import bin_index
-from occupy.solvent import SolventModel, truncated_null
+from occupy.solvent import SolventModel, expected_solvent, truncated_null
 
 _FINE = 8192
 
@@ -139,6 +139,9 @@ def fdr_threshold(model: SolventModel, rate: float) -> float:
     number of voxels above v, is the false-discovery rate of the mask "map > v". Where it is above ``rate``
     for some higher value, lower ones don't count, so that the mask holds at every level.
 
+    Voxels are those of the whole box, as the mask's are; where a mask made a part of the box equal, those of
+    the region, as none of that part are above v.
+
     Parameters
     ----------
     model : SolventModel
@@ -157,15 +160,18 @@ def fdr_threshold(model: SolventModel, rate: float) -> float:
     """
     from scipy.special import ndtr
 
-    mean, sigma, share = truncated_null(model)
-    region = model.region
-    edges = region.edges
-    above = np.cumsum(region.counts[::-1])[::-1].astype(np.float64)
-    solvent = share * region.counts.sum() * ndtr((mean - edges[:-1]) / sigma)
+    mean, sigma, _ = truncated_null(model)
+    counted, beyond = (
+        (model.region, model.beyond[0]) if model.partly_flat else (model.everything, model.beyond[1])
+    )
+    edges = counted.edges
+    above = beyond + np.cumsum(counted.counts[::-1])[::-1].astype(np.float64)
+    total = min(expected_solvent(counted, mean, sigma), float(above[0]))
+    solvent = total * ndtr((mean - edges[:-1]) / sigma)
     found = solvent <= rate * above
     occupied = np.flatnonzero(above > 0)
     if occupied.size == 0 or not found[occupied[-1]]:
-        return float(region.high)
+        return float(counted.high)
     # From the highest value down, as long as the rate holds.
     bad = np.flatnonzero(~found[: occupied[-1] + 1])
     return float(edges[bad[-1] + 1] if bad.size else edges[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from occupy.numerics.parallel import for_each_slab, planes_per_slab
+from occupy.numerics.parallel import for_each_slab, ordinary_unit, planes_per_slab
 
 Array = npt.NDArray[np.float32]
 _TINY = float(np.finfo(np.float32).tiny)
@@ -208,6 +208,9 @@ def solvent_noise(data: Array, confidence: Array, mean: float, *, seed: int = 0,
         outside[start:stop] = (data[start:stop] - np.float32(mean)) * weight
 
     for_each_slab(work, data.shape[0], thickness, threads)
+    unit = ordinary_unit(max(float(outside.max()), -float(outside.min())))
+    if unit != 1:
+        outside *= np.float32(1 / unit)
     # Power is lost where the weight is 0, and in part where it is below 1.
     share = float(weights.sum()) / data.size
     shells = _radial_shells(data.shape)
@@ -216,7 +219,7 @@ def solvent_noise(data: Array, confidence: Array, mean: float, *, seed: int = 0,
     power[0] = 0.0  # the mean is given, not drawn
     drawn = np.fft.rfftn(noise)
     # White noise of unit variance has power equal to the number of voxels in every coefficient.
-    drawn *= np.sqrt(power / data.size).astype(np.float32)[shells]
+    drawn *= (unit * np.sqrt(power / data.size)).astype(np.float32)[shells]
     out = np.fft.irfftn(drawn, s=data.shape, axes=(0, 1, 2)).astype(np.float32)
     out += np.float32(mean)
     return out

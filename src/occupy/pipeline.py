@@ -1,279 +1,46 @@
 """From a map to its local scale and its confidence.
 
 ``estimate`` finds all numbers: full scale, solvent model, confidence curve. The maps themselves are
-computed slab by slab when they are wanted (`occupy.render`), so that no more than the input, its low-passed
+computed slab by slab when they are wanted (`Estimate.maps`), so that no more than the input, its low-passed
 copy and a few slabs are in memory at once.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from occupy import modify, tuning
+from occupy import tuning
 from occupy.bfactor import BFactors, relative_b_factors
 from occupy.calibration import Calibration, calibrate, noise_floor
 from occupy.checks import MapFacts, input_notices, look_at
-from occupy.confidence import ConfidenceCurve, confidence_curve, fdr_threshold
+from occupy.confidence import confidence_curve
 from occupy.errors import InputError, Notice
+from occupy.estimated import Estimate as Estimate
 from occupy.notices import calibration_notices, setting_notices, solvent_notices
 from occupy.numerics.fourier import fourier_crop, lowpass
-from occupy.numerics.parallel import for_each_slab, large_empty, planes_per_slab, slabs
-from occupy.numerics.resample import refine_slab
+from occupy.numerics.parallel import one_blas_thread
 from occupy.resolve import ResolvedSettings, resolve
 from occupy.scale import (
     FullScale,
-    TargetOccupancy,
     calibrated_full_scale,
     find_full_scale,
     lowpass_band,
-    scale_stream,
     strided_maxima,
     target_occupancy,
 )
 from occupy.settings import Settings
-from occupy.solvent import Region, SolventModel, both, fit_solvent, inscribed_ellipsoid, solvent_side
+from occupy.solvent import inscribed_ellipsoid, solvent_of
+from occupy.units import curve_in, full_scale_in, solvent_in, unit_of
+from occupy.volume import Progress as Progress
 from occupy.volume import Volume
 
 log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.float32]
-Progress = Callable[[str, int, int], None]
-Stream = Iterator[tuple[int, int, Array]]
-
-# Share of the box that must remain for a fit when a mask's voxels are left out.
-LEAST_REGION = 0.01
-
-
-@dataclass(frozen=True, eq=False)
-class Estimate:
-    """Everything found out about one map.
-
-    Attributes
-    ----------
-    volume : Volume
-        The input.
-    settings : ResolvedSettings
-        Settings as they held.
-    facts : MapFacts
-        Range and flatness of the input.
-    lowpassed : ndarray of float32
-        Low-passed map on the working grid.
-    full_scale : FullScale
-        What counts as fully present.
-    solvent : SolventModel
-        Fitted solvent.
-    curve : ConfidenceCurve
-        Confidence against low-passed value.
-    lowest_confident_scale : float
-        Scale at which confidence crosses one half (L).
-    target : TargetOccupancy or None
-        Occupancy of the target mask.
-    notices : tuple of Notice
-        What makes the result doubtful.
-    working_map : ndarray of float32
-        What the scale is taken of: the low-passed map, or in resolution mode the map itself, on the
-        working grid.
-    b_factors : BFactors or None
-        Relative B-factors, where they were asked for and could be found.
-    """
-
-    volume: Volume
-    settings: ResolvedSettings
-    facts: MapFacts
-    lowpassed: Array
-    full_scale: FullScale
-    solvent: SolventModel
-    curve: ConfidenceCurve
-    lowest_confident_scale: float
-    target: TargetOccupancy | None
-    notices: tuple[Notice, ...]
-    working_map: Array
-    b_factors: BFactors | None = None
-
-    @property
-    def zero(self) -> float:
-        """Scale that recalibration makes zero; 0 without recalibration."""
-        return self.lowest_confident_scale if self.settings.recalibrate else 0.0
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """Noise floor, full scale and uncertainty; None with the estimators that have none."""
-        return self.full_scale.calibration
-
-    @cached_property
-    def uncertainty(self) -> Array | None:
-        """Standard error of the scale at each voxel, on the map's grid; None where nothing states one."""
-        if self.calibration is None:
-            return None
-        scale, calibration = self.scale, self.calibration
-        out = large_empty(scale.shape)
-
-        def work(start: int, stop: int) -> None:
-            out[start:stop] = calibration.uncertainty_of(scale[start:stop])
-
-        for_each_slab(work, len(out), planes_per_slab(scale.shape), self.settings.threads)
-        out.flags.writeable = False
-        return out
-
-    @cached_property
-    def fdr_level(self) -> float | None:
-        """Low-passed value above which the false-discovery rate asked for holds; None if none was."""
-        return None if self.settings.fdr is None else fdr_threshold(self.solvent, self.settings.fdr)
-
-    @property
-    def resampled(self) -> bool:
-        """Whether the working grid is coarser than the map's own."""
-        return self.settings.shape != self.volume.shape
-
-    @property
-    def solvent_fit_is_bad(self) -> bool:
-        """Whether confidence, and what is weighted by it, should not be trusted."""
-        return any(notice.code == "solvent-fit" for notice in self.notices)
-
-    @cached_property
-    def scale(self) -> Array:
-        """Local scale of the whole map in [0, 1], on the map's grid."""
-        return self._whole(self.scale_stream)
-
-    @cached_property
-    def confidence(self) -> Array:
-        """Confidence that each voxel is content, in [0, 1], on the map's grid."""
-        return self._whole(self._confidence_stream)
-
-    @cached_property
-    def variability_limit(self) -> float:
-        """Mean of the map where the scale is 1, relative to full scale."""
-        count, total = self.sum_at_full_scale(self.scale, 0)
-        return total / count / self.full_scale.value if count else float("nan")
-
-    def sum_at_full_scale(self, scale: Array, start: int) -> tuple[int, float]:
-        """Count the voxels of full scale in planes from ``start`` on, and sum the map there."""
-        source = self.volume.data if self.resampled else self.working_map
-        full = scale >= 1.0
-        return int(np.count_nonzero(full)), float(
-            source[start : start + len(scale)][full].sum(dtype=np.float64)
-        )
-
-    @cached_property
-    def _coarse(self) -> tuple[Array, Array]:
-        """Scale and confidence on the working grid, where that is coarser than the map's."""
-        scale = np.empty(self.settings.shape, dtype=np.float32)
-        for start, stop, part in self._scale_on_grid(0, len(scale)):
-            scale[start:stop] = part
-        return scale, self.curve(self.lowpassed)
-
-    def _scale_on_grid(self, start: int, stop: int) -> Stream:
-        return scale_stream(
-            self.working_map,
-            self.settings,
-            self.full_scale.value,
-            start,
-            stop,
-            zero=self.zero,
-            calibration=self.calibration,
-        )
-
-    def _whole(self, stream: Callable[[int, int], Stream]) -> Array:
-        out = large_empty(self.volume.shape)
-
-        def work(start: int, stop: int) -> None:
-            for first, last, part in stream(start, stop):
-                out[first:last] = part
-
-        self.prepare()
-        for_each_slab(work, len(out), self.planes_per_thread, self.settings.threads)
-        out.flags.writeable = False
-        return out
-
-    def _confidence_stream(self, start: int, stop: int) -> Stream:
-        for a, b in slabs(stop - start, planes_per_slab(self.volume.shape)):
-            yield start + a, start + b, self.confidence_planes(start + a, start + b)
-
-    def prepare(self) -> None:
-        """Compute what threads share, before they start."""
-        if self.resampled:
-            _ = self._coarse
-            if self.b_factors is not None:
-                _ = self._coarse_b
-
-    @property
-    def planes_per_thread(self) -> int:
-        """Planes each thread should take: one long stretch, as the dilation works its ends twice."""
-        return -(-self.volume.shape[0] // self.settings.threads)
-
-    def scale_stream(self, start: int, stop: int) -> Stream:
-        """Yield first plane, plane after the last, and local scale of planes ``start`` to ``stop``."""
-        if not self.resampled:
-            return self._scale_on_grid(start, stop)
-        steps = slabs(stop - start, planes_per_slab(self.volume.shape))
-        planes = ((start + a, start + b) for a, b in steps)
-        return ((a, b, refine_slab(self._coarse[0], self.volume.shape, a, b)) for a, b in planes)
-
-    def lowpass_planes(self, start: int, stop: int) -> Array:
-        """Return planes ``start`` to ``stop`` of the low-passed map."""
-        if self.resampled:
-            return refine_slab(self.lowpassed, self.volume.shape, start, stop)
-        return self.lowpassed[start:stop]
-
-    def confidence_planes(self, start: int, stop: int) -> Array:
-        """Return the confidence of planes ``start`` to ``stop`` of the map."""
-        if self.resampled:
-            return refine_slab(self._coarse[1], self.volume.shape, start, stop)
-        return self.curve(self.lowpassed[start:stop])
-
-    def b_factor_planes(self, what: Literal["values", "errors"], start: int, stop: int) -> Array:
-        """Return planes of the relative B-factors or their errors on the map's grid, to be used at once."""
-        assert self.b_factors is not None
-        if self.resampled:
-            return refine_slab(self._coarse_b[what], self.volume.shape, start, stop)
-        return self.b_factors.planes(what, start, stop, self.volume.shape[1:])
-
-    @cached_property
-    def _coarse_b(self) -> dict[str, Array]:
-        """Relative B-factors and errors on the working grid, where that is coarser than the map's."""
-        assert self.b_factors is not None
-        shape = self.settings.shape
-        return {
-            what: self.b_factors.planes(what, 0, shape[0], shape[1:]).copy() for what in ("values", "errors")
-        }
-
-    def amplify(self, power: float, **options: Any) -> Volume:
-        """Return the map amplified by its scale, weighted by its confidence; see `occupy.amplify`."""
-        changed = modify.amplify(self.volume.data, self.scale, power, confidence=self.confidence, **options)
-        return self.volume.with_data(np.clip(changed, self.facts.low, self.facts.high))
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        """Show itself in a notebook; see `occupy.report.notebook`."""
-        # As for plot: the room above this one is loaded by name.
-        from importlib import import_module
-
-        bundle: dict[str, Any] = import_module("occupy.report.notebook").mime_bundle(self)
-        return bundle
-
-    def plot(self, path: str | Path | None = None) -> Any:
-        """Draw central slices of input, scale and confidence; see `occupy.report.figures`.
-
-        Parameters
-        ----------
-        path : path-like, optional
-            Where to write a PNG; without it the matplotlib figure is returned.
-        """
-        # The figure room stands above this one; it is loaded by name when someone wants a picture.
-        from importlib import import_module
-
-        figure = import_module("occupy.report.figures").slices_figure(self)
-        if path is None:
-            return figure
-        figure.savefig(path)
-        return None
 
 
 def _on_working_grid(array: npt.NDArray[np.floating], settings: ResolvedSettings) -> Array:
@@ -298,6 +65,7 @@ def _mask_data(mask: Volume | None, volume: Volume, what: str, settings: Resolve
     return _on_working_grid(mask.data, settings)
 
 
+@one_blas_thread()
 def estimate(
     volume: Volume,
     settings: Settings | None = None,
@@ -341,6 +109,12 @@ def estimate(
     report = progress or (lambda *_: None)
     report("reading", 0, 4)
     facts = look_at(volume, threads=resolved.threads)
+    unit = unit_of(volume.name, facts.low, facts.high)
+    if unit != 1:
+        halves = half_maps and (_in_unit(half_maps[0], unit), _in_unit(half_maps[1], unit))
+        masks = {"solvent_mask": solvent_mask, "target_mask": target_mask}
+        scaled = estimate(_in_unit(volume, unit), settings, **masks, half_maps=halves, progress=progress)
+        return _from_unit(scaled, volume, facts, unit)
     doubts = input_notices(volume, facts) + setting_notices(resolved)
     if half_maps is not None and resolved.estimator != "calibrated":
         raise InputError(
@@ -372,7 +146,7 @@ def estimate(
             Notice("bfactor", "too little signal above the noise for relative B-factors: none written")
         )
     report("solvent", 3, 4)
-    solvent = _fit_solvent(low, raw, solvent_data, facts, resolved)
+    solvent = solvent_of(low, raw, solvent_data, facts, resolved)
     curve = confidence_curve(solvent, hedge=resolved.hedge, published=published)
     lowest = min(max(_scale_of_value(curve.crossing(0.5), full), 0.0), 0.999)
     notices = (*volume.notices, *doubts, *solvent_notices(solvent, curve, facts, full))
@@ -384,6 +158,26 @@ def estimate(
     report("done", 4, 4)
     return Estimate(
         volume, resolved, facts, low, full, solvent, curve, lowest, target, notices, working, b_factors
+    )
+
+
+def _in_unit(volume: Volume, unit: float) -> Volume:
+    return volume.with_data(volume.data * np.float32(1 / unit))
+
+
+def _from_unit(est: Estimate, volume: Volume, facts: MapFacts, unit: float) -> Estimate:
+    """Return what was found of a map divided by a power of two in the map's own units."""
+    low = est.lowpassed * np.float32(unit)
+    return replace(
+        est,
+        volume=volume,
+        facts=facts,
+        lowpassed=low,
+        working_map=low if est.working_map is est.lowpassed else est.working_map * np.float32(unit),
+        full_scale=full_scale_in(unit, est.full_scale),
+        solvent=solvent_in(unit, est.solvent),
+        curve=curve_in(unit, est.curve),
+        target=est.target and replace(est.target, full_scale=est.target.full_scale * unit),
     )
 
 
@@ -459,27 +253,3 @@ def _b_factors(
     if half_maps is not None:
         halves = _on_working_grid(half_maps[0].data, settings), _on_working_grid(half_maps[1].data, settings)
     return relative_b_factors(raw, settings.voxel_size, content, halves)
-
-
-def _fit_solvent(
-    low: Array, raw: Array, mask: Array | None, facts: MapFacts, settings: ResolvedSettings
-) -> SolventModel:
-    """Fit the solvent on one side of a mask, or inside the box without what another mask made equal."""
-    region = inscribed_ellipsoid(settings.shape) if mask is None else solvent_side(low, mask)
-    flat = facts.masked and mask is None
-    if flat:
-        region = _without_flat(region, raw, facts.flat_value)
-    return fit_solvent(
-        low,
-        region,
-        one_sided=mask is not None,
-        published=settings.estimator == "nlf" and not flat,
-        threads=settings.threads,
-    )
-
-
-def _without_flat(region: Region, raw: Array, flat: float) -> Region:
-    """Leave the voxels a mask has made equal out of a region, unless next to nothing would remain."""
-    rest = both(region, lambda start, stop: raw[start:stop] != np.float32(flat))
-    left = sum(int(np.count_nonzero(rest(z, z + 1))) for z in range(len(raw)))
-    return rest if left >= LEAST_REGION * raw.size else region

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from occupy.errors import InputError
@@ -169,8 +169,29 @@ def _number(value: object, name: str) -> float:
     return float(value)
 
 
+def _whole(value: object, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    return value
+
+
+def _check_types(s: Settings) -> None:
+    """Raise TypeError for a switch that is not True or False, or a number that is none."""
+    for each in fields(s):
+        value = getattr(s, each.name)
+        if each.type == "bool" and not isinstance(value, bool):
+            raise TypeError(f"{each.name} must be True or False, not {value!r}")
+        if value is None and "None" in str(each.type):
+            continue
+        if each.type in ("int", "int | None"):
+            _whole(value, each.name)
+        if each.type in ("float", "float | None"):
+            _number(value, each.name)
+
+
 def _check(s: Settings) -> None:
     """Raise InputError for a value out of range, TypeError for one of the wrong type."""
+    _check_types(s)
     _require(s.mode in MODES, f"mode must be one of {', '.join(MODES)}, not {s.mode!r}")
     _require(
         not s.bfactor or s.chosen_estimator == "calibrated",
@@ -189,26 +210,25 @@ def _check(s: Settings) -> None:
         )
     for name in ("resolution", "lowpass", "lowpass_output", "kernel_radius"):
         value = getattr(s, name)
-        if value is not None:
-            number = _number(value, name)
-            _require(math.isfinite(number) and number > 0, f"{name} must be positive, not {value}")
+        _require(
+            value is None or (math.isfinite(value) and value > 0), f"{name} must be positive, not {value}"
+        )
     if s.kernel_size is not None:
         _require(
             s.kernel_size % 2 == 1 and 1 <= s.kernel_size <= 31,
             f"kernel size must be an odd number of voxels from 1 to 31, not {s.kernel_size}",
         )
     if s.tau is not None:
-        _require(0 < _number(s.tau, "tau") < 1, f"tau must lie between 0 and 1, not {s.tau}")
+        _require(0 < s.tau < 1, f"tau must lie between 0 and 1, not {s.tau}")
     if s.fdr is not None:
-        _require(0 < _number(s.fdr, "fdr") < 1, f"fdr must lie between 0 and 1, not {s.fdr}")
+        _require(0 < s.fdr < 1, f"fdr must lie between 0 and 1, not {s.fdr}")
     for name in ("amplify", "attenuate", "sigmoid"):
         value = getattr(s, name)
         if value is not None:
-            number = _number(value, name)
             # Infinite amplification is equalisation; the other two have no such limit that means anything.
             most = math.inf if name == "amplify" else 1e6
-            _require(number >= 1, f"{name} must be at least 1, not {value}")
-            _require(number <= most, f"{name} must be at most {most:g}, not {value}")
+            _require(value >= 1, f"{name} must be at least 1, not {value}")
+            _require(value <= most, f"{name} must be at most {most:g}, not {value}")
     _require(0 < s.pivot < 1, f"pivot must lie between 0 and 1, not {s.pivot}")
     _require(1 <= s.hedge < math.inf, f"hedge must be at least 1, not {s.hedge}")
     _require(0 <= s.scale_limit <= 1, f"scale limit must lie from 0 to 1, not {s.scale_limit}")

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from occupy.checks import MapFacts
 from occupy.errors import InputError
 from occupy.numerics.histogram import Histogram, fit_gaussian, gaussian, two_histograms, value_range
+from occupy.resolve import ResolvedSettings
 
 BINS = 1000
 # Voxels that are enough for a median.
 _SAMPLE = 60_000
 Region = Callable[[int, int], npt.NDArray[np.bool_]]
+Array = npt.NDArray[np.float32]
+# Share of the box that must remain for a fit when a mask's voxels are left out.
+LEAST_REGION = 0.01
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,10 @@ class SolventModel:
     misfit : float
         Area between the Gaussian and the histogram below mean + sigma, relative to the Gaussian's area
         there; near 0 for Gaussian solvent.
+    beyond : tuple of int
+        Voxels of the region and of the whole box above the histograms' range.
+    partly_flat : bool
+        Whether the rest of the box holds voxels that a mask made equal.
     """
 
     mean: float
@@ -43,6 +52,8 @@ class SolventModel:
     everything: Histogram
     misfit: float
     one_sided: bool = False
+    beyond: tuple[int, int] = (0, 0)
+    partly_flat: bool = False
 
     def density(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the solvent's share of the histogram at ``values``."""
@@ -85,20 +96,24 @@ def both(first: Region, second: Region) -> Region:
 
 
 def histogram_range(
-    data: npt.NDArray[np.float32], *, published: bool, threads: int = 1
+    data: npt.NDArray[np.float32], *, published: bool, threads: int = 1, region: Region | None = None
 ) -> tuple[float, float]:
     """Return the value range of the histogram.
 
     The published one is the map's own. Otherwise it is cut at 12 (below) and 40 (above) robust standard
-    deviations around the median, so that a few hot voxels don't press the solvent into one bin.
+    deviations around the median (of the region, where one is given), so that a few hot voxels don't press
+    the solvent into one bin.
     """
     low, high = value_range(data, threads=threads)
     if published:
         return low, high
     step = max(1, round((data.size / _SAMPLE) ** (1 / 3)))
     sample = data[::step, ::step, ::step]
-    middle = float(np.median(sample))
-    spread = 1.4826 * float(np.median(np.abs(sample - np.float32(middle))))
+    if region is not None:
+        planes = range(0, len(data), step)
+        sample = sample[np.stack([region(z, z + 1)[0, ::step, ::step] for z in planes])]
+    middle = float(np.median(sample)) if sample.size else 0.0
+    spread = 1.4826 * float(np.median(np.abs(sample - np.float32(middle)))) if sample.size else 0.0
     if spread <= 0:
         return low, high
     return max(low, middle - 12 * spread), min(high, middle + 40 * spread)
@@ -141,34 +156,43 @@ def truncated_null(model: SolventModel, reach: float = 1.0) -> tuple[float, floa
     Efron, Large-Scale Inference (2010), section 6.3: maximum likelihood estimation of the empirical null.
     """
     from scipy.optimize import minimize
-    from scipy.special import ndtr
 
     x, counts = model.region.centres, model.region.counts.astype(np.float64)
     mean, sigma = model.mean, max(model.sigma, model.region.width)
-
+    # In units of sigma, as the search begins and ends with steps of a size of its own.
+    search = {"initial_simplex": [[0.0, 0.0], [0.1, 0.0], [0.0, 0.1]], "xatol": 1e-5, "fatol": 1e-9}
     for _ in range(10):
-        cut = mean + reach * sigma
-        below = x <= cut
-        values, weights = x[below], counts[below] / max(counts[below].sum(), 1.0)
-        start = [mean, np.log(sigma)]
-        found = minimize(_cut_off_loss, start, args=(values, weights, cut), method="Nelder-Mead").x
-        step = abs(found[0] - mean) + abs(np.exp(found[1]) - sigma)
-        mean, sigma = float(found[0]), float(np.exp(found[1]))
-        if step < 1e-3 * sigma:
+        below = x <= mean + reach * sigma
+        weights = counts[below] / max(counts[below].sum(), 1.0)
+        # Cut where a bin ends: half a bin more or less would move the mean.
+        cut = model.region.low + np.count_nonzero(below) * model.region.width
+        given = (x[below] - mean) / sigma, weights, (cut - mean) / sigma
+        moved, growth = minimize(_cut_off_loss, [0.0, 0.0], given, method="Nelder-Mead", options=search).x
+        mean, sigma = float(mean + moved * sigma), float(sigma * np.exp(growth))
+        if abs(moved) + abs(growth) < 1e-3:
             break
-    inside = counts[x <= cut].sum() / ndtr((cut - mean) / sigma)
-    return mean, sigma, float(min(1.0, inside / counts.sum()))
+    inside = expected_solvent(model.region, mean, sigma)
+    return mean, sigma, float(min(1.0, inside / (counts.sum() + model.beyond[0])))
+
+
+def expected_solvent(counted: Histogram, mean: float, sigma: float, reach: float = 1.0) -> float:
+    """Return the number of voxels of a Gaussian, from those below mean + ``reach`` · sigma."""
+    from scipy.special import ndtr
+
+    bins = np.count_nonzero(counted.centres <= mean + reach * sigma)
+    cut = counted.low + bins * counted.width
+    return float(counted.counts[:bins].sum() / ndtr((cut - mean) / sigma))
 
 
 def _histograms(
     data: npt.NDArray[np.float32], region: Region, low: float, high: float, threads: int
-) -> tuple[Histogram, Histogram]:
-    """Histogram the whole box and a region; values outside the range are left out."""
+) -> tuple[tuple[Histogram, Histogram], tuple[int, int]]:
+    """Histogram the whole box and a region; what lies outside the range is left out, and counted above it."""
     width = (high - low) / BINS
-    # One bin more at each end catches what lies outside, and is thrown away.
+    # One bin more at each end catches what lies outside.
     found = two_histograms(data, region, low - width, high + width, BINS + 2, threads=threads)
     first, last = (Histogram(low, high, h.counts[1:-1].copy()) for h in found)
-    return first, last
+    return (first, last), (int(found[1].counts[-1]), int(found[0].counts[-1]))
 
 
 def fit_solvent(
@@ -177,6 +201,7 @@ def fit_solvent(
     *,
     one_sided: bool = False,
     published: bool = False,
+    partly_flat: bool = False,
     threads: int = 1,
 ) -> SolventModel:
     """Fit a Gaussian to the main peak of the histogram of a region by least squares.
@@ -192,16 +217,22 @@ def fit_solvent(
     published : bool, default False
         Histogram over the full range of the map, with abscissae from its first to its last edge, as in
         the published program; otherwise the middles of the bins of a robust range.
+    partly_flat : bool, default False
+        Whether the region leaves out voxels that a mask made equal.
     threads : int, default 1
         Threads to use.
     """
-    low, high = histogram_range(data, published=published, threads=threads)
+    # What a mask made equal would make the spread look small, or none.
+    low, high = histogram_range(
+        data, published=published, threads=threads, region=region if partly_flat else None
+    )
     if not high > low:
         raise InputError(f"the map is constant ({low:.4g}): there is nothing to estimate")
+    beyond = (0, 0)
     if published:
         everything, inside = two_histograms(data, region, low, high, BINS, threads=threads)
     else:
-        everything, inside = _histograms(data, region, low, high, threads)
+        (everything, inside), beyond = _histograms(data, region, low, high, threads)
     if not inside.counts.any():
         raise InputError("the region for the solvent fit holds no voxel")
     x = np.linspace(low, high, BINS) if published else inside.centres
@@ -216,4 +247,29 @@ def fit_solvent(
     left = x <= mean + sigma
     area = float(fitted[left].sum())
     misfit = float(np.abs(fitted - density)[left].sum()) / area if area > 0 else np.inf
-    return SolventModel(mean, sigma, height, inside, everything, misfit, one_sided)
+    return SolventModel(mean, sigma, height, inside, everything, misfit, one_sided, beyond, partly_flat)
+
+
+def solvent_of(
+    low: Array, raw: Array, mask: Array | None, facts: MapFacts, settings: ResolvedSettings
+) -> SolventModel:
+    """Fit the solvent on one side of a mask, or inside the box without what another mask made equal."""
+    region = inscribed_ellipsoid(settings.shape) if mask is None else solvent_side(low, mask)
+    flat = facts.masked and mask is None
+    if flat:
+        region = _without_flat(region, raw, facts.flat_value)
+    return fit_solvent(
+        low,
+        region,
+        one_sided=mask is not None,
+        published=settings.estimator == "nlf" and not flat,
+        partly_flat=flat,
+        threads=settings.threads,
+    )
+
+
+def _without_flat(region: Region, raw: Array, flat: float) -> Region:
+    """Leave the voxels a mask has made equal out of a region, unless next to nothing would remain."""
+    rest = both(region, lambda start, stop: raw[start:stop] != np.float32(flat))
+    left = sum(int(np.count_nonzero(rest(z, z + 1))) for z in range(len(raw)))
+    return rest if left >= LEAST_REGION * raw.size else region

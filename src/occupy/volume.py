@@ -1,17 +1,25 @@
-"""A map and where it lies in space."""
+"""A map and where it lies in space, and maps that are computed when they are wanted."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import Notice
+from occupy.numerics.parallel import for_each_slab, large_empty, one_blas_thread, planes_per_slab, slabs
+from occupy.numerics.resample import refine_slab
 
 Triple = tuple[float, float, float]
 IntTriple = tuple[int, int, int]
+Array = npt.NDArray[np.float32]
+Stream = Iterator[tuple[int, int, Array]]
+Consume = Callable[[str, int, int, Array], None]
+Progress = Callable[[str, int, int], None]
 
 
 def _read_only(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -178,3 +186,206 @@ class Volume:
         columns, rows, sections = self.frame.axes
         along = {sections: 0, rows: 1, columns: 2}
         return self.data.transpose(along[3], along[2], along[1])
+
+
+class Grid(Protocol):
+    """What has the voxels, the place in space and the name of a map: `Volume`, `LazyMap`."""
+
+    @property
+    def shape(self) -> IntTriple:
+        """Number of sections, rows and columns."""
+
+    @property
+    def voxel_size(self) -> Triple:
+        """Å per voxel along sections, rows, columns."""
+
+    @property
+    def frame(self) -> Frame:
+        """Position, cell and file axis order."""
+
+    @property
+    def name(self) -> str:
+        """For messages and output names."""
+
+
+@dataclass(frozen=True, eq=False)
+class LazyMap:
+    """A map that is computed, or read, when it is wanted: some planes at a time, or whole.
+
+    One of ``make``, ``stream`` and ``whole`` says how. All may be called from several threads.
+
+    Attributes
+    ----------
+    shape, voxel_size, frame, name
+        As of a `Volume`.
+    make : callable, optional
+        ``make(start, stop, *slabs)`` returns planes ``start`` to ``stop``, given the same planes of all
+        ``sources``. They are valid until it is called again in the same thread.
+    stream : callable, optional
+        ``stream(start, stop)`` yields first plane, plane after the last, and planes, valid until the next
+        step; for maps whose planes share work with their neighbours'.
+    whole : callable, optional
+        ``whole()`` returns all planes, for maps that can't be had in parts.
+    sources : tuple of LazyMap
+        Maps on the same grid that planes are made of.
+    needs : tuple of LazyMap
+        Maps, on any grid, that ``make`` wants the ``data`` of.
+    finish : callable, optional
+        ``finish(data)`` returns what all planes together are turned into at the end.
+    threads : int
+        How many may work on it.
+    """
+
+    shape: IntTriple
+    voxel_size: Triple
+    frame: Frame
+    name: str = "map"
+    make: Callable[..., Array] | None = None
+    stream: Callable[[int, int], Stream] | None = None
+    whole: Callable[[], Array] | None = None
+    sources: tuple[LazyMap, ...] = ()
+    needs: tuple[LazyMap, ...] = ()
+    finish: Callable[[Array], Array] | None = None
+    threads: int = 1
+
+    @classmethod
+    def on(cls, grid: Grid, make: Callable[..., Array] | None = None, **how: Any) -> LazyMap:
+        """Make a lazy map on the grid of another, with its name."""
+        return cls(grid.shape, grid.voxel_size, grid.frame, how.pop("name", grid.name), make, **how)
+
+    @classmethod
+    def of(cls, volume: Volume) -> LazyMap:
+        """Return a map in memory as a lazy one."""
+        return cls.on(volume, whole=lambda: volume.data)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether `data` was computed already."""
+        return "data" in vars(self)
+
+    @cached_property
+    def data(self) -> Array:
+        """All values, read-only; computed once."""
+        if self.whole is not None:
+            return _read_only(np.asarray(self.whole(), dtype=np.float32))
+        found = large_empty(self.shape)
+
+        def keep(_: str, start: int, stop: int, planes: Array) -> None:
+            found[start:stop] = planes
+
+        compute_planes({self.name: self}, keep)
+        return _read_only(found)
+
+    def planes(self, start: int, stop: int) -> Array:
+        """Return planes ``start`` to ``stop``."""
+        if self.is_known or self.whole is not None or self.finish is not None:
+            return self.data[start:stop]
+        _prepare([self])
+        walk = _in_slabs([self], start, stop)
+        return np.concatenate([np.array(slab[self]) for _, _, slab in walk])
+
+    def volume(self, name: str | None = None) -> Volume:
+        """Return the map with all its values."""
+        return Volume(self.data, self.voxel_size, self.frame, self.name if name is None else name)
+
+
+def on_finer_grid(coarse: LazyMap, grid: Grid) -> LazyMap:
+    """Return a map interpolated to a finer grid over the same extent; the map itself where that is its."""
+    if coarse.shape == grid.shape:
+        return coarse
+    return LazyMap.on(
+        grid,
+        lambda start, stop: refine_slab(coarse.data, grid.shape, start, stop),
+        needs=(coarse,),
+        threads=coarse.threads,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Slab:
+    """Planes ``start`` to ``stop`` of several maps, each computed once."""
+
+    start: int
+    stop: int
+    made: dict[LazyMap, Array]
+
+    def __getitem__(self, lazy: LazyMap) -> Array:
+        if lazy.is_known:
+            return lazy.data[self.start : self.stop]
+        if lazy not in self.made:
+            self.made[lazy] = self._planes(lazy)
+        return self.made[lazy]
+
+    def _planes(self, lazy: LazyMap) -> Array:
+        if lazy.make is not None:
+            return lazy.make(self.start, self.stop, *(self[source] for source in lazy.sources))
+        if lazy.stream is not None:
+            return np.concatenate([part.copy() for _, _, part in lazy.stream(self.start, self.stop)])
+        return lazy.data[self.start : self.stop]
+
+
+def _with_sources(maps: Collection[LazyMap]) -> Iterator[LazyMap]:
+    for lazy in maps:
+        yield from _with_sources(lazy.sources)
+        yield lazy
+
+
+def _prepare(maps: Collection[LazyMap]) -> None:
+    """Compute what threads share, before they start."""
+    for lazy in _with_sources(maps):
+        for needed in () if lazy.is_known else lazy.needs:
+            _ = needed.data
+        if lazy.whole is not None or (lazy.finish is not None and lazy not in maps):
+            _ = lazy.data
+
+
+def _in_slabs(maps: Collection[LazyMap], start: int, stop: int) -> Iterator[tuple[int, int, _Slab]]:
+    """Walk through planes of several maps, in slabs that stay in cache from one map to the next."""
+    streamed = (m for m in _with_sources(maps) if m.stream is not None and not m.is_known)
+    lead = next(streamed, None)
+    walk = iter([(start, stop, None)]) if lead is None or lead.stream is None else lead.stream(start, stop)
+    thickness = planes_per_slab(next(iter(maps)).shape)
+    for first, last, planes in walk:
+        for low, high in slabs(last - first, thickness):
+            made = {} if lead is None or planes is None else {lead: planes[low:high]}
+            yield first + low, first + high, _Slab(first + low, first + high, made)
+
+
+@one_blas_thread()
+def compute_planes(maps: Mapping[str, LazyMap], consume: Consume, progress: Progress | None = None) -> None:
+    """Compute maps on one grid together, what they share only once, and hand each slab on.
+
+    Parameters
+    ----------
+    maps : mapping
+        Name → map, at least one.
+    consume : callable
+        ``consume(name, start, stop, planes)``; called from several threads, each plane once, whole maps
+        that are finished at the end last. What it wants to keep it must copy.
+    progress : callable, optional
+        ``progress("maps", planes done, planes)``.
+    """
+    every = list(maps.values())
+    count, threads = every[0].shape[0], max(lazy.threads for lazy in every)
+    late = {name: lazy for name, lazy in maps.items() if lazy.finish is not None and not lazy.is_known}
+    unfinished = {name: large_empty(lazy.shape) for name, lazy in late.items()}
+    _prepare(every)
+    done = 0
+
+    def work(start: int, stop: int) -> None:
+        nonlocal done
+        for first, last, slab in _in_slabs(every, start, stop):
+            for name, lazy in maps.items():
+                if name in late:
+                    unfinished[name][first:last] = slab[lazy]
+                else:
+                    consume(name, first, last, slab[lazy])
+            done += last - first
+            if progress is not None:
+                progress("maps", done, count)
+
+    # One long stretch for each thread, as streams work the ends of a stretch twice.
+    for_each_slab(work, count, -(-count // threads), threads)
+    for name, lazy in late.items():
+        assert lazy.finish is not None
+        consume(name, 0, count, lazy.finish(unfinished.pop(name)))

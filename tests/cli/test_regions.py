@@ -15,6 +15,9 @@ from molecules import backbone, structure, write
 from occupy.io.mrc import read_map, write_map
 from occupy.volume import Frame
 
+READ = ("--by-reading", "--model")
+"""The blob is no molecule, so the joint fit refuses its models."""
+
 
 @pytest.fixture
 def halves(blob, tmp_path):
@@ -35,7 +38,7 @@ def rows(folder, stem="blob_regions"):
 
 
 def test_from_a_map_to_everything(cli, blob, halves, work):
-    said = cli("regions", blob, "--model", halves, "-o", "out")
+    said = cli("regions", blob, *READ, halves, "-o", "out")
     assert (said.code, said.err) == (0, "")
     assert "blob: 2 regions" in said.out
     found = {name: float(row["occupancy"]) for name, row in rows(work / "out").items()}
@@ -54,20 +57,20 @@ def test_from_a_map_to_everything(cli, blob, halves, work):
 
 
 def test_an_earlier_estimate_gives_the_same(cli, blob, halves, work, estimated):
-    cli("regions", blob, "--model", halves, "-o", "out", "--quiet")
+    cli("regions", blob, *READ, halves, "-o", "out", "--quiet")
     done = estimated()
     before = done.names
-    assert cli("regions", done.folder, "--model", halves, "-o", "again", "--quiet").code == 0
+    assert cli("regions", done.folder, *READ, halves, "-o", "again", "--quiet").code == 0
     assert done.names == before
     assert rows(work / "again") == rows(work / "out")
-    assert cli("regions", done.folder / "blob_occupy.json", "--model", halves, "--quiet").code == 0
+    assert cli("regions", done.folder / "blob_occupy.json", *READ, halves, "--quiet").code == 0
     assert rows(done.folder) == rows(work / "out")
 
 
 def test_masks_and_selections(cli, blob, halves, half_mask, work, estimated):
     done = estimated()
     (work / "r.yaml").write_text("first: [A:1-15, B:1-15]\nB only: B\n", encoding="utf-8")
-    said = cli("regions", done.folder, "--masks", half_mask, "--model", halves, "--regions", "r.yaml")
+    said = cli("regions", done.folder, "--masks", half_mask, *READ, halves, "--regions", "r.yaml")
     assert said.code == 0
     found = rows(done.folder)
     assert list(found) == ["first", "B only", "half"]
@@ -87,7 +90,7 @@ def test_an_uncertainty_map_gives_errors(cli, halves, work, estimated):
     record = done.record
     del record["files"]["blob_uncertainty.mrc"]
     (done.folder / "blob_occupy.json").write_text(json.dumps(record), encoding="utf-8")
-    said = cli("regions", done.folder, "--model", halves)
+    said = cli("regions", done.folder, *READ, halves)
     assert said.code == 0
     for row in rows(done.folder).values():
         assert float(row["standard_error"]) == pytest.approx(0.2, rel=0.01)
@@ -137,7 +140,7 @@ def test_an_earlier_estimate_keeps_its_settings(cli, the_error, halves, estimate
 
 
 def test_settings_reach_the_estimate(cli, blob, halves, work):
-    assert cli("regions", blob, "--model", halves, "--lowpass", 12, "-o", "out", "--quiet").code == 0
+    assert cli("regions", blob, *READ, halves, "--lowpass", 12, "-o", "out", "--quiet").code == 0
     record = json.loads((work / "out" / "blob_occupy.json").read_text(encoding="utf-8"))
     assert record["settings"]["lowpass"] == 12
 
@@ -145,7 +148,7 @@ def test_settings_reach_the_estimate(cli, blob, halves, work):
 def test_real_maps_with_known_occupancies(cli, shared_data, work):
     """The consensus of simulated 50S data: values as near to the truth as those of the estimate."""
     data = shared_data("relion_50s")
-    said = cli("regions", data / "consensus.mrc", "--model", data / "model.cif", "-o", "out", "--quiet")
+    said = cli("regions", data / "consensus.mrc", *READ, data / "model.cif", "-o", "out", "--quiet")
     assert (said.code, said.err) == (0, "")
     found = rows(work / "out", "consensus_regions")
     with (data / "truth" / "consensus.csv").open() as stream:
@@ -156,7 +159,7 @@ def test_real_maps_with_known_occupancies(cli, shared_data, work):
 
 
 def test_a_report_of_regions(cli, blob, halves, work):
-    said = cli("regions", blob, "--model", halves, "-o", "out", "--report")
+    said = cli("regions", blob, *READ, halves, "-o", "out", "--report")
     assert (said.code, said.err) == (0, "")
     assert "blob_regions_report.html" in said.out
     text = (work / "out" / "blob_regions_report.html").read_text(encoding="utf-8")
@@ -166,7 +169,7 @@ def test_a_report_of_regions(cli, blob, halves, work):
     assert record["options"]["report"] is True
     assert record["outputs"]["report"] == "blob_regions_report.html"
     # Without it, the report of the earlier run does not stay beside newer results.
-    assert cli("regions", work / "out", "--model", halves, "--quiet").code == 0
+    assert cli("regions", work / "out", *READ, halves, "--quiet").code == 0
     assert not (work / "out" / "blob_regions_report.html").exists()
 
 
@@ -199,7 +202,7 @@ def test_m01_a_model_whose_chain_has_no_name(cli, blob, work):
 def test_h05_chimerax_gets_a_model_it_can_open(cli, blob, halves, work):
     packed = work / "m.cif.gz"
     packed.write_bytes(gzip.compress(halves.read_bytes()))
-    assert cli("regions", blob, "--model", packed, "-o", "out", "--quiet").code == 0
+    assert cli("regions", blob, *READ, packed, "-o", "out", "--quiet").code == 0
     assert 'open "m_input.cif"' in (work / "out" / "blob_regions_model.cxc").read_text()
     assert (work / "out" / "m_input.cif").read_bytes() == halves.read_bytes()
     record = json.loads((work / "out" / "blob_regions.json").read_text(encoding="utf-8"))

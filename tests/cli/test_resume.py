@@ -16,7 +16,7 @@ from occupy.report.set_record import NAME
 
 KILLED = """
 import os, pathlib, signal, sys
-import occupy.cli.set_work
+import occupy.classes
 from occupy.cli.main import main
 
 at, after = int(sys.argv[1]), sys.argv[2] == "after"
@@ -35,7 +35,7 @@ def replace(self, target):
 
 # Every file appears under its name by this, results and scratch files alike.
 pathlib.Path.replace = replace
-occupy.cli.set_work.IN_MEMORY = 0
+occupy.classes.IN_MEMORY = 0
 main(sys.argv[3:])
 """
 

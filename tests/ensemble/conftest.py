@@ -35,10 +35,7 @@ def members_of(made: ClassSet, *, known: bool = True) -> list[Member]:
 
 
 def occupancy_maps(est: SetEstimate) -> list[np.ndarray]:
-    return [
-        np.concatenate([slab for _, slab in est.on_grid(est.of_class(k).occupancy)])
-        for k in range(len(est.names))
-    ]
+    return [est.on_grid(est.of_class(k).occupancy).data for k in range(len(est.names))]
 
 
 def readings(est: SetEstimate, made: ClassSet) -> tuple[np.ndarray, np.ndarray]:

@@ -80,7 +80,7 @@ def test_a_part_that_is_partial_in_every_class_does_not_read_full(tools):
     np.testing.assert_allclose(found[row], truth[row], atol=0.12)
     inside = made.classes[0].structure[0]["G"]
     points = np.array([a.pos.tolist() for r in inside for a in r if a.name in ("CA", "P")])[:, ::-1]
-    relative = np.concatenate([s for _, s in est.on_grid(est.of_class(0).relative)])
+    relative = est.on_grid(est.of_class(0).relative).data
     at = map_coordinates(relative, points.T / made.classes[0].voxel_size, order=1)
     assert np.median(at) > 0.75
 
@@ -243,8 +243,8 @@ def test_a_common_resolution_can_be_asked_for(tools, regularised):
 def test_one_bad_class_does_not_set_the_resolution(tools):
     made = tools["simulated"](weights=(0.4, 0.3, 0.29, 0.01), snr=10.0)
     est = estimate_set(tools["members_of"](made))
-    if est.ground.resolutions[3] > 1.6 * np.median(est.ground.resolutions):
-        assert any(n.code == "poor-classes" for n in est.notices)
+    assert est.ground.resolutions[3] > 1.6 * np.median(est.ground.resolutions)
+    assert any(n.code == "poor-classes" for n in est.notices)
     assert est.ground.resolution < est.ground.resolutions[3]
 
 
@@ -288,3 +288,13 @@ def test_maps_are_read_once_and_room_for_them_is_given_back(tools, regularised, 
         assert reads == ["c0", "c1", "c2", "c3"]
         left = [shelf for shelf in made if shelf._data.size]
         assert {id(shelf) for shelf in left} == {id(est.ground.maps), id(est.ratios)}
+
+
+def test_a_finer_resolution_than_usual_gets_a_finer_grid():
+    fine = Volume.from_array(np.zeros((200, 200, 200), dtype=np.float32), 1.06)
+    assert working_grid(fine)[1] == working_grid(fine, 12.0)[1]
+    shape, voxel = working_grid(fine, 5.0)
+    assert max(voxel) < 5.0 / 2.2
+    assert shape[0] > working_grid(fine)[0][0]
+    with pytest.raises(InputError, match=r"2 Å is finer than two voxels of the maps \(2.12 Å\)"):
+        working_grid(fine, 2.0)

@@ -7,7 +7,13 @@ import pytest
 
 from occupy.errors import InputError
 from occupy.regions.region import Region
-from occupy.regions.table import OccupancyTable, independent_voxels, read_regions, standard_error
+from occupy.regions.table import (
+    OccupancyTable,
+    independent_voxels,
+    joined,
+    read_regions,
+    standard_error,
+)
 from occupy.volume import Volume
 
 SHAPE = (6, 7, 8)
@@ -114,3 +120,13 @@ def test_what_makes_no_table() -> None:
         read_regions(REGIONS, {"m": values(0, 1)}, GRID, resolution=8, weights=[1, 2])
     with pytest.raises(InputError, match="two regions of a table are called low"):
         read_regions((REGIONS[0], REGIONS[0]), {"m": values(0, 1)}, GRID, resolution=8)
+
+
+def test_joined_tables_keep_the_width_of_their_intervals() -> None:
+    one, two, other = (
+        read_regions(REGIONS, {name: values(0.2, 0.8)}, GRID, resolution=4.0, reach_95=reach)
+        for name, reach in (("a", 3.18), ("b", 3.18), ("c", 1.96))
+    )
+    assert joined([one, two]).reach_95 == 3.18
+    with pytest.raises(ValueError, match="intervals"):
+        joined([one, other])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from occupy.io.loop import read_calls
-from occupy.relion.class3d import Class3D, command
+from occupy.relion.class3d import VARIABLE, Class3D, command
 from occupy.relion.runreport import write_report
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -28,13 +28,20 @@ def particles(tmp_path_factory, shared_data):
     project = tmp_path_factory.mktemp("project")
     for name in ("particles.mrcs", "particles.star", "consensus.mrc"):
         (project / name).symlink_to(shared_data("relion_mini") / name)
-    program = project / "hook"
-    program.write_text(
-        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(SOURCE)!r})\n"
+    write_program(project / "hook")
+    write_program(
+        project / "crashing", "import occupy.relion.weights as broken\nbroken.read_weights = None\n"
+    )
+    return project
+
+
+def write_program(path: Path, first: str = "") -> None:
+    """Write the program RELION calls; ``first`` runs before it."""
+    path.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(SOURCE)!r})\n{first}"
         "from occupy.relion.hook import main\nmain()\n"
     )
-    program.chmod(0o755)
-    return project
+    path.chmod(0o755)
 
 
 def few(project: Path, count: int) -> str:
@@ -64,7 +71,7 @@ def classify(project: Path, name: str, iterations: int = 3, **variables: str) ->
 
 
 def refine(project: Path, words: list[str], variables: dict[str, str]) -> str:
-    environment = os.environ | {"RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE": str(project / "hook")} | variables
+    environment = os.environ | {VARIABLE: str(project / "hook")} | variables
     done = subprocess.run(
         words, cwd=project, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -91,8 +98,8 @@ def test_a_class3d_with_us_in_its_loop(particles):
 
 
 def test_a_class3d_with_a_crash_of_ours_is_plain_relions(particles):
-    said = classify(particles, "crash", iterations=2, OCCUPY_RELION_TEST_CRASH="1")
-    assert len(re.findall("crash on request; RELION's own map is used", said)) == 4
+    said = classify(particles, "crash", iterations=2, **{VARIABLE: str(particles / "crashing")})
+    assert len(re.findall("not callable; RELION's own map is used", said)) == 4
     classify(particles, "off", iterations=2, OCCUPY_RELION_OFF="1")
     for k in (1, 2):
         name = f"run_it002_class{k:03d}.mrc"

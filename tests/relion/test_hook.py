@@ -3,93 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hook_calls import SHELLS, N, call, maps, result, two_iterations
 from occupy.io.exchange import read_exchange
 from occupy.io.loop import FOLDER, read_calls
-from occupy.io.mrc import read_map, write_map
 from occupy.relion import hook
 from occupy.relion.class3d import Class3D, command, guide
 from occupy.relion.options import Options, read_options
-from occupy.relion.runrecord import Iteration, adjusted_rand, iterations, warnings
+from occupy.relion.runrecord import Iteration, adjusted_rand, iterations, table, warnings
 from occupy.relion.state import previous
 from occupy.relion.weights import read_weights
-from occupy.volume import Volume
-
-N = 32
-SHELLS = 11
-
-
-@pytest.fixture
-def job(tmp_path, monkeypatch):
-    """Return a folder in which RELION's program is one that does nothing: maps are made by the test."""
-    fake = tmp_path / "fake_relion"
-    fake.write_text(f"#!{sys.executable}\nimport sys\nsys.exit(3 if 'fail' in sys.argv[1] else 0)\n")
-    fake.chmod(0o755)
-    monkeypatch.setenv("OCCUPY_RELION_EXECUTABLE", str(fake))
-    folder = tmp_path / "job"
-    folder.mkdir()
-    model = "data_model_general\n\n_rlnPixelSize 8.0\n_rlnNrClasses 2\n\n"
-    model += "data_model_groups\n\nloop_\n_rlnGroupNumber\n_rlnGroupNrParticles\n1 900\n2 1100\n"
-    (folder / "run_it000_model.star").write_text(model)
-    (folder / "run_it000_optimiser.star").write_text(
-        "data_optimiser_general\n\n_rlnParticleDiameter 200\n_rlnNumberOfIterations 25\n"
-    )
-    return folder
-
-
-def call(
-    folder: Path,
-    iteration: int,
-    number: int,
-    data: np.ndarray,
-    root: str = "run",
-    half: str = "",
-    current: int = 2 * SHELLS - 2,
-) -> Path:
-    """Write the files of one call as RELION 3.1 does, with a map as if it had reconstructed it."""
-    stem = folder / f"{root}_it{iteration:03d}{half}_class{number:03d}_external_reconstruct"
-    grid = np.zeros((N, N, N // 2 + 1), dtype=np.float32)
-    k = np.fft.fftfreq(N) * N
-    r = np.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + np.arange(N // 2 + 1) ** 2)
-    grid[r < current / 2 + 0.5] = 100.0 if data.any() else 0.0
-    write_map(f"{stem}_weight.mrc", Volume.from_array(grid, 1.0))
-    write_map(f"{stem}.mrc", Volume.from_array(data, 1.0))
-    rows = "".join(f"{i} 1.0 0.0\n" for i in range(N // 2 + 1))
-    star = Path(f"{stem}.star")
-    star.write_text(
-        f"data_external_reconstruct_general\n\n_rlnExtReconsDataReal {stem}_data_real.mrc\n"
-        f"_rlnExtReconsDataImag {stem}_data_imag.mrc\n_rlnExtReconsWeight {stem}_weight.mrc\n"
-        f"_rlnExtReconsResult {stem}.mrc\n_rlnExtReconsResultStarfile {stem}_out.star\n"
-        "_rlnTau2FudgeFactor 4.0\n_rlnPaddingFactor 1.0\n_rlnReferenceDimensionality 3\n"
-        f"_rlnOriginalImageSize {N}\n_rlnCurrentImageSize {current}\n\n"
-        "data_external_reconstruct_tau2\n\nloop_\n_rlnSpectralIndex\n_rlnReferenceTau2\n_rlnGoldStandardFsc\n"
-        + rows
-    )
-    return star
-
-
-def maps(seed: int = 0) -> list[np.ndarray]:
-    """Return two classes: a shared ball, a blob in one of them, noise."""
-    rng = np.random.default_rng(seed)
-    z, y, x = np.indices((N, N, N)) - N // 2
-    ball = np.exp(-(x**2 + y**2 + z**2) / 50)
-    blob = np.exp(-((x - 5) ** 2 + y**2 + z**2) / 8)
-    return [(ball + s * blob + 0.05 * rng.normal(size=(N,) * 3)).astype(np.float32) for s in (0.0, 0.8)]
-
-
-def result(star: Path) -> np.ndarray:
-    return np.array(read_map(star.with_suffix(".mrc"), voxel_size=1.0).data)
-
-
-def two_iterations(folder: Path) -> list[Path]:
-    for number, data in enumerate(maps(0), 1):
-        assert hook.run([str(call(folder, 1, number, data))]) == 0
-    return [call(folder, 2, number, data) for number, data in enumerate(maps(1), 1)]
 
 
 def test_a_class_keeps_its_own_and_loses_its_noise(job):
@@ -118,16 +45,20 @@ def test_every_class_is_compared_with_the_same_set(job):
     assert np.array_equal(result(stars[1]), alone)
 
 
-@pytest.mark.parametrize("iteration", [1, 2])
-def test_a_crash_leaves_relions_map(job, monkeypatch, capfd, iteration):
+def test_a_crash_leaves_relions_map(job, monkeypatch, capfd):
     stars = two_iterations(job)
-    monkeypatch.setenv("OCCUPY_RELION_TEST_CRASH", "1")
+
+    def crash(*_):
+        raise RuntimeError("a crash")
+
+    monkeypatch.setattr("occupy.relion.weights.read_weights", crash)
     before = result(stars[0])
     assert hook.run([str(stars[0])]) == 0
     assert np.array_equal(result(stars[0]), before)
     said = [line for line in capfd.readouterr().out.splitlines() if "crash" in line]
     assert len(said) == 1
     assert "RELION's own map is used" in said[0]
+    assert read_calls(job / FOLDER)[-1]["state"] == "failed"
 
 
 @pytest.mark.parametrize("damage", ["weight", "state", "star", "options"])
@@ -263,8 +194,12 @@ def test_what_particles_did(job):
         rows = "".join(f"{i}@p.mrcs {k} 0.5\n" for i, k in enumerate(classes))
         head = "data_particles\n\nloop_\n_rlnImageName\n_rlnClassNumber\n_rlnMaxValueProbDistribution\n"
         (job / f"run_it00{number}_data.star").write_text(head + rows)
+    shares = "data_model_classes\n\nloop_\n_rlnReferenceImage\n_rlnClassDistribution\na.mrc 0.4\nb.mrc 0.6\n"
+    (job / "run_it002_model.star").write_text(shares)
     found = iterations(job)
     assert [one.sizes for one in found] == [{1: 2, 2: 2}, {1: 1, 2: 3}]
+    assert [one.share(2) for one in found] == [0.5, 0.6]
+    assert "2\t2\t3\t0.6\t" in table(found, [separated(2, 1.0) | {"iteration": 2}])
     assert found[0].stability is None
     assert found[1].stability == pytest.approx(adjusted_rand("1122", "1222"))
 
@@ -275,9 +210,11 @@ def separated(number: int, energy: float) -> dict[str, object]:
 
 
 def test_warnings():
-    good = [Iteration(9, {1: 500, 2: 500}, 0.9, 0.99)]
+    good = [Iteration(9, {1: 500, 2: 500}, {1: 0.5, 2: 0.5}, 0.9, 0.99)]
     assert warnings(good, [separated(1, 6.0), separated(2, 8.0)]) == []
-    bad = [Iteration(9, {1: 998, 2: 2}, 0.9, 0.99)]
+    # The soft share counts, for the map is a soft sum.
+    assert warnings([Iteration(9, {1: 998, 2: 2}, {1: 0.6, 2: 0.4}, 0.9, 0.99)], [separated(1, 6.0)]) == []
+    bad = [Iteration(9, {1: 998, 2: 2}, {1: 0.99, 2: 0.01}, 0.9, 0.99)]
     assert [n.code for n in warnings(bad, [separated(1, 6.0), separated(2, 8.0)])] == ["collapse"]
     assert [n.code for n in warnings(good, [separated(1, 0.5), separated(2, 0.3)])] == ["self-bias"]
 

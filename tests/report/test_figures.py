@@ -13,8 +13,9 @@ import pytest
 
 from occupy.errors import Notice, OutputError
 from occupy.pipeline import Estimate, estimate
-from occupy.report import figures
+from occupy.report import figures, slices
 from occupy.report.palette import MINIMUM_SCALE, SCALE_PALETTE
+from occupy.report.slices import LOWEST_SHOWN, lowest_shown_scale
 from occupy.resolve import resolve
 from occupy.settings import Settings
 from occupy.volume import Frame, Volume
@@ -59,7 +60,7 @@ def test_a_marked_voxel_appears_where_it_lies_in_space(axes: list[int]) -> None:
         standard[mark] = axis + 1
     volume = permuted(standard, axes, (1.0, 2.0, 3.0))
     for axis, mark in marks.items():
-        image = figures.central_slice(volume, volume.data, axis)
+        image = slices.central_slice(volume, volume.data, axis)
         up, right = (i for i in range(3) if i != axis)
         assert image.shape == (shape[up], shape[right])
         assert np.argwhere(image == axis + 1).tolist() == [[mark[up], mark[right]]]
@@ -81,10 +82,10 @@ def test_a_marked_voxel_appears_where_it_lies_in_space(axes: list[int]) -> None:
 def test_fast_slices_equal_those_of_whole_maps(axes: list[int], settings: Settings) -> None:
     est = estimate(permuted(blob((33, 40, 47)), axes, (3.0, 2.5, 3.5)), settings)
     for axis in range(3):
-        whole = figures.central_slice(est.volume, est.scale, axis)
-        np.testing.assert_array_equal(figures.scale_slice(est, axis), whole)
-        whole = figures.central_slice(est.volume, est.confidence, axis)
-        np.testing.assert_array_equal(figures.confidence_slice(est, axis), whole)
+        whole = slices.central_slice(est.volume, est.scale, axis)
+        np.testing.assert_array_equal(slices.scale_slice(est, axis), whole)
+        whole = slices.central_slice(est.volume, est.confidence, axis)
+        np.testing.assert_array_equal(slices.confidence_slice(est, axis), whole)
 
 
 @pytest.mark.parametrize("axes", ORDERS)
@@ -97,7 +98,7 @@ def test_the_tile_is_outlined_around_what_it_holds(axes: list[int], max_box: int
     coarse = [n / m for n, m in zip(est.volume.shape, est.settings.shape, strict=True)]
     for axis in range(3):
         box = figures.tile_rectangle(est, axis)
-        order = figures.file_axes(est.volume)
+        order = slices.file_axes(est.volume)
         along = order[axis]
         inside = est.volume.shape[along] // 2 / coarse[along] - full.largest.start[along]
         assert (box is not None) == (-0.51 <= inside <= full.tile_size[along] - 0.49)
@@ -132,7 +133,6 @@ def test_slices_figure_has_nine_panels_three_bars_and_the_numbers(plain: Estimat
         "x slice 24",
         "Å",
         "occupancy mode",
-        "□ the fullest tile",
     ):
         assert words in said
     assert "BAD" not in said
@@ -177,7 +177,7 @@ def test_a_bad_solvent_fit_is_loud_in_both_figures(plain: Estimate) -> None:
         said = texts(figure)
         assert "BAD SOLVENT FIT" in said
         assert "! bad solvent fit" in said
-    assert figures.lowest_shown_scale(masked) == MINIMUM_SCALE
+    assert lowest_shown_scale(masked) == LOWEST_SHOWN
 
 
 def test_other_notices_are_written_without_the_band() -> None:

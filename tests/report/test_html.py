@@ -15,9 +15,9 @@ from occupy.errors import Notice
 from occupy.io.mrc import write_map
 from occupy.pipeline import Estimate, estimate
 from occupy.report.estimate_page import circles, estimate_page
-from occupy.report.heat_map import heat_map, scale_colour
+from occupy.report.heat_map import heat_map
 from occupy.report.html import LARGEST, Section, page, table, verdict
-from occupy.report.palette import SCALE_PALETTE
+from occupy.report.palette import SCALE_PALETTE, ink_on, scale_colour
 from occupy.report.record import record_of
 from occupy.report.wire import unpack
 from occupy.settings import Settings
@@ -142,6 +142,17 @@ def test_colours_meet_the_palette_at_its_steps() -> None:
     for fraction, colour in SCALE_PALETTE:
         assert scale_colour(fraction) == colour
     assert scale_colour(-3) == SCALE_PALETTE[0][1]
+
+
+def test_numbers_are_read_on_every_colour_of_scale() -> None:
+    def luminance(colour: str) -> float:
+        parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    for value in np.linspace(0, 1, 41):
+        low, high = sorted(luminance(c) + 0.05 for c in (scale_colour(value), ink_on(scale_colour(value))))
+        assert high / low > 3.5, value
 
 
 def test_circles_are_round_and_closed() -> None:

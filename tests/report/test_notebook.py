@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from conftest_browser import need
-from occupy.pipeline import Estimate, estimate
 from occupy.report.notebook import module_text, surface_widget
 from occupy.report.wire import unpack
+from occupy.result import MapResult, estimate
 from occupy.volume import Volume
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 @pytest.fixture(scope="module")
-def est() -> Estimate:
+def est() -> MapResult:
     rng = np.random.default_rng(3)
     z, y, x = np.indices((36,) * 3) - 17.5
     ball = np.where(z**2 + y**2 + x**2 < 100, np.where(x < 0, 0.5, 1.0), 0.0)
@@ -26,7 +26,7 @@ def est() -> Estimate:
     return estimate(Volume.from_array(data.astype(np.float32), 2.5, "ball"))
 
 
-def test_without_widgets_there_is_a_picture(est: Estimate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_widgets_there_is_a_picture(est: MapResult, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "anywidget", None)
     bundle = est._repr_mimebundle_(include=None, exclude=None)
     assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
@@ -34,12 +34,12 @@ def test_without_widgets_there_is_a_picture(est: Estimate, monkeypatch: pytest.M
     assert WIDGET not in bundle
 
 
-def test_with_widgets_there_is_a_surface_too(est: Estimate) -> None:
+def test_with_widgets_there_is_a_surface_too(est: MapResult) -> None:
     need("anywidget")
     bundle = est._repr_mimebundle_()
     assert WIDGET in bundle
     assert "image/png" in bundle
-    made = surface_widget(est, level=0.4, height=300)
+    made = surface_widget(est.estimate, level=0.4, height=300)
     head, arrays = unpack(made.mesh)
     assert head["level"] == 0.4
     assert len(arrays["indices"]) == 3 * head["triangles"] > 300

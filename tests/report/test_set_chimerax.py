@@ -17,6 +17,7 @@ from occupy.io.mrc import read_map, write_map
 from occupy.model import AtomicModel, Residue
 from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable
+from occupy.report.palette import DIFFERENCE
 from occupy.report.set_chimerax import (
     MOST_SHOWN,
     Shown,
@@ -40,6 +41,10 @@ def commands(script: str, *words: str) -> list[list[str]]:
     lines = [line for line in script.splitlines() if line and not line.startswith("#")]
     parts = [shlex.split(line, comments=False, posix=True) for line in lines]
     return [part for part in parts if tuple(part[: len(words)]) == words]
+
+
+def option(command: list[str], name: str) -> str:
+    return command[command.index(name) + 1]
 
 
 def model(residues: list[tuple[int, str, int, str]]) -> AtomicModel:
@@ -161,8 +166,11 @@ def test_a_difference_is_second_minus_first() -> None:
     (sample,) = commands(script, "color", "sample")
     assert sample[2:5] == ["#1", "map", "#4"]
     palette = sample[sample.index("palette") + 1].split(":")
-    assert (palette[0], palette[2], palette[4]) == ("#d7352b", "#ffffff", "#313695")
-    assert sample[-1] == "-0.4,0.4"
+    assert tuple(palette) == DIFFERENCE
+    assert option(sample, "range") == "-0.4,0.4"
+    (key,) = commands(script, "key")
+    assert [word.split(":")[1] for word in key[1:8]] == ["-0.4", "", "", "0", "", "", "0.4"]
+    assert '"' not in next(line for line in script.splitlines() if line.startswith("key "))
     with pytest.raises(InputError, match="largest difference"):
         difference_script("c", ("a", "b"), ("A", "B"), largest=0)
 

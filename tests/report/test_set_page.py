@@ -152,7 +152,8 @@ def test_the_level_is_above_the_noise_and_below_the_particle(masked):
         "solvent": {"good_fit": True},
         "full_scale_value": 1.0,
         "map_range": [-0.2, 1.0],
+        "lowest_confident_value": 0.3,
     }
-    level = level_in(data, inside.astype(np.float32), numbers)
+    level = level_in(data, numbers)
     assert 0.1 < level < 0.95
-    assert level_in(data, inside.astype(np.float32), {**numbers, "solvent": {"good_fit": False}}) > 0.1
+    assert level_in(data, {**numbers, "solvent": {"good_fit": False}}) > 0.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +109,27 @@ def test_no_file_and_no_text(tmp_path: Path) -> None:
     for name in ("none.csv", "binary.csv"):
         with pytest.raises(InputError, match="cannot be read"):
             read_table(tmp_path / name)
+
+
+@pytest.mark.parametrize("reach", [1.959964, 3.182446, 2.5])
+def test_the_width_of_intervals_is_stored(tmp_path: Path, reach: float) -> None:
+    # Errors this small are lost in the rounding of the interval's ends.
+    made = replace(table(errors=0.0001), reach_95=reach)
+    write_tables(tmp_path, made)
+    assert read_table(tmp_path / "occupancy.csv").reach_95 == reach
+
+
+def test_tables_of_0_1_which_did_not_store_it_are_still_read(tmp_path: Path) -> None:
+    made = replace(table(errors=0.02), reach_95=3.182446)
+    lines = [
+        line.rsplit(",", 1)[0] for line in csv_text(replace(made, values=made.values / 4 + 0.3)).splitlines()
+    ]
+    (tmp_path / "old.csv").write_text("\n".join(lines) + "\n")
+    assert read_table(tmp_path / "old.csv").reach_95 == pytest.approx(3.182446, rel=0.01)
+
+
+def test_intervals_of_two_widths_in_one_table_are_refused(tmp_path: Path) -> None:
+    text = csv_text(table())
+    (tmp_path / "t.csv").write_text(text.replace("1.959964", "3", 1))
+    with pytest.raises(InputError, match="several widths"):
+        read_table(tmp_path / "t.csv")

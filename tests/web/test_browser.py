@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import occupy
-from conftest_browser import FLAGS, Occupy, coloured, find_browser, need
+from conftest_browser import FLAGS, Occupy, coloured, find_browser, missing_and_present, need
 from occupy.io.mrc import read_map
 
 pytestmark = pytest.mark.browser
@@ -109,11 +109,11 @@ def test_a_users_whole_way(served: Occupy, visit: Any, shelf_folder: Path, tmp_p
     open_blob(page)
     assert "token" not in page.url
     canvas = page.locator("canvas.surface")
-    # Blue and red both: one half is full, the other is not.
+    # Missing and present both: one half is full, the other is not.
     first = canvas.screenshot()
-    red, blue = coloured(first)
-    assert red > 500
-    assert blue > 500
+    missing, present = missing_and_present(first)
+    assert missing > 500
+    assert present > 500
 
     # Turn it by mouse and by keyboard: another picture each time.
     box = canvas.bounding_box()
@@ -181,8 +181,8 @@ def test_a_users_whole_way(served: Occupy, visit: Any, shelf_folder: Path, tmp_p
     with page.expect_download() as picture:
         page.get_by_role("button", name="Picture of the surface").click()
     picture.value.save_as(tmp_path / "surface.png")
-    red, blue = coloured((tmp_path / "surface.png").read_bytes())
-    assert red + blue > 500
+    missing, present = missing_and_present((tmp_path / "surface.png").read_bytes())
+    assert missing + present > 500
     page.locator(".panel .files li", has_text="model.pdb").click()
     page.wait_for_selector("body[data-trace='1']")
 
@@ -308,11 +308,11 @@ def test_the_report_opens_from_a_file_and_prints(shelf_folder: Path, visit: Any,
     )
     page = visit(f"file://{tmp_path / 'blob_report.html'}")
     page.wait_for_selector("canvas[data-ready]", timeout=20000)
-    red, blue = coloured(page.locator(".stage").screenshot())
-    assert red > 300
-    assert blue > 300
+    missing, present = missing_and_present(page.locator(".stage").screenshot())
+    assert missing > 300
+    assert present > 300
     page.emulate_media(media="print")
-    assert coloured(page.locator(".stage").screenshot())[1] > 300
+    assert missing_and_present(page.locator(".stage").screenshot())[1] > 300
     assert io.BytesIO(page.pdf()).read(4) == b"%PDF"
 
 
@@ -336,6 +336,6 @@ def test_the_notebook_widget_draws_its_surface(visit: Any, tmp_path: Path, shelf
     )
     page = visit(f"file://{tmp_path / 'notebook.html'}")
     page.wait_for_selector("canvas[data-ready]")
-    red, blue = coloured(page.locator("canvas").screenshot())
-    assert red > 300
-    assert blue > 300
+    missing, present = missing_and_present(page.locator("canvas").screenshot())
+    assert missing > 300
+    assert present > 300

@@ -11,6 +11,7 @@ import typer
 from occupy._version import __version__
 from occupy.cli.arguments import (
     By,
+    ByReading,
     CommonLowpass,
     Compare,
     Components,
@@ -271,6 +272,7 @@ def regions(
     by: By = None,
     selections: Selections = None,
     masks: Masks = None,
+    by_reading: ByReading = False,
     output: Output = None,
     neighbours: Neighbours = True,
     voxel_size: VoxelSize = None,
@@ -281,7 +283,7 @@ def regions(
     """Read the occupancy of chains, residues, ligands or masks in a map."""
     from occupy.cli.regions import Asked, read_map_regions
 
-    asked = Asked(tuple(model or ()), by, selections, tuple(masks or ()))
+    asked = Asked(tuple(model or ()), by, selections, tuple(masks or ()), by_reading)
     read_map_regions(
         map, asked, settings, output, voxel_size=voxel_size, neighbours=neighbours, page=report, quiet=quiet
     )
@@ -400,6 +402,10 @@ app.command("simulate")(simulate)
 from occupy.cli.select import select  # noqa: E402
 
 app.command("select")(select)
+
+from occupy.cli.particles import particles  # noqa: E402
+
+app.command("particles")(particles)
 
 from occupy.cli.relion import relion_app  # noqa: E402
 

@@ -47,6 +47,14 @@ By = Annotated[
         show_default=False,
     ),
 ]
+ByReading = Annotated[
+    bool,
+    typer.Option(
+        "--by-reading",
+        help="Read the local scale at the atoms, instead of a joint fit of the model's parts.",
+        show_default=False,
+    ),
+]
 Selections = Annotated[
     Path | None,
     typer.Option(

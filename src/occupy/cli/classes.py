@@ -5,29 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from occupy.cli.console import Report, progress, say, warn
 from occupy.cli.regions import Asked, Found, find_regions
-from occupy.cli.set_work import MapFile, means_for
-from occupy.errors import InputError, Notice
+from occupy.errors import InputError
 
 if TYPE_CHECKING:
     from occupy.ensemble.components import Component
     from occupy.ensemble.passes import Means
-    from occupy.ensemble.pipeline import Member, SetEstimate
-    from occupy.io.mapset import ClassMap, MapSet
+    from occupy.ensemble.pipeline import SetEstimate
+    from occupy.io.mapset import MapSet
     from occupy.regions.region import Region
     from occupy.regions.table import OccupancyTable
     from occupy.volume import Volume
-
-FEW_PARTICLES = 50
-"""Classes of fewer particles are left out."""
-
-LEAST_SHARE = 0.002
-"""… and those with a smaller share of all particles, where only that is known."""
 
 _SHOWN = 10
 
@@ -64,7 +57,9 @@ class ClassesJob:
 
 def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob) -> None:
     """Find a set, say what it is, estimate it, write everything and print a summary."""
+    from occupy.classes import compare_classes, members_of, without_small
     from occupy.io.sets import find_set
+    from occupy.report.set_folder import SetOutput, write_set
     from occupy.report.set_progress import begin, is_complete, what_changed
 
     found = find_set(inputs, count_particles=True)
@@ -86,24 +81,26 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
         keep = False
     regions = _regions(used, job)
     with progress(_stem(found), job.quiet) as report, _means(used, job, folder, report) as means:
-        est = _estimated(used, job, means)
-        more = _doubts(est, means)
+        members = members_of(used, job.voxel_size, resample=job.resample)
+        result = compare_classes(members, means, lowpass=job.lowpass, components=job.discover)
         removed = begin(folder, asked, old=None if keep else _kept_files(used))
-        report("components", 0, 0)
-        components = _components(est) if job.discover else ()
-        table, files = _write(
-            found,
-            used,
-            est,
-            components,
-            regions,
-            folder,
-            replace(job, compare=compare, resume=keep),
-            notices + left + more,
-            means,
-            asked,
+        est, components = result.estimate, result.components
+        extras = SetOutput(
+            found=found,
+            begun=asked,
+            options=job.options,
+            notices=(*notices, *left, *result.notices),
+            command=tuple(sys.argv),
+            regions=() if regions is None else regions.regions,
+            model=None if regions is None else regions.model,
+            inputs={} if regions is None else regions.inputs,
+            compare=compare,
+            keep=keep,
+            page=job.report,
+            voxel_size=job.voxel_size,
         )
-        for notice in more:
+        table, files = write_set(folder, est, components, extras, means)
+        for notice in result.notices:
             warn(notice.text, job.quiet)
         _summarise(est, components, table, files, folder, job)
         if stale := [name for name in removed if not (folder / name).exists()]:
@@ -112,44 +109,21 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
 
 def regions_table(used: MapSet, regions: Sequence[Region], job: ClassesJob, scratch: Path) -> OccupancyTable:
     """Estimate a set and read regions in it; nothing is written, but for scratch files of large sets."""
+    from occupy.classes import members_of
+    from occupy.ensemble.pipeline import estimate_set
     from occupy.ensemble.reading import read_set
 
     with _means(used, job, scratch, lambda *_: None) as means:
-        return read_set(_estimated(used, job, means), regions, means)
+        members = members_of(used, job.voxel_size, resample=job.resample)
+        est = estimate_set(
+            members, lowpass=job.lowpass, room=means.room, pool=means.pool, progress=means.report
+        )
+        return read_set(est, regions, means)
 
 
 def regions_of_set(used: MapSet, job: ClassesJob) -> Found | None:
     """Make the regions asked for on the grid of a set; None where none were asked for."""
     return _regions(used, job)
-
-
-def without_small(found: MapSet) -> tuple[MapSet, list[Notice]]:
-    """Leave out classes that hold a handful of particles, and say which."""
-    particles = sum(entry.particles or 0 for entry in found.maps)
-
-    def small(entry: ClassMap) -> bool:
-        # A map is a sum over all particles by their probabilities: its soft share counts.
-        if entry.weight is not None:
-            return entry.weight * particles < FEW_PARTICLES if particles else entry.weight < LEAST_SHARE
-        return entry.particles is not None and entry.particles < FEW_PARTICLES
-
-    out = [entry for entry in found.maps if small(entry)]
-    if not out:
-        return found, []
-    kept = tuple(entry for entry in found.maps if entry not in out)
-    names = ", ".join(
-        f"{e.name} ({100 * e.weight:.2g} %)"
-        if e.weight is not None
-        else f"{e.name} ({e.particles} particles)"
-        for e in out
-    )
-    if len(kept) < 2:
-        raise InputError(
-            f"{found.source}: fewer than two classes hold {FEW_PARTICLES} particles or more ({names} do not)"
-        )
-    return replace(found, maps=kept), [
-        Notice("small-class", f"left out, as they hold too few particles: {names}")
-    ]
 
 
 def _asked(used: MapSet, job: ClassesJob) -> dict[str, Any]:
@@ -211,134 +185,19 @@ def _regions(used: MapSet, job: ClassesJob) -> Found | None:
 
 @contextmanager
 def _means(used: MapSet, job: ClassesJob, folder: Path, report: Report) -> Iterator[Means]:
+    from occupy.classes import means_for
+
     with means_for(
         [entry.path for entry in used.maps],
         lambda: _grid(used, job),
         folder,
         report,
+        lowpass=job.lowpass,
         threads=job.threads,
         scheduler=job.scheduler,
         tell=lambda text: say(text, job.quiet),
     ) as means:
         yield means
-
-
-def _estimated(used: MapSet, job: ClassesJob, means: Means) -> SetEstimate:
-    from occupy.ensemble.pipeline import Member, estimate_set
-
-    onto = used.maps[0].path.absolute() if job.resample else None
-    members: list[Member] = [
-        # Interpolation changes what the source said of the shells.
-        Member(e.name, MapFile(e.path.absolute(), job.voxel_size, onto), e.weight, None if onto else e.ssnr)
-        for e in used.maps
-    ]
-    return estimate_set(members, lowpass=job.lowpass, room=means.room, pool=means.pool, progress=means.report)
-
-
-def _doubts(est: SetEstimate, means: Means) -> list[Notice]:
-    from occupy.ensemble.alignment import pose_notices
-
-    return [*est.notices, *pose_notices(est.ground, est.names, est.weights, means)]
-
-
-def _components(est: SetEstimate) -> tuple[Component, ...]:
-    from occupy.ensemble.components import find_components
-
-    return find_components(est)
-
-
-def _component_regions(est: SetEstimate, components: Sequence[Component]) -> tuple[Region, ...]:
-    """Return components as regions on the grid of the maps."""
-    import numpy as np
-
-    from occupy.regions.region import Region
-
-    out = []
-    for component in components:
-        slabs = [slab > 0.5 for _, slab in est.on_grid(component.mask.astype(np.float32))]
-        inside = np.concatenate(slabs)
-        out.append(Region(component.name, "component", np.flatnonzero(inside), inside.shape))
-    return tuple(out)
-
-
-def _write(
-    found: MapSet,
-    used: MapSet,
-    est: SetEstimate,
-    components: Sequence[Component],
-    asked: Found | None,
-    folder: Path,
-    job: ClassesJob,
-    notices: Sequence[Notice],
-    means: Means,
-    begun: dict[str, Any],
-) -> tuple[OccupancyTable | None, dict[str, Any]]:
-    from occupy.io.atomic import write_text
-    from occupy.io.checksum import sha256_of, written
-    from occupy.report.record import to_json
-    from occupy.report.set_maps import write_class_maps, write_components
-    from occupy.report.set_page import NAME as PAGE
-    from occupy.report.set_page import write_set_report
-    from occupy.report.set_progress import refuse_changed_maps, sweep
-    from occupy.report.set_record import NAME, set_record
-    from occupy.report.set_results import ModelFiles, write_class_scripts, write_set_tables
-
-    # The report of an earlier run must not vouch for files that are about to replace its own.
-    (folder / PAGE).unlink(missing_ok=True)
-    regions = (() if asked is None else asked.regions) + _component_regions(est, components)
-    made = write_class_maps(folder, est, keep=job.resume, regions=regions, means=means)
-    of_classes, table = made.of_classes, made.table
-    files: dict[str, Any] = {**made.of_set, **write_components(folder, est, components)}
-    if table is not None:
-        model = None if asked is None or asked.model is None else asked.model
-        model = None if model is None else ModelFiles(model.model, regions, model.paths)
-        files |= write_set_tables(folder, table, model=model, notes=[n.text for n in notices])
-    paths = {entry.name: entry.path for entry in used.maps}
-    shown = {name: (paths[name], folder / of_classes[name]["occupancy"]) for name in est.names}
-    files |= write_class_scripts(
-        folder,
-        shown,
-        level=_level(est, paths),
-        compare=job.compare,
-        surface=folder / files["composite"],
-        voxel_size=job.voxel_size,
-    )
-    if job.report:
-        files["report"] = PAGE
-    record = set_record(
-        found,
-        est,
-        components,
-        of_classes=of_classes,
-        outputs=files | {"record": NAME},
-        options=job.options,
-        inputs={} if asked is None else asked.inputs,
-        notices=notices,
-        command=sys.argv,
-    )
-    if job.report:
-        means.report("report", 0, 0)
-        write_set_report(folder, record, table)
-    sweep(folder)
-    for entry in record["maps"]:
-        entry["sha256"] = sha256_of(paths[entry["name"]])
-    refuse_changed_maps(begun, [entry.path for entry in used.maps])
-    names = [name for name in files.values() if name not in made.sums]
-    record["files"] = made.sums | {name: written(folder / name) for name in names}
-    write_text(folder / NAME, to_json(record))
-    return table, files
-
-
-def _level(est: SetEstimate, paths: dict[str, Path]) -> float:
-    """Return a level at which the first map's surface encloses about as much as the content of the set."""
-    import numpy as np
-
-    from occupy.io.mrc import read_map
-
-    volume = read_map(paths[est.names[0]])
-    content = est.content.sum() * float(np.prod(est.ground.voxel_size))
-    share = min(0.6 * content / (volume.data.size * float(np.prod(volume.voxel_size))), 0.5)
-    return float(np.quantile(volume.data, 1 - share))
 
 
 def _summarise(

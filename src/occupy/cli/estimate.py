@@ -29,7 +29,7 @@ class Job:
     quiet: bool = False
     resume: bool = False
     level: float | None = None
-    minimum_scale: float = 0.2
+    minimum_scale: float = 0.0
     half_maps: tuple[Path, Path] | None = None
     neighbours: bool = True
 

@@ -10,24 +10,9 @@ from occupy.cli.console import say
 from occupy.errors import InputError
 
 
-def find_record(result: Path) -> Path:
-    """Return the record in a result folder (or the record itself, if given)."""
-    if result.is_dir():
-        found = sorted(result.glob("*_occupy.json"))
-        if len(found) == 1:
-            return found[0]
-        what = "no" if not found else f"{len(found)}"
-        raise InputError(
-            f"{result}: {what} *_occupy.json there; give the folder of one estimate, or the file"
-        )
-    if result.suffix == ".json" and result.exists():
-        return result
-    raise InputError(f"{result}: no such folder or record of an estimate")
-
-
 def _scale_file(source: Path) -> tuple[Path, dict[str, Any] | None]:
     """Return the scale map behind a file, folder or record, and the record where there is one."""
-    from occupy.report.record import output_file, read_record
+    from occupy.report.record import find_record, output_file, read_record
 
     if source.is_dir() or source.suffix == ".json":
         path = find_record(source)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from occupy.cli.console import progress, say, warn
-from occupy.cli.mask import find_record
 from occupy.cli.options import SETTINGS_OF_MODIFICATION
 from occupy.errors import InputError
 from occupy.settings import Settings
@@ -58,7 +57,8 @@ def modify_result(
 ) -> None:
     """Read map, scale and confidence of an earlier estimate and write modified maps."""
     from occupy.report.modified import write_modified
-    from occupy.report.record import output_file, read_output, read_record
+    from occupy.report.record import find_record, output_file, read_output, read_record
+    from occupy.volume import LazyMap
 
     path = find_record(result)
     record = read_record(path)
@@ -70,7 +70,7 @@ def modify_result(
         report("reading", 0, 0)
         # Names follow the earlier outputs, also where the map was renamed.
         volume = replace(_input_map(record, given), name=path.name.removesuffix("_occupy.json"))
-        scale, confidence = (read_output(path, record, name) for name in _READ)
+        scale, confidence = (LazyMap.of(read_output(path, record, name)) for name in _READ)
         now = {**record, "command": sys.argv, "settings_asked": asdict(settings)}
         written, removed = write_modified(volume, scale, confidence, now, resolved, folder, report)
     for name in written:

@@ -6,7 +6,7 @@ import glob
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from occupy.errors import InputError, Notice
 from occupy.settings import Settings
 
 if TYPE_CHECKING:
+    from occupy.regions.joint import JointRegions
     from occupy.regions.region import Region
     from occupy.regions.table import OccupancyTable
     from occupy.report.set_results import ModelFiles
@@ -32,6 +33,7 @@ class Asked:
     by: str | None = None
     selections: Path | None = None
     masks: tuple[str, ...] = ()
+    by_reading: bool = False
 
     def check(self) -> None:
         """Raise InputError where this makes no regions, or two answers to one question."""
@@ -56,6 +58,8 @@ class Found:
     regions: tuple[Region, ...]
     model: ModelFiles | None
     inputs: Mapping[str, Any]
+    joint: JointRegions | str | None = None
+    """Joint fit of the regions, why there is none, or None where none was asked for."""
 
 
 def mask_files(patterns: Sequence[str]) -> list[Path]:
@@ -108,6 +112,21 @@ def find_regions(asked: Asked, volume: Volume, voxel_size: float | None = None) 
     return Found(regions, files, inputs)
 
 
+def with_fit(found: Found, asked: Asked, volume: Volume | str) -> Found:
+    """Add the joint fit of a model's regions to a map, or the reason why they can't be fitted."""
+    if found.model is None or asked.by_reading:
+        return found
+    if isinstance(volume, str):
+        return replace(found, joint=volume)
+    from occupy.regions.joint import fit_regions
+
+    try:
+        return replace(found, joint=fit_regions(volume, found.model.model, found.regions))
+    except InputError as error:
+        advice = "--by-reading reads the local scale at its atoms all the same"
+        raise InputError(f"{error} ({advice})") from error
+
+
 def read_map_regions(
     name: str,
     asked: Asked,
@@ -140,12 +159,15 @@ def read_map_regions(
 
 def _earlier(result: Path, asked: Asked, output: Path | None) -> tuple[Path, Found, Path]:
     """Return the record of an earlier estimate, the regions on its grid, and where to write."""
-    from occupy.cli.mask import find_record
-    from occupy.report.record import read_output, read_record
+    from occupy.report.record import find_record, read_input, read_output, read_record
 
     path = find_record(result)
-    grid = read_output(path, read_record(path), "scale")
-    return path, find_regions(asked, grid), output or path.parent
+    record = read_record(path)
+    grid = read_output(path, record, "scale")
+    found = find_regions(asked, grid)
+    if found.model is not None and not asked.by_reading:
+        found = with_fit(found, asked, read_input(record, grid))
+    return path, found, output or path.parent
 
 
 def _estimated(
@@ -163,6 +185,8 @@ def _estimated(
     report("reading", 0, 0)
     inputs = job.files(path).open(settings)
     found = find_regions(asked, inputs.volume, job.voxel_size)
+    report("fitting the model", 0, 0)
+    found = with_fit(found, asked, inputs.volume)
     folder = output_folders([path], output)[0]
     written = run(inputs, settings, folder, job, level, report)
     return folder / written.files["record"], found, folder
@@ -171,8 +195,7 @@ def _estimated(
 def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
     """Read the regions in the scale of an estimate; with its uncertainty where the estimate wrote one."""
     from occupy.regions.table import read_regions
-    from occupy.report.record import number_in, read_output, read_record
-    from occupy.statistics.interval import STANDARD_ERRORS_95
+    from occupy.report.record import number_in, reach_95, read_output, read_record
 
     record = read_record(path)
     scale = read_output(path, record, "scale")
@@ -182,9 +205,7 @@ def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
     name = path.name.removesuffix("_occupy.json")
     try:
         lowpass = float(record["settings"]["lowpass"])
-        # Estimates by 0.1 state ± 3.18 standard errors, which were that much smaller.
-        calibration = record["numbers"].get("calibration") or {}
-        reach = float(calibration.get("interval_95_in_standard_errors", STANDARD_ERRORS_95))
+        reach = reach_95(record["numbers"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: the record is damaged: it lacks the low-pass or the calibration"
@@ -200,8 +221,16 @@ def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
         reach_95=reach,
     )
     notices = [Notice(n["code"], n["text"]) for n in record["notices"]]
+    if isinstance(found.joint, str):
+        text = f"occupancies are local scales read at the atoms, not a joint fit: {found.joint}"
+        notices.append(Notice("no-joint-fit", text))
     lowest = 0.0 if record["settings"].get("recalibrate") else number_in(record, "lowest_confident_scale")
-    return table, notices + _doubts(table, lowest)
+    notices += _doubts(table, lowest)
+    if found.joint is None or isinstance(found.joint, str):
+        return table, notices
+    from occupy.regions.joint import with_joint
+
+    return with_joint(table, found.joint), notices
 
 
 def _doubts(table: OccupancyTable, lowest: float) -> list[Notice]:
@@ -243,11 +272,15 @@ def _write(
         table,
         found.regions,
         inputs={"map": estimated["inputs"]["map"], "estimate": file_of(path), **found.inputs},
-        options={**asked.options, "report": page},
+        options={**asked.options, "by_reading": asked.by_reading, "report": page},
         outputs=files | {"record": record.name},
         notices=notices,
         command=sys.argv,
     )
+    if found.joint is not None and not isinstance(found.joint, str):
+        from occupy.regions.joint import joint_record
+
+        about["joint_fit"] = joint_record(found.joint, table)
     if page:
         write_region_report(html, about, estimated, table, path)
     write_text(record, to_json(about))

@@ -185,7 +185,7 @@ def _parents(path: Path | None, particles: Particles) -> Any:
 
 TableArgument = Annotated[
     Path,
-    typer.Argument(metavar="TABLE", help="Folder of `occupy classes`, or its occupancy.csv."),
+    typer.Argument(metavar="TABLE", help="Folder of `occupy classes` (its occupancy.csv) or `particles`."),
 ]
 ParticleFile = Annotated[
     Path,
@@ -260,6 +260,22 @@ ParentInd = Annotated[
 ]
 
 
+Parts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--part", help="Of occupy particles: part a particle has; may be repeated.", show_default=False
+    ),
+]
+NotParts = Annotated[
+    list[str] | None,
+    typer.Option("--not-part", help="Part a particle lacks; may be repeated.", show_default=False),
+]
+Probability = Annotated[
+    float,
+    typer.Option("--probability", min=0.0, max=1.0, help="How sure both must be, per particle."),
+]
+
+
 def select(
     table: TableArgument,
     particles: ParticleFile,
@@ -275,10 +291,21 @@ def select(
     label_base: LabelBase = None,
     class_field: ClassField = None,
     parent_ind: ParentInd = None,
+    part: Parts = None,
+    not_part: NotParts = None,
+    probability: Probability = 0.9,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write the particles of the classes that have, or lack, a region."""
+    """Write the particles of the classes that have, or lack, a region; or that have a part by themselves."""
+    if part or not_part:
+        from occupy.cli.select_parts import WantedParts, select_by_presence
+
+        if region or where is not None:
+            raise InputError("give either --part and --not-part, or --region or --where")
+        asked = WantedParts(tuple(part or ()), tuple(not_part or ()), probability)
+        select_by_presence(table, particles, asked, output, quiet=quiet)
+        return
     wanted = Wanted(tuple(region or ()), present, absent, any_, where, certain)
     numbering = Numbering(set_, map_base, label_base, class_field)
     select_particles(table, particles, wanted, numbering, output, parent_ind=parent_ind, quiet=quiet)

@@ -59,7 +59,8 @@ class Watch:
 
 def set_reader(job: ClassesJob, scratch: Path) -> ReadSet:
     """Return what reads the regions asked for, by the estimate of a set."""
-    from occupy.cli.classes import regions_of_set, regions_table, without_small
+    from occupy.classes import without_small
+    from occupy.cli.classes import regions_of_set, regions_table
 
     found_regions: list[Region] = []
 

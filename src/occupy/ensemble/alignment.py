@@ -12,6 +12,7 @@ from occupy import tuning
 from occupy.ensemble.ground import Ground
 from occupy.ensemble.passes import Means
 from occupy.errors import Notice
+from occupy.numerics.parallel import one_blas_thread
 
 Array = npt.NDArray[np.float32]
 
@@ -25,6 +26,7 @@ class Pose:
     agreement: float
 
 
+@one_blas_thread()
 def pose_of(data: Array, reference: Array, voxel_size: tuple[float, float, float]) -> Pose:
     """Find how a map is shifted and turned against a reference of the same content.
 

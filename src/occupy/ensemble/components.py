@@ -17,6 +17,7 @@ from scipy.ndimage import distance_transform_edt, label
 from occupy import tuning
 from occupy.ensemble.factor import smoothed
 from occupy.ensemble.pipeline import SetEstimate
+from occupy.numerics.parallel import one_blas_thread
 from occupy.statistics.leakage import Neighbourhood
 
 Array = npt.NDArray[np.float32]
@@ -58,6 +59,7 @@ def varying(est: SetEstimate) -> npt.NDArray[np.bool_]:
     return found
 
 
+@one_blas_thread()
 def find_components(est: SetEstimate) -> tuple[Component, ...]:
     """Group the varying voxels of a set into parts.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,17 +17,14 @@ from occupy.ensemble.factor import smoothed
 from occupy.ensemble.passes import Means, Shelf
 from occupy.errors import InputError, Notice
 from occupy.numerics.fourier import fourier_crop
-from occupy.numerics.resample import refine_slab
 from occupy.numerics.shells import Shells, shells_of
-from occupy.volume import Volume
+from occupy.volume import Grid, LazyMap, Volume, on_finer_grid
 
 Array = npt.NDArray[np.float32]
 Complex = npt.NDArray[np.complex64]
 Numbers = npt.NDArray[np.float64]
 Triple = tuple[float, float, float]
 Shape = tuple[int, int, int]
-
-_SLAB = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,34 +93,48 @@ class Ground:
         out[_box(self.corner, array.shape)] = array
         return out
 
-    def on_grid(self, array: Array, grid: Volume) -> Iterator[tuple[int, Array]]:
-        """Yield slabs (first plane, values) of an array of the box on the grid and axes of a map's file."""
+    def on_grid(self, array: Array, grid: Grid) -> LazyMap:
+        """Return an array of the box as a map on the grid and axes of a map's file, 0 outside the box."""
         columns, rows, sections = grid.frame.axes
         order = (3 - sections, 3 - rows, 3 - columns)
-        coarse = np.ascontiguousarray(self.whole(array).transpose(order))
-        for start in range(0, grid.shape[0], _SLAB):
-            stop = min(start + _SLAB, grid.shape[0])
-            yield (
-                start,
-                coarse[start:stop]
-                if coarse.shape == grid.shape
-                else refine_slab(coarse, grid.shape, start, stop),
-            )
+        z, y, x = order
+        shape, voxel = self.shape, self.voxel_size
+        coarse = LazyMap(
+            (shape[z], shape[y], shape[x]),
+            (voxel[z], voxel[y], voxel[x]),
+            grid.frame,
+            grid.name,
+            whole=lambda: np.ascontiguousarray(self.whole(array).transpose(order)),
+        )
+        return on_finer_grid(coarse, grid)
 
 
 def _box(corner: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))
 
 
-def working_grid(grid: Volume) -> tuple[Shape, Triple]:
-    """Return shape and voxel size (z, y, x) of the grid to work on: even sides that transform fast."""
+def working_grid(grid: Volume, lowpass: float | None = None) -> tuple[Shape, Triple]:
+    """Return shape and voxel size (z, y, x) of the grid to work on: even sides that transform fast.
+
+    Parameters
+    ----------
+    grid : Volume
+        A map of the set.
+    lowpass : float, optional
+        Å: common resolution asked for; where it is finer than usual, so is the grid.
+    """
+    finest = 2 * max(grid.voxel_size)
+    if lowpass is not None and not lowpass >= finest:
+        raise InputError(f"--lowpass {lowpass:g} Å is finer than two voxels of the maps ({finest:.3g} Å)")
+    usual = tuning.SET.finest
+    wanted = tuning.SET.working_voxel * min(1.0, (lowpass or usual) / usual)
     columns, rows, sections = grid.frame.axes
     of = {sections: 0, rows: 1, columns: 2}
     along = [of[axis] for axis in (3, 2, 1)]
     shape, voxel = [], []
     for i in along:
         n, a = grid.shape[i], grid.voxel_size[i]
-        least = int(np.ceil(n * a / tuning.SET.working_voxel))
+        least = int(np.ceil(n * a / wanted))
         m = n if least >= n else _fast_even(least, n)
         shape.append(m)
         voxel.append(n * a / m)
@@ -340,10 +351,6 @@ def _common_resolution(
     """Return the resolution at which all classes are compared."""
     least = tuning.SET.least_voxels * max(voxel_size)
     if lowpass is not None:
-        if not lowpass >= 2 * max(voxel_size):
-            raise InputError(
-                f"--lowpass {lowpass:g} Å is finer than two voxels ({2 * max(voxel_size):.3g} Å)"
-            )
         return float(lowpass), []
     median = float(np.median(resolutions))
     usual = resolutions[resolutions <= tuning.SET.behind * median]

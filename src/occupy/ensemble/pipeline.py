@@ -6,9 +6,9 @@ each class to the mean → differences that are more than noise → level of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,11 @@ from occupy.ensemble.level import FullLevel, content_of, full_level
 from occupy.ensemble.passes import LocalPool, Means, MemoryShelf, Pool, Progress, Room, Shelf
 from occupy.errors import InputError, Notice
 from occupy.numerics.morphology import ball_widths, dilate
+from occupy.numerics.parallel import ordinary_unit
 from occupy.statistics.leakage import Neighbourhood, without_leakage
 from occupy.statistics.noise import without_noise
 from occupy.statistics.posterior import chance_of_full, posterior_error, posterior_mean
-from occupy.volume import Volume
+from occupy.volume import LazyMap, Volume
 
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
@@ -200,12 +201,21 @@ class SetEstimate(_OnGrid):
         """Return the variance that noise alone would give the ratio of class ``k``."""
         return _ratio_variance(self.ground, self.power, self.ratios[k], k)
 
-    def on_grid(self, array: Array) -> Iterator[tuple[int, Array]]:
-        """Yield slabs (first plane, values) of an array on the grid of the input, 0 outside the content box.
+    def on_grid(self, array: Array) -> LazyMap:
+        """Return an array of the content box as a map on the grid of the input, 0 outside the box."""
+        return self.ground.on_grid(array, self.grid)
 
-        Planes and axes are those of the file.
+    def maps_of_class(self, k: int) -> dict[str, LazyMap]:
+        """Return ``relative``, ``occupancy`` and ``uncertainty`` of class ``k`` on the grid of the input.
+
+        What the class shows is worked out once, when the first of them is wanted.
         """
-        yield from self.ground.on_grid(array, self.grid)
+        found = cache(lambda: self.of_class(k))
+
+        def lazy(what: str) -> LazyMap:
+            return LazyMap.on(self.grid, whole=lambda: self.on_grid(getattr(found(), what)).data)
+
+        return {what: lazy(what) for what in ("relative", "occupancy", "uncertainty")}
 
 
 def estimate_set(
@@ -245,7 +255,7 @@ def estimate_set(
     docs/explanation/sets.md explains the method, its assumptions and what was measured.
     """
     means = Means(pool or LocalPool(), room or MemoryShelf, progress or (lambda *_: None))
-    grid, stack, notices = _read_all(members, means)
+    grid, stack, notices = _read_all(members, means, lowpass)
     kept = [members[i] for i in stack.kept]
     weights = _weights([member.weight for member in kept])
     ground = common_ground(stack, weights, [member.ssnr for member in kept], lowpass=lowpass, means=means)
@@ -344,19 +354,23 @@ def _commonest(logs: Array) -> float:
     return float(edges[int(np.argmax(smooth))] + 0.015)
 
 
-def _read_all(members: Sequence[Member], means: Means) -> tuple[Volume, Stack, list[Notice]]:
+def _read_all(
+    members: Sequence[Member], means: Means, lowpass: float | None
+) -> tuple[Volume, Stack, list[Notice]]:
     """Read every map once, onto the working grid; leave out the empty ones."""
     if not members:
         raise InputError("0 of 0 maps hold anything; a set needs at least two")
     grid = members[0].read()
-    shape, voxel = working_grid(grid)
+    shape, voxel = working_grid(grid, lowpass)
     shelf = means.room(len(members), shape)
     first = _keep_one(grid, members[0].name, shelf, 0)
     reading = _Reading(grid, tuple(members), shelf)
     rest = means.each("reading", _read_one, reading, len(members) - 1)
-    kept = tuple(i for i, full in enumerate([first, *rest]) if full)
+    spans = [first, *rest]
+    kept = tuple(i for i, span in enumerate(spans) if span > 0)
     if len(kept) < 2:
         raise InputError(f"{len(kept)} of {len(members)} maps hold anything; a set needs at least two")
+    _check_span(max(spans))
     empty = [member.name for i, member in enumerate(members) if i not in kept]
     notices = [Notice("empty-class", f"left out, as nothing is in it: {name}") for name in empty]
     return grid, Stack(shelf, voxel, kept), notices
@@ -370,20 +384,31 @@ class _Reading(_OnGrid):
     shelf: Shelf
 
 
-def _read_one(shared: _Reading, i: int) -> bool:
-    """Read the map after map ``i``; tell whether it holds anything."""
+def _read_one(shared: _Reading, i: int) -> float:
+    """Read the map after map ``i``; return the span of its values."""
     member = shared.members[i + 1]
     volume = member.read()
     _check_grid(volume, shared.grid, member.name, shared.members[0].name)
     return _keep_one(volume, member.name, shared.shelf, i + 1)
 
 
-def _keep_one(volume: Volume, name: str, shelf: Shelf, k: int) -> bool:
+def _keep_one(volume: Volume, name: str, shelf: Shelf, k: int) -> float:
+    span = float(np.ptp(volume.data))
+    # Small ones may be all that an empty class holds: the largest of all maps decides there.
+    _check_span(max(span, 1.0))
     data = working_copy(volume, shelf.shape)
     if not np.isfinite(data).all():
         raise InputError(f"{name} holds values that are not numbers")
     shelf[k] = data
-    return float(np.ptp(data)) > 0
+    return span
+
+
+def _check_span(span: float) -> None:
+    if ordinary_unit(span) != 1:
+        raise InputError(
+            f"the values of these maps span {span:.2g}, which 32-bit numbers can't be compared in; "
+            f"multiply all of them by about {1 / span:.0e} first"
+        )
 
 
 def _check_grid(volume: Volume, grid: Volume, name: str, first: str) -> None:

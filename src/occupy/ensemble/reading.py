@@ -7,17 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from occupy.ensemble.components import Component
 from occupy.ensemble.passes import Means
-from occupy.ensemble.pipeline import ClassEstimate, SetEstimate
+from occupy.ensemble.pipeline import SetEstimate
 from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable, joined, read_regions
 
 Array = npt.NDArray[np.float32]
 
 
-def on_whole_grid(est: SetEstimate, array: Array) -> Array:
-    """Return an array of the content box on the grid of the input."""
-    return np.concatenate([slab for _, slab in est.on_grid(array)])
+def component_regions(est: SetEstimate, components: Sequence[Component]) -> tuple[Region, ...]:
+    """Return components as regions on the grid of the maps."""
+    out = []
+    for component in components:
+        inside = est.on_grid(component.mask.astype(np.float32)).data > 0.5
+        out.append(Region(component.name, "component", np.flatnonzero(inside), inside.shape))
+    return tuple(out)
 
 
 def read_class(
@@ -51,6 +56,5 @@ def read_set(est: SetEstimate, regions: Sequence[Region], means: Means | None = 
 
 def _read_one(shared: tuple[SetEstimate, tuple[Region, ...]], k: int) -> OccupancyTable:
     est, regions = shared
-    found: ClassEstimate = est.of_class(k)
-    maps = (on_whole_grid(est, array) for array in (found.occupancy, found.uncertainty))
-    return read_class(est, k, regions, *maps)
+    maps = est.maps_of_class(k)
+    return read_class(est, k, regions, maps["occupancy"].data, maps["uncertainty"].data)

@@ -13,7 +13,7 @@ import numpy as np
 from occupy.errors import InputError
 from occupy.io.atomic import atomic_file
 from occupy.io.structures import UNREADABLE, check_file, model_stem, read_structure, unreadable
-from occupy.model import AtomicModel, Kind, Residue
+from occupy.model.atomic import CARBON, AtomicModel, Kind, Residue
 
 if TYPE_CHECKING:
     import gemmi
@@ -74,24 +74,43 @@ def read_model(paths: str | Path | Sequence[str | Path]) -> AtomicModel:
     xyz: list[list[float]] = []
     owner: list[int] = []
     trace: list[bool] = []
+    elements: list[int] = []
+    shares: list[float] = []
     for number, path in enumerate(files):
         structure = read_structure(path)
         entities = _entities(structure)
         for chain in structure[0]:
             for group in chain:
                 residue = _residue(number, chain.name, group, entities)
+                conformations = _conformations(group)
                 for atom in group:
                     if atom.element.name in ("H", "D"):
                         continue
                     xyz.append(atom.pos.tolist())
                     owner.append(len(residues))
                     trace.append(residue.kind == "polymer" and _on_trace(atom))
+                    elements.append(atom.element.atomic_number or CARBON)
+                    shares.append(conformations.get(atom.altloc, 1.0))
                 residues.append(residue)
     positions = np.array(xyz, dtype=np.float64).reshape(-1, 3)
     if not np.isfinite(positions).all():
         raise InputError(f"{files[0]}: positions that are not numbers")
     names = _distinct([model_stem(path) for path in files])
-    return AtomicModel(names, positions, np.array(owner), np.array(trace), tuple(residues))
+    return AtomicModel(
+        names,
+        positions,
+        np.array(owner),
+        np.array(trace),
+        tuple(residues),
+        np.array(elements),
+        np.array(shares),
+    )
+
+
+def _conformations(group: gemmi.Residue) -> dict[str, float]:
+    """Return each alternative conformation's share of a residue."""
+    named = [(atom.altloc, atom.occ) for atom in group if atom.altloc != "\0"]
+    return _shares([name for name, _ in named], [occupancy for _, occupancy in named]) if named else {}
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:

@@ -31,8 +31,8 @@ from occupy.io.checksum import FileSum, Kind, Source, Stamp, refuse_changed, sou
 from occupy.io.mrc_header import HEADER_BYTES, data_type, frame_of, parse_header, with_extended
 from occupy.io.names import as_letters, check_length
 from occupy.numerics.moments import Moments, moments_of_parts
-from occupy.numerics.parallel import large_empty, planes_per_slab
-from occupy.volume import Frame, Volume
+from occupy.numerics.parallel import large_empty, one_blas_thread, planes_per_slab
+from occupy.volume import Frame, Grid, Volume
 
 SUFFIXES = (".mrc", ".map", ".ccp4", ".rec")
 STACK_SUFFIXES = (".mrcs", ".st", ".ali")
@@ -319,7 +319,7 @@ class MapWriter:
         Size and checksum of what was written, once it is complete.
     """
 
-    def __init__(self, stream: BinaryIO, like: Volume, label: str) -> None:
+    def __init__(self, stream: BinaryIO, like: Grid, label: str) -> None:
         self.file: FileSum | None = None
         self._stream = stream
         self._like = like
@@ -332,10 +332,11 @@ class MapWriter:
     def write_planes(self, start: int, slab: npt.NDArray[np.float32]) -> None:
         """Write planes from ``start`` on."""
         block = np.ascontiguousarray(slab, dtype="<f4")
-        moments = moments_of_parts(block.reshape(-1))
+        # Plane by plane: sums must not depend on how planes were handed out to threads.
+        moments = [moments_of_parts(plane.reshape(-1)) for plane in block]
         place = self._offset + start * block.shape[1] * block.shape[2] * 4
         with self._lock:
-            self._stats[start] = moments
+            self._stats.update(enumerate(moments, start))
             self._stream.seek(place)
             self._stream.write(block.data.cast("B"))
 
@@ -348,7 +349,7 @@ class MapWriter:
         self._stream.flush()
 
 
-def _header(like: Volume, label: str, stats: list[Moments]) -> Any:
+def _header(like: Grid, label: str, stats: list[Moments]) -> Any:
     header = np.zeros((), dtype=mrcfile.dtypes.HEADER_DTYPE.newbyteorder("<"))
     frame = like.frame
     header["nz"], header["ny"], header["nx"] = like.shape
@@ -383,7 +384,7 @@ def _header(like: Volume, label: str, stats: list[Moments]) -> Any:
 
 @contextmanager
 def open_writer(
-    path: str | Path, like: Volume, what: str = "map", *, checksum: bool = False
+    path: str | Path, like: Grid, what: str = "map", *, checksum: bool = False
 ) -> Iterator[MapWriter]:
     """Write a map with the frame of another, slab by slab; it appears under its name when complete.
 
@@ -391,7 +392,7 @@ def open_writer(
     ----------
     path : path-like
         Where to.
-    like : Volume
+    like : Volume or LazyMap
         Its shape, voxel size, position, axis order, labels and extended header are kept.
     what : str
         For the label that is added.
@@ -399,7 +400,7 @@ def open_writer(
         Work out the file's checksum, for a record; it is taken of the file that was written, before that has
         a name others know.
     """
-    with atomic_file(path) as part, part.open("r+b") as stream:
+    with one_blas_thread(), atomic_file(path) as part, part.open("r+b") as stream:
         writer = MapWriter(stream, like, f"occupy {__version__}: {what}")
         yield writer
         writer.close()

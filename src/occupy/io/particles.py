@@ -141,7 +141,7 @@ def _class_numbers(table: StarTable) -> npt.NDArray[np.int64]:
 
 
 def _cryosparc(path: Path, class_field: str | None) -> Particles:
-    content = _structured(path)
+    content = read_structured(path)
     names = content.dtype.names or ()
     found = [n for n in names if _CLASS_FIELD.fullmatch(n) and content[n].ndim == 1]
     if class_field is not None:
@@ -182,7 +182,7 @@ def _check_size(stream: BinaryIO, path: Path) -> None:
     stream.seek(0)
 
 
-def _structured(path: Path) -> npt.NDArray[Any]:
+def read_structured(path: Path) -> npt.NDArray[Any]:
     """Read the structured array of a .cs file; nothing in it is unpickled."""
     try:
         with path.open("rb") as stream:

@@ -12,6 +12,7 @@ from occupy.io.atomic import atomic_file
 from occupy.io.star import read_bytes
 
 _SPACES = re.compile(rb"\s+")
+_WORDS = re.compile(rb"'[^']*'|\"[^\"]*\"|\S+")
 
 
 @dataclass(frozen=True)
@@ -113,4 +114,38 @@ def write_kept(rows: Rows, keep: Sequence[bool], target: Path) -> None:
             if not kept:
                 out.write(content[done:start])
                 done = stop
+        out.write(content[done:])
+
+
+def write_with_column(
+    rows: Rows, columns: Sequence[str], name: str, values: Sequence[str], target: Path
+) -> None:
+    """Write the file with one column of a loop set, or added as its last, atomically.
+
+    Parameters
+    ----------
+    rows : Rows
+        From `find_rows`, checked by `check_rows`.
+    columns : sequence of str
+        Labels of the loop, without underscore.
+    name : str
+        The column to set.
+    values : sequence of str, one per row
+        Without spaces.
+    target : Path
+        Where to.
+    """
+    at = list(columns).index(name) if name in columns else len(columns)
+    content = rows.content
+    with atomic_file(target) as part, part.open("wb") as out:
+        done = rows.lines[0][0]
+        out.write(content[:done])
+        if at == len(columns):
+            out.write(f"_{name} #{at + 1} \n".encode())
+        for (start, stop), value in zip(rows.lines, values, strict=True):
+            words = _WORDS.findall(content[start:stop])
+            out.write(
+                content[done:start] + b" ".join([*words[:at], value.encode(), *words[at + 1 :]]) + b"\n"
+            )
+            done = stop
         out.write(content[done:])

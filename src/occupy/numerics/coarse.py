@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from occupy.numerics.parallel import scratch
+from occupy.numerics.parallel import one_blas_thread, scratch
 
 Array = npt.NDArray[np.float32]
 
@@ -25,6 +25,7 @@ def block_means(data: Array, sides: tuple[int, int, int]) -> Array:
     return np.ascontiguousarray(out)
 
 
+@one_blas_thread()
 def interpolated_planes(
     field: Array,
     strides: tuple[int, int, int],

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from occupy.numerics.parallel import for_each_slab, large_empty, planes_per_slab, scratch
+from occupy.numerics.parallel import for_each_slab, large_empty, one_blas_thread, planes_per_slab, scratch
 
 Shape = tuple[int, int, int]
 Triple = tuple[float, float, float]
@@ -179,6 +179,7 @@ def irfft_from(part: npt.NDArray[np.complex64], out: npt.NDArray[np.float32]) ->
     out *= np.float32(0.5)
 
 
+@one_blas_thread()
 def spectrum_in_band(
     data: npt.NDArray[np.floating], band: Band, *, threads: int = 1
 ) -> npt.NDArray[np.complex64]:
@@ -220,6 +221,7 @@ def spectrum_in_band(
     return out
 
 
+@one_blas_thread()
 def map_from_band(
     spectrum: npt.NDArray[np.complex64], band: Band, *, threads: int = 1
 ) -> npt.NDArray[np.float32]:

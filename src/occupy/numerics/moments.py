@@ -13,7 +13,10 @@ Moments = tuple[int, float, float, float, float]
 
 
 def moments_of_parts(flat: npt.NDArray[np.float32]) -> list[Moments]:
-    """Return count, minimum, maximum, mean and sum of squared deviations from it, for each part."""
+    """Return count, minimum, maximum, mean and sum of squared deviations from it, for each part.
+
+    For the same bytes with any number of cores the caller keeps the linear algebra library on one thread.
+    """
     parts = []
     with np.errstate(invalid="ignore", over="ignore"):  # infinite values have no deviation
         for start in range(0, flat.size, VOXELS_IN_CACHE):

@@ -9,6 +9,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import numpy.typing as npt
 VOXELS_IN_CACHE = 1 << 17
 _VOXELS_PER_THREAD = 24_000_000
 _LARGE = 1 << 25
+_ORDINARY = 32
 # MADV_POPULATE_WRITE of Linux 5.14, which Python's mmap module does not name yet.
 _POPULATE_WRITE = 23
 
@@ -65,6 +68,39 @@ def large_empty(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     return np.frombuffer(memory, dtype=np.float32).reshape(shape)
 
 
+@cache
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+_blas_lock = threading.Lock()
+_blas_limits: list[Any] = []
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let NumPy's matrix products run on one thread each while this is open; may be nested and shared.
+
+    How a product is divided among threads changes the last bits of its sums on some processors, and voxels
+    then fall into other bins: results would depend on the machine's number of cores. The threads of
+    `for_each_slab` do the work instead. Accelerate of macOS knows no such limit.
+    """
+    with _blas_lock:
+        # Only the first to come sets the limit and only the last to go lifts it, in whatever order they end.
+        limit = None if _blas_limits else _blas().limit(limits=1)
+        _blas_limits.append(limit)
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            first = _blas_limits[0]
+            _blas_limits.pop()
+            if not _blas_limits:
+                first.restore_original_limits()
+
+
 def threads_worth_having(voxels: int) -> int:
     """Return how many threads pay for a map: one per so many voxels, at most all cores.
 
@@ -79,6 +115,16 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)
+
+
+def ordinary_unit(peak: float) -> float:
+    """Return the power of two to divide values by that reach ``peak``; 1 where their squares are safe.
+
+    Between 2⁻³² and 2³² products of single-precision values neither overflow nor lose digits. Dividing by a
+    power of two is exact.
+    """
+    exponent = math.frexp(peak)[1]
+    return 1.0 if abs(exponent) <= _ORDINARY or not math.isfinite(peak) else math.ldexp(1.0, exponent)
 
 
 def slabs(planes: int, thickness: int) -> Iterator[tuple[int, int]]:

@@ -18,14 +18,33 @@ from occupy.volume import Volume
 Numbers = npt.NDArray[np.float64]
 Pair = tuple[Any, Any]
 
-"""Half the width of a 95 % interval of a normal distribution, in standard deviations."""
-
 
 class Reading(NamedTuple):
     """What one region reads in one map: value, standard error (NaN where unknown)."""
 
     value: float
     error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """What stands beside occupancies that a joint fit found.
+
+    Attributes
+    ----------
+    values, errors : ndarray of float64, shape (R, M)
+        Local scale read in the regions, and its standard error.
+    low, high : ndarray of float64, shape (R, M)
+        95 % interval of the occupancy.
+    notes : tuple of tuples of str, R of M each
+        Where occupancy and local scale differ beyond their errors, with the likely reason; else empty.
+    """
+
+    values: Numbers
+    errors: Numbers
+    low: Numbers
+    high: Numbers
+    notes: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +64,9 @@ class OccupancyTable:
     kind : str
         What the values are: ``occupancy``, ``relative`` (to the best map at each place) or ``scale``.
     reach_95 : float
-        Half a 95 % interval, in standard errors.
+        Half a 95 % interval, in standard errors; where ``beside`` is given, its interval counts.
+    beside : Beside, optional
+        Where the occupancies are of a joint fit: the local scales.
     """
 
     regions: tuple[str, ...]
@@ -57,6 +78,7 @@ class OccupancyTable:
     weights: Numbers
     kind: str = "occupancy"
     reach_95: float = STANDARD_ERRORS_95
+    beside: Beside | None = None
 
     def __post_init__(self) -> None:
         rows, columns = len(self.regions), len(self.maps)
@@ -82,11 +104,15 @@ class OccupancyTable:
     @property
     def low(self) -> Numbers:
         """Lower end of the 95 % interval, not below 0, shape (R, M)."""
+        if self.beside is not None:
+            return self.beside.low
         return np.asarray(np.maximum(self.values - self.reach_95 * self.errors, np.minimum(self.values, 0.0)))
 
     @property
     def high(self) -> Numbers:
         """Upper end of the 95 % interval, not above 1 (or the value), shape (R, M)."""
+        if self.beside is not None:
+            return self.beside.high
         return np.asarray(np.minimum(self.values + self.reach_95 * self.errors, np.maximum(self.values, 1.0)))
 
     def reading(self, region: str, map_name: str) -> Reading:
@@ -238,8 +264,9 @@ def joined(tables: Sequence[OccupancyTable]) -> OccupancyTable:
         At least one.
     """
     first = tables[0]
-    if any(table.regions != first.regions or table.kind != first.kind for table in tables):
-        raise ValueError("tables of other regions can't be joined")
+    alike = {(table.regions, table.kind, table.reach_95) for table in tables}
+    if len(alike) > 1:
+        raise ValueError("tables of other regions, kinds or intervals can't be joined")
     return OccupancyTable(
         first.regions,
         tuple(name for table in tables for name in table.maps),
@@ -249,6 +276,7 @@ def joined(tables: Sequence[OccupancyTable]) -> OccupancyTable:
         first.independent,
         np.concatenate([table.weights for table in tables]),
         first.kind,
+        first.reach_95,
     )
 
 

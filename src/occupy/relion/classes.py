@@ -26,8 +26,11 @@ from occupy.relion.weights import Weights
 LEAST_SHARE = 0.5
 """Of an even share of the particles: the budget of a class is not smaller than this one's."""
 
-LEAST_AGREEMENT = 0.3
-"""A result that correlates less with RELION's map is not that map with less noise: something is damaged."""
+LEAST_AGREEMENT = 0.5
+"""A result that correlates less with RELION's map is not that map with less noise: something is wrong."""
+
+MOST_AMPLITUDE = 3.0
+"""… nor is one in which RELION's map is stronger by this factor, or weaker."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class Separated:
         Estimated particles in this class.
     share_of_map : float
         Standard deviation of the own part relative to the shared one's.
-    agreement : float
-        Correlation with RELION's map.
+    agreement, amplitude : float
+        Correlation with RELION's map, and how much of that is in this one (1: all of it).
     """
 
     map: npt.NDArray[np.float32]
@@ -56,6 +59,13 @@ class Separated:
     particles: float
     share_of_map: float
     agreement: float
+    amplitude: float
+
+    @property
+    def plausible(self) -> bool:
+        """Tell whether this can be RELION's map with less noise."""
+        near = 1 / MOST_AMPLITUDE <= self.amplitude <= MOST_AMPLITUDE
+        return self.agreement >= LEAST_AGREEMENT and near and bool(np.isfinite(self.map).all())
 
 
 def reduce_map(data: npt.NDArray[np.float32], weights: Weights, call: Exchange) -> ClassMap:
@@ -104,17 +114,22 @@ def separate(
     )
     share = float(np.linalg.norm(own.spectrum)) / max(float(np.linalg.norm(base)), 1e-30)
     result = base + own.spectrum
-    agreement = _correlation(resize(mine.spectrum, m), result)
-    return Separated(map_of(result, call.box), own, len(maps) - 1, particles, share, agreement)
+    likeness = _likeness(resize(mine.spectrum, m), result)
+    return Separated(map_of(result, call.box), own, len(maps) - 1, particles, share, *likeness)
 
 
-def _correlation(a: Spectrum, b: Spectrum) -> float:
-    """Return the correlation of two maps, their means left out; 0 where one has nothing else."""
+def _likeness(a: Spectrum, b: Spectrum) -> tuple[float, float]:
+    """Return the correlation of two maps and the best factor from the first to the second, means left out.
+
+    Both are 0 where a map has nothing but its mean.
+    """
     product, first, second = (
         float((x * y.conj()).real.sum() - (x[0, 0, 0] * y[0, 0, 0].conjugate()).real)
         for x, y in ((a, b), (a, a), (b, b))
     )
-    return product / (first * second) ** 0.5 if first > 0 and second > 0 else 0.0
+    if not (first > 0 and second > 0):
+        return 0.0, 0.0
+    return product / (first * second) ** 0.5, product / first
 
 
 def _least(job: Job, classes: int) -> float:

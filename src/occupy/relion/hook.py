@@ -215,13 +215,9 @@ def _separated(
     volume: Volume, mine: Stored, found: tuple[Stored, ...], call: Exchange, job: Job, options: Options
 ) -> Outcome:
     """Return the class as the shared part plus its own, unless that is not RELION's map less noise."""
-    import numpy as np
-
-    from occupy.relion.classes import LEAST_AGREEMENT, separate
+    from occupy.relion.classes import separate
 
     result = separate(mine.map, found, call, job, options)
-    if not np.isfinite(result.map).all():
-        raise ValueError("the result has values that are not finite")
     own = result.own
     record = {
         "state": "separated",
@@ -234,9 +230,13 @@ def _separated(
         "energy": round(own.energy, 1),
         "weights": [round(w, 4) for w in own.weights],
         "agreement": round(result.agreement, 4),
+        "amplitude": round(result.amplitude, 4),
     }
-    if not result.agreement >= LEAST_AGREEMENT:
-        text = f"the result correlates with RELION's map by {result.agreement:.2f} only; RELION's map is used"
+    if not result.plausible:
+        text = (
+            f"the result is unlike RELION's map (correlation {result.agreement:.2f}, amplitude "
+            f"{result.amplitude:.2g}); RELION's map is used"
+        )
         return Outcome(text, record | {"state": "refused"})
     _keep_unregularised(call, volume.voxel_size[0])
     line = f"own part {100 * result.share_of_map:.2g} % of the shared one"

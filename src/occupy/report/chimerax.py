@@ -18,15 +18,18 @@ from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.numerics.quantiles import Tile
 from occupy.pipeline import Estimate
-from occupy.report.palette import ALARM, MINIMUM_SCALE, SCALE_PALETTE
+from occupy.report.notices import doubtful
+from occupy.report.palette import ALARM, DIFFERENCE, MINIMUM_SCALE, SCALE_PALETTE
+from occupy.report.surfaces import content_level
 
 MODIFIED = ("amplified", "attenuated", "sigmoid", "solvent_excluded")
 ROLES = ("map", "scale", "confidence", *MODIFIED)
 # Far above the maps, labels and the key, which take the lowest free numbers.
 FULL_TILE, SMALLEST_TILE = "#101", "#102"
 
-_SAMPLED_PLANES = 32
-_SAMPLED_VOXELS = 200_000
+# Å beneath a surface, along its normal, where ``color sample`` reads: what a contour shows lies in the rim.
+# Of 3, 4, 5 and 6 Å this comes nearest to what `occupy.report.surfaces.beneath` paints.
+DEPTH = 5.0
 _LABEL_WIDTH = 90
 
 
@@ -89,29 +92,9 @@ def tile_sphere(est: Estimate, tile: Tile) -> tuple[npt.NDArray[np.float64], flo
 
 
 def contour_level(est: Estimate) -> float:
-    """Return a contour level at which a person sees the particle, weak parts included, and little noise.
-
-    The highest of three values: a tenth of full scale (a part of scale 0.2 shows at half its height);
-    three standard deviations above the input's solvent (voxels whose confidence is below 1 %, exactly equal
-    ones of masked maps left out); the level that encloses as many voxels of the input as are confidently
-    content. Where the solvent fit is bad, confidence says nothing; then the level encloses 1 % of the box,
-    as ChimeraX does by itself.
-    """
-    planes = np.unique(np.linspace(0, est.volume.shape[0] - 1, _SAMPLED_PLANES).astype(int))
-    step = max(1, round((len(planes) * est.volume.data[0].size / _SAMPLED_VOXELS) ** 0.5))
-    values = est.volume.data[planes, ::step, ::step]
-    if est.solvent_fit_is_bad:
-        return float(np.quantile(values, 0.99))
-    planewise = [est.confidence_planes(int(z), int(z) + 1)[:, ::step, ::step] for z in planes]
-    confidence = np.concatenate(planewise)
-    content = float(np.mean(confidence >= 0.5))
-    level = max(0.1 * est.full_scale.value, float(np.quantile(values, 1 - content)))
-    solvent = values[(confidence < 0.01) & (values != np.float32(est.facts.flat_value))]
-    if solvent.size > 100:
-        middle = float(np.median(solvent))
-        spread = 1.4826 * float(np.median(np.abs(solvent - np.float32(middle))))
-        level = max(level, middle + 3 * spread)
-    return min(level, 0.9 * est.facts.high)
+    """Return the contour level of an estimate's map; see `occupy.report.surfaces.content_level`."""
+    lowest = 0.0 if est.solvent_fit_is_bad else est.curve.crossing(0.5)
+    return content_level(est.volume.data, est.full_scale.value, lowest, est.facts.high)
 
 
 def chimerax_script(
@@ -133,7 +116,7 @@ def chimerax_script(
         2, … in this order.
     level : float, optional
         Contour level in the map's units; otherwise `contour_level`.
-    minimum_scale : float, default 0.2
+    minimum_scale : float, default 0
         Lower end of the colours, at least 0 and below 1; the upper end is 1.
 
     Returns
@@ -175,9 +158,10 @@ def _head(est: Estimate, number: Mapping[str, int]) -> list[str]:
         f"{est.full_scale.value:.4g}, lowest confident scale {est.lowest_confident_scale:.3g}",
         "# Models: " + ", ".join(f"#{i} {role.replace('_', ' ')}" for role, i in number.items()),
         "# Open it in a fresh session (close session), so that models get these numbers. Then:",
-        "#   occupy_level 0.05             contour level of all maps",
+        "#   occupy_level 0.05             contour level of all maps; colours follow",
         "#   occupy_scale_range 0.4 1      other range of colours",
         f"#   scale_color #1 #{number['scale']}             colour any surface by any scale",
+        f"# Colours are read {DEPTH:g} Å beneath the surface, since contours lie in the rim.",
     ]
 
 
@@ -186,8 +170,26 @@ def _shown(number: Mapping[str, int]) -> str:
     return "#" + ",".join(str(number[role]) for role in ("map", *MODIFIED) if role in number)
 
 
-def _palette() -> str:
-    return ":".join(f"{fraction:g},{colour}" for fraction, colour in SCALE_PALETTE)
+def sampled(surfaces: str, scale: str, low: str = "0", high: str = "1") -> str:
+    """Return the command that colours surfaces by what a map of scale or occupancy reads beneath them.
+
+    ChimeraX applies it again whenever a surface changes its level, and reads in the scene's coordinates:
+    a map must stand where the surfaces stand that it colours.
+    """
+    palette = ":".join(f"{fraction:g},{colour}" for fraction, colour in SCALE_PALETTE)
+    return f"color sample {surfaces} map {scale} palette {palette} range {low},{high} offset {-DEPTH:g}"
+
+
+def scale_key(title: str, minimum: float = 0.0) -> list[str]:
+    """Return the commands that draw the key of the colours of scale."""
+    labels = []
+    for i, (fraction, colour) in enumerate(SCALE_PALETTE):
+        label = f"{minimum + fraction * (1 - minimum):.3g}" if i % 2 == 0 else ""
+        labels.append(f"{colour}:{label}")
+    return [
+        f"key {' '.join(labels)} pos 0.66,0.07 size 0.3,0.03 fontSize 18",
+        _label(title, 0.66, 0.115, 18, "black"),
+    ]
 
 
 def _surfaces(est: Estimate, number: Mapping[str, int], level: float, minimum: float) -> list[str]:
@@ -197,7 +199,7 @@ def _surfaces(est: Estimate, number: Mapping[str, int], level: float, minimum: f
     return [
         f"volume #{','.join(str(i) for i in number.values())} step 1",
         f"volume {shown} style surface level {level:.5g}",
-        f"color sample {shown} map #{number['scale']} palette {_palette()} range {minimum:g},1",
+        sampled(shown, f"#{number['scale']}", f"{minimum:g}"),
         # Pieces smaller than the low-pass resolution are noise.
         f"surface dust {shown} size {est.settings.lowpass:.4g}",
         f"volume #{','.join(hidden)} hide",
@@ -206,38 +208,30 @@ def _surfaces(est: Estimate, number: Mapping[str, int], level: float, minimum: f
 
 
 def _aliases(number: Mapping[str, int], minimum: float) -> list[str]:
-    shown, scale, palette = _shown(number), f"#{number['scale']}", _palette()
+    shown, scale = _shown(number), f"#{number['scale']}"
     middle = " ".join(f"{colour}:" for _, colour in SCALE_PALETTE[1:-1])
     key = f"key {SCALE_PALETTE[0][1]}:$1 {middle} {SCALE_PALETTE[-1][1]}:$2"
     return [
-        f"alias scale_color color sample $1 map $2 palette {palette} range {minimum:g},1",
+        f"alias scale_color {sampled('$1', '$2', f'{minimum:g}')}",
         f"alias occupy_level volume {shown} level $1",
-        f"alias occupy_scale_range color sample {shown} map {scale} palette {palette} range $1,$2; {key}",
+        f"alias occupy_scale_range {sampled(shown, scale, '$1', '$2')}; {key}",
     ]
 
 
 def _key(est: Estimate, minimum: float) -> list[str]:
-    labels = []
-    for i, (fraction, colour) in enumerate(SCALE_PALETTE):
-        label = f"{minimum + fraction * (1 - minimum):.3g}" if i % 2 == 0 else ""
-        labels.append(f"{colour}:{label}")
-    title = "local scale" if est.settings.mode == "occupancy" else "local scale (resolution mode)"
-    return [
-        f"key {' '.join(labels)} pos 0.66,0.07 size 0.3,0.03 fontSize 18",
-        _label(title, 0.66, 0.115, 18, "black"),
-    ]
+    return scale_key(
+        "local scale" if est.settings.mode == "occupancy" else "local scale (resolution mode)", minimum
+    )
 
 
 def _tiles(est: Estimate) -> list[str]:
-    lines = ["# Where the map is fullest (full scale comes from there) and emptiest"]
+    """Return spheres on the tile that gave full scale and on the emptiest; none where no tile gave it."""
     if est.full_scale.source != "tile":
-        lines = [
-            f"# Where the map is fullest and emptiest; full scale comes from the {est.full_scale.source}"
-        ]
-    full = "full-scale tile" if est.full_scale.source == "tile" else "fullest tile"
+        return []
+    lines = ["# Full scale comes from the fullest tile"]
     for model, tile, name, colour in (
-        (FULL_TILE, est.full_scale.largest, full, SCALE_PALETTE[-1][1]),
-        (SMALLEST_TILE, est.full_scale.smallest, "emptiest tile", SCALE_PALETTE[0][1]),
+        (FULL_TILE, est.full_scale.largest, "full-scale tile", DIFFERENCE[-1]),
+        (SMALLEST_TILE, est.full_scale.smallest, "emptiest tile", DIFFERENCE[0]),
     ):
         centre, radius = tile_sphere(est, tile)
         x, y, z = (f"{value + 0.0:.2f}" for value in centre)
@@ -255,12 +249,15 @@ def _label(text: str, x: float, y: float, size: int, colour: str, *, bold: bool 
 
 
 def _warnings(est: Estimate) -> list[str]:
-    """Return labels: a loud one where the solvent fit is bad, small ones for everything doubtful."""
+    """Return labels: a loud one where the solvent fit is bad, small ones for everything doubtful.
+
+    What is only information (half-maps that were found beside the map) is no label.
+    """
     lines, top = [], 0.95
     if est.solvent_fit_is_bad:
         lines.append(_label("BAD SOLVENT FIT: do not trust the confidence", 0.02, 0.93, 28, ALARM, bold=True))
         top = 0.89
-    for notice in est.notices:
+    for notice in doubtful(est.notices):
         for text in textwrap.wrap(notice.text, _LABEL_WIDTH):
             lines.append(_label(text, 0.02, top, 16, ALARM))
             top -= 0.03

@@ -25,7 +25,7 @@ from occupy.report.html import (
     verdict,
     write_page,
 )
-from occupy.report.palette import MINIMUM_SCALE, SCALE_PALETTE
+from occupy.report.palette import CONFIDENCE, MINIMUM_SCALE, SCALE
 from occupy.report.surfaces import LIMITS, surface_message
 from occupy.report.text import full_scale_source, number_text, tile_place
 
@@ -39,8 +39,8 @@ _READING = (
     "occupancy."
 )
 COLOURINGS = (
-    Colouring("local scale", "scale", MINIMUM_SCALE, 1.0, tuple(colour for _, colour in SCALE_PALETTE)),
-    Colouring("confidence", "confidence", 0.0, 1.0, ("#00224e", "#707173", "#fee838")),
+    Colouring("local scale", "scale", MINIMUM_SCALE, 1.0, SCALE),
+    Colouring("confidence", "confidence", 0.0, 1.0, CONFIDENCE),
 )
 
 
@@ -114,10 +114,13 @@ def surface_of(est: Estimate, level: float | None = None) -> tuple[bytes, float]
 
 def _surface(est: Estimate, level: float | None) -> str:
     message, contour = surface_of(est, level)
-    centre, radius = tile_sphere(est, est.full_scale.largest)
-    tile = "the tile that gave full scale" if est.full_scale.source == "tile" else "the fullest tile"
-    caption = f"Input map at level {contour:.4g} (map units). Green: {tile}."
-    return surface_block(message, COLOURINGS, lines=circles(centre, radius), caption=caption)
+    caption = f"Input map at level {contour:.4g} (map units), coloured by the matter beneath its surface."
+    if est.full_scale.source != "tile":
+        return surface_block(message, COLOURINGS, caption=caption)
+    lines = circles(*tile_sphere(est, est.full_scale.largest))
+    return surface_block(
+        message, COLOURINGS, lines=lines, caption=f"{caption} Green: the tile that gave full scale."
+    )
 
 
 def circles(centre: npt.NDArray[np.float64], radius: float) -> npt.NDArray[np.float64]:

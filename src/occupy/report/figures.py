@@ -18,10 +18,16 @@ from occupy import modify
 from occupy.io.atomic import atomic_file, make_folder
 from occupy.pipeline import Estimate
 from occupy.report.chimerax import tile_bounds, tile_sphere
-from occupy.report.palette import ALARM, MINIMUM_SCALE, SCALE_PALETTE
+from occupy.report.notices import doubtful
+from occupy.report.palette import ALARM, MINIMUM_SCALE, SCALE_PALETTE, SOLVENT
+from occupy.report.slices import (
+    central_slice,
+    confidence_slice,
+    file_axes,
+    lowest_shown_scale,
+    shown_scale,
+)
 from occupy.resolve import ResolvedSettings
-from occupy.scale import scale_stream
-from occupy.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,10 +37,9 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float32]
 
 AXES = "zyx"
-DPI = 160
+DPI = 300
 _ALARM_TEXT = "BAD SOLVENT FIT — do not trust the confidence, nor maps weighted by it"
 _WIDTH = 9.6  # inches; every measure below in inches is for this width
-_GREY = "#d5d5d5"
 _BLUE, _ORANGE, _GREEN, _PURPLE = "#0072b2", "#e69f00", "#009e73", "#cc79a7"  # Okabe & Ito
 
 
@@ -44,67 +49,6 @@ def scale_colormap() -> LinearSegmentedColormap:
 
     # 257 steps: one falls on every colour of the palette.
     return LinearSegmentedColormap.from_list("occupy_scale", list(SCALE_PALETTE), N=257)
-
-
-def file_axes(volume: Volume) -> tuple[int, int, int]:
-    """Return along which axis of the data z, y and x run."""
-    columns, rows, sections = volume.frame.axes
-    along = {sections: 0, rows: 1, columns: 2}
-    return along[3], along[2], along[1]
-
-
-def central_slice(volume: Volume, data: Array, axis: int) -> Array:
-    """Return the slice through the box centre across one axis of space.
-
-    Parameters
-    ----------
-    volume : Volume
-        Says how the file's axes lie in space.
-    data : ndarray of float32, shape (sections, rows, columns)
-        Values on the volume's grid.
-    axis : {0, 1, 2}
-        Across z, y or x; the slice's index is half the number of voxels, rounded down.
-
-    Returns
-    -------
-    ndarray of float32, two-dimensional
-        Of the two other axes the one first in z, y, x runs along rows, the other along columns: (y, x),
-        (z, x), (z, y).
-    """
-    standard = volume.with_data(data).standard()
-    return np.asarray(standard.take(standard.shape[axis] // 2, axis=axis))
-
-
-def scale_slice(est: Estimate, axis: int) -> Array:
-    """Return the central slice of the local scale; see `central_slice`.
-
-    Only a slab as thick as the footprint is dilated, so that no whole map is made for three slices.
-    """
-    if est.resampled:
-        return central_slice(est.volume, est.scale, axis)
-    along = file_axes(est.volume)[axis]
-    middle = est.volume.shape[along] // 2
-    reach = est.settings.kernel_size[along] // 2
-    first = max(0, middle - reach)
-    band = [slice(None)] * 3
-    band[along] = slice(first, middle + reach + 1)
-    data = np.ascontiguousarray(est.working_map[tuple(band)])
-    calibration = est.calibration
-    if calibration is not None:
-        z, y, x = (first if k == along else 0 for k in range(3))
-        calibration = calibration.within((z, y, x))
-    stream = scale_stream(data, est.settings, est.full_scale.value, 0, len(data), est.zero, calibration)
-    slab = np.concatenate([part.copy() for _, _, part in stream])
-    plane = slab.take([middle - first], axis=along)
-    # As a view of full size, so that one function turns all slices.
-    return central_slice(est.volume, np.broadcast_to(plane, est.volume.shape), axis)
-
-
-def confidence_slice(est: Estimate, axis: int) -> Array:
-    """Return the central slice of the confidence; see `central_slice`."""
-    if est.resampled:
-        return central_slice(est.volume, est.confidence, axis)
-    return est.curve(central_slice(est.volume, est.lowpassed, axis))
 
 
 def tile_rectangle(est: Estimate, axis: int) -> tuple[float, float, float, float] | None:
@@ -136,10 +80,10 @@ def _plain(text: str, longest: int = 10_000) -> str:
     return line.replace("$", r"\$")
 
 
-def _halo(width: float, colour: str = "black") -> list[Any]:
+def _halo(width: float) -> list[Any]:
     from matplotlib.patheffects import withStroke
 
-    return [withStroke(linewidth=width, foreground=colour)]
+    return [withStroke(linewidth=width, foreground="black")]
 
 
 def _new_figure(width: float, height: float) -> Figure:
@@ -152,7 +96,9 @@ def _new_figure(width: float, height: float) -> Figure:
 
 
 def _notice_lines(est: Estimate, width: int) -> list[str]:
-    wrapped = (textwrap.wrap("! " + _plain(n.text), width, subsequent_indent="  ") for n in est.notices)
+    wrapped = (
+        textwrap.wrap("! " + _plain(n.text), width, subsequent_indent="  ") for n in doubtful(est.notices)
+    )
     return [line for lines in wrapped for line in lines]
 
 
@@ -204,17 +150,16 @@ def _panel(axes: Axes, image: Array, est: Estimate, axis: int, column: int, look
     order = file_axes(est.volume)
     up, right = (i for i in range(3) if i != axis)
     height, width = (image.shape[k] * est.volume.voxel_size[order[i]] for k, i in enumerate((up, right)))
-    drawn = axes.imshow(image, origin="lower", extent=(0, width, 0, height), interpolation="nearest", **look)
+    drawn = axes.imshow(image, origin="lower", extent=(0, width, 0, height), interpolation="bicubic", **look)
     axes.set(xticks=[], yticks=[])
     axes.set_xlabel(f"{AXES[right]} →", size=8, labelpad=1.5, loc="left", color="#444444")
     axes.set_ylabel(f"{AXES[up]} →", size=8, labelpad=1.5, loc="bottom", color="#444444")
     box = tile_rectangle(est, axis)
-    if box is not None:
+    if box is not None and est.full_scale.source == "tile":
         axes.add_patch(Rectangle(box[:2], *box[2:], fill=False, ec="white", lw=1.4, path_effects=_halo(3)))
-    ink, halo = ("black", _GREY) if isinstance(image, np.ma.MaskedArray) else ("white", "black")
     name = f"{AXES[axis]} slice {est.volume.shape[order[axis]] // 2}"
-    effects = _halo(2, halo)
-    axes.text(0.03, 0.97, name, transform=axes.transAxes, va="top", color=ink, size=8.5, path_effects=effects)
+    look = {"va": "top", "color": "white", "size": 8.5, "path_effects": _halo(2)}
+    axes.text(0.03, 0.97, name, transform=axes.transAxes, **look)
     if column == 0:
         _scale_bar(axes, width, height)
     return drawn
@@ -227,19 +172,12 @@ def _looks(est: Estimate, inputs: list[Array]) -> list[dict[str, Any]]:
     low, high = np.quantile(np.concatenate([image.ravel() for image in inputs]), [0.002, 0.998])
     if not high > low:
         low, high = est.facts.low, est.facts.high
-    colours = scale_colormap().with_extremes(bad=_GREY)
+    colours = scale_colormap().with_extremes(bad=SOLVENT)
     return [
         {"cmap": "gray", "norm": Normalize(float(low), float(high))},
         {"cmap": colours, "norm": Normalize(MINIMUM_SCALE, 1.0)},
         {"cmap": "gray", "norm": Normalize(0.0, 1.0)},
     ]
-
-
-def lowest_shown_scale(est: Estimate) -> float:
-    """Return the scale below which a slice is grey: where colours begin, or the lowest confident scale."""
-    # A recalibrated scale has its zero there already; where the fit is bad, it says nothing.
-    doubtful = est.settings.recalibrate or est.solvent_fit_is_bad
-    return MINIMUM_SCALE if doubtful else max(MINIMUM_SCALE, est.lowest_confident_scale)
 
 
 def slices_figure(est: Estimate) -> Figure:
@@ -254,15 +192,20 @@ def slices_figure(est: Estimate) -> Figure:
     -------
     matplotlib.figure.Figure
         Rows: slices across z, y and x. Columns: input, scale (colours as in ChimeraX, grey below
-        `lowest_shown_scale`), confidence. The outlined square is the fullest tile.
+        `lowest_shown_scale`), confidence. The outlined square is the tile that
+        gave full scale, where one did.
     """
     lowest = lowest_shown_scale(est)
     inputs = [central_slice(est.volume, est.volume.data, axis) for axis in range(3)]
     confidences = [confidence_slice(est, axis) for axis in range(3)]
-    scales = [np.ma.masked_less(scale_slice(est, axis), lowest) for axis in range(3)]
+    scales = [shown_scale(est, axis) for axis in range(3)]
     looks = _looks(est, inputs)
     figure, grid, bars = _slices_grid(est)
-    titles = ("Input map", f"Local scale (grey below {lowest:.2f})", "Confidence (content, not solvent)")
+    titles = (
+        "Input map",
+        f"Local scale (grey below {lowest:.2f} and in the rim)",
+        "Confidence (content, not solvent)",
+    )
     units = ("map value", "local scale (1 = fully present)", "confidence")
     columns: tuple[list[Any], ...] = (inputs, scales, confidences)
     for column, images in enumerate(columns):
@@ -290,7 +233,8 @@ def _slices_grid(est: Estimate) -> tuple[Figure, list[list[Axes]], list[Axes]]:
     total = top + sum(heights) + 2 * 0.22 + bottom
     figure = _new_figure(_WIDTH, total)
     _headline(figure, est, _plain(est.volume.name, 50) + ": local scale")
-    _footer(figure, [_tile_note(est)], 0.18 + 0.155 * len(lines), "#444444")
+    if est.full_scale.source == "tile":
+        _footer(figure, [_tile_note(est)], 0.18 + 0.155 * len(lines), "#444444")
     _footer(figure, lines, 0.14, ALARM)
     grid, y0 = [], total - top
     for height in heights:
@@ -306,11 +250,12 @@ def _slices_grid(est: Estimate) -> tuple[Figure, list[list[Axes]], list[Axes]]:
 
 def _tile_note(est: Estimate) -> str:
     centre, radius = tile_sphere(est, est.full_scale.largest)
-    what = "the tile that gave full scale" if est.full_scale.source == "tile" else "the fullest tile"
     seen = [AXES[axis] for axis in range(3) if tile_rectangle(est, axis) is not None]
     where = ", ".join(f"{value + 0.0:.0f}" for value in centre)
     crossed = "outlined" if seen else "on none of these slices"
-    return f"□ {what}: {2 * radius:.0f} Å wide around (x, y, z) = ({where}) Å, {crossed}"
+    return (
+        f"□ the tile that gave full scale: {2 * radius:.0f} Å wide around (x, y, z) = ({where}) Å, {crossed}"
+    )
 
 
 def solvent_figure(est: Estimate) -> Figure:

@@ -7,18 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from occupy.report.html import escaped
-from occupy.report.palette import SCALE_PALETTE
+from occupy.report.palette import ink_on, scale_colour
 
 _SIDE, _LINE = 44, 26
-
-
-def scale_colour(value: float) -> str:
-    """Return the colour of an occupancy from 0 to 1, as #rrggbb."""
-    at = min(max(value, 0.0), 1.0) * (len(SCALE_PALETTE) - 1)
-    low = min(int(at), len(SCALE_PALETTE) - 2)
-    first, second = ([int(SCALE_PALETTE[i][1][k : k + 2], 16) for k in (1, 3, 5)] for i in (low, low + 1))
-    mixed = [round(a + (b - a) * (at - low)) for a, b in zip(first, second, strict=True)]
-    return "#" + "".join(f"{c:02x}" for c in mixed)
 
 
 def heat_map(
@@ -57,6 +48,6 @@ def _cell(value: float | None, x: int, y: int) -> str:
     box = f'<rect x="{x}" y="{y}" width="{_SIDE - 2}" height="{_LINE - 2}" rx="3" stroke="#d5dae1" fill='
     if value is None or not np.isfinite(value):
         return f'{box}"#ffffff"/>'
-    ink = "#ffffff" if value < 0.2 or value > 0.8 else "#16202b"
+    colour = scale_colour(value)
     place = f'x="{x + _SIDE / 2 - 1}" y="{y + 16}" text-anchor="middle"'
-    return f'{box}"{scale_colour(value)}"/><text {place} fill="{ink}">{value:.2f}</text>'
+    return f'{box}"{colour}"/><text {place} fill="{ink_on(colour)}">{value:.2f}</text>'

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from occupy._version import __version__
 from occupy.errors import Notice
 from occupy.io.atomic import write_text
+from occupy.report.notices import doubtful, information
 
 LARGEST = 5_000_000
 _ASSETS = resources.files("occupy.report") / "assets"
@@ -94,12 +95,15 @@ def figure_png(figure: Any, caption: str, dpi: int = 110) -> str:
 
 def verdict(notices: Sequence[Notice], *, bad: str = "", good: str = "Nothing doubtful was found.") -> str:
     """Return what a reader must know first: loud where ``bad``, a warning where there are notices."""
-    items = "".join(f"<li>{escaped(n.text)}</li>" for n in notices)
+    worth_knowing = "".join(f'<p class="faint">{escaped(n.text)}</p>' for n in information(notices))
+    items = "".join(f"<li>{escaped(n.text)}</li>" for n in doubtful(notices))
     if bad:
-        return f'<div class="verdict bad" role="alert">{escaped(bad)}<ul>{items}</ul></div>'
-    if notices:
-        return f'<div class="verdict doubtful">Read this before you use the numbers.<ul>{items}</ul></div>'
-    return f'<div class="verdict good">{escaped(good)}</div>'
+        first = f'<div class="verdict bad" role="alert">{escaped(bad)}<ul>{items}</ul></div>'
+    elif items:
+        first = f'<div class="verdict doubtful">Read this before you use the numbers.<ul>{items}</ul></div>'
+    else:
+        first = f'<div class="verdict good">{escaped(good)}</div>'
+    return first + worth_knowing
 
 
 def surface_block(

@@ -129,7 +129,7 @@ def record_of(
     outputs : mapping
         Product → file name within the folder of the record.
     variability_limit : float
-        From `occupy.render.render`.
+        See `Estimate.variability_limit`.
     command : sequence of str, optional
         The command line.
     options : mapping, optional
@@ -197,6 +197,21 @@ def read_record(path: Path) -> dict[str, Any]:
     return {**record, **{part: _infinite(record[part]) for part in _SETTINGS}}
 
 
+def find_record(result: Path) -> Path:
+    """Return the record in a result folder (or the record itself, if given)."""
+    if result.is_dir():
+        found = sorted(result.glob("*_occupy.json"))
+        if len(found) == 1:
+            return found[0]
+        what = "no" if not found else f"{len(found)}"
+        raise InputError(
+            f"{result}: {what} *_occupy.json there; give the folder of one estimate, or the file"
+        )
+    if result.suffix == ".json" and result.exists():
+        return result
+    raise InputError(f"{result}: no such folder or record of an estimate")
+
+
 def _damaged(record: Mapping[str, Any]) -> str | None:
     """Return the part of a record that is not what it should be."""
     for part in ("inputs", "settings_asked", "options", "settings", "numbers", "outputs"):
@@ -249,6 +264,12 @@ def number_in(record: Mapping[str, Any], *names: str) -> float:
     return float(value)
 
 
+def reach_95(numbers: Mapping[str, Any]) -> float:
+    """Return half the 95 % intervals of an estimate, in its standard errors; those of 0.1 say 3.18."""
+    calibration = numbers.get("calibration") or {}
+    return float(calibration.get("interval_95_in_standard_errors", STANDARD_ERRORS_95))
+
+
 def output_file(path: Path, record: Mapping[str, Any], product: str) -> Path:
     """Return where a map is that the run wrote whose record lies at ``path``."""
     name = record["outputs"].get(product)
@@ -262,7 +283,11 @@ def read_output(path: Path, record: Mapping[str, Any], product: str) -> Volume:
 
     The record of a version before 0.2 holds no checksums of outputs; its maps are taken as they are.
     """
-    file = output_file(path, record, product)
+    return read_checked(output_file(path, record, product), record)
+
+
+def read_checked(file: Path, record: Mapping[str, Any]) -> Volume:
+    """Read a map that a run wrote; InputError where its record says that it is another by now."""
     about = record.get("files", {}).get(file.name)
     volume, source = read_source(file, kind="crc32")
     if about is not None and (source.stamp.size, source.checksum.hexdigest()) != (
@@ -271,3 +296,28 @@ def read_output(path: Path, record: Mapping[str, Any], product: str) -> Volume:
     ):
         raise InputError(f"{file} is not as the run wrote it (its checksum differs); estimate again")
     return volume
+
+
+def read_input(record: Mapping[str, Any], grid: Volume) -> Volume | str:
+    """Return the map that was estimated, or why it can't be had: it is gone or another by now.
+
+    Parameters
+    ----------
+    record : mapping
+        Record of the estimate.
+    grid : Volume
+        A map the run wrote: a voxel size that was given in place of the header's is in it.
+    """
+    about = record["inputs"]["map"]
+    path = Path(about["path"])
+    if not path.is_file():
+        return f"the map is no longer at {path}"
+    try:
+        volume, source = read_source(path)
+    except InputError as error:
+        return str(error)
+    if source.sha256 != about["sha256"]:
+        return f"{path} has changed since it was estimated"
+    if volume.shape != grid.shape:
+        return f"{path} is not on the grid of its estimate"
+    return grid.with_data(volume.data)

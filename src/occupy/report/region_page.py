@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from occupy.errors import InputError, Notice
-from occupy.io.mrc import read_source
+from occupy.errors import Notice
 from occupy.regions.table import OccupancyTable
 from occupy.report.estimate_page import COLOURINGS, opening
 from occupy.report.html import (
@@ -23,18 +22,22 @@ from occupy.report.html import (
     table,
     write_page,
 )
-from occupy.report.record import read_output
+from occupy.report.record import read_input, read_output
 from occupy.report.set_figures import strip
 from occupy.report.set_page import interval_table
-from occupy.report.surfaces import LIMITS, Array, surface_message
+from occupy.report.surfaces import LIMITS, Array, content_level, surface_message
 from occupy.report.text import number_text
-from occupy.volume import Volume
 
 _SHOWN = 5
 _READING = (
     "1 is as strong as the strongest well-filled region of the map, taken to be present in all particles. "
     "Values are medians of the local scale over a region's voxels: in a single map, low ones read too high, "
     "and parts at lower local resolution, membranes and micelles read lower than they are."
+)
+
+_FITTED = (
+    "Occupancies are of a joint fit of the model's parts to the map; local scale is the median over a "
+    "region's voxels. 1 is as much as the fullest parts of the model, taken to be present in all particles."
 )
 
 
@@ -70,7 +73,9 @@ def region_page(
     sections = [
         Section("What was found", _summary(found, order)),
         Section("Regions", figure_png(strip(found), "Regions in descending order.")),
-        Section("Numbers", interval_table(found, order) + paragraph(_READING)),
+        Section(
+            "Numbers", interval_table(found, order) + paragraph(_READING if found.beside is None else _FITTED)
+        ),
         Section("Surface", _surface(estimated, source)),
         Section("How it was made", _made(record, estimated)),
     ]
@@ -88,65 +93,27 @@ def _summary(found: OccupancyTable, order: list[int]) -> str:
     return paragraph(text)
 
 
-def level_in(data: Array, confidence: Array, numbers: Mapping[str, Any]) -> float:
-    """Return a contour level of a map at which its particle is seen, from the record of its estimate.
-
-    The rule of `occupy.report.chimerax.contour_level`, from files: the highest of a tenth of full scale,
-    three deviations above solvent, and the level that encloses as much as is confidently content; where the
-    solvent fit is bad, that which encloses 1 % of the box.
-    """
-    step = max(1, round((data.size / 1e6) ** (1 / 3)))
-    values, sure = (a[::step, ::step, ::step] for a in (data, confidence))
-    if not numbers["solvent"]["good_fit"]:
-        return float(np.quantile(values, 0.99))
-    inside = sure >= 0.5
-    level = max(
-        0.1 * float(numbers["full_scale_value"]), float(np.quantile(values, 1 - float(inside.mean())))
-    )
-    solvent = values[sure < 0.01]
-    # Exactly equal voxels of a masked map are no noise.
-    solvent = solvent[solvent != np.median(solvent)] if solvent.size else solvent
-    if solvent.size > 100:
-        middle = np.float32(np.median(solvent))
-        level = max(level, float(middle) + 3 * 1.4826 * float(np.median(np.abs(solvent - middle))))
-    highest = float(numbers["map_range"][1])
-    return min(level, 0.9 * highest)
-
-
-def _input_of(estimated: Mapping[str, Any], scale: Volume) -> Volume | str:
-    """Return the map that was estimated, or why it can't be shown."""
-    about = estimated["inputs"]["map"]
-    path = Path(about["path"])
-    if not path.is_file():
-        return f"The map is no longer at {path}, so its surface is not shown."
-    try:
-        volume, source = read_source(path)
-        if source.sha256 != about["sha256"]:
-            return f"{path} has changed since it was estimated, so its surface is not shown."
-    except InputError as error:
-        return f"The surface is not shown: {error}"
-    # A voxel size that was given in place of the header's is in the scale map.
-    if volume.data.shape != scale.data.shape:
-        return f"{path} is not on the grid of its estimate, so its surface is not shown."
-    return scale.with_data(volume.data)
+def level_in(data: Array, numbers: Mapping[str, Any]) -> float:
+    """Return the contour level of a map, from the record of its estimate; see `content_level`."""
+    lowest = float(numbers["lowest_confident_value"]) if numbers["solvent"]["good_fit"] else 0.0
+    return content_level(data, float(numbers["full_scale_value"]), lowest, float(numbers["map_range"][1]))
 
 
 def _surface(estimated: Mapping[str, Any], source: Path) -> str:
     scale = read_output(source, estimated, "scale")
-    volume = _input_of(estimated, scale)
+    volume = read_input(estimated, scale)
     if isinstance(volume, str):
-        return paragraph(volume)
+        return paragraph(f"{volume}, so its surface is not shown.")
     colouring = COLOURINGS[0]
     data, scales = volume.standard(), scale.standard()
-    confidence = read_output(source, estimated, "confidence").standard()
     given = estimated["options"].get("level")
-    level = float(given) if given is not None else level_in(data, confidence, estimated["numbers"])
+    level = float(given) if given is not None else level_in(data, estimated["numbers"])
     message = surface_message(
         data, level, {colouring.layer: (scales, 0.0, 1.0)}, spacing=volume.spacing,
         origin=[float(v) for v in volume.position((0, 0, 0))],
         dust=float(estimated["settings"]["lowpass"]) ** 3, limits=LIMITS["report"],
     )  # fmt: skip
-    caption = f"Input map at level {level:.4g} (map units), coloured by local scale."
+    caption = f"Input map at level {level:.4g} (map units), coloured by the local scale beneath its surface."
     return surface_block(message, (colouring,), caption=caption)
 
 

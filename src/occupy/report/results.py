@@ -14,8 +14,8 @@ import numpy.typing as npt
 from occupy.io.atomic import discard_unfinished, make_folder, remove_leftovers, write_text
 from occupy.io.checksum import FileSum, Source, written
 from occupy.io.mrc import open_writer, write_map
+from occupy.modification import modifications
 from occupy.pipeline import Estimate
-from occupy.render import B_FACTORS, PLAIN, finish, needs_finish, products_of, render
 from occupy.report.chimerax import chimerax_script
 from occupy.report.chimerax_files import copy_name, opens_as_read, seen_from
 from occupy.report.contents import WHAT as WHAT
@@ -23,10 +23,9 @@ from occupy.report.contents import make_way
 from occupy.report.record import record_of, to_json
 from occupy.report.text import log_text
 from occupy.settings import Settings
-from occupy.volume import Volume
+from occupy.volume import Consume, LazyMap, Progress, Volume, compute_planes
 
 Array = npt.NDArray[np.float32]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Written:
     files : mapping
         Product → file name.
     variability_limit : float
-        From `occupy.render.render`.
+        See `Estimate.variability_limit`.
     record : mapping
         The record, where one was written.
     sums : mapping
@@ -54,6 +53,44 @@ class Written:
     record: Mapping[str, Any] = field(default_factory=dict)
     sums: Mapping[str, FileSum] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
+
+
+def write_lazy_maps(
+    folder: Path,
+    maps: Mapping[str, tuple[str, LazyMap]],
+    *,
+    progress: Progress | None = None,
+    before_replacing: Callable[[], None] = lambda: None,
+    also: Consume = lambda *_: None,
+) -> dict[str, FileSum]:
+    """Write maps of one grid in one pass; return size and checksum of every file.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to.
+    maps : mapping
+        File name → what the map's last label says, and the map.
+    progress : callable, optional
+        ``progress("maps", planes done, planes)``.
+    before_replacing : callable
+        Is called when everything is computed, before files of the same names are replaced.
+    also : callable
+        Is given what is written too: file name, first plane, plane after the last, planes.
+    """
+    with ExitStack() as stack:
+        writers = {
+            name: stack.enter_context(open_writer(folder / name, lazy, what, checksum=True))
+            for name, (what, lazy) in maps.items()
+        }
+
+        def consume(name: str, start: int, stop: int, planes: Array) -> None:
+            writers[name].write_planes(start, planes)
+            also(name, start, stop, planes)
+
+        compute_planes({name: lazy for name, (_, lazy) in maps.items()}, consume, progress)
+        before_replacing()
+    return {name: writer.file for name, writer in writers.items() if writer.file is not None}
 
 
 @contextmanager
@@ -97,38 +134,24 @@ def write_maps(
     progress : callable, optional
         ``progress(stage, done, total)``.
     """
-    products = products_of(est.settings) + (["uncertainty"] if est.calibration is not None else [])
-    products += list(B_FACTORS) if est.b_factors is not None else []
-    products += ["mask_fdr"] if est.settings.fdr is not None else []
-    products += ["lowpass"] if intermediate else []
-    late = [p for p in products if p not in PLAIN] if needs_finish(est.settings) else []
-    whole = {product: np.empty(est.volume.shape, dtype=np.float32) for product in late}
-    files = {product: f"{stem}_{product}.mrc" for product in products}
-    with _folder_for(folder), ExitStack() as stack:
-        writers = {
-            product: stack.enter_context(
-                open_writer(folder / files[product], est.volume, WHAT[product], checksum=True)
-            )
-            for product in products
-            if product not in late
-        }
+    maps = {name: lazy for name, lazy in est.maps.items() if intermediate or name != "lowpass"}
+    files = {product: f"{stem}_{product}.mrc" for product in maps}
+    at_full = np.zeros((est.volume.shape[0], 2))
+    removed: list[str] = []
 
-        def consume(product: str, start: int, stop: int, slab: Array) -> None:
-            if product in late:
-                whole[product][start:stop] = slab
-            else:
-                writers[product].write_planes(start, slab)
+    def sum_up(file: str, start: int, stop: int, planes: Array) -> None:
+        if file == files["scale"] and not est.resampled:
+            at_full[start:stop] = est.sums_at_full_scale(planes, start)
 
-        limit = render(est, products, consume, progress)
+    def replacing() -> None:
         # No record of an earlier run may vouch for maps that are about to replace its own.
-        removed = make_way(folder, stem, files.values(), inputs)
-        sums = {}
-        for product, data in whole.items():
-            volume = est.volume.with_data(finish(est.settings, est.volume, data))
-            sums[files[product]] = write_map(folder / files[product], volume, WHAT[product], checksum=True)
-    sums |= {files[product]: writer.file for product, writer in writers.items()}
-    known = {name: found for name, found in sums.items() if found is not None}
-    return Written(folder, files, limit, sums=known, removed=tuple(removed))
+        removed.extend(make_way(folder, stem, files.values(), inputs))
+
+    with _folder_for(folder):
+        written = {files[product]: (WHAT[product], lazy) for product, lazy in maps.items()}
+        sums = write_lazy_maps(folder, written, progress=progress, before_replacing=replacing, also=sum_up)
+    limit = est.variability_limit if est.resampled else est.mean_at_full_scale(at_full)
+    return Written(folder, files, limit, sums=sums, removed=tuple(removed))
 
 
 def write_results(
@@ -142,7 +165,7 @@ def write_results(
     plot: bool = False,
     report: bool = False,
     level: float | None = None,
-    minimum_scale: float = 0.2,
+    minimum_scale: float = 0.0,
     voxel_size: float | None = None,
     progress: Progress | None = None,
 ) -> Written:
@@ -173,7 +196,8 @@ def write_results(
     """
     stem = est.volume.name
     paths = {role: f.path if isinstance(f, Source) else f for role, (_, f) in inputs.items()}
-    shown = {product: f"{stem}_{product}.mrc" for product in products_of(est.settings)}
+    wanted = ("scale", "confidence", *modifications(est.settings))
+    shown = {product: f"{stem}_{product}.mrc" for product in wanted}
     source = paths["map"]
     opens = opens_as_read(folder, source, est.volume.voxel_size)
     shown["map"] = seen_from(folder, source) if opens else copy_name(stem)

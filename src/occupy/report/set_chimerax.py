@@ -18,8 +18,8 @@ import numpy.typing as npt
 from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.model import AtomicModel
-from occupy.report.chimerax import quoted
-from occupy.report.palette import MINIMUM_SCALE, SCALE_PALETTE
+from occupy.report.chimerax import DEPTH, quoted, sampled, scale_key
+from occupy.report.palette import DIFFERENCE, MINIMUM_SCALE, SCALE_PALETTE
 
 TILED = 16
 """Up to so many maps are shown side by side; more are shown one at a time, with a slider."""
@@ -29,6 +29,7 @@ MOST_SHOWN = 60
 
 UNKNOWN = "#b0b0b0"
 _PLAIN_CHAIN = re.compile(r"[A-Za-z0-9]+")
+_CLASS = re.compile(r"^.*_class0*(\d+)$")
 _LOOKS = ["set bgColor white", "lighting soft"]
 _LARGEST_DIFFERENCE = 0.5
 
@@ -37,12 +38,25 @@ _LARGEST_DIFFERENCE = 0.5
 class Shown:
     """One map of a set: its name, the map whose surface is drawn, and its occupancy.
 
-    Both are file names, best relative to the script's folder.
+    Both are file names, best relative to the script's folder. ``share`` is its share of all particles.
     """
 
     name: str
     surface: str
     occupancy: str
+    share: float | None = None
+
+
+def titles(shown: Sequence[Shown]) -> list[str]:
+    """Return names as people read them, with shares where they are known: class 1 (32 %).
+
+    Of RELION's names only the class's number is told, where that is enough to tell all maps apart.
+    """
+    names = [_said(each.name) for each in shown]
+    short = [_CLASS.sub(r"class \1", name) for name in names]
+    names = short if len(set(short)) == len(short) else names
+    shares = ["" if each.share is None else f" ({100 * each.share:.0f} %)" for each in shown]
+    return [name + share for name, share in zip(names, shares, strict=True)]
 
 
 def picked(names: Sequence[str]) -> list[str]:
@@ -81,39 +95,40 @@ def classes_script(
     surfaces, maps = f"#1-{count}", f"#{count + 1}-{2 * count}"
     head = [
         f"# OccuPy {__version__}: {count} of {of or count} maps, coloured by occupancy",
-        f"# Maps are {surfaces}, their occupancies {maps}. Open it in a fresh session (close session). Then:",
-        "#   occupy_level 0.05             contour level of all maps",
+        f"# Maps are {surfaces}, their occupancies {maps}. Open it in a fresh session (close session).",
+        "# An occupancy map stands where its map stands, so levels and ranges can be changed:",
+        "#   occupy_level 0.05             contour level of all maps; colours follow",
         "#   occupy_range 0.4 1            other range of colours",
     ]
     opened = [f"open {quoted(each.surface)}" for each in shown]
     opened += [f"open {quoted(each.occupancy)}" for each in shown]
-    names = [f'rename #{i} "{_said(each.name)}"' for i, each in enumerate(shown, 1)]
+    told = titles(shown)
+    names = [f'rename #{i} "{title}"' for i, title in enumerate(told, 1)]
+    names += [f'rename #{count + i} "{title}: occupancy"' for i, title in enumerate(told, 1)]
     at = "" if level is None else f" level {level:.5g}"
     draw = [f"volume {maps} hide", f"volume {surfaces} step 1 show style surface{at}"]
-    draw += [
-        f"color sample #{i} map #{count + i} palette {_palette()} range {minimum:g},1"
-        for i in range(1, count + 1)
-    ]
-    recolour = [
-        f"color sample #{i} map #{count + i} palette {_palette()} range $1,$2" for i in range(1, count + 1)
-    ]
+    pairs = [(f"#{i}", f"#{count + i}") for i in range(1, count + 1)]
+    colour = [sampled(*pair, f"{minimum:g}") for pair in pairs]
+    recolour = [sampled(*pair, "$1", "$2") for pair in pairs]
     aliases = [
         f"alias occupy_level volume {surfaces} level $1",
         f"alias occupy_range {'; '.join(recolour)}",
     ]
-    return _joined(head, opened, names, _LOOKS, draw, aliases, _key("occupancy", minimum), _arranged(shown))
-
-
-def _arranged(shown: Sequence[Shown]) -> list[str]:
-    count = len(shown)
+    key = scale_key("occupancy", minimum)
     if count <= TILED:
-        columns = math.ceil(math.sqrt(count))
-        order = "; ".join(_said(each.name) for each in shown)
-        return [
-            f"# From left to right and down: {order}",
-            f"tile #1-{count} columns {columns} spacingFactor 0.8",
-        ]
-    return ["view", f"hide #2-{count} models", f'mseries slider #1-{count} name "Map"']
+        return _joined(head, opened, names, _LOOKS, draw, _tiled(told), colour, aliases, key)
+    slider = ["view", f"hide #2-{count} models", f'mseries slider #1-{count} name "Map"']
+    return _joined(head, opened, names, _LOOKS, draw, colour, aliases, key, slider)
+
+
+def _tiled(told: Sequence[str]) -> list[str]:
+    """Return commands that put maps side by side, and each occupancy map where its map went."""
+    count, order = len(told), "; ".join(told)
+    return [
+        f"# From left to right and down: {order}",
+        f"tile #1-{count} columns {math.ceil(math.sqrt(count))} spacingFactor 0.8",
+        *(f"view position #{count + i} sameAsModels #{i}" for i in range(1, count + 1)),
+    ]
 
 
 def difference_script(
@@ -126,7 +141,7 @@ def difference_script(
 ) -> str:
     """Return a script that colours one surface by the difference of two occupancies.
 
-    Blue is where the second has more, red where the first has more, white where they agree.
+    Second minus first, as everywhere: blue where the second has more, red where it has less.
 
     Parameters
     ----------
@@ -143,8 +158,7 @@ def difference_script(
         raise InputError(f"the largest difference must be above 0, not {largest}")
     first, second = (_said(name) for name in names)
     at = "" if level is None else f" level {level:.5g}"
-    red, white, blue = _difference_colours()
-    palette = f"{red}:#f8b79a:{white}:#a9c9e2:{blue}"
+    colouring = f"color sample #1 map #4 palette {':'.join(DIFFERENCE)} offset {-DEPTH:g} range"
     head = [
         f"# OccuPy {__version__}: occupancy of {second} minus {first}",
         "# #1 surface, #2 and #3 the occupancies, #4 their difference. Open it in a fresh session.",
@@ -157,11 +171,13 @@ def difference_script(
         "volume #2-4 hide",
         *_LOOKS,
         f"volume #1 step 1 show style surface{at}",
-        f"color sample #1 map #4 palette {palette} range {-largest:g},{largest:g}",
-        f"alias occupy_difference color sample #1 map #4 palette {palette} range -$1,$1",
+        f"{colouring} {-largest:g},{largest:g}",
+        f"alias occupy_difference {colouring} -$1,$1",
     ]
+    labels = {0: f"{-largest:g}", len(DIFFERENCE) // 2: "0", len(DIFFERENCE) - 1: f"{largest:g}"}
+    marks = " ".join(f"{colour}:{labels.get(i, '')}" for i, colour in enumerate(DIFFERENCE))
     key = [
-        f'key {red}:"{-largest:g}" {white}:"0" {blue}:"{largest:g}" pos 0.66,0.07 size 0.3,0.03 fontSize 18',
+        f"key {marks} pos 0.66,0.07 size 0.3,0.03 fontSize 18",
         _label(f"less / more in {second} than in {first}", 0.5, 0.115),
         "view",
     ]
@@ -278,7 +294,7 @@ def model_script(
         f"color byattribute r:{shown} {options}",
         f"alias occupy_by color byattribute r:$1 {options}",
     ]
-    return _joined(head, opened, look, _key("occupancy", minimum), ["view"])
+    return _joined(head, opened, look, scale_key("occupancy", minimum), ["view"])
 
 
 def _joined(*parts: Sequence[str]) -> str:
@@ -289,10 +305,6 @@ def _palette() -> str:
     return ":".join(f"{fraction:g},{colour}" for fraction, colour in SCALE_PALETTE)
 
 
-def _difference_colours() -> tuple[str, str, str]:
-    return SCALE_PALETTE[1][1], "#ffffff", SCALE_PALETTE[-1][1]
-
-
 def _said(name: str) -> str:
     """Return a name as it may stand within quotes of a command, or in a comment."""
     plain = " ".join(name.split()).replace("\\", "/")
@@ -301,14 +313,3 @@ def _said(name: str) -> str:
 
 def _label(text: str, x: float, y: float) -> str:
     return f'2dlabels text "{_said(text)}" xpos {x:g} ypos {y:g} color black size 18'
-
-
-def _key(title: str, minimum: float) -> list[str]:
-    labels = []
-    for i, (fraction, colour) in enumerate(SCALE_PALETTE):
-        label = f"{minimum + fraction * (1 - minimum):.3g}" if i % 2 == 0 else ""
-        labels.append(f"{colour}:{label}")
-    return [
-        f"key {' '.join(labels)} pos 0.66,0.07 size 0.3,0.03 fontSize 18",
-        _label(title, 0.66, 0.115),
-    ]

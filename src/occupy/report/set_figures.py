@@ -17,7 +17,7 @@ from occupy.io.atomic import atomic_file
 from occupy.regions.relations import Correlation, Tree, correlations, pairs, tree_of, tree_of_correlation
 from occupy.regions.table import OccupancyTable
 from occupy.report.figures import DPI, scale_colormap
-from occupy.report.palette import SCALE_PALETTE
+from occupy.report.palette import DIFFERENCE, ink_on, scale_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -160,9 +160,10 @@ def _colour_bar(axes: Axes, title: str) -> None:
 
 def _write_values(axes: Axes, values: Numbers, size: float) -> None:
     for (row, column), value in np.ndenumerate(values):
-        dark = value < 0.22 or value > 0.8
-        text = f"{value:.2f}" if np.isfinite(value) else "–"
-        axes.text(column, row, text, size=size, ha="center", va="center", color="white" if dark else "black")
+        known = bool(np.isfinite(value))
+        ink = ink_on(scale_colour(float(value))) if known else "black"
+        text = f"{value:.2f}" if known else "–"
+        axes.text(column, row, text, size=size, ha="center", va="center", color=ink)
 
 
 def _draw_tree(axes: Axes, tree: Tree, side: str) -> None:
@@ -237,11 +238,10 @@ def correlation_figure(found: Correlation) -> Figure | None:
 
 
 def _difference_colours() -> Any:
-    """Return colours from one end of the scale's palette by white to the other."""
+    """Return the colours of differences as a matplotlib colour map."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    ends = SCALE_PALETTE[1][1], SCALE_PALETTE[2][1], "#ffffff", SCALE_PALETTE[6][1], SCALE_PALETTE[8][1]
-    return LinearSegmentedColormap.from_list("occupy_difference", list(ends), N=257)
+    return LinearSegmentedColormap.from_list("occupy_difference", list(DIFFERENCE), N=257)
 
 
 def _paled(r: Numbers, significant: npt.NDArray[np.bool_]) -> Numbers:

@@ -13,14 +13,15 @@ import numpy.typing as npt
 from occupy.ensemble.components import Component, soft_mask, varying
 from occupy.ensemble.passes import Means
 from occupy.ensemble.pipeline import SetEstimate
-from occupy.ensemble.reading import on_whole_grid, read_class
+from occupy.ensemble.reading import read_class
 from occupy.ensemble.summary import summary_of, summary_terms
 from occupy.io.atomic import make_folder
 from occupy.io.checksum import written
-from occupy.io.mrc import open_writer
 from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable, joined
+from occupy.report.results import write_lazy_maps
 from occupy.report.set_results import file_name
+from occupy.volume import LazyMap
 
 Array = npt.NDArray[np.float32]
 
@@ -34,15 +35,6 @@ OF_SET = {
     "mean_occupancy": "occupancy averaged over all particles",
     "variability": "standard deviation of occupancy between classes",
 }
-
-
-def write_on_grid(path: Path, est: SetEstimate, array: Array, what: str) -> dict[str, Any]:
-    """Write an array of the content box as a map on the grid of the input; return its size and checksum."""
-    with open_writer(path, est.grid, what, checksum=True) as writer:
-        for start, slab in est.on_grid(array):
-            writer.write_planes(start, slab)
-    assert writer.file is not None
-    return writer.file.about()
 
 
 @dataclass(frozen=True)
@@ -101,9 +93,9 @@ def write_class_maps(
     summary = summary_of(est, terms, varying(est))
     of_set = {product: f"{product}.mrc" for product in OF_SET}
     sums = {name: about for _, of_class in rest for name, about in of_class.items()}
-    for product, what in OF_SET.items():
-        name = of_set[product]
-        sums[name] = write_on_grid(folder / name, est, getattr(summary, product), what)
+    sums |= _write_maps(
+        folder, {of_set[p]: (what, est.on_grid(getattr(summary, p))) for p, what in OF_SET.items()}
+    )
     table = joined([table for table, _ in rest if table is not None]) if regions else None
     return Written(of_classes, of_set, table, sums)
 
@@ -122,18 +114,19 @@ def _write_one(
 ) -> tuple[tuple[Array, ...], tuple[OccupancyTable | None, dict[str, dict[str, Any]]]]:
     """Write the maps of a class; return what it adds to the summary, what regions read, and checksums."""
     est, found = shared.est, shared.est.of_class(k)
-    sums = {}
-    for product, file in shared.files[est.names[k]].items():
-        path = shared.folder / file
-        if shared.keep and path.exists():
-            sums[file] = written(path)
-        else:
-            sums[file] = write_on_grid(path, est, getattr(found, product), PRODUCTS[product])
+    files = shared.files[est.names[k]]
+    there = [file for file in files.values() if shared.keep and (shared.folder / file).exists()]
+    maps = {product: est.on_grid(getattr(found, product)) for product in files}
+    new = {file: (PRODUCTS[p], maps[p]) for p, file in files.items() if file not in there}
+    sums = {file: written(shared.folder / file) for file in there} | _write_maps(shared.folder, new)
     table = None
     if shared.regions:
-        maps = (on_whole_grid(est, array) for array in (found.occupancy, found.uncertainty))
-        table = read_class(est, k, shared.regions, *maps)
+        table = read_class(est, k, shared.regions, maps["occupancy"].data, maps["uncertainty"].data)
     return summary_terms(est, k, found), (table, sums)
+
+
+def _write_maps(folder: Path, maps: dict[str, tuple[str, LazyMap]]) -> dict[str, dict[str, Any]]:
+    return {name: file.about() for name, file in write_lazy_maps(folder, maps).items()} if maps else {}
 
 
 def write_components(folder: Path, est: SetEstimate, components: Sequence[Component]) -> dict[str, str]:
@@ -147,5 +140,6 @@ def write_components(folder: Path, est: SetEstimate, components: Sequence[Compon
     files = {c.name: f"components/{c.name}.mrc" for c in components}
     for component in components:
         what = f"{component.name}: varies together between classes"
-        write_on_grid(folder / files[component.name], est, soft_mask(est, component.mask), what)
+        lazy = est.on_grid(soft_mask(est, component.mask))
+        _write_maps(folder, {files[component.name]: (what, lazy)})
     return files

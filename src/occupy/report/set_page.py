@@ -27,7 +27,7 @@ from occupy.report.html import (
     verdict,
     write_page,
 )
-from occupy.report.palette import SCALE_PALETTE
+from occupy.report.palette import SCALE, UNCERTAINTY
 from occupy.report.set_figures import heat_map as heat_map_figure
 from occupy.report.set_figures import map_tree
 from occupy.report.surfaces import LIMITS, Array, clear_level, spread_of, surface_message
@@ -43,13 +43,11 @@ _ROWS, _MAPS = 60, 12
 _DUST = 512.0
 _GROUP = "set"
 _SPARE = 200_000
-_SCALE = tuple(colour for _, colour in SCALE_PALETTE)
-_OCCUPANCY = Colouring("occupancy", "occupancy", 0.0, 1.0, _SCALE)
+_OCCUPANCY = Colouring("occupancy", "occupancy", 0.0, 1.0, SCALE)
 _OF_SET = (
-    Colouring("mean occupancy", "mean_occupancy", 0.0, 1.0, _SCALE),
-    Colouring("variability (standard deviation between classes)", "variability", 0.0, 0.5,
-              ("#fcfdbf", "#fc8961", "#b73779", "#51127c", "#000004")),
-)  # fmt: skip
+    Colouring("mean occupancy", "mean_occupancy", 0.0, 1.0, SCALE),
+    Colouring("variability (standard deviation between classes)", "variability", 0.0, 0.5, UNCERTAINTY),
+)
 _BAD = {
     "misaligned": "A class is not aligned with the others: its occupancies can't be trusted.",
     "iteration-0": "These are the references the job started from, not its results.",

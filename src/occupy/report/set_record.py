@@ -13,14 +13,14 @@ from occupy._version import __version__
 from occupy.ensemble.components import Component
 from occupy.ensemble.pipeline import SetEstimate
 from occupy.errors import InputError, Notice
-from occupy.io.mapset import MapSet
+from occupy.io.mapset import ClassMap, MapSet
 
 FORMAT = 1
 NAME = "occupy_set.json"
 
 
 def set_record(
-    found: MapSet,
+    found: MapSet | None,
     est: SetEstimate,
     components: Sequence[Component],
     *,
@@ -35,8 +35,8 @@ def set_record(
 
     Parameters
     ----------
-    found : MapSet
-        The set as it was found.
+    found : MapSet or None
+        The set as it was found; None where its maps were in memory.
     est : SetEstimate
     components : sequence of Component
     of_classes : mapping
@@ -48,7 +48,7 @@ def set_record(
     notices : sequence of Notice
     command : sequence of str
     """
-    entries = {entry.name: entry for entry in found.maps}
+    known = {} if found is None else {entry.name: entry for entry in found.maps}
     ground = est.ground
     return {
         "program": "occupy",
@@ -57,37 +57,49 @@ def set_record(
         "version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": list(command),
-        "kind": found.kind,
-        "source": str(found.source.resolve()),
-        "iteration": found.iteration,
-        "base": found.base,
+        "kind": None if found is None else found.kind,
+        "source": None if found is None else str(found.source.resolve()),
+        "iteration": None if found is None else found.iteration,
+        "base": None if found is None else found.base,
         "options": dict(options),
         "inputs": dict(inputs),
         "maps": [
             {
                 "name": name,
-                "number": entries[name].number,
-                "path": str(entries[name].path.resolve()),
-                "weight": entries[name].weight,
+                **_source_of(known.get(name)),
                 "share": round(float(est.weights[k]), 6),
-                "particles": entries[name].particles,
                 "resolution_angstrom": round(float(ground.resolutions[k]), 3),
-                "outputs": dict(of_classes[name]),
+                "outputs": dict(of_classes.get(name, {})),
             }
             for k, name in enumerate(est.names)
         ],
-        "numbers": {
-            "common_resolution_angstrom": round(ground.resolution, 3),
-            "working_voxel_size_angstrom": [round(a, 4) for a in ground.voxel_size],
-            "full_value": est.full.value,
-            "spread_of_full_regions": est.full.spread,
-            "scatter_without_difference": est.null.level,
-            "width_of_its_logarithm": est.null.width,
-            "content_angstrom3": float(est.content.sum()) * float(_product(ground.voxel_size)),
-        },
+        "numbers": set_numbers(est),
         "components": [{"name": c.name, "volume_angstrom3": round(c.volume)} for c in components],
         "notices": [asdict(notice) for notice in notices],
         "outputs": dict(outputs),
+    }
+
+
+def _source_of(entry: ClassMap | None) -> dict[str, Any]:
+    return {
+        "number": entry and entry.number,
+        "path": entry and str(entry.path.resolve()),
+        "weight": entry and entry.weight,
+        "particles": entry and entry.particles,
+    }
+
+
+def set_numbers(est: SetEstimate) -> dict[str, Any]:
+    """Return every number found of a whole set, as plain values with units in their names."""
+    ground = est.ground
+    return {
+        "common_resolution_angstrom": round(ground.resolution, 3),
+        "working_voxel_size_angstrom": [round(a, 4) for a in ground.voxel_size],
+        "full_value": est.full.value,
+        "spread_of_full_regions": est.full.spread,
+        "scatter_without_difference": est.null.level,
+        "width_of_its_logarithm": est.null.width,
+        "content_angstrom3": float(est.content.sum()) * float(_product(ground.voxel_size)),
     }
 
 

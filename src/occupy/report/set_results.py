@@ -140,6 +140,7 @@ def write_class_scripts(
     compare: tuple[str, str] | None = None,
     surface: Path | None = None,
     voxel_size: float | None = None,
+    shares: Mapping[str, float] | None = None,
 ) -> dict[str, str]:
     """Write ``classes.cxc`` and, with two names, ``<second>_minus_<first>.cxc``.
 
@@ -157,6 +158,8 @@ def write_class_scripts(
         Surface to show their difference on, such as the composite; otherwise the second map.
     voxel_size : float, optional
         Å of the maps, in place of their headers'.
+    shares : mapping, optional
+        Name → share of all particles, to be told beside the name.
 
     Returns
     -------
@@ -168,7 +171,7 @@ def write_class_scripts(
     for name in picked(list(maps)):
         opened, copied = map_for_chimerax(folder, maps[name][0], file_name(name), voxel_size)
         copies |= {f"input_{name}": opened} if copied else {}
-        shown.append(Shown(name, opened, seen_from(folder, maps[name][1])))
+        shown.append(Shown(name, opened, seen_from(folder, maps[name][1]), (shares or {}).get(name)))
     write_text(folder / "classes.cxc", classes_script(shown, level=level, of=len(maps)))
     files = {"classes_script": "classes.cxc", **copies}
     if compare is not None:

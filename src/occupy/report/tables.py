@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.io.atomic import write_text
-from occupy.regions.table import Numbers, OccupancyTable
+from occupy.regions.table import Beside, Numbers, OccupancyTable
 from occupy.statistics.interval import STANDARD_ERRORS_95
 
 COLUMNS = (
@@ -25,13 +26,17 @@ COLUMNS = (
     "high_95",
     "voxels",
     "independent_voxels",
+    "interval_95_in_standard_errors",
 )
-_NUMBERS = COLUMNS[2:]
+_NUMBERS = COLUMNS[2:-1]
+JOINT_COLUMNS = ("local_scale", "local_scale_error", "note")
+"""Further columns where the occupancies are of a joint fit."""
 _WHAT = {
     "occupancy": "occupancy",
     "relative": "occupancy relative to the best map at each place",
     "scale": "local scale",
 }
+_READ, _FITTED = "of regions: median over the region's voxels", "of parts by a joint fit to the map"
 
 
 def _text(value: float, digits: int = 4) -> str:
@@ -42,7 +47,8 @@ def csv_text(table: OccupancyTable) -> str:
     """Return a table in long form, one line per region and map; unknown numbers are empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    beside = table.beside
+    writer.writerow(COLUMNS if beside is None else COLUMNS + JOINT_COLUMNS)
     low, high = table.low, table.high
     for row, region in enumerate(table.regions):
         for column, name in enumerate(table.maps):
@@ -53,8 +59,13 @@ def csv_text(table: OccupancyTable) -> str:
                 _text(high[row, column]),
                 _text(table.voxels[row], 0),
                 _text(table.independent[row], 1),
+                f"{table.reach_95:.7g}",
             )
-            writer.writerow([region, name, *numbers])
+            more: tuple[str, ...] = ()
+            if beside is not None:
+                read = beside.values[row, column], beside.errors[row, column]
+                more = (_text(read[0]), _text(read[1]), beside.notes[row][column])
+            writer.writerow([region, name, *numbers, *more])
     return out.getvalue()
 
 
@@ -72,16 +83,23 @@ def tsv_text(table: OccupancyTable, notes: Iterable[str] = ()) -> str:
     particles.
     """
     errors = np.isfinite(table.errors).any()
-    said = f"# {_WHAT.get(table.kind, table.kind)} of regions: median over the region's voxels"
+    beside = table.beside
+    said = f"# {_WHAT.get(table.kind, table.kind)} {_READ if beside is None else _FITTED}"
     head = [said + (" ± standard error" if errors else "") + f"; occupy {__version__}"]
     head += [f"# {line}" for note in notes for line in note.splitlines()]
     if np.isfinite(table.weights).any():
         shares = (_text(100 * weight, 1) for weight in table.weights)
         head.append("\t".join(["# share of particles, %", "", *shares]))
-    rows = ["\t".join(["region", "voxels", *map(_plain, table.maps)])]
+    # Of one map there is room for what stands beside its occupancies.
+    further = beside is not None and len(table.maps) == 1
+    rows = ["\t".join(["region", "voxels", *map(_plain, table.maps), *(["local scale", "note"] * further)])]
     for row, region in enumerate(table.regions):
         cells = map(cell_text, table.values[row].tolist(), table.errors[row].tolist())
-        rows.append("\t".join([_plain(region), _text(table.voxels[row], 0), *cells]))
+        more: tuple[str, ...] = ()
+        if beside is not None and further:
+            read = cell_text(float(beside.values[row, 0]), float(beside.errors[row, 0]))
+            more = (read, beside.notes[row][0])
+        rows.append("\t".join([_plain(region), _text(table.voxels[row], 0), *cells, *more]))
     return "\n".join([*head, *rows]) + "\n"
 
 
@@ -122,10 +140,12 @@ def read_table(path: str | Path) -> OccupancyTable:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise InputError(f"{source}: cannot be read: {reason}") from error
     reader = csv.DictReader(io.StringIO(text), strict=True)
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    missing = [name for name in COLUMNS[:-1] if name not in (reader.fieldnames or ())]
     if missing:
         raise InputError(f"{source}: not a table of occupancies: no column {', '.join(missing)}")
     found: dict[tuple[str, str], dict[str, float]] = {}
+    notes: dict[tuple[str, str], str] = {}
+    reaches = set()
     try:
         for row in reader:
             key = row["region"] or "", row["map"] or ""
@@ -134,10 +154,24 @@ def read_table(path: str | Path) -> OccupancyTable:
                 raise InputError(f"{where}: no name of region or map")
             if key in found:
                 raise InputError(f"{where}: {key[0]} in {key[1]} comes twice")
-            found[key] = {name: _parsed(row[name], f"{where}: {name}") for name in _NUMBERS}
+            further = [name for name in JOINT_COLUMNS[:-1] if name in row]
+            found[key] = {name: _parsed(row[name], f"{where}: {name}") for name in (*_NUMBERS, *further)}
+            notes[key] = row.get(JOINT_COLUMNS[-1]) or ""
+            reaches.add(_parsed(row.get(COLUMNS[-1], ""), f"{where}: {COLUMNS[-1]}"))
     except csv.Error as error:
         raise InputError(f"{source}: line {reader.line_num}: {error}") from error
-    return _assembled(found, source)
+    known = [reach for reach in reaches if math.isfinite(reach)]
+    if len(known) > 1:
+        raise InputError(f"{source}: intervals of several widths ({', '.join(map(str, sorted(known)))})")
+    table = _assembled(found, source, known[0] if known else None)
+    if not all(name in (reader.fieldnames or ()) for name in JOINT_COLUMNS):
+        return table
+    low, high, read, spread = (
+        np.array([[found[region, name][column] for name in table.maps] for region in table.regions])
+        for column in ("low_95", "high_95", *JOINT_COLUMNS[:-1])
+    )
+    said = tuple(tuple(notes[region, name] for name in table.maps) for region in table.regions)
+    return replace(table, beside=Beside(read, spread, low, high, said))
 
 
 def _parsed(text: str | None, where: str) -> float:
@@ -154,7 +188,9 @@ def _parsed(text: str | None, where: str) -> float:
     return value
 
 
-def _assembled(found: Mapping[tuple[str, str], Mapping[str, float]], source: Path) -> OccupancyTable:
+def _assembled(
+    found: Mapping[tuple[str, str], Mapping[str, float]], source: Path, reach: float | None
+) -> OccupancyTable:
     regions = tuple(dict.fromkeys(region for region, _ in found))
     maps = tuple(dict.fromkeys(name for _, name in found))
     if not found:
@@ -170,6 +206,8 @@ def _assembled(found: Mapping[tuple[str, str], Mapping[str, float]], source: Pat
         return [found[region, maps[0]][column] for region in regions]
 
     values, errors = np.array(grid("occupancy")), np.array(grid("standard_error"))
+    if reach is None:
+        reach = _reach_of(values, errors, np.array(grid("low_95")), np.array(grid("high_95")))
     return OccupancyTable(
         regions,
         maps,
@@ -178,12 +216,12 @@ def _assembled(found: Mapping[tuple[str, str], Mapping[str, float]], source: Pat
         np.array(per_region("voxels")),
         np.array(per_region("independent_voxels")),
         np.full(len(maps), np.nan),
-        reach_95=_reach_of(values, errors, np.array(grid("low_95")), np.array(grid("high_95"))),
+        reach_95=reach,
     )
 
 
 def _reach_of(values: Numbers, errors: Numbers, low: Numbers, high: Numbers) -> float:
-    """Return how many standard errors the intervals of a table reach where 0 and 1 don't cut them off."""
+    """Return how many standard errors the intervals of a table of 0.1 reach, which did not say so."""
     with np.errstate(divide="ignore", invalid="ignore"):
         reach = np.concatenate([(values - low) / errors, (high - values) / errors]).ravel()
     # Numbers of four digits: small errors are too rough to tell.

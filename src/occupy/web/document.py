@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from occupy import masks, modify
+from occupy import masks
 from occupy.errors import InputError
 from occupy.inputs import InputFiles, Inputs
+from occupy.modification import modifications, modified_maps, modified_values
 from occupy.pipeline import Estimate
-from occupy.render import finish, modified_slab, needs_finish, needs_noise, products_of
 from occupy.report.chimerax import contour_level, tile_sphere
-from occupy.report.figures import lowest_shown_scale, value_spans
+from occupy.report.figures import value_spans
 from occupy.report.record import numbers_of
 from occupy.report.results import WHAT
+from occupy.report.slices import lowest_shown_scale
 from occupy.report.text import number_lines
 from occupy.resolve import ResolvedSettings, resolve
 from occupy.settings import Settings
-from occupy.volume import Volume
+from occupy.volume import LazyMap, Volume
 from occupy.web.cache import ArrayCache
 from occupy.web.scene import Look, Scene
 from occupy.web.watched import WatchedFiles
@@ -147,7 +148,7 @@ class MapDocument(Scene):
         est = self.est
         whole = [est.volume.data, est.lowpassed, est.working_map]
         # Only what has been computed: asking for it would compute it.
-        whole += [vars(est)[name] for name in ("scale", "confidence") if name in vars(est)]
+        whole += [lazy.data for lazy in est.maps.values() if lazy.is_known]
         whole += [*self._masks.values(), *([] if self._preview is None else [self._preview[1]])]
         return sum({id(array): array.nbytes for array in whole}.values())
 
@@ -179,12 +180,11 @@ class MapDocument(Scene):
                 return self.cache.get((self.id, name), lambda: self.watched.read(path)[0].data)
             if name == "input":
                 return self.est.volume.data
-            if name == "scale":
-                return self.est.scale
-            if name == "confidence":
-                return self.est.confidence
+            if name in ("scale", "confidence"):
+                return self.est.maps[name].data
             if name == "lowpass":
-                return self.est.lowpass_planes(0, self.est.volume.shape[0])
+                low = self.est.maps[name]
+                return self.cache.get((self.id, name), lambda: low.planes(0, low.shape[0]))
             raise InputError(f"there is no layer {name!r}")
 
     def layer(self, name: str) -> Array:
@@ -280,14 +280,14 @@ class MapDocument(Scene):
         in proportion to c. (What attenuation puts in the place of what it takes away is not in it.)
         """
         resolved = self.resolved(settings)
-        product = the_product(resolved)
+        product = the_modification(resolved)
         scale = np.linspace(0, 1, _TABLE, dtype=np.float32)
         if product is None:
             one = np.ones(_TABLE)
             return {"product": None, "doubtful": one.tolist(), "certain": one.tolist()}
-        ones = np.ones_like(scale)
+        ones, change = np.ones_like(scale), modifications(resolved)[product]
         factors = {
-            name: modified_slab(product, resolved, (0.0, np.inf), ones, scale, confidence)
+            name: modified_values(change, resolved, (0.0, np.inf), ones, scale, confidence)
             for name, confidence in (("doubtful", np.zeros_like(scale)), ("certain", ones))
         }
         return {"product": product, **{name: factor.tolist() for name, factor in factors.items()}}
@@ -306,19 +306,22 @@ class MapDocument(Scene):
             return self._preview[1]
 
     def _modified(self, resolved: ResolvedSettings) -> Array:
-        product = the_product(resolved)
-        volume, scale, confidence = self.est.volume, self._array("scale"), self._array("confidence")
+        product = the_modification(resolved)
+        volume, facts = self.est.volume, self.est.facts
         if product is None:
             return volume.data
-        noise = None
-        if needs_noise(resolved, [product]):
-            mean = self.est.solvent.mean
-            noise = modify.solvent_noise(
-                volume.data, confidence, mean, seed=resolved.seed, threads=resolved.threads
-            )
-        span = self.est.facts.low, self.est.facts.high
-        data = modified_slab(product, resolved, span, volume.data, scale, confidence, noise)
-        return finish(resolved, volume, data) if needs_finish(resolved) else data
+        scale, confidence = (
+            LazyMap.on(volume, whole=partial(self._array, name)) for name in ("scale", "confidence")
+        )
+        made = modified_maps(
+            volume,
+            scale,
+            confidence,
+            resolved,
+            span=(facts.low, facts.high),
+            solvent_mean=self.est.solvent.mean,
+        )
+        return made[product].data
 
     def make_mask(self, kind: str, options: Mapping[str, Any]) -> str:
         """Make a mask and keep it as a layer; return one line about it."""
@@ -365,9 +368,9 @@ class MapDocument(Scene):
         )
 
 
-def the_product(resolved: ResolvedSettings) -> str | None:
+def the_modification(resolved: ResolvedSettings) -> str | None:
     """Return the one modified map these settings ask for, or None."""
-    wanted = products_of(resolved)[2:]
+    wanted = list(modifications(resolved))
     if len(wanted) > 1:
         raise InputError("show one modification at a time: amplify, attenuate or sigmoid")
     return wanted[0] if wanted else None

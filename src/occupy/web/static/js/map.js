@@ -211,6 +211,8 @@ function surfaceView(ctx) {
   const see = slider({ label: "Opacity", low: 0.1, high: 1, step: 0.05, value: 1, change: (v) => { opacity = v; view.setLook("surface", { opacity }); } });
   const dustBar = h("input", { type: "number", min: 0, step: "any", value: nice(dust, 3), "aria-label": "Hide pieces below",
     onchange: () => { dust = Math.max(0, Number(dustBar.value) || 0); refine(); } });
+  // The tile is of interest where full scale comes from it.
+  const fromTile = () => ctx.scene.numbers.full_scale_source === "tile";
   const extras = { tile: wishes.get("tile", true), box: wishes.get("box", false), cross: wishes.get("cross", true) };
   const toggle = (name, title, explain) => h("label.check", { title: explain },
     h("input", { type: "checkbox", checked: extras[name], onchange: (e) => { extras[name] = e.target.checked; wishes.set(name, extras[name]); drawExtras(); } }), title);
@@ -232,7 +234,7 @@ function surfaceView(ctx) {
     const extent = scene.spacing.map((a, i) => a * (scene.shape[2 - i] - 1));
     if (extras.box) view.setLines("box", boxLines(scene.origin, extent), [...paint, 1]);
     else view.remove("box");
-    if (extras.tile) view.setLines("tile", circles(scene.tile.centre, scene.tile.radius), [...hex(theme().read("--tile")), 1]);
+    if (extras.tile && fromTile()) view.setLines("tile", circles(scene.tile.centre, scene.tile.radius), [...hex(theme().read("--tile")), 1]);
     else view.remove("tile");
     if (extras.cross) view.setLines("cross", crossLines(ctx.place(ctx.cross), extent), [...hex(theme().read("--cross")), 1]);
     else view.remove("cross");

@@ -44,6 +44,21 @@ function colourOf(app, palette, value, low, high) {
   return { paint: `rgb(${bytes[at]} ${bytes[at + 1]} ${bytes[at + 2]})`, ink: luminance > 0.55 ? "#16202b" : "#ffffff" };
 }
 
+/** Rows of the table, those that differ most between maps first. */
+function byDifference(scene) {
+  const spread = scene.cells.map((cells) => {
+    const found = cells.filter((cell) => cell !== null).map((cell) => cell.occupancy);
+    return found.length ? Math.max(...found) - Math.min(...found) : -1;
+  });
+  return scene.regions.map((_, r) => r).sort((a, b) => spread[b] - spread[a]);
+}
+
+/** Names as they fit a heading: of RELION's only the class's number, where that tells all maps apart. */
+function shortNames(scene) {
+  const short = scene.maps.map((m) => m.name.replace(/^.*_class0*(\d+)$/, "class $1"));
+  return new Set(short).size === short.length ? short : scene.maps.map((m) => m.name);
+}
+
 function heatMap(ctx) {
   const { scene, app } = ctx;
   if (!scene.regions.length) return h("p.faint", {}, "No table of occupancies in this folder.");
@@ -64,10 +79,10 @@ function heatMap(ctx) {
     made.style.color = ink;
     return made;
   }));
-  const head = h("tr", {}, h("th", {}, ""), scene.maps.map((m) => h("th", { title: m.name }, h("span", {}, m.name))));
+  const head = h("tr", {}, h("th", {}, ""), shortNames(scene).map((name, i) => h("th", { title: scene.maps[i].name }, h("span", {}, name))));
   const weights = scene.maps.some((m) => m.weight !== null && m.weight !== undefined)
     ? [h("tr.weights", {}, h("th", {}, "weight"), scene.maps.map((m) => h("td", {}, nice(m.weight, 2))))] : [];
-  const table = h("table.heat", {}, h("thead", {}, head), h("tbody", {}, scene.regions.map(row), weights));
+  const table = h("table.heat", {}, h("thead", {}, head), h("tbody", {}, byDifference(scene).map((r) => row(scene.regions[r], r)), weights));
   ctx.listeners.push(() => {
     for (const cell of table.querySelectorAll("td[data-map]")) cell.classList.toggle("chosen", Number(cell.dataset.map) === ctx.a);
   });
@@ -218,14 +233,14 @@ function comparison(ctx) {
     one.view.setMesh("surface", found.source, found.look);
     if (one.framed !== true) one.view.setBoxAround(await ctx.frame());
     one.framed = true;
-    const { colours, range, title } = slot === "difference" ? { colours: app.info.palettes.difference, range: [-spread, spread], title: "A − B" } : looks(ctx, ctx[slot]);
+    const { colours, range, title } = slot === "difference" ? { colours: app.info.palettes.difference, range: [-spread, spread], title: "B − A" } : looks(ctx, ctx[slot]);
     one.keybox.replaceChildren(...(title ? [key(colours, range[0], range[1], title)] : []));
     one.view.drawNow();
     one.canvas.dataset.ready = quality;
     one.canvas.dataset.map = slot === "difference" ? `${ctx.a},${ctx.b}` : ctx[slot];
   })]));
   async function difference(signal, quality) {
-    const layer = `difference:${ctx.a}:${ctx.b}`;
+    const layer = `difference:${ctx.b}:${ctx.a}`;
     const mesh = unpack(await getBytes("mesh", { id: scene.id, source: "composite", level: ctx.level, dust: scene.dust, quality, colours: layer }, signal));
     return { mesh, ...shown(mesh, layer, app.info.palettes.difference, [-spread, spread], [-1, 1]) };
   }
@@ -236,7 +251,7 @@ function comparison(ctx) {
       const m = scene.maps[ctx[slot]];
       stages[slot].title.textContent = `${ctx.mode === "one" ? "" : `${slot.toUpperCase()}: `}${m.name}`;
     }
-    stages.difference.title.textContent = `${scene.maps[ctx.a].name} − ${scene.maps[ctx.b].name}, on the composite`;
+    stages.difference.title.textContent = `${scene.maps[ctx.b].name} − ${scene.maps[ctx.a].name}, on the composite`;
   }
   const select = (slot) => h("select", { "aria-label": `Map ${slot.toUpperCase()}`, onchange: (e) => ctx.choose(slot, Number(e.target.value)) }, scene.maps.map((m, i) => h("option", { value: i }, m.name)));
   const picks = { a: select("a"), b: select("b") };
@@ -292,7 +307,7 @@ function comparison(ctx) {
     const made = h("canvas", { width: one.canvas.width, height: one.canvas.height });
     const pen = made.getContext("2d");
     pen.drawImage(one.canvas, 0, 0);
-    const { colours, range, title } = ctx.mode === "difference" ? { colours: app.info.palettes.difference, range: [-spread, spread], title: "occupancy, A − B" } : looks(ctx, ctx.a);
+    const { colours, range, title } = ctx.mode === "difference" ? { colours: app.info.palettes.difference, range: [-spread, spread], title: "occupancy, B − A" } : looks(ctx, ctx.a);
     if (title) paintKey(pen, made, colours, range, title, theme());
     made.toBlob((blob) => saveAs(blob, `${scene.title}_${scene.maps[ctx.a].name}.png`), "image/png");
   };

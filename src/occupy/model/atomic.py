@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+CARBON = 6
 
 Kind = Literal["polymer", "ligand", "water"]
 
@@ -63,6 +65,10 @@ class AtomicModel:
         True for Cα and phosphorus atoms of polymers.
     residues : tuple of Residue
         In the order of the files.
+    elements : ndarray of uint8, shape (atoms,), read-only
+        Atomic numbers; carbon by default.
+    shares : ndarray of float64, shape (atoms,), read-only
+        Share of an atom's residue that is in its conformation: 1 but for alternative conformations.
     """
 
     names: tuple[str, ...]
@@ -70,12 +76,19 @@ class AtomicModel:
     residue: npt.NDArray[np.intp]
     trace: npt.NDArray[np.bool_]
     residues: tuple[Residue, ...]
+    elements: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, dtype=np.uint8))
+    shares: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
+        for name, default in (("elements", CARBON), ("shares", 1.0)):
+            if len(getattr(self, name)) == 0:
+                object.__setattr__(self, name, np.full(len(self.residue), default))
         arrays: tuple[tuple[str, Any], ...] = (
             ("xyz", np.float64),
             ("residue", np.intp),
             ("trace", np.bool_),
+            ("elements", np.uint8),
+            ("shares", np.float64),
         )
         for name, kind in arrays:
             array = np.array(getattr(self, name), dtype=kind)
@@ -83,6 +96,10 @@ class AtomicModel:
             object.__setattr__(self, name, array)
         if self.xyz.shape != (len(self.residue), 3) or self.trace.shape != self.residue.shape:
             raise ValueError(f"positions of shape {self.xyz.shape} for {len(self.residue)} atoms")
+        if self.elements.shape != self.residue.shape or self.shares.shape != self.residue.shape:
+            raise ValueError(
+                f"{len(self.elements)} elements, {len(self.shares)} shares for {len(self.residue)} atoms"
+            )
 
     @property
     def name(self) -> str:

@@ -1,0 +1,1 @@
+"""Joint fit of a model's parts, measured on maps whose truth is known."""

@@ -1,0 +1,1 @@
+"""Occupancy of parts from single images, against the truth."""

@@ -1,0 +1,120 @@
+"""Occupancy of parts from single images: ``python -m benchmarks.particles FOLDER --models MODELS``.
+
+The sets are those of the classification benchmark (projections are RELION's), parts are the model's chains,
+and nothing is set. One row per set, seed of the noise and variant goes to FOLDER/results.tsv. ``--smoke``
+makes one small set and takes seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.classification.__main__ import without_relion
+from benchmarks.classification.particles import SETS, ParticleSet, make
+from benchmarks.particles.scores import score
+from occupy.io.particle_images import read_particle_images
+from occupy.io.star import read_star
+from occupy.io.structures import read_structure
+from occupy.particles.pipeline import Options, grid_for, particle_occupancy
+from occupy.simulation.models import heavy_atoms, place
+from occupy.simulation.parts import MODEL_B, PartAtoms, part_densities
+
+SMOKE = replace(SETS["pol2"], particles=400, box=48, voxel_size=5.4, snr=0.2)
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "b40": {"b_factor": 40.0},
+    "b250": {"b_factor": 250.0},
+    "moved": {"error": 0.8},
+    "true poses": {"star": "particles_true.star"},
+}
+"""B-factors wrong by more than two, coordinates wrong by 0.8 Å each, poses without error."""
+
+
+def atoms_of(settings: ParticleSet, models: Path, error: float = 0.0) -> PartAtoms:
+    """Read a set's model, in the frame of its images; each chain is a part."""
+    structure = read_structure(models / settings.model)
+    structure.remove_ligands_and_waters()
+    structure.remove_empty_chains()
+    placed = place(heavy_atoms(structure), settings.box * settings.voxel_size)
+    names = tuple(dict.fromkeys(chain.name for chain in placed[0]))
+    sites = list(placed[0].all())
+    xyz = np.array([site.atom.pos.tolist() for site in sites])
+    xyz = xyz + np.random.default_rng(0).normal(0, error, xyz.shape)
+    part = np.array([names.index(site.chain.name) for site in sites])
+    return PartAtoms(
+        xyz, np.array([site.atom.element.atomic_number for site in sites], dtype=np.uint8), part, names
+    )
+
+
+def weights_of(atoms: PartAtoms) -> npt.NDArray[np.float64]:
+    """Mass of each part in kDa, roughly: 14 Da per heavy atom with its hydrogens."""
+    return np.asarray(np.bincount(atoms.part, minlength=len(atoms.names)) * 0.014, dtype=np.float64)
+
+
+def run(settings: ParticleSet, folder: Path, models: Path, threads: int, variant: str) -> dict[str, str]:
+    """Estimate one set and compare it with the truth."""
+    asked = VARIANTS[variant]
+    images, _ = read_particle_images(folder / asked.get("star", "particles.star"))
+    options = Options(threads=threads)
+    band, size = grid_for(images, options)
+    atoms = atoms_of(settings, models, asked.get("error", 0.0))
+    resolution = images.side / (band.first + band.shells)
+    densities = part_densities(atoms, images.side, size, resolution, asked.get("b_factor", MODEL_B))
+    volumes = np.stack(list(densities))
+    start = monotonic()
+    found = particle_occupancy(images, atoms.names, volumes, options, lambda *_: None)
+    seconds = monotonic() - start
+    table = read_star(folder / "particles_true.star", columns=("rlnClassNumber",))["particles"]
+    state = np.array(table.numbers("rlnClassNumber"), dtype=int) - 1
+    present = np.array([[n not in absent for n in atoms.names] for _, absent in settings.states.values()])
+    numbers = score(found, present, state, weights_of(atoms))
+    return {**numbers, "states": str(len(found.states.bits)), "seconds": f"{seconds:.0f}"}
+
+
+def write(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """Write all rows."""
+    lines = ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("particles"))
+    parser.add_argument("--models", type=Path, required=True, help="folder with the atomic models")
+    parser.add_argument("--sets", nargs="+", choices=sorted(SETS), default=sorted(SETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=["plain"])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--smoke", action="store_true", help="one small set")
+    asked = parser.parse_args()
+    missing = without_relion()
+    if missing is not None:
+        return missing
+    sets = {"smoke": SMOKE} if asked.smoke else {name: SETS[name] for name in asked.sets}
+    rows = []
+    for name, settings in sets.items():
+        for seed in [1] if asked.smoke else asked.seeds:
+            folder = asked.folder / f"{name}-{seed}"
+            if not (folder / "particles.star").is_file():
+                make(settings, folder, asked.models, seed)
+            for variant in asked.variants:
+                row = {"set": name, "seed": str(seed), "variant": variant}
+                row |= run(settings, folder, asked.models, asked.threads, variant)
+                rows.append(row)
+                print(" ".join(f"{key}={value}" for key, value in row.items()), flush=True)
+                write(asked.folder / "results.tsv", rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

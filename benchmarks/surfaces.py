@@ -1,0 +1,115 @@
+"""What is painted on surfaces: how much of complete particles reads full, and chains against their inside.
+
+python -m benchmarks.surfaces MAP …            share of vertices at or above 0.9, per contour level
+python -m benchmarks.surfaces --model FILE …   simulated from models: complete, and with partial chains
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from occupy import Volume
+from occupy.io.mrc import read_map
+from occupy.numerics.mesh import Mesh, sample
+from occupy.pipeline import Estimate, estimate
+from occupy.report.chimerax import DEPTH, contour_level
+from occupy.report.surfaces import LIMITS, beneath, fitting_mesh
+
+SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)
+PARTIAL = (1.0, 1.0, 0.7, 0.4, 1.0, 0.85, 0.55)
+# Å, Å, signal to noise: a map at medium resolution, and a sharper one with noise in it.
+KINDS = ((3.0, 6.0, 30.0), (1.5, 4.0, 10.0))
+
+
+def painted(est: Estimate, level: float) -> tuple[Any, dict[str, Any]]:
+    """Return the vertices (fractional z, y, x) and what is painted on them: at, beneath, in ChimeraX."""
+    data, size = est.volume.data, np.array(est.volume.voxel_size)
+    mesh, step = fitting_mesh(data, level, LIMITS["fine"], est.settings.lowpass**3 / float(np.prod(size)))
+    mesh = Mesh(mesh.vertices * np.float32(step), mesh.normals, mesh.faces)
+    deep = (mesh.vertices - mesh.normals * (DEPTH / size)).astype(np.float32)
+    places = {"rim": mesh.vertices, "beneath": beneath(data, mesh.vertices, list(size)), "ChimeraX": deep}
+    return mesh.vertices, {name: sample([est.scale], place)[0] for name, place in places.items()}
+
+
+def levels(est: Estimate) -> Iterator[tuple[str, float]]:
+    """Yield the default level and shares of full scale."""
+    yield "default", contour_level(est)
+    for share in SHARES:
+        yield f"{share:g} of full", share * est.full_scale.value
+
+
+def full_shares(est: Estimate, near: Any = None) -> None:
+    """Print the share of vertices that read at least 0.9; only of those for which ``near`` holds."""
+    for name, level in levels(est):
+        points, values = painted(est, level)
+        kept = np.ones(len(points), bool) if near is None else near(points)
+        words = [f"{what} {100 * (v[kept] >= 0.9).mean():5.1f} %" for what, v in values.items()]
+        print(
+            f"  {name:12} ({level / est.full_scale.value:.2f}) {kept.sum():7} vertices  " + "  ".join(words)
+        )
+
+
+def simulated(path: Path, voxel_size: float, resolution: float, snr: float) -> None:
+    """Print the same of a simulated complete particle, and of chains of a partial one."""
+    import gemmi
+    from scipy.spatial import cKDTree
+
+    from occupy.simulation.single import simulate
+
+    structure = gemmi.read_structure(str(path))
+    structure.setup_entities()
+    structure.remove_waters()
+    names = [chain.name for chain in structure[0]]
+    for partial in (False, True):
+        shares = dict(zip(names, (PARTIAL * len(names))[: len(names)], strict=True)) if partial else {}
+        made = simulate(
+            structure, voxel_size=voxel_size, resolution=resolution, occupancies=shares, signal_to_noise=snr
+        )
+        est = estimate(Volume.from_array(made.map, voxel_size))
+        atoms = [(a.pos.tolist()[::-1], i) for i, c in enumerate(made.structure[0]) for r in c for a in r]
+        places = np.array([place for place, _ in atoms], dtype=np.float32) / np.float32(voxel_size)
+        chain, tree = np.array([i for _, i in atoms]), cKDTree(places)
+        print(f"{path.name}, {voxel_size} Å voxels, {resolution} Å, {'partial' if partial else 'complete'}")
+        inside = sample([est.scale], places)[0]
+        if not partial:
+            print(f"  inside: {100 * (inside >= 0.9).mean():.1f} % of atoms read at least 0.9")
+            full_shares(est, lambda points, tree=tree: tree.query(points)[0] * voxel_size < 5)
+            continue
+        points, values = painted(est, contour_level(est))
+        distance, nearest = tree.query(points)
+        owner = np.where(distance * voxel_size < 5, chain[nearest], -1)
+        seen = [i for i in range(chain.max() + 1) if (owner == i).sum() > 50]
+        for what, value in values.items():
+            apart = [np.median(value[owner == i]) - np.median(inside[chain == i]) for i in seen]
+            size = np.abs(apart)
+            print(
+                f"  {what:9} {len(seen)} of {len(names)} chains show, off by {size.mean():.3f} in the mean, "
+                f"{size.max():.3f} at most"
+            )
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("maps", nargs="*", type=Path)
+    parser.add_argument("--model", nargs="*", type=Path, default=[])
+    said = parser.parse_args()
+    logging.disable(logging.WARNING)
+    for path in said.maps:
+        print(path.name)
+        full_shares(estimate(read_map(path)))
+    for path in said.model:
+        for kind in KINDS:
+            simulated(path, *kind)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,309 @@
+"""The scattering density of a model's parts, as Fourier coefficients on the lattice of a cropped map.
+
+A part is the electron scattering of its atoms minus that of the ice they displace. How much ice that is
+depends on cavities, on hydrogens that models leave out and on the water around; so it comes in three shapes
+(sum of the atoms' volumes, what a water molecule cannot enter, and the layer around that), mixed by the
+fit. All parts get one B-factor: it only has to be large enough for the grid they are sampled on, since the
+fit finds the scale between model and map shell by shell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import pi
+
+import gemmi
+import numpy as np
+import numpy.typing as npt
+from scipy.fft import irfftn, rfftn
+from scipy.ndimage import distance_transform_edt, find_objects
+
+Triple = tuple[float, float, float]
+Numbers = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+
+ATOM_VOLUME = 17.2
+"""Å³ that a heavy atom displaces in protein: 134 Å³ per mean residue of 7.8 heavy atoms."""
+ATOM_VOLUME_B = 4 * pi * ATOM_VOLUME ** (2 / 3)
+"""Å²: the first shape of the ice is a Gaussian of each atom's volume (Fraser, MacRae & Suzuki, J. Appl.
+Cryst. 11, 693, 1978)."""
+SWOLLEN, PROBE = 3.2, 1.3
+"""Å: the second shape is what lies within 3.2 Å of an atom, less the outer 1.3 Å: a van der Waals radius of
+1.9 Å with the gaps closed that no water enters. Each place belongs to its nearest atom's part."""
+EDGE_B = 8 * pi**2
+"""Å²: the surface of that shape is blurred by 1 Å."""
+SHAPES = 4
+"""Rows of coefficients per part: atoms, and the three shapes of ice."""
+STEPS_PER_RESOLUTION = 3
+"""Grid points per finest resolution; with `SAMPLING_B` what aliases into the band is below 2 %."""
+SAMPLING_B = 6.0
+"""B-factor of all atoms, in squares of the finest resolution."""
+HALO = 1.6
+"""Around a part's atoms in its local box, in finest resolutions: four widths of the blurred atoms."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """The Fourier coefficients of a box that lie within a sphere, sorted by shell.
+
+    Attributes
+    ----------
+    start : tuple of int
+        First voxel (z, y, x) of the box in the map.
+    shape : tuple of int
+        Voxels of the box.
+    voxel_size : tuple of float
+        Å along z, y, x.
+    resolution : float
+        Å; finest.
+    index : ndarray of int, shape (3, n)
+        Signed frequency index along z, y, x of each coefficient; x is never negative.
+    starts : ndarray of int, shape (shells + 1,)
+        Where each shell begins.
+    frequency : ndarray of float64, shape (shells,)
+        Mean 1/Å of each shell.
+    """
+
+    start: tuple[int, int, int]
+    shape: tuple[int, int, int]
+    voxel_size: Triple
+    resolution: float
+    index: Indices
+    starts: Indices
+    frequency: Numbers
+
+    @property
+    def lengths(self) -> Triple:
+        """Side of the box along z, y, x in Å."""
+        a, b, c = (n * v for n, v in zip(self.shape, self.voxel_size, strict=True))
+        return a, b, c
+
+    @property
+    def weights(self) -> npt.NDArray[np.float32]:
+        """Root of how many coefficients each stands for: conjugates are not stored."""
+        return np.where(self.index[2] > 0, np.sqrt(2), 1.0).astype(np.float32)
+
+    @property
+    def count(self) -> Numbers:
+        """Real numbers per shell: degrees of freedom."""
+        per = np.add.reduceat(np.where(self.index[2] > 0, 2.0, 1.0), self.starts[:-1])
+        return np.asarray(per, dtype=np.float64)
+
+
+def thinned(lattice: Lattice, every: int) -> tuple[Lattice, Indices]:
+    """Return a lattice of every so many coefficients, and which these are; each shell keeps at least one."""
+    lengths = np.diff(lattice.starts)
+    within = np.arange(lattice.starts[-1]) - np.repeat(lattice.starts[:-1], lengths)
+    kept = np.flatnonzero(within % every == 0)
+    starts = np.concatenate([[0], np.cumsum((lengths + every - 1) // every)])
+    return replace(lattice, index=lattice.index[:, kept], starts=starts), kept
+
+
+def lattice_of(
+    start: tuple[int, int, int], shape: tuple[int, int, int], voxel_size: Triple, resolution: float
+) -> Lattice:
+    """Return the coefficients of a box up to a resolution, without the mean."""
+    lengths = [n * a for n, a in zip(shape, voxel_size, strict=True)]
+    reach = [min(int(length / resolution), (n - 1) // 2) for length, n in zip(lengths, shape, strict=True)]
+    along = [np.arange(-r, r + 1) for r in reach[:2]] + [np.arange(reach[2] + 1)]
+    grid = np.stack(np.meshgrid(*along, indexing="ij")).reshape(3, -1)
+    squared = sum((grid[i] / lengths[i]) ** 2 for i in range(3))
+    step = 1 / max(lengths)
+    frequency = np.sqrt(squared)
+    shell = np.rint(frequency / step).astype(np.intp)
+    inside = (shell > 0) & (frequency <= 1 / resolution)
+    order = np.flatnonzero(inside)[np.argsort(shell[inside], kind="stable")]
+    counts = np.bincount(shell[order])[1:]
+    counts = counts[counts > 0]
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    mean = np.add.reduceat(frequency[order], starts[:-1]) / counts
+    return Lattice(start, shape, voxel_size, resolution, grid[:, order], starts, mean)
+
+
+def map_coefficients(data: npt.NDArray[np.floating], lattice: Lattice) -> npt.NDArray[np.complex64]:
+    """Return the map's coefficients on the lattice: (n,), in units of map value times Å³."""
+    box = data[tuple(slice(s, s + n) for s, n in zip(lattice.start, lattice.shape, strict=True))]
+    fourier = rfftn(np.asarray(box, dtype=np.float32))
+    z, y, x = lattice.index
+    found = fourier[z % lattice.shape[0], y % lattice.shape[1], x]
+    return np.asarray(found * np.float32(np.prod(lattice.voxel_size)), dtype=np.complex64)
+
+
+def on_grid(coefficients: npt.NDArray[np.complex64], lattice: Lattice) -> npt.NDArray[np.float32]:
+    """Return the map of a lattice's box that has these coefficients: the inverse of `map_coefficients`."""
+    nz, ny, nx = lattice.shape
+    fourier = np.zeros((nz, ny, nx // 2 + 1), dtype=np.complex64)
+    z, y, x = lattice.index
+    fourier[z % nz, y % ny, x] = coefficients / np.float32(np.prod(lattice.voxel_size))
+    return np.asarray(irfftn(fourier, s=lattice.shape), dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Atoms:
+    """What scatters.
+
+    Attributes
+    ----------
+    points : ndarray of float64, shape (atoms, 3)
+        x, y, z in Å from the map's first voxel.
+    elements : ndarray of uint8, shape (atoms,)
+        Atomic numbers.
+    weights : ndarray of float64, shape (atoms,)
+        How many atoms each stands for.
+    """
+
+    points: Numbers
+    elements: npt.NDArray[np.uint8]
+    weights: Numbers
+
+    def of(self, chosen: Indices) -> Atoms:
+        """Return some of the atoms."""
+        return Atoms(self.points[chosen], self.elements[chosen], self.weights[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class LocalGrid:
+    """A density on a grid of its own.
+
+    Attributes
+    ----------
+    density : ndarray of float32, shape (nz, ny, nx)
+        Values.
+    origin : ndarray of float64, shape (3,)
+        z, y, x of the first point in Å from the map's first voxel.
+    step : float
+        Å between points.
+    """
+
+    density: npt.NDArray[np.float32]
+    origin: Numbers
+    step: float
+
+
+def transformed(local: LocalGrid, lattice: Lattice) -> npt.NDArray[np.complex64]:
+    """Return a local density's coefficients on the lattice: (n,).
+
+    The transform is separable, and its phases know where the grid lies: no grid has to fit another.
+    """
+    reach = [int(np.abs(axis).max(initial=0)) for axis in lattice.index]
+    indices = [
+        np.arange(-reach[0], reach[0] + 1),
+        np.arange(-reach[1], reach[1] + 1),
+        np.arange(reach[2] + 1),
+    ]
+    phases = []
+    for axis in range(3):
+        first = local.origin[axis] - lattice.start[axis] * lattice.voxel_size[axis]
+        at = first + local.step * np.arange(local.density.shape[axis])
+        turns = np.outer(indices[axis], at) / lattice.lengths[axis]
+        phases.append(np.exp(-2j * pi * turns).astype(np.complex64))
+    out = np.tensordot(local.density.astype(np.complex64), phases[2], axes=(2, 1))  # z y kx
+    out = np.tensordot(out, phases[1], axes=(1, 1))  # z kx ky
+    out = np.tensordot(phases[0], out, axes=(1, 0))  # kz kx ky
+    z, y, x = lattice.index
+    return np.asarray(out[z + reach[0], x, y + reach[1]] * np.float32(local.step**3), dtype=np.complex64)
+
+
+def _calculator(size: Indices, step: float) -> gemmi.DensityCalculatorE:
+    calculator = gemmi.DensityCalculatorE()
+    a, b, c = (size * step).tolist()
+    calculator.grid.unit_cell = gemmi.UnitCell(a, b, c, 90, 90, 90)
+    calculator.grid.spacegroup = gemmi.SpaceGroup("P 1")
+    calculator.grid.set_size(*size.tolist())
+    return calculator
+
+
+def atoms_and_volumes(atoms: Atoms, resolution: float) -> tuple[LocalGrid, LocalGrid]:
+    """Return the scattering of atoms, and the sum of their volumes, both at the sampling B-factor."""
+    step = resolution / STEPS_PER_RESOLUTION
+    halo = HALO * resolution
+    low = np.floor((atoms.points.min(axis=0) - halo) / step).astype(np.intp)
+    size = np.ceil((atoms.points.max(axis=0) + halo) / step).astype(np.intp) - low + 1
+    scattering, volume = _calculator(size, step), _calculator(size, step)
+    b_factor = SAMPLING_B * resolution**2
+    elements = {int(number): gemmi.Element(int(number)) for number in np.unique(atoms.elements)}
+    atom = gemmi.Atom()
+    rows = zip(
+        (atoms.points - low * step).tolist(), atoms.elements.tolist(), atoms.weights.tolist(), strict=True
+    )
+    for point, number, weight in rows:
+        atom.pos = gemmi.Position(*point)
+        atom.element = elements[number]
+        atom.occ = weight
+        atom.b_iso = b_factor
+        scattering.add_atom_density_to_grid(atom)
+        atom.b_iso = b_factor + ATOM_VOLUME_B
+        volume.add_c_contribution_to_grid(atom, ATOM_VOLUME)
+    found = [c.grid.array.transpose(2, 1, 0).astype(np.float32) for c in (scattering, volume)]
+    origin = (low * step)[::-1].astype(np.float64)
+    return LocalGrid(found[0], origin, step), LocalGrid(found[1], origin, step)
+
+
+def envelopes(
+    atoms: Atoms, parts: Sequence[Indices], step: float
+) -> list[tuple[LocalGrid, LocalGrid] | None]:
+    """Return each part's share of the space that water cannot enter, and of the layer around it, 0 to 1."""
+    points = atoms.points[:, ::-1]
+    low = np.floor((points.min(axis=0) - 2 * SWOLLEN) / step).astype(int)
+    size = np.ceil((points.max(axis=0) + 2 * SWOLLEN) / step).astype(int) - low + 1
+    label = np.zeros(size, dtype=np.int32)
+    part_of = np.zeros(len(points), dtype=np.int32)
+    for number, part in enumerate(parts, start=1):
+        part_of[part] = number
+    at = np.rint(points / step).astype(int)
+    # Where atoms share a voxel it belongs to the one nearest to its middle, whatever the order of parts.
+    inwards = np.argsort(-((points / step - at) ** 2).sum(axis=1), kind="stable")
+    inwards = inwards[part_of[inwards] > 0]
+    label[tuple((at[inwards] - low).T)] = part_of[inwards]
+    far, nearest = distance_transform_edt(label == 0, return_indices=True)
+    far *= step
+    swollen = np.clip((SWOLLEN - far) / step + 0.5, 0, 1).astype(np.float32)
+    # Depth below the swollen surface, which lies half a step before the first point outside.
+    depth = distance_transform_edt(swollen > 0.5) * step - step / 2
+    inside = np.clip((depth - PROBE) / step + 0.5, 0, 1).astype(np.float32)
+    layer = np.maximum(swollen - inside, 0)
+    owner = np.where(swollen > 0, label[tuple(nearest)], 0)
+    found: list[tuple[LocalGrid, LocalGrid] | None] = []
+    for number, where in enumerate(find_objects(owner, max_label=len(parts)), start=1):
+        if where is None:
+            found.append(None)
+            continue
+        origin = (low + [side.start for side in where]) * step
+        mine = owner[where] == number
+        found.append(
+            (
+                LocalGrid(inside[where] * mine, origin.astype(np.float64), step),
+                LocalGrid(layer[where] * mine, origin.astype(np.float64), step),
+            )
+        )
+    return found
+
+
+def shape_coefficients(atoms: Atoms, parts: Sequence[Indices], lattice: Lattice) -> npt.NDArray[np.complex64]:
+    """Return the coefficients of every part's shapes: (`SHAPES`, parts, n).
+
+    Parameters
+    ----------
+    atoms : Atoms
+        All that scatter.
+    parts : sequence of ndarray of int
+        Atoms of each part.
+    lattice : Lattice
+        Where.
+
+    Returns
+    -------
+    ndarray of complex64
+        Scattering of the atoms; their volumes; the space that water cannot enter; the layer around it.
+    """
+    out = np.zeros((SHAPES, len(parts), lattice.index.shape[1]), dtype=np.complex64)
+    squared = sum((lattice.index[i] / lattice.lengths[i]) ** 2 for i in range(3))
+    blur = np.exp(-(SAMPLING_B * lattice.resolution**2 + EDGE_B) / 4 * squared).astype(np.float32)
+    spaces = envelopes(atoms, parts, lattice.resolution / STEPS_PER_RESOLUTION)
+    for row, (part, space) in enumerate(zip(parts, spaces, strict=True)):
+        scattering, volume = atoms_and_volumes(atoms.of(part), lattice.resolution)
+        out[0, row], out[1, row] = transformed(scattering, lattice), transformed(volume, lattice)
+        if space is not None:
+            out[2, row], out[3, row] = (transformed(one, lattice) * blur for one in space)
+    return out

@@ -1,0 +1,354 @@
+"""Occupancies of a model's parts by a joint fit to a map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.errors import InputError
+from occupy.model.atomic import AtomicModel
+from occupy.model.density import (
+    SHAPES,
+    Atoms,
+    Indices,
+    Lattice,
+    Numbers,
+    Triple,
+    lattice_of,
+    map_coefficients,
+    on_grid,
+    shape_coefficients,
+    thinned,
+)
+from occupy.model.level import Level, level_of
+from occupy.model.normal import products_of
+from occupy.model.solve import FIRST_MIX, Solution, damping, ice_mix, ice_of, solve
+
+FINEST, FINEST_SMALL = 6.0, 4.0
+"""Å: finer detail says more of the atoms' B-factors than of how many there are. But parts of fewer than
+`SMALL` atoms are not told from what is around them at 6 Å: haems in haemoglobin read 0.8, at 4 Å 1.0."""
+SMALL = 100
+MOST_NUMBERS = 1.2e8
+"""Coefficients of all shapes of all parts, at most (8 bytes each): beyond it the fit looks less fine."""
+MARGIN = 15.0
+"""Å around the model that the fit looks at."""
+ICE_ROUNDS, ICE_CONVERGED = 10, 0.003
+THINNING = 4
+"""The shape of the ice is sought with every fourth coefficient: it concerns all parts together."""
+LEAST_SIZE = 0.3
+"""Parts of less than this share of the median number of atoms, or of fewer than `SMALL`, don't say what full
+is: they read less well, and glycans or lipids that come and go together would count many times."""
+MOST_PARTS = 1500
+TRACE_ATOMS = 1.5
+"""A polymer with fewer atoms per residue is a trace: each atom then stands for its residue."""
+ATOMS_PER_RESIDUE = {True: 21.0, False: 7.8}
+"""Heavy atoms of a mean nucleotide (True) and amino acid."""
+
+
+@dataclass(frozen=True, eq=False)
+class PartFit:
+    """Occupancies of a model's parts in one map.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the parts.
+    values, errors, low, high : ndarray, shape (parts,)
+        Occupancy (posterior median), standard error, 95 % interval.
+    chance_full : ndarray, shape (parts,)
+        Posterior chance that a part is full.
+    unlimited : ndarray, shape (parts,)
+        Least-squares occupancy relative to full, which may lie below 0 or above 1.
+    covariance : ndarray, shape (parts, parts)
+        Of ``unlimited``: noise and faults of the model, without the error of the level.
+    b_factors : ndarray, shape (parts,)
+        Å² relative to each other.
+    level : Level
+        What full is, with its error, relative to ``full_scale``.
+    frequency, scale, noise : ndarray, shape (shells,)
+        1/Å; map over model; variance of what the model leaves over.
+    ice : ndarray, shape (2,)
+        Shape of the displaced ice, see `occupy.model.solve.ice_of`.
+    lattice : Lattice
+        Where the fit looked.
+    explained, observed : ndarray of complex64, shape (n,)
+        Coefficients of the fitted model and of the map.
+    """
+
+    names: tuple[str, ...]
+    values: Numbers
+    errors: Numbers
+    low: Numbers
+    high: Numbers
+    chance_full: Numbers
+    unlimited: Numbers
+    covariance: Numbers
+    b_factors: Numbers
+    level: Level
+    frequency: Numbers
+    scale: Numbers
+    noise: Numbers
+    ice: Numbers
+    lattice: Lattice
+    explained: npt.NDArray[np.complex64]
+    observed: npt.NDArray[np.complex64]
+
+    @property
+    def residual(self) -> npt.NDArray[np.float32]:
+        """What the model does not explain of the map, on the voxels of the lattice's box."""
+        return on_grid(self.observed - self.explained, self.lattice)
+
+    def __post_init__(self) -> None:
+        for value in vars(self).values():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+
+
+def chains_of(model: AtomicModel) -> dict[str, Indices]:
+    """Return the atoms of every chain, water left out."""
+    chosen: dict[str, list[int]] = {}
+    for atom, number in enumerate(model.residue.tolist()):
+        residue = model.residues[number]
+        if residue.kind != "water":
+            chosen.setdefault(model.chain_label(residue), []).append(atom)
+    return {name: np.array(atoms, dtype=np.intp) for name, atoms in chosen.items()}
+
+
+def fit_parts(
+    data: npt.ArrayLike,
+    voxel_size: Triple,
+    model: AtomicModel,
+    parts: Mapping[str, Indices] | None = None,
+    *,
+    origin: Triple = (0.0, 0.0, 0.0),
+    resolution: float | None = None,
+) -> PartFit:
+    """Fit the occupancies of a model's parts to a map, all together.
+
+    The map is c(s) Σ oᵢ exp(−Bᵢ s²/4) ρᵢ plus noise: see docs/explanation/joint-fit.md.
+
+    Parameters
+    ----------
+    data : (nz, ny, nx) array
+        Map with axes z, y, x; sharpened, low-passed and masked ones too.
+    voxel_size : tuple of float
+        Å along z, y, x.
+    model : AtomicModel
+        In the map's frame.
+    parts : mapping of str to ndarray of int, optional
+        Name → atoms of the model; no atom twice. By default its chains. Atoms of no part are fitted as one
+        more part that is not reported.
+    origin : tuple of float
+        x, y, z in Å of the map's first voxel.
+    resolution : float, optional
+        Å; finest detail looked at. By default 6 Å or what the voxels allow.
+
+    Returns
+    -------
+    PartFit
+
+    Raises
+    ------
+    InputError
+        Where the map is not finite, a part is empty, names atoms that are not there, or lies outside.
+    """
+    return fit_set({"map": data}, voxel_size, model, parts, origin=origin, resolution=resolution)["map"]
+
+
+def fit_set(
+    maps: Mapping[str, npt.ArrayLike],
+    voxel_size: Triple,
+    model: AtomicModel,
+    parts: Mapping[str, Indices] | None = None,
+    *,
+    origin: Triple = (0.0, 0.0, 0.0),
+    resolution: float | None = None,
+) -> dict[str, PartFit]:
+    """Fit the occupancies of a model's parts to each of several maps of one grid, with one set of densities.
+
+    Every map has a scale per shell and a full level of its own; the shape of the displaced ice is found in
+    all together.
+
+    Parameters
+    ----------
+    maps : mapping of str to (nz, ny, nx) array
+        Name → map, for example the classes of a classification.
+    voxel_size, model, parts, origin, resolution
+        As for `fit_parts`.
+
+    Returns
+    -------
+    dict of str to PartFit
+
+    Raises
+    ------
+    InputError
+        As `fit_parts`, or where the maps differ in size.
+    """
+    volumes = {name: _checked(data, voxel_size, name) for name, data in maps.items()}
+    if len({volume.shape for volume in volumes.values()}) != 1:
+        raise InputError(
+            f"maps of a set must be of one size: {', '.join(str(v.shape) for v in volumes.values())}"
+        )
+    names, groups = _complete(dict(chains_of(model) if parts is None else parts), model)
+    atoms = Atoms(model.xyz - np.array(origin), model.elements, _weights(model))
+    finest = resolution or (FINEST_SMALL if min(map(len, groups)) < SMALL else FINEST)
+    shape = next(iter(volumes.values())).shape
+    lattice = _lattice(shape, voxel_size, atoms, groups, max(finest, 2.02 * max(voxel_size)))
+    observed = np.array([map_coefficients(volume, lattice) for volume in volumes.values()])
+    for name, row in zip(volumes, observed, strict=True):
+        if not np.abs(row).max(initial=0.0) > 0:
+            raise InputError(f"{name} is empty where the model lies: is the model in the map's frame?")
+    shapes = shape_coefficients(atoms, groups, lattice)
+    mix, start = _mix_of(shapes, observed, lattice)
+    coefficients = mixed(shapes, mix)
+    del shapes
+    products = products_of(coefficients, observed, lattice)
+    return {
+        name: _result(names, groups, solve(products, k, start=start), mix, coefficients, observed[k], lattice)
+        for k, name in enumerate(volumes)
+    }
+
+
+def _checked(data: npt.ArrayLike, voxel_size: Triple, name: str) -> npt.NDArray[np.float32]:
+    volume = np.asarray(data, dtype=np.float32)
+    if volume.ndim != 3:
+        raise InputError(f"{name} must have three axes, not {volume.ndim}")
+    if not np.isfinite(volume).all():
+        raise InputError(f"{name} has values that are not numbers")
+    if len(voxel_size) != 3 or not all(np.isfinite(a) and a > 0 for a in voxel_size):
+        raise InputError(f"voxel size must be three positive numbers in Å, not {voxel_size}")
+    return volume
+
+
+def _complete(parts: Mapping[str, Indices], model: AtomicModel) -> tuple[tuple[str, ...], list[Indices]]:
+    """Return names, and atoms of each part followed by those of none."""
+    if not parts:
+        raise InputError("no parts to fit: the model has no atoms but water")
+    if len(parts) > MOST_PARTS:
+        raise InputError(
+            f"{len(parts)} parts are more than a joint fit takes ({MOST_PARTS}): fit fewer, larger ones"
+        )
+    groups = [np.asarray(atoms, dtype=np.intp) for atoms in parts.values()]
+    taken = np.zeros(len(model.residue), dtype=np.intp)
+    for name, group in zip(parts, groups, strict=True):
+        if not len(group):
+            raise InputError(f"part {name!r} has no atoms")
+        if group.min() < 0 or group.max() >= len(taken):
+            raise InputError(f"part {name!r} names atoms that the model of {len(taken)} does not have")
+        np.add.at(taken, group, 1)
+    if taken.max() > 1:
+        twice = model.residues[int(model.residue[int(taken.argmax())])]
+        raise InputError(f"residue {model.chain_label(twice)}/{twice.label} is in two parts")
+    dry = np.array([residue.kind != "water" for residue in model.residues], dtype=bool)
+    rest = np.flatnonzero((taken == 0) & dry[model.residue])
+    return tuple(parts), groups + ([rest] if len(rest) else [])
+
+
+def _weights(model: AtomicModel) -> Numbers:
+    """Return how many atoms each stands for: in traces, all of its residue."""
+    polymer = np.array([residue.kind == "polymer" for residue in model.residues], dtype=bool)[model.residue]
+    residues = len(np.unique(model.residue[polymer]))
+    if not residues or polymer.sum() > TRACE_ATOMS * residues:
+        return model.shares
+    stands = np.where(model.elements == 15, ATOMS_PER_RESIDUE[True], ATOMS_PER_RESIDUE[False])
+    return np.where(polymer, stands, 1.0) * model.shares
+
+
+def _lattice(
+    size: tuple[int, ...],
+    voxel_size: Triple,
+    atoms: Atoms,
+    groups: list[Indices],
+    resolution: float,
+) -> Lattice:
+    """Return the lattice of the map around the model."""
+    points = atoms.points[np.concatenate(groups), ::-1] / np.array(voxel_size)
+    inside = ((points >= -0.5) & (points <= np.array(size) - 0.5)).all(axis=1)
+    if inside.mean() < 0.5:
+        raise InputError(
+            f"{1 - inside.mean():.0%} of the model lies outside the map: is it in the map's frame?"
+        )
+    margin = MARGIN / np.array(voxel_size)
+    low = np.clip(np.floor(points[inside].min(axis=0) - margin), 0, None).astype(int)
+    high = np.minimum(np.ceil(points[inside].max(axis=0) + margin).astype(int) + 1, size)
+    start = (int(low[0]), int(low[1]), int(low[2]))
+    shape = (int(high[0] - low[0]), int(high[1] - low[1]), int(high[2] - low[2]))
+    volume_angstrom = float(np.prod(shape) * np.prod(voxel_size))
+    numbers = SHAPES * len(groups) * volume_angstrom * 2 * np.pi / 3
+    return lattice_of(start, shape, voxel_size, max(resolution, (numbers / MOST_NUMBERS) ** (1 / 3)))
+
+
+def _mix_of(
+    shapes: npt.NDArray[np.complex64], observed: npt.NDArray[np.complex64], lattice: Lattice
+) -> tuple[Numbers, Solution]:
+    """Return the shape of the ice, and the occupancies it goes with in the mean of all maps."""
+    mix = np.array(FIRST_MIX)
+    few, kept = thinned(lattice, THINNING)
+    some = np.ascontiguousarray(shapes[:, :, kept])
+    # Each map counts alike, whatever its units.
+    strength = np.sqrt((np.abs(observed) ** 2).mean(axis=1, keepdims=True))
+    seen = (observed[:, kept] / strength).mean(axis=0)
+    solution = solve(products_of(mixed(some, mix), seen[None], few))
+    for _ in range(ICE_ROUNDS):
+        before = mix
+        mix = ice_mix(some, seen, few, solution, mix)
+        if np.abs(mix - before).max() < ICE_CONVERGED:
+            break
+        solution = solve(products_of(mixed(some, mix), seen[None], few), start=solution)
+    return mix, solution
+
+
+def mixed(shapes: npt.NDArray[np.complex64], mix: Numbers) -> npt.NDArray[np.complex64]:
+    """Return the parts' coefficients: atoms minus ice of a certain shape."""
+    out = shapes[0].copy()
+    for strength, shape in zip(ice_of(mix), shapes[1:], strict=True):
+        out -= np.float32(strength) * shape
+    return np.asarray(out)
+
+
+def _result(
+    names: tuple[str, ...],
+    groups: list[Indices],
+    solution: Solution,
+    ice: Numbers,
+    coefficients: npt.NDArray[np.complex64],
+    observed: npt.NDArray[np.complex64],
+    lattice: Lattice,
+) -> PartFit:
+    count, everything = len(names), len(groups)
+    noise = solution.covariance[:everything, :everything]
+    sizes = np.array([len(group) for group in groups], dtype=np.float64)
+    level = level_of(
+        solution.occupancy[:count],
+        np.sqrt(np.diag(noise))[:count],
+        sizes[:count] >= max(LEAST_SIZE * float(np.median(sizes[:count])), SMALL),
+    )
+    covariance = noise[:count, :count] / level.full**2 + np.eye(count) * level.model_error**2
+    shells = np.repeat(np.arange(len(lattice.frequency)), np.diff(lattice.starts))
+    damp = damping(lattice.frequency, solution.b_factor) * solution.occupancy * solution.scale[:, None]
+    explained = np.zeros_like(observed)
+    for part in range(everything):
+        explained += coefficients[part] * damp[shells, part].astype(np.float32)
+    return PartFit(
+        names=names,
+        values=level.values,
+        errors=level.errors,
+        low=level.low,
+        high=level.high,
+        chance_full=level.chance_full,
+        unlimited=solution.occupancy[:count] / level.full,
+        covariance=covariance,
+        b_factors=solution.b_factor[:count],
+        level=level,
+        frequency=lattice.frequency,
+        scale=solution.scale * level.full,
+        noise=solution.noise,
+        ice=ice,
+        lattice=lattice,
+        explained=explained,
+        observed=observed,
+    )

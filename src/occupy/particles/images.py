@@ -1,0 +1,64 @@
+"""What the estimator needs to know of a set of particles, whatever program wrote it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.particles.ctf import Ctf
+
+Images = npt.NDArray[np.float32]
+
+
+class ImageSource(Protocol):
+    """Anything that returns images by their number."""
+
+    def read(self, rows: npt.NDArray[np.int64]) -> Images:
+        """Return images of the rows, shape (n, size, size); rows are y, columns x."""
+
+
+@dataclass(frozen=True, eq=False)
+class ParticleImages:
+    """Images at known poses.
+
+    Attributes
+    ----------
+    source : ImageSource
+        Returns images by their number.
+    size : int
+        Pixels along each side.
+    pixel_size : float
+        Å.
+    matrices : ndarray of float64, shape (N, 3, 3)
+        Rotations that take volume to image coordinates (`occupy.particles.slices.rotations`).
+    shifts : ndarray of float64, shape (N, 2)
+        x, y in Å that bring a particle to the centre of its image (RELION's origin).
+    ctf : Ctf
+        Of each image.
+    group : ndarray of int64, shape (N,)
+        Optics group of each image, from 0.
+    """
+
+    source: ImageSource
+    size: int
+    pixel_size: float
+    matrices: npt.NDArray[np.float64]
+    shifts: npt.NDArray[np.float64]
+    ctf: Ctf
+    group: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.shifts)
+
+    @property
+    def side(self) -> float:
+        """Side of an image in Å."""
+        return self.size * self.pixel_size
+
+    @property
+    def groups(self) -> int:
+        """Number of optics groups."""
+        return int(self.group.max()) + 1

@@ -1,0 +1,193 @@
+"""Tables, pictures, record and page of the occupancy of parts from single images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy._version import __version__
+from occupy.io.atomic import write_text
+from occupy.particles.columns import NUISANCES
+from occupy.particles.pipeline import ParticleOccupancy
+from occupy.report.html import Section, figure_png, page, paragraph, table, verdict, write_page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLUMNS = (
+    "part", "occupancy", "standard_error", "low_95", "high_95", "mean_amplitude", "level", "varies",
+    "log_likelihood_gain", "relative_variance",
+)  # fmt: skip
+_PAIR_COLUMNS = ("part", "other", "correlation", "standard_error")
+PARTS = "parts.tsv"
+CORRELATIONS = "correlations.tsv"
+STATES = "states.tsv"
+PRESENCE = "presence.tsv"
+FORMAT = 1
+
+_READING = (
+    "Occupancy is the share of the particles that have a part, relative to the parts that are there in all "
+    "of them. Correlation is that of presence, over the particles: 1 means that two parts always come "
+    "together, below 0 that they tend to exclude each other."
+)
+
+
+def _tsv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = ["\t".join(header)]
+    lines += ["\t".join(f"{c:.4f}" if isinstance(c, float) else str(c) for c in row) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def part_rows(found: ParticleOccupancy) -> list[list[object]]:
+    """One row per part: name, occupancy, error, interval, mean amplitude, level, varies, gain, variance."""
+    low, high = found.interval()
+    levels = found.levels
+    return [
+        [
+            name, float(found.occupancy[i]), float(found.standard_error[i]), float(low[i]), float(high[i]),
+            float(found.mean_amplitude[i]), float(found.states.levels[i] / levels.full),
+            "yes" if levels.varying[i] else "no", float(levels.gain[i]), float(levels.relative_variance[i]),
+        ]
+        for i, name in enumerate(found.names)
+    ]  # fmt: skip
+
+
+def state_rows(found: ParticleOccupancy) -> list[tuple[int, float, float, int, str]]:
+    """One row per state: number, population, error, particles, what it lacks."""
+    rows = []
+    counts = np.bincount(found.state, minlength=len(found.states.bits))
+    for i, bits in enumerate(found.states.bits):
+        absent = [name for name, there in zip(found.names, bits, strict=True) if not there]
+        population, error = float(found.states.weights[i]), float(found.state_error[i])
+        rows.append((i + 1, population, error, int(counts[i]), ", ".join(absent) or "nothing"))
+    return rows
+
+
+def pair_rows(found: ParticleOccupancy) -> list[list[object]]:
+    """One row per pair of parts that vary: names, correlation, error; strongest first."""
+    varying = np.flatnonzero(found.levels.varying)
+    pairs = [(i, j) for k, i in enumerate(varying) for j in varying[k + 1 :]]
+    pairs.sort(key=lambda pair: -abs(found.correlation[pair]))
+    return [
+        [found.names[i], found.names[j], float(found.correlation[i, j]), float(found.correlation_error[i, j])]
+        for i, j in pairs
+    ]
+
+
+def write_tables(folder: Path, found: ParticleOccupancy) -> dict[str, str]:
+    """Write the tables; return product → file name."""
+    write_text(folder / PARTS, _tsv(_COLUMNS, part_rows(found)))
+    write_text(folder / CORRELATIONS, _tsv(_PAIR_COLUMNS, pair_rows(found)))
+    states = ("state", "population", "standard_error", "most_probable_in", "lacks")
+    write_text(folder / STATES, _tsv(states, state_rows(found)))
+    write_text(folder / PRESENCE, presence_text(found))
+    return {"parts": PARTS, "correlations": CORRELATIONS, "states": STATES, "presence": PRESENCE}
+
+
+def presence_text(found: ParticleOccupancy) -> str:
+    """Table of particles, in the order of their file: state, its probability, probability of each part."""
+    lines = ["\t".join(("particle", "state", "state_probability", *found.names))]
+    for i, row in enumerate(found.presence):
+        chances = "\t".join(f"{value:.4f}" for value in row)
+        lines.append(f"{i + 1}\t{found.state[i] + 1}\t{found.state_probability[i]:.4f}\t{chances}")
+    return "\n".join(lines) + "\n"
+
+
+def particle_record(
+    found: ParticleOccupancy,
+    *,
+    inputs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    outputs: Mapping[str, str],
+    command: Sequence[str],
+) -> dict[str, Any]:
+    """Return the record as plain values."""
+    spread = dict(zip(NUISANCES, found.offsets.spread.tolist(), strict=True))
+    left = dict(zip(NUISANCES, found.offsets.left.tolist(), strict=True))
+    return {
+        "program": "occupy", "format": FORMAT, "what": "particles", "version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": list(command),
+        "inputs": dict(inputs), "options": dict(options),
+        "numbers": {
+            "particles": len(found.state),
+            "parts": [dict(zip(_COLUMNS, row, strict=True)) for row in part_rows(found)],
+            "states": [{"population": float(w), "standard_error": float(e),
+                        "parts": [n for n, b in zip(found.names, bits, strict=True) if b]}
+                       for w, e, bits in zip(found.states.weights, found.state_error, found.states.bits,
+                                             strict=True)],
+            "common_error": found.levels.common_error,
+            "error_of_poses": spread, "error_of_poses_left": left,
+            "shell_frequency_per_angstrom": found.band.shell_frequency.tolist(),
+            "scale": found.scaling.scale.tolist(), "noise_variance": found.scaling.noise.tolist(),
+        },
+        "notices": [{"code": n.code, "text": n.text} for n in found.notices],
+        "outputs": dict(outputs),
+    }  # fmt: skip
+
+
+def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> Path:
+    """Write the page: forest plot, correlations, states."""
+    forest = figure_png(forest_plot(found), "Occupancy of each part, 95 % interval")
+    states = [
+        [number, f"{share:.3f} ± {error:.3f}", count, lacks]
+        for number, share, error, count, lacks in state_rows(found)
+    ]
+    header = ("state", "population", "particles (most probable)", "lacks")
+    sections = [
+        Section("Parts", paragraph(_READING) + forest),
+        Section("States", table(states, header)),
+    ]
+    if found.levels.varying.sum() > 1:
+        caption = "Correlation between parts over the particles"
+        sections.insert(1, Section("Which come together", figure_png(correlation_plot(found), caption)))
+    count = f"{len(found.state)} particles of {source}"
+    return write_page(path, page("Who has what", count, verdict(found.notices), sections))
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def forest_plot(found: ParticleOccupancy) -> Figure:
+    """Occupancies with intervals, the lowest on top; open circles for parts that are always there."""
+    order = np.argsort(-found.occupancy, kind="stable")
+    low, high = found.interval()
+    figure = _figure(6.5, min(20.0, 1.2 + 0.24 * len(order)))
+    axes = figure.add_subplot()
+    for row, i in enumerate(order):
+        filled = bool(found.levels.varying[i])
+        axes.plot([low[i], high[i]], [row, row], color="#444444", linewidth=1.5)
+        axes.plot(found.occupancy[i], row, "o", color="#1b6ca8", fillstyle="full" if filled else "none")
+    axes.set_yticks(range(len(order)), [found.names[i] for i in order], size=8)
+    axes.set_xlim(0, 1.02)
+    axes.set_xlabel("share of the particles that have it")
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def correlation_plot(found: ParticleOccupancy) -> Figure:
+    """Correlations between the parts that vary."""
+    varying = np.flatnonzero(found.levels.varying)
+    values: npt.NDArray[np.float64] = found.correlation[np.ix_(varying, varying)]
+    side = min(14.0, 2.0 + 0.45 * len(varying))
+    figure = _figure(side + 1, side)
+    axes = figure.add_subplot()
+    image = axes.imshow(values, vmin=-1, vmax=1, cmap="RdBu")
+    names = [found.names[i] for i in varying]
+    axes.set_xticks(range(len(names)), names, rotation=90, size=8)
+    axes.set_yticks(range(len(names)), names, size=8)
+    if len(names) <= 20:
+        for i, j in np.ndindex(values.shape):
+            axes.text(j, i, f"{values[i, j]:.2f}", ha="center", va="center", size=7)
+    figure.colorbar(image, ax=axes, shrink=0.8)
+    return figure

@@ -1,0 +1,118 @@
+"""Central slices of an estimate: what the pictures show of input, scale and confidence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.pipeline import Estimate
+from occupy.report.surfaces import LEVEL
+from occupy.scale import scale_stream
+from occupy.volume import Volume
+
+Array = npt.NDArray[np.float32]
+
+# Scale below this is mostly noise and leakage, and is not drawn in slices.
+LOWEST_SHOWN = 0.1
+
+
+def file_axes(volume: Volume) -> tuple[int, int, int]:
+    """Return along which axis of the data z, y and x run."""
+    columns, rows, sections = volume.frame.axes
+    along = {sections: 0, rows: 1, columns: 2}
+    return along[3], along[2], along[1]
+
+
+def central_slice(volume: Volume, data: Array, axis: int) -> Array:
+    """Return the slice through the box centre across one axis of space.
+
+    Parameters
+    ----------
+    volume : Volume
+        Says how the file's axes lie in space.
+    data : ndarray of float32, shape (sections, rows, columns)
+        Values on the volume's grid.
+    axis : {0, 1, 2}
+        Across z, y or x; the slice's index is half the number of voxels, rounded down.
+
+    Returns
+    -------
+    ndarray of float32, two-dimensional
+        Of the two other axes the one first in z, y, x runs along rows, the other along columns: (y, x),
+        (z, x), (z, y).
+    """
+    standard = volume.with_data(data).standard()
+    return np.asarray(standard.take(standard.shape[axis] // 2, axis=axis))
+
+
+def scale_slice(est: Estimate, axis: int) -> Array:
+    """Return the central slice of the local scale; see `central_slice`.
+
+    Only a slab as thick as the footprint is dilated, so that no whole map is made for three slices.
+    """
+    if est.resampled:
+        return central_slice(est.volume, est.scale, axis)
+    along = file_axes(est.volume)[axis]
+    middle = est.volume.shape[along] // 2
+    reach = est.settings.kernel_size[along] // 2
+    first = max(0, middle - reach)
+    band = [slice(None)] * 3
+    band[along] = slice(first, middle + reach + 1)
+    data = np.ascontiguousarray(est.working_map[tuple(band)])
+    calibration = est.calibration
+    if calibration is not None:
+        z, y, x = (first if k == along else 0 for k in range(3))
+        calibration = calibration.within((z, y, x))
+    stream = scale_stream(data, est.settings, est.full_scale.value, 0, len(data), est.zero, calibration)
+    slab = np.concatenate([part.copy() for _, _, part in stream])
+    plane = slab.take([middle - first], axis=along)
+    # As a view of full size, so that one function turns all slices.
+    return central_slice(est.volume, np.broadcast_to(plane, est.volume.shape), axis)
+
+
+def smoothed_scale(est: Estimate, axis: int) -> Array:
+    """Return the central slice of the local scale without the shape of the footprint.
+
+    A maximum within a footprint draws discs and crosses around every peak; a Gaussian of a quarter of the
+    footprint's width takes them away. For display only.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    order = [n for i, n in enumerate(file_axes(est.volume)) if i != axis]
+    # On the map's grid, which may be finer than the one the footprint is given on.
+    width = [est.settings.kernel_size[n] * est.volume.shape[n] / est.settings.shape[n] / 4 for n in order]
+    return np.asarray(gaussian_filter(scale_slice(est, axis), width, mode="nearest"))
+
+
+def lowpassed_slice(est: Estimate, axis: int) -> Array:
+    """Return the central slice of the low-passed map; see `central_slice`."""
+    data = est.maps["lowpass"].data if est.resampled else est.lowpassed
+    return central_slice(est.volume, data, axis)
+
+
+def shown_scale(est: Estimate, axis: int) -> np.ma.MaskedArray[Any, Any]:
+    """Return the central slice of the local scale as it is drawn, masked where nothing is to be read.
+
+    Scale reaches beyond matter by half a footprint, where it falls to 0 also around what is complete. It is
+    shown from `lowest_shown_scale` on, and where the low-passed map has the share of local full scale at
+    which surfaces are contoured.
+    """
+    scale = smoothed_scale(est, axis)
+    matter = lowpassed_slice(est, axis) >= LEVEL * est.full_scale.value * scale
+    return np.ma.masked_array(scale, (scale < lowest_shown_scale(est)) | ~matter)
+
+
+def confidence_slice(est: Estimate, axis: int) -> Array:
+    """Return the central slice of the confidence; see `central_slice`."""
+    if est.resampled:
+        return central_slice(est.volume, est.confidence, axis)
+    return est.curve(central_slice(est.volume, est.lowpassed, axis))
+
+
+def lowest_shown_scale(est: Estimate) -> float:
+    """Return the scale below which a slice is grey: 0.1, or the lowest confident scale."""
+    # A recalibrated scale has its zero there already; where the fit is bad, it says nothing.
+    doubtful = est.settings.recalibrate or est.solvent_fit_is_bad
+    return LOWEST_SHOWN if doubtful else max(LOWEST_SHOWN, est.lowest_confident_scale)

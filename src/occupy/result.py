@@ -1,0 +1,419 @@
+"""A result, of one map or of a set: lazy maps, numbers and notices; to be kept, loaded, read and drawn."""
+
+from __future__ import annotations
+
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy import pipeline
+from occupy.errors import InputError, Notice
+from occupy.estimated import Estimate
+from occupy.inputs import Inputs, open_inputs
+from occupy.io.models import read_model
+from occupy.io.mrc import map_stem, read_header, write_map
+from occupy.model import AtomicModel
+from occupy.regions.region import By, Region, regions_of_model
+from occupy.regions.table import OccupancyTable, read_regions
+from occupy.report import record as records
+from occupy.report.results import write_results
+from occupy.report.set_record import NAME as SET_RECORD
+from occupy.report.set_record import read_set_record
+from occupy.settings import Settings
+from occupy.volume import LazyMap, Progress, Volume
+
+Array = npt.NDArray[np.float32]
+Maps = Mapping[str, LazyMap]
+
+
+class Result(ABC):
+    """What was found of one map, or of the maps of a set.
+
+    A single map is a set of one: ``maps`` holds one name, whose maps are ``scale``, ``confidence`` and those
+    that follow from them. Of a set each name has ``occupancy``, ``relative`` and ``uncertainty``.
+    """
+
+    @property
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """Names of the maps, in order."""
+
+    @property
+    @abstractmethod
+    def maps(self) -> Mapping[str, Maps]:
+        """Name → what there is of that map → lazy map."""
+
+    @property
+    @abstractmethod
+    def of_set(self) -> Maps:
+        """Lazy maps of the whole set, components included; none of a single map."""
+
+    @property
+    @abstractmethod
+    def settings(self) -> Any:
+        """Settings as they held."""
+
+    @property
+    @abstractmethod
+    def numbers(self) -> Mapping[str, Any]:
+        """Every number that was found, with units in the names."""
+
+    @property
+    @abstractmethod
+    def notices(self) -> tuple[Notice, ...]:
+        """What makes the result doubtful."""
+
+    @abstractmethod
+    def record(self) -> dict[str, Any]:
+        """Return the record as plain values: inputs, settings, numbers, notices."""
+
+    @abstractmethod
+    def save(self, folder: str | Path) -> Path:
+        """Write everything into a folder, as the command line does; return the folder."""
+
+    @property
+    def _resolution(self) -> float:
+        """Å: how far apart voxels must be to be independent."""
+        common, settings = self.numbers.get("common_resolution_angstrom"), self.settings
+        lowpass: Any = settings.get("lowpass") if isinstance(settings, Mapping) else settings.lowpass
+        return float(lowpass if common is None else common)
+
+    def regions(
+        self, model: AtomicModel | str | Path | tuple[Region, ...], by: By = "chain"
+    ) -> OccupancyTable:
+        """Return what the parts of a model read in every map.
+
+        Parameters
+        ----------
+        model : AtomicModel, path-like or tuple of Region
+            A model in the frame of the maps, or regions on their grid.
+        by : {"chain", "residue", "entity", "ligand"}
+            What makes a region.
+
+        Returns
+        -------
+        OccupancyTable
+            Occupancy, or of a single map the local scale, with standard errors where they are stated.
+        """
+        single = "scale" in self.maps[self.names[0]]
+        what = "scale" if single else "occupancy"
+        grid = self.maps[self.names[0]][what].volume()
+        if not isinstance(model, tuple):
+            read = model if isinstance(model, AtomicModel) else read_model([Path(model)])
+            model = regions_of_model(read, grid, by)
+        found = ((name, self.maps[name]) for name in self.names)
+        return read_regions(
+            model,
+            ((name, (of[what].data, _data(of.get("uncertainty")))) for name, of in found),
+            grid,
+            resolution=self._resolution,
+            common_error=True,
+            kind=what,
+            reach_95=records.reach_95(self.numbers),
+        )
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Draw central slices of the maps.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            Where to write a picture; without it the matplotlib figure is returned.
+        """
+        figure = self._figure()
+        if path is None:
+            return figure
+        figure.savefig(path)
+        return None
+
+    def _figure(self) -> Any:
+        from occupy.report.lazy_slices import lazy_slices
+
+        return lazy_slices(self.maps)
+
+
+def _data(lazy: LazyMap | None) -> Array | None:
+    return None if lazy is None else lazy.data
+
+
+@dataclass(frozen=True, eq=False)
+class MapResult(Result):
+    """What was found of one map.
+
+    All of `Estimate` is there too: ``scale`` and ``confidence`` as arrays, ``full_scale``, ``solvent``,
+    ``lowest_confident_scale``, ``amplify`` and the rest.
+
+    Attributes
+    ----------
+    estimate : Estimate
+        Numbers and maps.
+    asked : Settings
+        What the user said.
+    inputs : Inputs or None
+        The files that were read; None where the map was in memory.
+    """
+
+    estimate: Estimate
+    asked: Settings
+    inputs: Inputs | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "estimate":
+            raise AttributeError(name)
+        return getattr(self.estimate, name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of the map."""
+        return (self.estimate.volume.name,)
+
+    @property
+    def maps(self) -> Mapping[str, Maps]:
+        """Name → what there is of that map → lazy map."""
+        return {self.names[0]: self.estimate.maps}
+
+    @property
+    def of_set(self) -> Maps:
+        """Nothing: there is one map."""
+        return {}
+
+    @property
+    def settings(self) -> Any:
+        """Settings as they held."""
+        return self.estimate.settings
+
+    @cached_property
+    def numbers(self) -> Mapping[str, Any]:
+        """Every number that was found, with units in the names."""
+        return records.numbers_of(self.estimate, self.estimate.variability_limit)
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What makes the result doubtful."""
+        return self.estimate.notices
+
+    def record(self) -> dict[str, Any]:
+        """Return the record as plain values: inputs, settings, numbers, notices."""
+        return records.record_of(
+            self.estimate,
+            self.asked,
+            inputs={} if self.inputs is None else self.inputs.by_role,
+            outputs={},
+            variability_limit=self.estimate.variability_limit,
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write everything into a folder, as `occupy estimate` does; return the folder.
+
+        A map that was in memory is written too, as ``<name>_input.mrc``.
+        """
+        folder, volume = Path(folder), self.estimate.volume
+        if self.inputs is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{volume.name}_input.mrc"
+            write_map(path, volume, "input")
+            read: Any = {"map": (volume, path)}
+            voxel_size = None
+        else:
+            read, voxel_size = self.inputs.by_role, self.inputs.asked.voxel_size
+        write_results(self.estimate, self.asked, folder, inputs=read, voxel_size=voxel_size)
+        return folder
+
+    def _figure(self) -> Any:
+        from occupy.report.figures import slices_figure
+
+        return slices_figure(self.estimate)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """Show itself in a notebook; see `occupy.report.notebook`."""
+        from occupy.report.notebook import mime_bundle
+
+        return mime_bundle(self.estimate)
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedResult(Result):
+    """A result from its folder; maps are read, and checked against the record, when they are wanted.
+
+    Attributes
+    ----------
+    path : Path
+        The record.
+    read : mapping
+        What is in it.
+    """
+
+    path: Path
+    read: Mapping[str, Any]
+
+    @property
+    def _of_set(self) -> bool:
+        return self.read.get("what") == "set"
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the maps, in order."""
+        if self._of_set:
+            return tuple(entry["name"] for entry in self.read["maps"])
+        return (self.path.name.removesuffix("_occupy.json"),)
+
+    @cached_property
+    def maps(self) -> Mapping[str, Maps]:
+        """Name → what there is of that map → lazy map."""
+        if self._of_set:
+            return {entry["name"]: self._lazy(entry["outputs"]) for entry in self.read["maps"]}
+        return {self.names[0]: self._lazy(self.read["outputs"])}
+
+    @cached_property
+    def of_set(self) -> Maps:
+        """Lazy maps of the whole set, components included; none of a single map."""
+        return self._lazy(self.read["outputs"]) if self._of_set else {}
+
+    def _lazy(self, outputs: Mapping[str, Any]) -> dict[str, LazyMap]:
+        folder = self.path.parent
+        files = {p: folder / f for p, f in outputs.items() if str(f).endswith(".mrc")}
+        return {
+            product: _lazy_file(file, partial(records.read_checked, file, self.read))
+            for product, file in files.items()
+            if file.exists() and not product.startswith("input")
+        }
+
+    @property
+    def settings(self) -> Any:
+        """Settings as they held, as plain values."""
+        return self.read["options" if self._of_set else "settings"]
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        """Every number that was found, with units in the names."""
+        found: Mapping[str, Any] = self.read["numbers"]
+        return found
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What makes the result doubtful."""
+        return tuple(Notice(n["code"], n["text"]) for n in self.read["notices"])
+
+    @property
+    def scale(self) -> Array:
+        """Local scale of a single map."""
+        return self.maps[self.names[0]]["scale"].data
+
+    @property
+    def confidence(self) -> Array:
+        """Confidence of a single map."""
+        return self.maps[self.names[0]]["confidence"].data
+
+    def record(self) -> dict[str, Any]:
+        """Return the record as it was read."""
+        return dict(self.read)
+
+    def save(self, folder: str | Path) -> Path:
+        """Copy everything the record names into another folder; return that."""
+        folder = Path(folder)
+        files = {*map(str, self.read["outputs"].values()), *self.read.get("files", {}), self.path.name}
+        for entry in self.read.get("maps", ()):
+            files.update(entry["outputs"].values())
+        # The record last: where it is, everything else is complete.
+        for name in sorted(files, key=lambda name: name == self.path.name):
+            source = self.path.parent / name
+            if source.is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, folder / name)
+        return folder
+
+
+def _lazy_file(path: Path, read: Callable[[], Volume]) -> LazyMap:
+    header = read_header(path)
+    size = header.voxel_size(path)
+    return LazyMap(header.shape, size, header.frame, map_stem(path), whole=lambda: read().data)
+
+
+def load(folder: str | Path) -> LoadedResult:
+    """Open a result again.
+
+    Parameters
+    ----------
+    folder : path-like
+        A result folder of one map or of a set, or the record in it.
+
+    Returns
+    -------
+    LoadedResult
+        Its maps are read when they are wanted; those of 0.1, whose records hold no checksums, as they are.
+
+    Raises
+    ------
+    InputError
+        Where there is no record, or a map is not as the run wrote it.
+    """
+    folder = Path(folder)
+    if folder.name == SET_RECORD or (folder / SET_RECORD).is_file():
+        path = folder if folder.name == SET_RECORD else folder / SET_RECORD
+        return LoadedResult(path, read_set_record(path))
+    path = records.find_record(folder)
+    return LoadedResult(path, records.read_record(path))
+
+
+def estimate(
+    source: Volume | Inputs | str | Path,
+    settings: Settings | None = None,
+    *,
+    solvent_mask: Volume | None = None,
+    target_mask: Volume | None = None,
+    half_maps: tuple[Volume, Volume] | None = None,
+    progress: Progress | None = None,
+) -> MapResult:
+    """Find full scale, solvent model and confidence of a map.
+
+    Parameters
+    ----------
+    source : Volume, Inputs or path-like
+        A map in memory; or a file, which is opened as the command line opens it, half-maps beside it
+        included; or `open_inputs` with what shall be read. Best an averaged reconstruction: unsharpened,
+        not masked, with solvent noise.
+    settings : Settings, optional
+        What the user wants; defaults choose by themselves.
+    solvent_mask : Volume, optional
+        Mask of the solvent or of the content (thresholded at 0.9), to help the solvent fit.
+    target_mask : Volume, optional
+        Mask of a part whose occupancy is wanted.
+    half_maps : tuple of Volume, optional
+        Independent halves of the map, on its grid: the noise is then measured where the particle is, and
+        no solvent is needed for it. For the calibrated estimator.
+    progress : callable, optional
+        ``progress(stage, done, total)``.
+
+    Returns
+    -------
+    MapResult
+        Numbers now; ``.scale``, ``.confidence`` and the other maps are computed when first asked for.
+
+    Raises
+    ------
+    InputError
+        Where no right answer exists (constant, not finite, two-dimensional, …), or a mask or half-map in
+        memory is given with a map that is a file.
+    """
+    asked = settings or Settings()
+    if isinstance(source, Volume):
+        found = pipeline.estimate(
+            source,
+            asked,
+            solvent_mask=solvent_mask,
+            target_mask=target_mask,
+            half_maps=half_maps,
+            progress=progress,
+        )
+        return MapResult(found, asked)
+    if (solvent_mask, target_mask, half_maps) != (None, None, None):
+        raise InputError("masks and half-maps of a map that is a file are named in occupy.open_inputs")
+    opened = source if isinstance(source, Inputs) else open_inputs(source, asked)
+    return MapResult(opened.estimate(asked, progress), asked, opened)

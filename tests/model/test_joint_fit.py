@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from joint_model import SHAPE, TRUTH, VOXEL, clean_map, densities, molecule
+from occupy.errors import InputError
+from occupy.model.density import map_coefficients
+from occupy.model.fit import chains_of, fit_parts, fit_set
+from occupy.model.level import level_of
+from occupy.model.normal import products_of
+from occupy.model.solve import solve
+
+
+def test_without_noise_the_truth_is_found():
+    fit = fit_parts(clean_map(), VOXEL, molecule())
+    assert fit.names == tuple(TRUTH)
+    np.testing.assert_allclose(fit.values, list(TRUTH.values()), atol=2e-3)
+    relative = fit.unlimited / fit.unlimited[[0, 2, 4]].mean()
+    np.testing.assert_allclose(relative, list(TRUTH.values()), atol=1e-3)
+    assert ((fit.low <= fit.values) & (fit.values <= fit.high)).all()
+
+
+@pytest.mark.parametrize("b_factor", [-100.0, 250.0])
+def test_sharpening_changes_nothing(b_factor: float):
+    raw = fit_parts(clean_map(), VOXEL, molecule())
+    other = fit_parts(3.7 * clean_map(b_factor=b_factor), VOXEL, molecule())
+    np.testing.assert_allclose(other.values, raw.values, atol=2e-3)
+
+
+def test_order_and_names_of_parts_change_nothing():
+    noise = np.random.default_rng(0).normal(size=SHAPE) * clean_map().std()
+    parts = chains_of(molecule())
+    first = fit_parts(clean_map() + noise, VOXEL, molecule(), parts)
+    turned = {f"part {name}": parts[name] for name in reversed(parts)}
+    second = fit_parts(clean_map() + noise, VOXEL, molecule(), turned)
+    np.testing.assert_allclose(second.values[::-1], first.values, atol=2.1e-3)
+    np.testing.assert_allclose(second.unlimited[::-1], first.unlimited, atol=1e-3)
+
+
+def test_a_split_part_changes_nothing_but_itself():
+    parts = chains_of(molecule())
+    along_x = parts["B"][np.argsort(molecule().xyz[parts["B"], 0])]
+    halves = {"B1": along_x[:60], "B2": along_x[60:]}
+    split = {k: v for k, v in parts.items() if k != "B"} | halves
+    fit = fit_parts(clean_map(), VOXEL, molecule(), split, resolution=6.0)
+    found = dict(zip(fit.names, fit.values, strict=True))
+    assert found["B1"] == pytest.approx(0.6, abs=0.01)
+    assert found["B2"] == pytest.approx(0.6, abs=0.01)
+    assert found["A"] == pytest.approx(1, abs=0.004)
+    assert found["D"] == pytest.approx(0, abs=0.004)
+
+
+def test_atoms_of_no_part_are_fitted_too():
+    parts = chains_of(molecule())
+    fit = fit_parts(clean_map(), VOXEL, molecule(), {name: parts[name] for name in "ABC"})
+    assert fit.names == ("A", "B", "C")
+    # D and E are one part then, half of it absent, so the map is not quite explained.
+    np.testing.assert_allclose(fit.unlimited / fit.unlimited[0], [1, 0.6, 1], atol=0.08)
+
+
+def test_one_part_is_full_whatever_the_scale():
+    truth = dict.fromkeys(TRUTH, 1.0)
+    everything = {"all": np.arange(len(molecule().xyz))}
+    first = fit_parts(clean_map(truth), VOXEL, molecule(), everything)
+    second = fit_parts(0.01 * clean_map(truth), VOXEL, molecule(), everything)
+    assert first.values[0] == pytest.approx(1, abs=0.05)
+    np.testing.assert_allclose(second.scale / first.scale, 0.01, rtol=1e-3)
+
+
+def test_covariance_is_the_scatter_over_noise_draws():
+    lattice, rows = densities()
+    clean, rng = clean_map(), np.random.default_rng(1)
+    draws = np.array([clean + rng.normal(size=SHAPE) * clean.std() for _ in range(100)])
+    products = products_of(rows, np.array([map_coefficients(d, lattice) for d in draws]), lattice)
+    solutions = [solve(products, which) for which in range(100)]
+    # On a common scale: the gauge fixes the mean over parts, which the noise moves a little.
+    found = np.array([s.occupancy for s in solutions])
+    stated = np.mean([np.diag(s.covariance)[:5] for s in solutions], axis=0)
+    np.testing.assert_allclose(found.var(axis=0, ddof=1), stated, rtol=0.5)
+    stated_pair = np.mean([s.covariance[0, 1] for s in solutions])
+    assert np.cov(found.T)[0, 1] == pytest.approx(stated_pair, abs=0.5 * np.sqrt(stated[0] * stated[1]))
+
+
+def test_intervals_hold_with_noise():
+    rng, clean = np.random.default_rng(2), clean_map()
+    truth = np.array(list(TRUTH.values()))
+    inside = []
+    for _ in range(6):
+        fit = fit_parts(clean + rng.normal(size=SHAPE) * clean.std(), VOXEL, molecule())
+        inside.append((fit.low - 1e-3 <= truth) & (truth <= fit.high + 1e-3))
+    assert np.mean(inside) > 0.85
+
+
+def test_the_highest_parts_are_full_where_few_are():
+    rng = np.random.default_rng(3)
+    truth = np.array([1.0, 1.0, 1.0, 0.5, 0.45, 0.5, 0.55, 0.3, 0.6, 0.4, 0.5, 0.2])
+    level = level_of(3 * truth + rng.normal(size=12) * 0.03, np.full(12, 0.03))
+    assert level.full == pytest.approx(3, rel=0.03)
+    np.testing.assert_allclose(level.values, truth, atol=0.05)
+    assert level.chance_full[:3].min() > 0.5
+    assert level.chance_full[3:].max() < 0.01
+
+
+def test_wrong_input_is_refused():
+    data, model, parts = clean_map(), molecule(), chains_of(molecule())
+    with pytest.raises(InputError, match="not numbers"):
+        fit_parts(np.full(SHAPE, np.nan), VOXEL, model)
+    with pytest.raises(InputError, match="three axes"):
+        fit_parts(data[0], VOXEL, model)
+    with pytest.raises(InputError, match="empty"):
+        fit_parts(np.zeros(SHAPE), VOXEL, model)
+    with pytest.raises(InputError, match="no atoms"):
+        fit_parts(data, VOXEL, model, {"A": parts["A"], "none": np.array([], dtype=int)})
+    with pytest.raises(InputError, match="two parts"):
+        fit_parts(data, VOXEL, model, {"A": parts["A"], "again": parts["A"][:10]})
+    with pytest.raises(InputError, match="does not have"):
+        fit_parts(data, VOXEL, model, {"A": np.array([10_000])})
+    with pytest.raises(InputError, match="outside the map"):
+        fit_parts(data, VOXEL, model, origin=(500.0, 0.0, 0.0))
+    with pytest.raises(InputError, match="voxel size"):
+        fit_parts(data, (2.5, 0.0, 2.5), model)
+
+
+def test_a_set_is_fitted_like_its_maps():
+    other = {"A": 1.0, "B": 0.1, "C": 1.0, "D": 0.5, "E": 1.0}
+    fits = fit_set({"one": clean_map(), "two": 5 * clean_map(other, 150.0)}, VOXEL, molecule())
+    np.testing.assert_allclose(fits["one"].values, list(TRUTH.values()), atol=0.01)
+    np.testing.assert_allclose(fits["two"].values, list(other.values()), atol=0.01)
+    with pytest.raises(InputError, match="one size"):
+        fit_set({"one": clean_map(), "two": clean_map()[1:]}, VOXEL, molecule())
