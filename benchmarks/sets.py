@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from benchmarks.accuracy import collection, published
-from benchmarks.accuracy.scoring import FULL, Z95, marked_points, mean, read_units, voxels_around
+from benchmarks.accuracy.scoring import FULL, marked_points, mean, read_units, voxels_around
 from benchmarks.set_cases import (
     ALIKE,
     SMOKE,
@@ -45,6 +45,7 @@ from occupy.ensemble.components import Component, varying
 from occupy.ensemble.pipeline import SetEstimate
 from occupy.io.sets import find_set
 from occupy.regions.table import OccupancyTable
+from occupy.statistics.interval import STANDARD_ERRORS_95
 
 Numbers = NDArray[np.float64]
 
@@ -117,7 +118,7 @@ def scored(estimate: Numbers, truth: Numbers, error: Numbers | None = None) -> d
         "bias": mean(off),
     }
     if error is not None:
-        out["cover95"] = mean((np.abs(off) <= Z95 * error)[partial_ones])
+        out["cover95"] = mean((np.abs(off) <= STANDARD_ERRORS_95 * error)[partial_ones])
     return out
 
 

@@ -9,7 +9,6 @@ from numpy.testing import assert_allclose
 from occupy import InputError, Settings, Volume, estimate
 from occupy.calibration import (
     Calibration,
-    above_floor,
     averaged_logs,
     calibrate,
     fit_full,
@@ -17,6 +16,7 @@ from occupy.calibration import (
     occupancy,
     standard_error,
 )
+from occupy.notices import calibration_notices
 
 
 def smooth(shape, seed, width=1.2):
@@ -71,22 +71,13 @@ def test_axes_may_be_permuted():
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=20))
-def test_occupancy_rises_from_nothing_to_full_and_pulls_only_upwards(values):
+def test_occupancy_rises_from_nothing_to_full_and_only_upwards(values):
     x = np.sort(np.array(values))
     found = occupancy(x)
     assert (np.diff(found) >= -1e-12).all()
     assert (found >= x - 1e-12).all()
     assert (found <= 1).all()
     assert (standard_error(x, 0.1) > 0).all()
-
-
-@given(st.floats(0, 10), st.floats(0, 10))
-def test_noise_and_signal_add_up_as_they_are_taken_apart(signal, floor):
-    from occupy.calibration import POWER
-
-    together = (signal**POWER + floor**POWER) ** (1 / POWER)
-    assert above_floor(np.array([together]), floor)[0] == pytest.approx(signal, abs=1e-6)
-    assert above_floor(np.array([floor * 0.9]), floor)[0] == 0
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
@@ -123,6 +114,30 @@ def test_uncertainty_grows_with_noise_and_is_a_function_of_the_scale():
     assert noisy[5] > 2 * quiet[5]
     doubtful = Calibration(0.01, 1.0, 0.3, 0.5, others=((1.0, 0.5), (0.7, 0.5)))
     assert doubtful.uncertainty_of(scale)[30] > 2 * quiet[30]
+
+
+def test_a_second_level_that_explains_the_map_is_warned_about():
+    two = ((0.9, 0.1), (1.0, 0.5), (1.2, 0.05), (1.6, 0.08), (1.8, 0.2), (2.0, 0.07))
+    found = Calibration(0.01, 5.0, 0.3, 0.2, others=two)
+    assert found.other_level == 1.8
+    (notice,) = calibration_notices(found)
+    assert notice.code == "ambiguous-level"
+    assert "5 map units (taken) or 9" in notice.text
+    one = Calibration(0.01, 5.0, 0.3, 0.2, others=(*two[:3], (1.8, 0.02)))
+    assert one.other_level is None
+    assert calibration_notices(one) == []
+
+
+def test_full_parts_among_many_alike_partial_ones_make_the_level_ambiguous():
+    rng = np.random.default_rng(5)
+    values = np.concatenate([rng.normal(1.8, 0.1, 12000), rng.normal(3.2, 0.2, 8000)])
+    full, share, others = fit_full(np.log(values).astype(np.float32))
+    other = Calibration(0.01, full, 0.1, share, others=others).other_level
+    assert other is not None
+    assert sorted([full, other * full]) == pytest.approx([1.8, 3.2], rel=0.1)
+    clear = np.where(rng.random(20000) < 0.7, rng.normal(3, 0.15, 20000), rng.uniform(0.5, 2.7, 20000))
+    full, share, others = fit_full(np.log(clear).astype(np.float32))
+    assert Calibration(0.01, full, 0.1, share, others=others).other_level is None
 
 
 def halves(noise=0.3):

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
-from occupy.calibration import INTERVAL_95
+from occupy.statistics.interval import STANDARD_ERRORS_95
 
 RADIUS = 3.0
 SOLVENT_DISTANCE = 15.0
 FULL = 0.99
 LEAST_FOR_FACTOR = 0.5
-Z68, Z95 = 1.0, 1.959964
+Z68 = 1.0
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def summarise(units: Sequence[Unit]) -> dict[str, float]:
     )
     off, partial, zero, full = near - truth, truth < FULL, truth == 0, truth >= FULL
     stated, trapped = np.isfinite(error), b >= 100
-    reach = INTERVAL_95 * error
+    reach = STANDARD_ERRORS_95 * error
     width = np.minimum(near + reach, 1) - np.maximum(near - reach, 0)
     return {
         "units": float(len(units)),

@@ -14,7 +14,7 @@ from benchmarks.modelfit.cases import Sample
 from occupy import Settings, Volume, estimate
 from occupy.model import AtomicModel, Kind, Residue
 from occupy.model.fit import fit_parts
-from occupy.regions.table import NORMAL_95
+from occupy.statistics.interval import STANDARD_ERRORS_95
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def by_scale(sample: Sample, settings: Settings) -> list[Reading]:
     for chain, truth in sample.truth.items():
         if chain in values:
             value, error = values[chain][0], errors.get(chain, (np.nan,))[0]
-            found.append(Reading(chain, truth, value, value - NORMAL_95 * error, value + NORMAL_95 * error))
+            reach = STANDARD_ERRORS_95 * error
+            found.append(Reading(chain, truth, value, value - reach, value + reach))
     return found
 
 

@@ -12,34 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from occupy import tuning
 from occupy.numerics.coarse import block_means, interpolated_planes
 from occupy.numerics.smoothing import smooth_volume
 
 Array = npt.NDArray[np.float32]
 
-# The constants were chosen on the tuning half of benchmarks/accuracy.
-COARSEST = 12.0
-"""Å at which the bands begin."""
-FINEST = 3.0
-"""Å at which they end at the latest, or 2.4 voxels."""
-BANDS = 4
-WIDTH = 0.025
-"""Standard deviation of a band in 1/Å."""
-WINDOW = 5.0
-"""Standard deviation in Å of the Gaussian over which power is averaged."""
-PLACE = 4.0
-"""Å between places, at most."""
-LEAST_SIGNAL = 4.0
-"""A band counts at a place where its power is this many standard deviations of the noise's above noise."""
-LEAST_SHARE = 0.5
-"""A band counts at all where it does so at this share of the content."""
-LEAST_PLACES = 50
-RECOVERED = 0.5
-"""Share of a chain's ΔB that is left beside its neighbours, whose power leaks into it; divided by."""
-STRUCTURE_ERROR = 30.0
-"""Å² of standard error for what the structure itself does to the fall-off."""
-RELATIVE_ERROR = 0.4
-"""Of `RECOVERED`: it was 0.2 to 0.6."""
 UNKNOWN = 999.0
 """Standard error where nothing is known."""
 
@@ -71,7 +49,7 @@ class BFactors:
 
 def block_sides(voxel_size: Sequence[float]) -> tuple[int, int, int]:
     """Return the voxels per place along each axis."""
-    sides = [max(1, int(PLACE / a)) for a in voxel_size]
+    sides = [max(1, int(tuning.B_FACTOR.place / a)) for a in voxel_size]
     return sides[0], sides[1], sides[2]
 
 
@@ -80,10 +58,10 @@ def band_centres(voxel_size: Sequence[float]) -> tuple[npt.NDArray[np.float64], 
 
     Narrow bands would ring far beyond a part; these reach some 5 Å.
     """
-    finest = max(FINEST, 2.4 * max(voxel_size))
-    coarsest = max(COARSEST, 2 * finest)
-    centres = np.linspace(1 / coarsest, 1 / finest, BANDS)
-    return centres, WIDTH
+    finest = max(tuning.B_FACTOR.finest, 2.4 * max(voxel_size))
+    coarsest = max(tuning.B_FACTOR.coarsest, 2 * finest)
+    centres = np.linspace(1 / coarsest, 1 / finest, tuning.B_FACTOR.bands)
+    return centres, tuning.B_FACTOR.width
 
 
 def band_powers(
@@ -113,7 +91,7 @@ def band_powers(
     frequency = np.sqrt(squared)
     centres, width = band_centres(voxel_size)
     sides = block_sides(voxel_size)
-    sigma = tuple(WINDOW / (s * a) for s, a in zip(sides, voxel_size, strict=True))
+    sigma = tuple(tuning.B_FACTOR.window / (s * a) for s, a in zip(sides, voxel_size, strict=True))
     out, q2 = [], []
     spectrum = (transforms[0] * transforms[-1].conj()).real
     for centre in centres:
@@ -160,11 +138,13 @@ def fitted(
     for band, power in enumerate(powers):
         mean, sigma = _noise(power[solvent])
         signal = power if cross else power - np.float32(mean)
-        good = signal > LEAST_SIGNAL * sigma
-        if np.count_nonzero(good & content) < max(LEAST_PLACES, LEAST_SHARE * np.count_nonzero(content)):
+        good = signal > tuning.B_FACTOR.least_signal * sigma
+        if np.count_nonzero(good & content) < max(
+            tuning.B_FACTOR.least_places, tuning.B_FACTOR.least_share * np.count_nonzero(content)
+        ):
             continue
         # Left out where it is weak, a band would be missing just where the map fades; it counts as that weak.
-        safe = np.maximum(signal, LEAST_SIGNAL * sigma)
+        safe = np.maximum(signal, tuning.B_FACTOR.least_signal * sigma)
         # Power of a field with n independent values has a relative variance of 2/n, noise included.
         relative = np.maximum(power, safe) / safe * np.sqrt(2 / independent[band]) / 2
         logs.append(0.5 * np.log(safe))
@@ -176,10 +156,10 @@ def fitted(
     height = np.stack([log - np.median(log[content]) for log in logs])
     slope, error = _slopes(height, np.stack(weights), q2[used])
     known = np.count_nonzero(seen, axis=0) >= 1
-    values = -4 * slope / RECOVERED
+    values = -4 * slope / tuning.B_FACTOR.recovered
     values = np.where(known, values - np.median(values[content]), 0.0)
-    common = np.hypot(STRUCTURE_ERROR, RELATIVE_ERROR * values)
-    errors = np.where(known, np.hypot(4 * error / RECOVERED, common), UNKNOWN)
+    common = np.hypot(tuning.B_FACTOR.structure_error, tuning.B_FACTOR.relative_error * values)
+    errors = np.where(known, np.hypot(4 * error / tuning.B_FACTOR.recovered, common), UNKNOWN)
     return values.astype(np.float32), np.minimum(errors, UNKNOWN).astype(np.float32), tuple(used)
 
 
@@ -228,10 +208,10 @@ def relative_b_factors(
     """
     sides = block_sides(voxel_size)
     inside, outside = content(sides)
-    if min(np.count_nonzero(inside), np.count_nonzero(outside)) < LEAST_PLACES:
+    if min(np.count_nonzero(inside), np.count_nonzero(outside)) < tuning.B_FACTOR.least_places:
         return None
     centres, width = band_centres(voxel_size)
-    volume = (2 * np.sqrt(np.pi) * WINDOW) ** 3
+    volume = (2 * np.sqrt(np.pi) * tuning.B_FACTOR.window) ** 3
     # The shell that the square of a Gaussian band takes up in Fourier space, in one half of it.
     independent = [volume * 2 * np.pi * c**2 * 2 * np.sqrt(np.pi) * width for c in centres]
     powers, q2 = band_powers((data,) if halves is None else halves, voxel_size)

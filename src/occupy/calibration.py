@@ -7,73 +7,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import log, sqrt
+from math import log
 
 import numpy as np
 import numpy.typing as npt
 
+from occupy import tuning
 from occupy.numerics.parallel import scratch
 from occupy.numerics.smoothing import normal_cdf, smooth_curve, smooth_volume
-from occupy.surroundings import Surroundings, own_shares, surroundings_of
+from occupy.statistics.context import LocalContext, leakage_factors, local_context
+from occupy.statistics.interval import STANDARD_ERRORS_95
+from occupy.statistics.noise import mode_of_maxima, with_noise, without_noise
+from occupy.statistics.posterior import chance_of_full, posterior_error, posterior_mean
 
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
 
-# Every constant below was chosen on the tuning half of benchmarks/accuracy, on crowded maps of its models,
-# and on the RELION maps.
-POWER = 1.3
-"""Noise and signal add up as (sᵖ + nᵖ)^(1/p) in a local maximum."""
-FLOOR_OF_MEDIAN = 1.1
-"""Noise floor in medians of the local maxima of noise: where nothing is, next to nothing is read."""
-FLOOR_OF_HALVES = 1.1
-"""The same where the medians come from half-maps."""
-CLEARLY_MORE = 1.2
-"""Half-maps that show so many times the noise of the solvent are believed; otherwise the solvent is."""
-MEDIAN_OF_MODE = 1.05
-"""These are skewed: their median lies this much above their mode."""
-CORE = 0.4
-"""A voxel is inside density where the map is at least this share of its own local maximum."""
-ABOVE_FLOOR = 1.83
-"""Local maxima below this many noise floors are not looked at for full scale: 1.5 σ above the floor."""
-LEAST_SHARE = 0.1
-"""Nor those below this share of the highest."""
-LEAST_VOXELS = 150
-"""With fewer voxels there is nothing to calibrate on."""
-SMOOTHING = 6.5
-"""Å over which local maxima are averaged, as a chain's reading is, before full scale is sought."""
-MOST_STRIDE = 5.5
-"""Å between the places that are looked at for full scale, at most."""
-
-SPREAD = 0.07
-"""Relative standard deviation of full places among each other, in the averaged local maxima."""
-OUTLIERS = 0.05
-"""Share of places that read above full scale for reasons of their own (metals, dense helices)."""
-FULL_SHARE_PRIOR = 15.0
-"""Weight of the expectation that much is full, in places: the share w has the prior density w¹⁵."""
-PLACES = 200.0
-"""How many independent places the histogram counts for, whatever the size of the map."""
-SPAN = 2.3
-"""Range of the histogram, in ln."""
-
-FULL_PRIOR = 0.75
-"""Chance that a part is full before it is looked at."""
-FULL_SPREAD = 0.08
-"""Relative standard deviation of the readings of full parts."""
-
-RELATIVE_ERROR = 0.05
-NOISE_ERROR = 0.2
-LEAST_ERROR = 0.01
-FULL_SCALE_ERROR = 0.04
-"""Standard errors of partial readings: relative, in noise floors, absolute; and of ln full scale."""
-TRUST = 0.05
-"""Power of the likelihood of full scale when its error is judged: places are less independent than that."""
-INTERVAL_95 = 3.182446
-"""Half a 95 % interval in standard errors: Student's t with three degrees of freedom, since the errors were
-judged on four kinds of particle, and what goes wrong is mostly common to all parts of a particle."""
 # Fine enough that look-ups need no interpolation.
 _STEPS = 1 << 16
 _COARSE = 1025
-# Above this many full scales everything reads 1, whatever the surroundings.
+# Above this many full scales everything reads 1, whatever the local context.
 _TOP = 1.3
 
 
@@ -95,9 +48,9 @@ class Calibration:
         Whether the floor was measured in half-maps, since the solvent showed less noise than these.
     others : tuple of pairs
         What full scale may be instead: its ratio to ``full``, and how likely.
-    surroundings : Surroundings or None
+    context : LocalContext or None
         What makes local maxima comparable inside, at the surface and beside strong density; ``full`` is for
-        average surroundings.
+        average local context.
     """
 
     floor: float
@@ -106,12 +59,12 @@ class Calibration:
     share: float
     from_halves: bool = False
     others: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
-    surroundings: Surroundings | None = None
+    context: LocalContext | None = None
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the map value that is read as 1; see `INTERVAL_95`."""
-        factor = float(np.exp(INTERVAL_95 * self.error))
+        """95 % interval of the map value that is read as 1; ± 1.96 standard errors of its logarithm."""
+        factor = float(np.exp(STANDARD_ERRORS_95 * self.error))
         return self.full / factor, self.full * factor
 
     @property
@@ -119,16 +72,27 @@ class Calibration:
         """Noise floor relative to full scale."""
         return self.floor / self.full
 
+    @property
+    def other_level(self) -> float | None:
+        """Full scale that explains the map nearly as well, relative to ``full``; None where there is none."""
+        ratio, chance = np.array(self.others).T
+        ends = np.concatenate([[0.0], chance, [0.0]])
+        peaks = np.flatnonzero((chance >= ends[:-2]) & (chance > ends[2:]))
+        # The peak of the level that was taken lies at 1, a few steps of the candidates off at most.
+        least = tuning.MAP.ambiguous * float(chance.max())
+        second = [k for k in peaks if abs(log(ratio[k])) > log(1.15) and chance[k] >= least]
+        return float(ratio[max(second, key=lambda k: chance[k])]) if second else None
+
     def within(self, start: tuple[int, int, int]) -> Calibration:
         """Return the same for a part of the map that begins at this voxel."""
-        if self.surroundings is None:
+        if self.context is None:
             return self
-        return replace(self, surroundings=self.surroundings.within(start))
+        return replace(self, context=self.context.within(start))
 
     def is_content(self, data: Array, dilated: Array) -> npt.NDArray[np.bool_]:
         """Tell where low-passed map and local maxima are surely of content."""
         least = max(2 * self.floor, 0.3 * self.full)
-        return np.asarray((data > np.float32(CORE) * dilated) & (dilated > np.float32(least)))
+        return np.asarray((data > np.float32(tuning.MAP.core) * dilated) & (dilated > np.float32(least)))
 
     @cached_property
     def _tables(self) -> tuple[Array, Array, Array]:
@@ -137,7 +101,10 @@ class Calibration:
         Per step of the local maximum (0 to `_TOP` full scales), of the relative height, of the occupancy.
         """
         steps = np.linspace(0.0, 1.0, _STEPS)
-        relative = above_floor(_TOP * steps, self.noise) / above_floor(np.ones(1), self.noise)
+        power = tuning.SHARED.noise_power
+        relative = without_noise(_TOP * steps, self.noise, power) / without_noise(
+            np.ones(1), self.noise, power
+        )
         sums = np.zeros(_COARSE)
         unit = np.linspace(0.0, 1.0, _COARSE)
         for ratio, chance in self.others:
@@ -145,7 +112,8 @@ class Calibration:
             sums += chance * (
                 (occupancy(other) - occupancy(unit)) ** 2 + standard_error(other, self.noise) ** 2
             )
-        error = np.interp(steps, occupancy(unit), np.sqrt(sums))
+        # Nothing between 0 and 1 has a standard deviation above one half.
+        error = np.minimum(np.interp(steps, occupancy(unit), tuning.MAP.error_scale * np.sqrt(sums)), 0.5)
         value = occupancy(steps)
         value[0] = 0.0
         return relative.astype(np.float32), value.astype(np.float32), error.astype(np.float32)
@@ -160,17 +128,17 @@ class Calibration:
         out : ndarray of float32, same shape
             Where to put the result.
         first : int, optional
-            Number of the first plane; without it the surroundings are taken to be average.
+            Number of the first plane; without it the local context is taken to be average.
         """
         np.multiply(dilated, np.float32(1 / (_TOP * self.full)), out=out)
         np.clip(out, 0.0, 1.0, out=out)
         _look_up(self._tables[0], out, out)
-        if first is not None and self.surroundings is not None:
-            out *= self.surroundings.planes(first, first + len(out), out.shape[1:])
+        if first is not None and self.context is not None:
+            out *= self.context.planes(first, first + len(out), out.shape[1:])
         return _look_up(self._tables[1], out, out)
 
     def of_value(self, value: float) -> float:
-        """Return the occupancy that one local maximum reads in average surroundings."""
+        """Return the occupancy that one local maximum reads in average local context."""
         values = np.array([value], dtype=np.float32)
         return float(self.scale_of(values, values)[0])
 
@@ -187,25 +155,13 @@ def _look_up(table: Array, unit: Array, out: Array | None = None) -> Array:
     return np.asarray(table.take(index, mode="clip", out=out))
 
 
-def above_floor(values: npt.NDArray[np.floating], floor: float) -> npt.NDArray[np.floating]:
-    """Return local maxima without what noise adds to them: (dᵖ − nᵖ)^(1/p), 0 below the floor."""
-    return np.asarray(np.maximum(np.maximum(values, 0) ** POWER - floor**POWER, 0) ** (1 / POWER))
-
-
-def chance_of_full(relative: Numbers) -> Numbers:
-    """Return how likely a part that reads ``relative`` is full: normal around 1 against uniform below."""
-    off = (relative - 1) / FULL_SPREAD
-    full = FULL_PRIOR * np.exp(-0.5 * off**2) / (FULL_SPREAD * sqrt(2 * np.pi))
-    return np.asarray(full / (full + (1 - FULL_PRIOR)))
-
-
 def occupancy(relative: Numbers) -> Numbers:
-    """Return the expected occupancy of parts that read ``relative`` in [0, 1]: P + (1 − P) · relative.
+    """Return the expected occupancy of parts that read ``relative`` in [0, 1]."""
+    return posterior_mean(relative, _chance(relative))
 
-    Parts are full much more often than 0.95 full, so what reads close to 1 most likely is 1.
-    """
-    chance = chance_of_full(relative)
-    return np.asarray(chance + (1 - chance) * relative)
+
+def _chance(relative: Numbers) -> Numbers:
+    return chance_of_full(relative, tuning.MAP.full_spread, tuning.MAP.full_prior)
 
 
 def standard_error(relative: Numbers, noise: float) -> Numbers:
@@ -218,30 +174,22 @@ def standard_error(relative: Numbers, noise: float) -> Numbers:
     noise : float
         Noise floor relative to full scale.
     """
-    chance = chance_of_full(relative)
-    partial = (RELATIVE_ERROR * relative) ** 2 + (NOISE_ERROR * noise) ** 2 + LEAST_ERROR**2
-    either = chance * (1 - chance) * (1 - relative) ** 2
-    return np.asarray(np.sqrt((1 - chance) * partial + either + LEAST_ERROR**2))
+    t = tuning.MAP
+    partial = np.sqrt((t.relative_error * relative) ** 2 + (t.noise_error * noise) ** 2 + t.least_error**2)
+    return np.hypot(posterior_error(relative, _chance(relative), partial), t.least_error)
 
 
 def noise_floor(dilated: Array) -> float:
     """Return the median local maximum of noise, from values of which most are of solvent.
 
-    The mode of the positive local maxima, so that content does not matter; 0 where there is none.
+    From the mode of the positive local maxima, so that content does not matter; 0 where there is none.
 
     Parameters
     ----------
     dilated : ndarray of float32
         Local maxima where the noise is as reconstructed: not in the box's corners, nor what a mask made flat.
     """
-    values = dilated[dilated > 0]
-    if values.size < LEAST_VOXELS:
-        return 0.0
-    # Three times the lower quartile lies well above the mode where at least half is solvent.
-    high = 3.0 * float(np.quantile(values, 0.25))
-    counts, edges = np.histogram(values, bins=200, range=(0.0, high))
-    at = int(smooth_curve(counts.astype(float), 6.0).argmax())
-    return FLOOR_OF_MEDIAN * MEDIAN_OF_MODE * float(edges[at] + edges[at + 1]) / 2
+    return tuning.MAP.floor_of_mode * mode_of_maxima(dilated)
 
 
 def averaged_logs(
@@ -249,9 +197,9 @@ def averaged_logs(
     dilated: Array,
     floor: float,
     sigma: tuple[float, ...],
-    surroundings: Surroundings | None = None,
+    context: LocalContext | None = None,
 ) -> Array:
-    """Return ln of `above_floor` at the places inside density, averaged over their neighbours.
+    """Return ln of local maxima without noise at the places inside density, averaged over their neighbours.
 
     Parameters
     ----------
@@ -261,22 +209,25 @@ def averaged_logs(
         From `noise_floor`.
     sigma : tuple of float
         Of the Gaussian average, in voxels.
-    surroundings : Surroundings, optional
+    context : LocalContext, optional
         On the same grid.
     """
     strong = dilated[dilated > 2 * floor]
-    if strong.size < LEAST_VOXELS:
+    if strong.size < tuning.MAP.least_places:
         return np.empty(0, dtype=np.float32)
-    least = max(ABOVE_FLOOR * floor, floor + LEAST_SHARE * (float(np.quantile(strong, 0.99)) - floor))
-    inside = (data > np.float32(CORE) * dilated) & (dilated > np.float32(least))
+    least = max(
+        tuning.MAP.above_floor * floor,
+        floor + tuning.MAP.least_share * (float(np.quantile(strong, 0.99)) - floor),
+    )
+    inside = (data > np.float32(tuning.MAP.core) * dilated) & (dilated > np.float32(least))
     if not inside.any():
         return np.empty(0, dtype=np.float32)
-    factors = None if surroundings is None else surroundings.planes(0, len(data), data.shape[1:])
+    factors = None if context is None else context.planes(0, len(data), data.shape[1:])
     # Only the box around the density takes part.
     sides = [np.any(inside, axis=tuple(k for k in range(3) if k != axis)) for axis in range(3)]
     part = tuple(_span(np.asarray(side)) for side in sides)
     inside, dilated = inside[part], dilated[part]
-    raised = above_floor(np.where(inside, dilated, np.float32(2 * least)), floor)
+    raised = without_noise(np.where(inside, dilated, np.float32(2 * least)), floor, tuning.SHARED.noise_power)
     if factors is not None:
         raised = raised * factors[part]
     logs = np.log(raised).astype(np.float32) * inside
@@ -293,8 +244,8 @@ def _span(used: npt.NDArray[np.bool_]) -> slice:
 def fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]]:
     """Find full scale: the value that parts gather around at the upper end.
 
-    Relative to full scale F, a share w of the places is normal around 1 with `SPREAD`, the rest uniform
-    between `LEAST_SHARE` and 1, a few are `OUTLIERS` up to 2. F and w maximise likelihood times prior of w.
+    Relative to full scale F, a share w of the places is normal around 1, the rest uniform below
+    (from `MapTuning.least_share` on), a few read up to 2. F and w maximise likelihood times prior of w.
 
     Parameters
     ----------
@@ -310,23 +261,24 @@ def fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]
     others : tuple of pairs
         What F may be instead: ratio to F, and how likely.
     """
+    t = tuning.MAP
     top = float(np.quantile(logs, 0.999)) + 0.1
-    edges = np.linspace(top - SPAN, top, 101)
+    edges = np.linspace(top - t.span, top, 101)
     counts = np.histogram(logs, edges)[0].astype(float)
     h = counts / max(counts.sum(), 1.0)
-    candidates = np.exp(np.linspace(top - SPAN + 1.2, top, 80))
+    candidates = np.exp(np.linspace(top - t.span + 1.2, top, 80))
     shares = np.linspace(0.05, 1, 20)
     relative = np.exp(edges)[None] / candidates[:, None]
-    normal = np.diff(normal_cdf((relative - 1) / SPREAD), axis=1)
-    below = np.diff(np.clip(relative, LEAST_SHARE, 1), axis=1) / (1 - LEAST_SHARE)
+    normal = np.diff(normal_cdf((relative - 1) / t.full_places_spread), axis=1)
+    below = np.diff(np.clip(relative, t.least_share, 1), axis=1) / (1 - t.least_share)
     above = np.diff(np.clip(relative, 1, 2), axis=1)
     chance = shares[:, None] * normal[:, None] + (1 - shares[:, None]) * below[:, None]
-    chance = (1 - OUTLIERS) * chance + OUTLIERS * above[:, None] + 1e-7
-    fit = PLACES * np.log(chance) @ h + FULL_SHARE_PRIOR * np.log(shares)
+    chance = (1 - t.above_full) * chance + t.above_full * above[:, None] + 1e-7
+    fit = t.places * np.log(chance) @ h + t.share_prior * np.log(shares)
     best = fit.max(axis=1)
     at = int(best.argmax())
     weight = smooth_curve(
-        np.exp(TRUST * (best - best[at])), FULL_SCALE_ERROR / log(candidates[1] / candidates[0])
+        np.exp(t.level_trust * (best - best[at])), t.full_scale_error / log(candidates[1] / candidates[0])
     )
     weight /= weight.sum()
     others = tuple(
@@ -361,28 +313,34 @@ def calibrate(
         Noise floor as half-maps have it; for where the solvent shows clearly less noise. (Otherwise its own
         is the better one: it also holds what content leaves there.)
     masked : bool
-        The solvent is not believed at all where ``floor`` is known.
+        The solvent's own floor is not used at all where ``floor`` is known.
 
     Returns
     -------
     Calibration or None
         None where there is too little density above the noise.
     """
+    t = tuning.MAP
     zero = noise_floor(dilated if solvent is None else dilated[solvent])
-    from_halves = floor is not None and (masked or floor > CLEARLY_MORE * zero)
+    from_halves = floor is not None and (masked or floor > t.halves_over_solvent * zero)
     if floor is not None and from_halves:
         zero = floor
-    content = (data > np.float32(CORE) * dilated) & (dilated > np.float32(ABOVE_FLOOR * zero))
-    near = surroundings_of(content, spacing)
-    logs = averaged_logs(data, dilated, zero, tuple(SMOOTHING / a for a in spacing), near)
-    if logs.size < LEAST_VOXELS // 10 or not float(logs.max()) > log(1e-30):
+    content = (data > np.float32(t.core) * dilated) & (dilated > np.float32(t.above_floor * zero))
+    context = local_context(
+        content, spacing, t.context_reach, t.context_power, (t.least_context, t.most_context)
+    )
+    logs = averaged_logs(data, dilated, zero, tuple(t.averaging / a for a in spacing), context)
+    if logs.size < t.least_places // 10 or not float(logs.max()) > log(1e-30):
         return None
     above, share, others = fit_full(logs)
     off = np.array([[log(ratio), chance] for ratio, chance in others])
-    error = float(np.sqrt((off[:, 1] * off[:, 0] ** 2).sum()))
-    full = (above**POWER + zero**POWER) ** (1 / POWER)
-    if near is not None:
+    error = t.error_scale * float(np.sqrt((off[:, 1] * off[:, 0] ** 2).sum()))
+    if context is not None:
         # Full scale was found without: there is nothing to take off where density is.
-        readings = above_floor(dilated, zero).astype(np.float32)
-        near = near.times(own_shares(readings, data, spacing)).on_finer(strides)
-    return Calibration(zero, full, error, share, from_halves, others, near)
+        readings = without_noise(dilated, zero, tuning.SHARED.noise_power).astype(np.float32)
+        sigma = tuple(t.leakage_reach / a for a in spacing)
+        leakage = leakage_factors(readings, data, sigma, t.leakage_share)
+        context = context.times(leakage).on_finer(strides)
+    return Calibration(
+        zero, with_noise(above, zero, tuning.SHARED.noise_power), error, share, from_halves, others, context
+    )

@@ -13,13 +13,14 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from occupy import tuning
 from occupy.bfactor import BFactors, relative_b_factors
-from occupy.calibration import FLOOR_OF_HALVES, MOST_STRIDE, Calibration, calibrate
+from occupy.calibration import Calibration, calibrate, noise_floor
 from occupy.checks import MapFacts, input_notices, look_at
 from occupy.confidence import confidence_curve
-from occupy.doubts import calibration_notices, setting_notices, solvent_notices
 from occupy.errors import InputError, Notice
 from occupy.estimated import Estimate as Estimate
+from occupy.notices import calibration_notices, setting_notices, solvent_notices
 from occupy.numerics.fourier import fourier_crop, lowpass
 from occupy.numerics.parallel import one_blas_thread
 from occupy.resolve import ResolvedSettings, resolve
@@ -206,14 +207,14 @@ def _calibrate(
     low: Array, raw: Array, facts: MapFacts, difference: Array | None, settings: ResolvedSettings
 ) -> Calibration | None:
     """Find noise floor and full scale, on as few voxels as will do."""
-    strides = [max(1, int(MOST_STRIDE / a)) for a in settings.voxel_size]
+    strides = [max(1, int(tuning.MAP.stride / a)) for a in settings.voxel_size]
     steps = (strides[0], strides[1], strides[2])
     every = tuple(slice(None, None, s) for s in steps)
     maxima = strided_maxima(low, settings, steps)
     noisy = _noisy_places(raw, facts, settings, steps)
     floor = None
     if difference is not None:
-        floor = FLOOR_OF_HALVES * float(np.median(strided_maxima(difference, settings, steps)[noisy]))
+        floor = noise_floor(strided_maxima(difference, settings, steps)[noisy])
     spacing = tuple(a * s for a, s in zip(settings.voxel_size, steps, strict=True))
     return calibrate(
         low[every], maxima, spacing, strides=steps, solvent=noisy, floor=floor, masked=facts.masked

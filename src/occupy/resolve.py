@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from occupy import tuning
 from occupy.numerics.morphology import ball_footprint
 from occupy.numerics.parallel import threads_worth_having
 from occupy.numerics.quantiles import tau_of
@@ -17,9 +18,6 @@ IntTriple = tuple[int, int, int]
 # A tile of five low-pass resolutions holds about 125 independent elements of the map, enough for its
 # quantile to be a property of the structure and not of one side chain; see docs/explanation/scale.md.
 TILE_IN_RESOLUTIONS = 5.0
-# The calibrated estimator's low-pass and footprint are lengths of proteins; docs/explanation/estimator.md.
-CALIBRATED_LOWPASS = 9.0
-CALIBRATED_RADIUS = 5.6
 LARGEST_KERNEL = 31
 
 
@@ -123,7 +121,7 @@ def resolve(settings: Settings, shape: IntTriple, voxel_size: Triple) -> Resolve
 
 
 def _lowpass(settings: Settings, voxel: float) -> float:
-    least = CALIBRATED_LOWPASS if settings.chosen_estimator == "calibrated" else 8.0
+    least = tuning.MAP.lowpass if settings.chosen_estimator == "calibrated" else 8.0
     chosen = max(least, 3.0 * voxel) if settings.lowpass is None else settings.lowpass
     return max(chosen, settings.resolution or 0.0)
 
@@ -141,7 +139,7 @@ def _kernel(settings: Settings, lowpass: float, size: Triple) -> tuple[IntTriple
         if settings.kernel_radius is not None:
             return settings.kernel_radius
         if settings.chosen_estimator == "calibrated":
-            return max(1.0, CALIBRATED_RADIUS / voxel)
+            return max(1.0, tuning.SHARED.radius / voxel)
         return lowpass / (2 * voxel)
 
     sides, radii = [side(a) for a in size], [radius(a) for a in size]

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy import pipeline
-from occupy.calibration import INTERVAL_95
 from occupy.errors import InputError, Notice
 from occupy.estimated import Estimate
 from occupy.inputs import Inputs, open_inputs
@@ -22,7 +21,7 @@ from occupy.io.models import read_model
 from occupy.io.mrc import map_stem, read_header, write_map
 from occupy.model import AtomicModel
 from occupy.regions.region import By, Region, regions_of_model
-from occupy.regions.table import NORMAL_95, OccupancyTable, read_regions
+from occupy.regions.table import OccupancyTable, read_regions
 from occupy.report import record as records
 from occupy.report.results import write_results
 from occupy.report.set_record import NAME as SET_RECORD
@@ -117,7 +116,7 @@ class Result(ABC):
             resolution=self._resolution,
             common_error=True,
             kind=what,
-            reach_95=INTERVAL_95 if single else NORMAL_95,
+            reach_95=records.reach_95(self.numbers),
         )
 
     def plot(self, path: str | Path | None = None) -> Any:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from occupy.calibration import INTERVAL_95, Calibration
+from occupy.calibration import Calibration
 from occupy.errors import InputError
 from occupy.numerics.fourier import Band, published_band, sphere_band
 from occupy.numerics.morphology import ball_widths, dilate_stream, dilate_strided
 from occupy.numerics.parallel import planes_per_slab, scratch
 from occupy.numerics.quantiles import Starts, Tile, central_tiles, extreme_tile, tau_of, tile_starts
 from occupy.resolve import ResolvedSettings
+from occupy.statistics.interval import interval_95
 
 TILES_PER_AXIS = 20
 TILE_REACH = 9.0
@@ -73,7 +74,7 @@ class TargetOccupancy:
     error : float or None
         Standard error; with the calibrated estimator, whose occupancy is the median scale in the mask.
     interval_95 : tuple of float or None
-        95 % interval, where there is a standard error; see `occupy.calibration.INTERVAL_95`.
+        95 % interval, where there is a standard error; see `occupy.statistics.interval`.
     """
 
     occupancy: float
@@ -266,8 +267,8 @@ def _calibrated_target(
     values = np.concatenate(found)
     middle = np.median(values, keepdims=True)
     error = float(calibration.uncertainty_of(middle.astype(np.float32))[0])
-    value, reach = float(middle[0]), INTERVAL_95 * error
-    interval = max(0.0, value - reach), min(1.0, value + reach)
+    value = float(middle[0])
+    interval = interval_95(value, error)
     return TargetOccupancy(value, values.size, settings.tau, calibration.full, error, interval)
 
 

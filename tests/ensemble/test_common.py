@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from occupy import tuning
 from occupy.ensemble import common
 
 RATIOS = st.lists(st.floats(0.01, 1e4), min_size=6, max_size=6)
@@ -69,7 +70,7 @@ def test_matched_gains_undo_factors_and_fall_off(count):
 def test_matched_gains_stay_within_bounds():
     own = np.array([[1.0] * 9, [1e8] * 9])
     gains = common.matched_gains(own * 0.5, own, np.array([0.5, 0.5]))
-    assert np.all(gains < common.MOST_GAIN * 1.8)
+    assert np.all(gains < tuning.SET.most_gain * 1.8)
     assert np.all(np.isfinite(gains))
 
 

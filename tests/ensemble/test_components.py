@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
-from occupy.ensemble.components import SOFT_EDGE, find_components, soft_mask, varying
+from occupy import tuning
+from occupy.ensemble.components import find_components, soft_mask, varying
 from occupy.ensemble.pipeline import estimate_set
 
 
@@ -83,6 +84,6 @@ def test_a_soft_mask_falls_from_one_to_nothing(est):
     soft = soft_mask(est, mask)
     assert np.all(soft[mask] == 1)
     away = distance_transform_edt(~mask, sampling=est.ground.voxel_size)
-    assert np.all(soft[away >= SOFT_EDGE] == 0)
-    between = (away > 0) & (away < SOFT_EDGE)
+    assert np.all(soft[away >= tuning.COMPONENTS.soft_edge] == 0)
+    between = (away > 0) & (away < tuning.COMPONENTS.soft_edge)
     assert np.all((soft[between] > 0) & (soft[between] < 1))

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.ensemble.evidence import MOST_NULL, Null, believed, null_of
+from occupy import tuning
+from occupy.ensemble.evidence import Null, null_of, shrinkage_weight
 
 
 @pytest.mark.parametrize(("level", "width"), [(1.5, 0.25), (8.0, 0.5)])
@@ -24,7 +25,7 @@ def test_null_is_neither_less_than_noise_nor_without_bounds():
     rng = np.random.default_rng(2)
     spread = np.exp(0.2 * rng.standard_normal(5000))
     assert null_of(0.1 * spread).level == 1
-    assert null_of(1e4 * spread).level == MOST_NULL
+    assert null_of(1e4 * spread).level == tuning.SET.most_null
 
 
 def test_about_one_place_without_difference_reaches_the_threshold():
@@ -36,8 +37,8 @@ def test_about_one_place_without_difference_reaches_the_threshold():
 
 
 @given(st.floats(1e-6, 1e6), st.floats(1.0, 30.0))
-def test_share_believed(scatter, level):
-    share = float(believed(np.array([scatter]), Null(level, 0.3))[0])
+def test_weight_of_a_difference(scatter, level):
+    share = float(shrinkage_weight(np.array([scatter]), Null(level, 0.3))[0])
     assert 0 <= share <= 1
     if scatter <= level:
         assert share == 0

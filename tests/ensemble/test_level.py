@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.ensemble.level import content_of, full_level, probably_full, pulled
+from occupy.ensemble.level import content_of, full_level
 
 
 def readings(parts, seed=0, width=0.1):
@@ -38,34 +38,12 @@ def test_level_goes_with_the_units_of_the_map(factor):
     assert other.spread == pytest.approx(one.spread, abs=0.01)
 
 
-@given(st.floats(0, 2), st.floats(0.04, 0.16))
-def test_expected_occupancy_is_an_occupancy(reading, spread):
-    value, error = pulled(np.array([reading], dtype=np.float32), spread)
-    assert min(reading, 1) - 1e-6 <= value[0] <= 1 + 1e-6
-    assert 0 <= error[0] <= 0.5
-
-
-def test_near_full_is_pulled_and_far_is_not():
-    value, error = pulled(np.array([0.0, 0.5, 0.95, 1.0, 1.4], dtype=np.float32), 0.06)
-    np.testing.assert_allclose(value, [0, 0.5, 1, 1, 1], atol=0.02)
-    assert error[0] < 0.01
-    assert error[1] == pytest.approx(0.03, abs=0.005)
-    assert np.all(np.diff(probably_full(np.linspace(0, 1.5, 40), 0.06)) >= 0)
-
-
 def test_content_is_not_the_halo_around_it():
     reading = np.zeros((30, 30, 30), dtype=np.float32)
     density = np.zeros_like(reading)
     density[10:20, 10:20, 10:20] = 1
     reading[8:22, 8:22, 8:22] = 1
     np.testing.assert_array_equal(content_of(reading, density), density > 0)
-
-
-def test_what_comes_and_goes_is_less_often_taken_for_full():
-    reading = np.linspace(0.7, 1.0, 7, dtype=np.float32)
-    same, differs = pulled(reading, 0.1, 0.0), pulled(reading, 0.1, 1.0)
-    assert np.all(differs[0] <= same[0])
-    assert np.any(differs[0] < same[0] - 0.01)
 
 
 def test_full_material_of_two_kinds_widens_the_level():

@@ -194,9 +194,8 @@ def _estimated(
 
 def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
     """Read the regions in the scale of an estimate; with its uncertainty where the estimate wrote one."""
-    from occupy.calibration import INTERVAL_95
     from occupy.regions.table import read_regions
-    from occupy.report.record import number_in, read_output, read_record
+    from occupy.report.record import number_in, reach_95, read_output, read_record
 
     record = read_record(path)
     scale = read_output(path, record, "scale")
@@ -206,8 +205,11 @@ def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
     name = path.name.removesuffix("_occupy.json")
     try:
         lowpass = float(record["settings"]["lowpass"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: the record is damaged: its settings lack the low-pass") from error
+        reach = reach_95(record["numbers"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: the record is damaged: it lacks the low-pass or the calibration"
+        ) from error
     pairs: Iterator[tuple[str, Any]] = iter([(name, (scale.data, uncertainty))])
     table = read_regions(
         found.regions,
@@ -216,7 +218,7 @@ def _read(path: Path, found: Found) -> tuple[OccupancyTable, list[Notice]]:
         resolution=lowpass,
         common_error=True,
         kind="scale",
-        reach_95=INTERVAL_95,
+        reach_95=reach,
     )
     notices = [Notice(n["code"], n["text"]) for n in record["notices"]]
     if isinstance(found.joint, str):

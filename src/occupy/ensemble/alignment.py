@@ -8,21 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from occupy import tuning
 from occupy.ensemble.ground import Ground
 from occupy.ensemble.passes import Means
 from occupy.errors import Notice
 from occupy.numerics.parallel import one_blas_thread
 
 Array = npt.NDArray[np.float32]
-
-MOST_SHIFT = 2.5
-"""Å: larger shifts are warned about; and larger ones than a fifth of the resolution."""
-
-MOST_ANGLE = 2.5
-"""Degrees: larger rotations are warned about."""
-
-LEAST_AGREEMENT = 0.5
-"""Correlation with the mean below which a class is warned about."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +88,15 @@ def pose_notices(
     poses = (means or Means()).each("alignment", _pose_one, (ground, weights), len(names))
     for name, pose in zip(names, poses, strict=True):
         text = None
-        if pose.agreement < LEAST_AGREEMENT:
+        if pose.agreement < tuning.COMPONENTS.least_agreement:
             text = (
                 f"{name} hardly agrees with the other classes (correlation {pose.agreement:.2f}): "
                 "another hand, orientation or particle?"
             )
-        elif pose.shift > max(MOST_SHIFT, ground.resolution / 5) or pose.angle > MOST_ANGLE:
+        elif (
+            pose.shift > max(tuning.COMPONENTS.most_shift, ground.resolution / 5)
+            or pose.angle > tuning.COMPONENTS.most_angle
+        ):
             text = (
                 f"{name} lies {pose.shift:.1f} Å and {pose.angle:.1f}° away from the other classes: "
                 "align them first, for example with fitmap in ChimeraX"

@@ -12,22 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
+from occupy import tuning
+
 Numbers = npt.NDArray[np.float64]
-
-FINEST = 8.0
-"""Å: details finer than this are never compared; resolution would weigh more than occupancy."""
-
-ENOUGH_SIGNAL = 0.3
-"""Signal-to-noise ratio down to which a shell of a class is used."""
-
-LEAST_SHRINKAGE = 1e-3
-"""A shell shrunk to less than this holds nothing that could be brought back."""
-
-SMOOTHING = 2.0
-"""Shells over which matched factors are smoothed."""
-
-MOST_GAIN = 3.0
-"""Matched factors stay between this and its inverse: more is another thing than a grey scale."""
 
 
 def wiener_gains(ssnr: Sequence[Sequence[float]], shells: int) -> Numbers:
@@ -50,7 +37,7 @@ def wiener_gains(ssnr: Sequence[Sequence[float]], shells: int) -> Numbers:
     """
     w = shrinkage(padded(ssnr, shells))
     least = w.min(axis=0)
-    return np.where(w > LEAST_SHRINKAGE, least / np.maximum(w, LEAST_SHRINKAGE), 1.0)
+    return np.where(w > tuning.SET.least_shrinkage, least / np.maximum(w, tuning.SET.least_shrinkage), 1.0)
 
 
 def shrinkage(ssnr: Numbers) -> Numbers:
@@ -83,7 +70,7 @@ def resolution_of(ssnr: Numbers, frequency: Numbers) -> Numbers:
     """
     out = np.empty(len(ssnr))
     for k, row in enumerate(ssnr):
-        low = np.flatnonzero(row[2:] < ENOUGH_SIGNAL)
+        low = np.flatnonzero(row[2:] < tuning.SET.enough_signal)
         shell = int(low[0]) + 2 if low.size else len(frequency) - 1
         out[k] = 1 / frequency[shell]
     return out
@@ -135,8 +122,8 @@ def matched_gains(products: Numbers, powers: Numbers, weights: Numbers) -> Numbe
     """
     factor = np.sqrt(powers) if len(weights) < 3 else factors_of_products(products, weights)
     mean = np.maximum((weights[:, None] * factor).sum(axis=0), 1e-300)
-    ratio = np.clip(factor / mean, 1 / MOST_GAIN, MOST_GAIN)
-    logs = gaussian_filter1d(np.log(ratio), SMOOTHING, axis=1, mode="nearest")
+    ratio = np.clip(factor / mean, 1 / tuning.SET.most_gain, tuning.SET.most_gain)
+    logs = gaussian_filter1d(np.log(ratio), tuning.SET.gain_smoothing, axis=1, mode="nearest")
     gains: Numbers = np.exp(-(logs - logs.mean(axis=0)))
     return gains
 

@@ -14,29 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt, label
 
-from occupy.ensemble.factor import Neighbourhood
+from occupy import tuning
+from occupy.ensemble.factor import smoothed
 from occupy.ensemble.pipeline import SetEstimate
 from occupy.numerics.parallel import one_blas_thread
+from occupy.statistics.leakage import Neighbourhood
 
 Array = npt.NDArray[np.float32]
-
-ALIKE = 0.7
-"""Correlation over the classes above which profiles belong together."""
-
-LEAST_DIFFERENCE = 0.07
-"""Standard deviation of occupancy over the classes below which a voxel is not grouped."""
-
-LEAST_VOLUME = 4000.0
-"""Å³: smaller parts (5 kDa of protein) are not reported; nor are any below the cube of the resolution."""
-
-MOST = 40
-"""Components reported at most, the largest."""
-
-SOFT_EDGE = 6.0
-"""Å over which a written mask falls from 1 to 0."""
-
-PROFILE_WINDOW = 3.0
-"""Å: over which occupancies are averaged before their profiles are compared."""
 
 _POINTS = 2500
 _CLASSES = 96
@@ -90,13 +74,13 @@ def find_components(est: SetEstimate) -> tuple[Component, ...]:
     """
     places = varying(est)
     voxel = float(np.prod(est.ground.voxel_size))
-    least = max(LEAST_VOLUME, est.ground.resolution**3) / voxel
+    least = max(tuning.COMPONENTS.least_volume, est.ground.resolution**3) / voxel
     if places.sum() < least:
         return ()
     profiles = _profiles(est, places)
     spread = profiles.std(axis=1)
-    where = np.flatnonzero(places)[spread > LEAST_DIFFERENCE]
-    profiles = profiles[spread > LEAST_DIFFERENCE]
+    where = np.flatnonzero(places)[spread > tuning.COMPONENTS.least_difference]
+    profiles = profiles[spread > tuning.COMPONENTS.least_difference]
     if len(where) < least:
         return ()
     groups = _grouped(profiles)
@@ -108,7 +92,7 @@ def find_components(est: SetEstimate) -> tuple[Component, ...]:
     masks.sort(key=lambda mask: -int(mask.sum()))
     return tuple(
         Component(f"component{i:02d}", mask, float(mask.sum()) * voxel)
-        for i, mask in enumerate(masks[:MOST], start=1)
+        for i, mask in enumerate(masks[: tuning.COMPONENTS.most], start=1)
     )
 
 
@@ -116,7 +100,7 @@ def _profiles(est: SetEstimate, places: npt.NDArray[np.bool_]) -> Array:
     """Return the occupancies of each place in each class (evenly chosen ones where there are many)."""
     count = len(est.names)
     chosen = np.unique(np.linspace(0, count - 1, min(count, _CLASSES)).round().astype(int))
-    around = Neighbourhood.of(est.power, est.ground.voxels(PROFILE_WINDOW))
+    around = Neighbourhood.of(est.power, est.ground.voxels(tuning.COMPONENTS.profile_window), smoothed)
     out = np.empty((int(places.sum()), len(chosen)), dtype=np.float32)
     for column, k in enumerate(chosen):
         out[:, column] = around.mean(est.of_class(int(k)).occupancy)[places]
@@ -138,7 +122,7 @@ def _grouped(profiles: Array) -> npt.NDArray[np.intp]:
         return np.zeros(len(directions), dtype=np.intp)
     sample = directions[:: max(1, len(directions) // _POINTS)]
     tree = linkage(sample, method="average", metric="correlation" if sample.shape[1] > 2 else "cosine")
-    of_sample = fcluster(tree, 1 - ALIKE, criterion="distance")
+    of_sample = fcluster(tree, 1 - tuning.COMPONENTS.alike, criterion="distance")
     centres = np.array([sample[of_sample == g].mean(axis=0) for g in range(1, of_sample.max() + 1)])
     return np.asarray((directions @ _directions(centres).T).argmax(axis=1))
 
@@ -153,5 +137,5 @@ def _pieces(mask: npt.NDArray[np.bool_], least: float) -> list[npt.NDArray[np.bo
 def soft_mask(est: SetEstimate, mask: npt.NDArray[np.bool_]) -> Array:
     """Return a mask that is 1 inside and falls to 0 over 6 Å outside, as a raised cosine."""
     away = distance_transform_edt(~mask, sampling=est.ground.voxel_size)
-    x = np.clip(away / SOFT_EDGE, 0, 1)
+    x = np.clip(away / tuning.COMPONENTS.soft_edge, 0, 1)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * x), dtype=np.float32)

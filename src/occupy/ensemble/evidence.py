@@ -1,4 +1,4 @@
-"""Which differences between classes are more than noise, and how far to believe them.
+"""Which differences between classes are more than noise, and how much of them is kept.
 
 Where classes truly agree their ratios still scatter: by noise, by small misalignments, by unequal fall-off.
 How much is seen in the data: most places of most particles do not change, so the commonest scatter is that
@@ -13,13 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
+from occupy import tuning
+
 Numbers = npt.NDArray[np.floating]
-
-MOST_NULL = 30.0
-"""The null is at most so many times the expected scatter; more would hide what changes everywhere."""
-
-_BANDWIDTH = 0.3
-_HIGH_ENOUGH = 0.3
 
 
 @dataclass(frozen=True)
@@ -55,17 +51,19 @@ def null_of(scatter: Numbers) -> Null:
     logs = np.log(np.clip(scatter, 1e-3, 1e6))
     counts, edges = np.histogram(logs, bins=240, range=(np.log(1e-3), np.log(1e6)))
     centres = (edges[1:] + edges[:-1]) / 2
-    smooth = gaussian_filter1d(counts.astype(np.float64), _BANDWIDTH / (centres[1] - centres[0]))
+    smooth = gaussian_filter1d(
+        counts.astype(np.float64), tuning.SET.null_bandwidth / (centres[1] - centres[0])
+    )
     inner = smooth[1:-1]
     peaks = np.flatnonzero(
-        (inner >= smooth[:-2]) & (inner > smooth[2:]) & (inner > _HIGH_ENOUGH * smooth.max())
+        (inner >= smooth[:-2]) & (inner > smooth[2:]) & (inner > tuning.SET.null_peak * smooth.max())
     )
     mode = float(centres[peaks[0] + 1]) if peaks.size else float(np.median(logs))
     below = logs[logs < mode]
     width = float(np.sqrt(np.mean((below - mode) ** 2))) if below.size else 0.3
-    return Null(float(np.clip(np.exp(mode), 1.0, MOST_NULL)), min(max(width, 0.1), 1.0))
+    return Null(float(np.clip(np.exp(mode), 1.0, tuning.SET.most_null)), min(max(width, 0.1), 1.0))
 
 
-def believed(scatter: Numbers, null: Null) -> npt.NDArray[np.float32]:
+def shrinkage_weight(scatter: Numbers, null: Null) -> npt.NDArray[np.float32]:
     """Return the share of each place's differences to keep: max(0, 1 − null/scatter) (James and Stein)."""
     return np.clip(1 - null.level / np.maximum(scatter, 1e-9), 0, 1).astype(np.float32)

@@ -9,16 +9,14 @@ solvent; it enters with a smaller weight, and alone tells of a part that one cla
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
-Array = npt.NDArray[np.float32]
+from occupy import tuning
 
-OWN_PRODUCT = 0.5
-"""Weight of a class's product with itself, against 1 for its products with others."""
+Array = npt.NDArray[np.float32]
 
 ROUNDS = 40
 _PLANES = 8
@@ -55,9 +53,9 @@ def products(
         Filled with n_k = Gσ(m_k (Σ_l a_l m_l − a_k m_k)) + λ a_k max(Gσ(m_k²) − noise_k, 0).
     """
     for k, a in enumerate(weights):
-        own = smoothed(maps[k] ** 2, sigma)
-        out[k] = smoothed(maps[k] * total, sigma) - a * own
-        out[k] += OWN_PRODUCT * a * np.maximum(own - noise[k], 0)
+        square = smoothed(maps[k] ** 2, sigma)
+        out[k] = smoothed(maps[k] * total, sigma) - a * square
+        out[k] += tuning.SET.same_class_weight * a * np.maximum(square - noise[k], 0)
     return out
 
 
@@ -88,68 +86,9 @@ def relative_amplitudes(
         n = np.maximum(out[:, start : start + _PLANES], 0)
         o = np.sqrt(n / np.maximum(a, 1e-6))
         for _ in range(ROUNDS):
-            rest = np.maximum((a * o).sum(axis=0) - (1 - OWN_PRODUCT) * a * o, floor)
+            rest = np.maximum((a * o).sum(axis=0) - (1 - tuning.SET.same_class_weight) * a * o, floor)
             o = 0.5 * o + 0.5 * n / rest
         level = (a * o).sum(axis=0)
         mean[start : start + _PLANES] = level
         out[:, start : start + _PLANES] = o / np.maximum(level, floor)
     return out, mean
-
-
-@dataclass(frozen=True, eq=False)
-class Neighbourhood:
-    """Averages over what lies around each place, by how strong it is.
-
-    Attributes
-    ----------
-    weight : ndarray
-        Strength of every voxel, positive.
-    total : ndarray
-        ``weight`` smoothed.
-    sigma : tuple of float
-        Voxels.
-    """
-
-    weight: Array
-    total: Array
-    sigma: tuple[float, ...]
-
-    @classmethod
-    def of(cls, power: Array, sigma: Sequence[float]) -> Neighbourhood:
-        """Return the neighbourhood of a map of local power."""
-        floor = np.float32(1e-6 * power.max())
-        weight = np.maximum(power, floor)
-        return cls(weight, np.maximum(smoothed(weight, sigma), floor), tuple(sigma))
-
-    def mean(self, values: Array) -> Array:
-        """Return the weighted mean around each voxel."""
-        return np.asarray(smoothed(self.weight * values, self.sigma) / self.total)
-
-    def spread(self, values: Array) -> Array:
-        """Return the weighted standard deviation around each voxel."""
-        mean = self.mean(values)
-        return np.asarray(np.sqrt(np.maximum(self.mean(values**2) - mean**2, 0)))
-
-
-def unmixed(ratios: Array, around: Neighbourhood) -> Array:
-    """Take from each ratio what its neighbours' density added to it.
-
-    At low resolution density of strong neighbours reaches into a part, and their ratio with it. One step of
-    van Cittert's iteration, r + (r − ⟨r⟩), takes that off to first order; ⟨⟩ is the mean around, weighted
-    by power. A weighted mean of 1 over the classes stays 1 but where a ratio would fall below 0.
-
-    Parameters
-    ----------
-    ratios : ndarray, shape (z, y, x)
-        Of one class.
-    around : Neighbourhood
-
-    Returns
-    -------
-    ndarray
-
-    References
-    ----------
-    P. H. van Cittert, Z. Phys. 69, 298 (1931).
-    """
-    return np.asarray(np.maximum(2 * ratios - around.mean(ratios), 0))

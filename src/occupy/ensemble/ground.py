@@ -11,6 +11,7 @@ import numpy.typing as npt
 import scipy.fft
 from scipy.ndimage import distance_transform_edt
 
+from occupy import tuning
 from occupy.ensemble import common
 from occupy.ensemble.factor import smoothed
 from occupy.ensemble.passes import Means, Shelf
@@ -24,27 +25,6 @@ Complex = npt.NDArray[np.complex64]
 Numbers = npt.NDArray[np.float64]
 Triple = tuple[float, float, float]
 Shape = tuple[int, int, int]
-
-WORKING_VOXEL = 2.75
-"""Å: finer maps are brought to this, a third of the finest resolution ever compared."""
-
-LEAST_VOXELS = 2.2
-"""The common resolution is at least so many voxels."""
-
-MARGIN = 15.0
-"""Å of solvent kept around the content."""
-
-ENVELOPE = 3.0
-"""Å: smoothing of the mean map before its envelope is drawn …"""
-
-ENVELOPE_LEVEL = 0.1
-"""… at this share of its highest values (99.5 %)."""
-
-AWAY = 12.0
-"""Å from the content on that counts as solvent."""
-
-LEFT_BEHIND = 1.6
-"""A class less resolved than so many times the median does not set the common resolution."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +126,8 @@ def working_grid(grid: Volume, lowpass: float | None = None) -> tuple[Shape, Tri
     finest = 2 * max(grid.voxel_size)
     if lowpass is not None and not lowpass >= finest:
         raise InputError(f"--lowpass {lowpass:g} Å is finer than two voxels of the maps ({finest:.3g} Å)")
-    wanted = WORKING_VOXEL * min(1.0, (lowpass or common.FINEST) / common.FINEST)
+    usual = tuning.SET.finest
+    wanted = tuning.SET.working_voxel * min(1.0, (lowpass or usual) / usual)
     columns, rows, sections = grid.frame.axes
     of = {sections: 0, rows: 1, columns: 2}
     along = [of[axis] for axis in (3, 2, 1)]
@@ -209,11 +190,11 @@ def common_ground(
     shared = _Filtering(stack, passed, factors, shells, weights)
     (total,), _ = means.folded("common resolution", _filter_one, shared, count)
     stack.data.clear()
-    density = smoothed(total, [ENVELOPE / a for a in stack.voxel_size])
-    content = density > ENVELOPE_LEVEL * np.quantile(density, 0.995)
-    corner, stop = _bounds(content, [MARGIN / a for a in stack.voxel_size])
+    density = smoothed(total, [tuning.SET.envelope / a for a in stack.voxel_size])
+    content = density > tuning.SET.envelope_level * np.quantile(density, 0.995)
+    corner, stop = _bounds(content, [tuning.SET.margin / a for a in stack.voxel_size])
     inside = tuple(slice(a, b) for a, b in zip(corner, stop, strict=True))
-    away = distance_transform_edt(~content, sampling=stack.voxel_size) > AWAY
+    away = distance_transform_edt(~content, sampling=stack.voxel_size) > tuning.SET.solvent_distance
     away &= total != 0
     box = total[inside].copy()
     maps = means.room(count, (box.shape[0], box.shape[1], box.shape[2]))
@@ -368,12 +349,12 @@ def _common_resolution(
     resolutions: Numbers, voxel_size: Triple, lowpass: float | None
 ) -> tuple[float, list[Notice]]:
     """Return the resolution at which all classes are compared."""
-    least = LEAST_VOXELS * max(voxel_size)
+    least = tuning.SET.least_voxels * max(voxel_size)
     if lowpass is not None:
         return float(lowpass), []
     median = float(np.median(resolutions))
-    usual = resolutions[resolutions <= LEFT_BEHIND * median]
-    behind = int((resolutions > LEFT_BEHIND * median).sum())
+    usual = resolutions[resolutions <= tuning.SET.behind * median]
+    behind = int((resolutions > tuning.SET.behind * median).sum())
     notices = []
     if behind:
         text = (
@@ -381,4 +362,4 @@ def _common_resolution(
             f"{usual.max():.0f} Å: what they lack in detail may read as absent"
         )
         notices.append(Notice("poor-classes", text))
-    return max(float(usual.max()), common.FINEST, least), notices
+    return max(float(usual.max()), tuning.SET.finest, least), notices

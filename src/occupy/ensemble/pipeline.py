@@ -15,45 +15,22 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
-from occupy.ensemble.evidence import Null, believed, null_of
-from occupy.ensemble.factor import Neighbourhood, products, relative_amplitudes, smoothed, unmixed
+from occupy import tuning
+from occupy.ensemble.evidence import Null, null_of, shrinkage_weight
+from occupy.ensemble.factor import products, relative_amplitudes, smoothed
 from occupy.ensemble.ground import Ground, Stack, common_ground, matched_within, working_copy, working_grid
-from occupy.ensemble.level import FullLevel, content_of, full_level, pulled
+from occupy.ensemble.level import FullLevel, content_of, full_level
 from occupy.ensemble.passes import LocalPool, Means, MemoryShelf, Pool, Progress, Room, Shelf
 from occupy.errors import InputError, Notice
 from occupy.numerics.morphology import ball_widths, dilate
 from occupy.numerics.parallel import ordinary_unit
+from occupy.statistics.leakage import Neighbourhood, without_leakage
+from occupy.statistics.noise import without_noise
+from occupy.statistics.posterior import chance_of_full, posterior_error, posterior_mean
 from occupy.volume import LazyMap, Volume
 
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
-
-WINDOW = 3.0
-"""Å: standard deviation of the neighbourhood in which products are averaged."""
-
-EVIDENCE_WINDOW = 4.0
-"""Å: over which the evidence for a difference is pooled."""
-
-RESIDUAL_WINDOW = 8.0
-"""Å: over which the misfit of a class is averaged."""
-
-UNMIX_WINDOW = 4.5
-"""Å: how far density of neighbours is taken to reach."""
-
-MIXING = 0.5
-"""Standard error from what is left of that, as a share of the spread of occupancies within that reach."""
-
-ERROR_SCALE = 0.7
-"""Factor of all other errors, calibrated on sets that are not reported on (docs/explanation/sets.md)."""
-
-CONSERVED = 0.15
-"""Places where no class's ratio is farther (in logarithms) from its commonest are taken as conserved."""
-
-CONSERVED_POWER = 0.05
-"""… and where the mean map has this share of its highest local power."""
-
-RADIUS = 5.6
-"""Å: radius of the neighbourhood whose maximum is the local scale."""
 
 SPAN = 1 << 22
 """Numbers (of all maps) that are held at a time to be compared with each other …"""
@@ -144,11 +121,11 @@ class SetEstimate(_OnGrid):
     reading : ndarray
         Local scale of the mean map, in map units, noise taken off.
     best : ndarray
-        Highest believed ratio of any class …
-    unmixed_best : ndarray
-        … with neighbours' density taken off.
+        Highest shrunk ratio of any class …
+    best_without_leakage : ndarray
+        … without leakage from neighbours.
     keep : ndarray
-        Share of the differences that is believed.
+        Weight of the differences, 0 to 1: what is left of them after shrinkage.
     scatter : ndarray
         Mean square of standardised differences.
     null : Null
@@ -167,7 +144,7 @@ class SetEstimate(_OnGrid):
     ratios: Shelf
     reading: Array
     best: Array
-    unmixed_best: Array
+    best_without_leakage: Array
     keep: Array
     scatter: Array
     null: Null
@@ -177,7 +154,13 @@ class SetEstimate(_OnGrid):
 
     def __post_init__(self) -> None:
         _freeze(
-            self.weights, self.reading, self.best, self.unmixed_best, self.keep, self.scatter, self.content
+            self.weights,
+            self.reading,
+            self.best,
+            self.best_without_leakage,
+            self.keep,
+            self.scatter,
+            self.content,
         )
         ground = self.ground
         _freeze(ground.total, ground.noise, ground.solvent, ground.resolutions, ground.gains)
@@ -190,24 +173,27 @@ class SetEstimate(_OnGrid):
     @cached_property
     def around(self) -> Neighbourhood:
         """What density of neighbours reaches each voxel."""
-        return Neighbourhood.of(self.power, self.ground.voxels(UNMIX_WINDOW))
+        return Neighbourhood.of(self.power, self.ground.voxels(tuning.SET.leakage_reach), smoothed)
 
     @cached_property
     def _of_best(self) -> tuple[Array, Array]:
         """Occupancy of the best class at each place, and its error."""
         reading = self.reading * self.best / np.float32(self.full.value)
-        return pulled(reading, self.full.spread, self.keep)
+        t, spread = tuning.SET, self.full.spread
+        chance = chance_of_full(reading, spread, t.full_prior - t.prior_of_change * self.keep)
+        error = posterior_error(reading, chance, spread * np.clip(reading, 0, 1))
+        return posterior_mean(reading, chance).astype(np.float32), error.astype(np.float32)
 
     def of_class(self, k: int) -> ClassEstimate:
         """Return what class ``k`` shows."""
-        ratio = _believed_ratio(self.ratios[k], self.around, self.keep)
-        share: Array = np.clip(ratio / np.maximum(self.unmixed_best, np.float32(1e-6)), 0, 1)
+        ratio = _shrunk_ratio(self.ratios[k], self.around, self.keep)
+        share: Array = np.clip(ratio / np.maximum(self.best_without_leakage, np.float32(1e-6)), 0, 1)
         top, spread = self._of_best
         noise = np.sqrt(self.null.level * self.ratio_variance(k) * np.maximum(self.keep, 0.1)) / np.maximum(
             self.best, 1e-6
         )
-        variance = ERROR_SCALE**2 * ((spread * share) ** 2 + (top * noise) ** 2)
-        variance += (MIXING * top * self.around.spread(share)) ** 2
+        variance = tuning.SET.error_scale**2 * ((spread * share) ** 2 + (top * noise) ** 2)
+        variance += (tuning.SET.leakage_error * top * self.around.spread(share)) ** 2
         error = np.minimum(np.sqrt(variance), 0.5).astype(np.float32)
         return ClassEstimate(share, top * share, error)
 
@@ -282,9 +268,9 @@ def estimate_set(
     scatter = _scatter(ground, ratios, means)
     reading = _reading(ground, means.pool.threads)
     null = null_of(scatter[content_of(reading, ground.total)])
-    keep = believed(scatter, null)
+    keep = shrinkage_weight(scatter, null)
     best = 1 + (highest - 1) * keep
-    unmixed_best = _unmixed_best(ground, ratios, keep, means)
+    best_without_leakage = _best_without_leakage(ground, ratios, keep, means)
     top = reading * best
     content = content_of(top, ground.total * best)
     if not content.any():
@@ -297,7 +283,7 @@ def estimate_set(
         ratios,
         reading,
         best,
-        unmixed_best,
+        best_without_leakage,
         keep,
         scatter,
         null,
@@ -324,7 +310,7 @@ def _compare(ground: Ground, weights: Numbers, means: Means) -> tuple[Shelf, Arr
 def _products_one(shared: tuple[Ground, Numbers, Shelf], k: int) -> float:
     ground, weights, out = shared
     one = np.empty((1, *ground.maps.shape), dtype=np.float32)
-    sigma = ground.voxels(WINDOW)
+    sigma = ground.voxels(tuning.SET.product_window)
     products(ground.maps[k][None], ground.total, weights[k : k + 1], ground.noise[k : k + 1], sigma, one)
     out[k] = one[0]
     return float(one.max())
@@ -349,10 +335,10 @@ def _conserved(ground: Ground, ratios: Shelf, means: Means) -> Array:
     A class's commonest ratio is its grey scale; where all classes are near theirs, nothing differs.
     """
     power = _power(ground)
-    content = power > CONSERVED_POWER * float(np.quantile(power, 0.995))
+    content = power > tuning.SET.conserved_power * float(np.quantile(power, 0.995))
     (distance,), _ = means.folded("matching", _distance_one, (ratios, content), len(ratios), np.maximum)
-    near = content & (distance < max(CONSERVED, float(np.quantile(distance[content], 0.1))))
-    return smoothed(near, ground.voxels(WINDOW))
+    near = content & (distance < max(tuning.SET.conserved, float(np.quantile(distance[content], 0.1))))
+    return smoothed(near, ground.voxels(tuning.SET.product_window))
 
 
 def _distance_one(shared: tuple[Shelf, npt.NDArray[np.bool_]], k: int) -> tuple[tuple[Array, ...], None]:
@@ -447,8 +433,8 @@ def _weights(given: Sequence[float | None]) -> Numbers:
 
 
 def _reading(ground: Ground, threads: int) -> Array:
-    """Return the local maximum of the mean map, with what noise alone would read taken off in quadrature."""
-    radius = tuple(max(n, 1.0) for n in ground.voxels(RADIUS))
+    """Return the local maximum of the mean map, without what noise adds."""
+    radius = tuple(max(n, 1.0) for n in ground.voxels(tuning.SHARED.radius))
     size = tuple(2 * int(np.floor(r)) + 1 for r in radius)
     high = dilate(
         ground.total,
@@ -456,32 +442,32 @@ def _reading(ground: Ground, threads: int) -> Array:
         threads=threads,
     )
     floor = float(np.median(high[ground.solvent])) if ground.solvent.any() else 0.0
-    return np.asarray(np.sqrt(np.maximum(high * np.abs(high) - floor**2, 0)), dtype=np.float32)
+    return np.asarray(without_noise(high, max(floor, 0.0), tuning.SHARED.noise_power), dtype=np.float32)
 
 
-def _believed_ratio(ratios: Array, around: Neighbourhood, keep: Array) -> Array:
-    return np.asarray(1 + (unmixed(ratios, around) - 1) * keep, dtype=np.float32)
+def _shrunk_ratio(ratios: Array, around: Neighbourhood, keep: Array) -> Array:
+    return np.asarray(1 + (without_leakage(ratios, around) - 1) * keep, dtype=np.float32)
 
 
-def _unmixed_best(ground: Ground, ratios: Shelf, keep: Array, means: Means) -> Array:
-    """Return the highest believed ratio of any class, neighbours' density taken off."""
-    around = Neighbourhood.of(_power(ground), ground.voxels(UNMIX_WINDOW))
-    (best,), _ = means.folded("unmixing", _unmix_one, (ratios, around, keep), len(ratios), np.maximum)
+def _best_without_leakage(ground: Ground, ratios: Shelf, keep: Array, means: Means) -> Array:
+    """Return the highest shrunk ratio of any class, without leakage."""
+    around = Neighbourhood.of(_power(ground), ground.voxels(tuning.SET.leakage_reach), smoothed)
+    (best,), _ = means.folded("leakage", _leakage_one, (ratios, around, keep), len(ratios), np.maximum)
     return np.asarray(best, dtype=np.float32)
 
 
-def _unmix_one(shared: tuple[Shelf, Neighbourhood, Array], k: int) -> tuple[tuple[Array, ...], None]:
+def _leakage_one(shared: tuple[Shelf, Neighbourhood, Array], k: int) -> tuple[tuple[Array, ...], None]:
     ratios, around, keep = shared
-    return (_believed_ratio(ratios[k], around, keep),), None
+    return (_shrunk_ratio(ratios[k], around, keep),), None
 
 
 def _power(ground: Ground) -> Array:
-    return smoothed(ground.total**2, ground.voxels(WINDOW))
+    return smoothed(ground.total**2, ground.voxels(tuning.SET.product_window))
 
 
 def _ratio_variance(ground: Ground, power: Array, ratio: Array, k: int) -> Array:
-    misfit = smoothed((ground.maps[k] - ratio * ground.total) ** 2, ground.voxels(RESIDUAL_WINDOW))
-    independent = max(1.0, (4 * np.pi) ** 1.5 * (WINDOW / (ground.resolution / 2)) ** 3)
+    misfit = smoothed((ground.maps[k] - ratio * ground.total) ** 2, ground.voxels(tuning.SET.residual_window))
+    independent = max(1.0, (4 * np.pi) ** 1.5 * (tuning.SET.product_window / (ground.resolution / 2)) ** 3)
     floor = 1e-6 * float(power.max())
     return np.asarray(misfit / np.maximum(power, floor) / independent, dtype=np.float32)
 
@@ -491,7 +477,7 @@ def _scatter(ground: Ground, ratios: Shelf, means: Means) -> Array:
     power = _power(ground)
     (total,), _ = means.folded("scatter", _scatter_one, (ground, power, ratios), len(ratios))
     total /= len(ratios) - 1
-    sigma = ground.voxels(EVIDENCE_WINDOW)
+    sigma = ground.voxels(tuning.SET.evidence_window)
     weight = np.maximum(smoothed(power, sigma), 1e-6 * float(power.max()))
     return np.asarray(smoothed(total * power, sigma) / weight, dtype=np.float32)
 

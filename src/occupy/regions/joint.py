@@ -21,7 +21,8 @@ from occupy.model.judge import (
     poor_parts,
 )
 from occupy.regions.region import Region, index_of, regions_of_model
-from occupy.regions.table import NORMAL_95, Beside, OccupancyTable
+from occupy.regions.table import Beside, OccupancyTable
+from occupy.statistics.interval import STANDARD_ERRORS_95
 from occupy.volume import Triple, Volume
 
 WORTH_SAYING = 0.05
@@ -253,14 +254,15 @@ def with_joint(table: OccupancyTable, joint: JointRegions) -> OccupancyTable:
         low[row, 0], high[row, 0] = fit.low[part], fit.high[part]
         notes[row] = "; ".join(_notes(joint, part, table, row))
     beside = Beside(table.values, table.errors, low, high, tuple((note,) for note in notes))
-    return replace(table, values=values, errors=errors, kind="occupancy", reach_95=NORMAL_95, beside=beside)
+    reach = STANDARD_ERRORS_95
+    return replace(table, values=values, errors=errors, kind="occupancy", reach_95=reach, beside=beside)
 
 
 def _notes(joint: JointRegions, part: int, table: OccupancyTable, row: int) -> list[str]:
     """Say where occupancy and local scale differ beyond their errors, and where the density is another."""
     fit, notes = joint.fit, []
     read, error = float(table.values[row, 0]), float(np.nan_to_num(table.errors[row, 0]))
-    reach = np.hypot(table.reach_95 * error, NORMAL_95 * fit.errors[part])
+    reach = np.hypot(table.reach_95 * error, STANDARD_ERRORS_95 * fit.errors[part])
     more = read - float(fit.values[part])
     if abs(more) > max(reach, WORTH_SAYING):
         b = float(fit.b_factors[part] - np.median(fit.b_factors))

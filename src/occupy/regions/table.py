@@ -12,13 +12,11 @@ import numpy.typing as npt
 
 from occupy.errors import InputError
 from occupy.regions.region import Region
+from occupy.statistics.interval import STANDARD_ERRORS_95
 from occupy.volume import Volume
 
 Numbers = npt.NDArray[np.float64]
 Pair = tuple[Any, Any]
-
-NORMAL_95 = 1.959964
-"""Half the width of a 95 % interval of a normal distribution, in standard deviations."""
 
 
 class Reading(NamedTuple):
@@ -79,7 +77,7 @@ class OccupancyTable:
     independent: Numbers
     weights: Numbers
     kind: str = "occupancy"
-    reach_95: float = NORMAL_95
+    reach_95: float = STANDARD_ERRORS_95
     beside: Beside | None = None
 
     def __post_init__(self) -> None:
@@ -189,7 +187,7 @@ def read_regions(
     common_error: bool = False,
     weights: Sequence[float] | Mapping[str, float] | None = None,
     kind: str = "occupancy",
-    reach_95: float = NORMAL_95,
+    reach_95: float = STANDARD_ERRORS_95,
 ) -> OccupancyTable:
     """Read every region in every map: the median over its voxels.
 

@@ -15,7 +15,6 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from occupy._version import __version__
-from occupy.calibration import INTERVAL_95
 from occupy.errors import InputError
 from occupy.io.checksum import Source, sha256_of
 from occupy.io.mrc import read_source
@@ -23,6 +22,7 @@ from occupy.numerics.quantiles import Tile
 from occupy.pipeline import Estimate
 from occupy.report.chimerax import tile_bounds
 from occupy.settings import Settings
+from occupy.statistics.interval import STANDARD_ERRORS_95
 from occupy.volume import Volume
 
 FORMAT = 1
@@ -68,7 +68,7 @@ def numbers_of(est: Estimate, variability_limit: float) -> dict[str, Any]:
         c = est.calibration
         found["calibration"] = {
             "full_scale_interval_95": list(c.interval),
-            "interval_95_in_standard_errors": INTERVAL_95,
+            "interval_95_in_standard_errors": STANDARD_ERRORS_95,
             "noise_floor": c.floor,
             "noise_floor_from": "half-maps" if c.from_halves else "solvent",
             "share_full": c.share,
@@ -262,6 +262,12 @@ def number_in(record: Mapping[str, Any], *names: str) -> float:
     if not isinstance(value, (int, float)):
         raise InputError(f"the record lacks a number that is needed ({'.'.join(names)}); estimate again")
     return float(value)
+
+
+def reach_95(numbers: Mapping[str, Any]) -> float:
+    """Return half the 95 % intervals of an estimate, in its standard errors; those of 0.1 say 3.18."""
+    calibration = numbers.get("calibration") or {}
+    return float(calibration.get("interval_95_in_standard_errors", STANDARD_ERRORS_95))
 
 
 def output_file(path: Path, record: Mapping[str, Any], product: str) -> Path:

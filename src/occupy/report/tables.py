@@ -14,7 +14,8 @@ import numpy as np
 from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.io.atomic import write_text
-from occupy.regions.table import NORMAL_95, Beside, Numbers, OccupancyTable
+from occupy.regions.table import Beside, Numbers, OccupancyTable
+from occupy.statistics.interval import STANDARD_ERRORS_95
 
 COLUMNS = (
     "region",
@@ -225,5 +226,5 @@ def _reach_of(values: Numbers, errors: Numbers, low: Numbers, high: Numbers) -> 
         reach = np.concatenate([(values - low) / errors, (high - values) / errors]).ravel()
     # Numbers of four digits: small errors are too rough to tell.
     reach = reach[np.isfinite(reach) & (np.concatenate([errors, errors]).ravel() > 0.005)]
-    largest = float(reach.max()) if reach.size else NORMAL_95
-    return largest if largest > 1.05 * NORMAL_95 else NORMAL_95
+    largest = float(reach.max()) if reach.size else STANDARD_ERRORS_95
+    return largest if largest > 1.05 * STANDARD_ERRORS_95 else STANDARD_ERRORS_95

@@ -28,6 +28,13 @@ def calibration_notices(found: Calibration | None) -> list[Notice]:
     if found.noise > MOST_NOISE:
         text = f"noise alone reads as much as {found.noise:.2f} of a full part: low occupancies are uncertain"
         return [Notice("noise", text)]
+    other = found.other_level
+    if other is not None:
+        text = (
+            f"ambiguous level: full may be {found.full:.4g} map units (taken) or {other * found.full:.4g}, "
+            f"by which parts read {1 / other:.2f} times as much; a part that is known to be full settles it"
+        )
+        return [Notice("ambiguous-level", text)]
     return []
 
 
