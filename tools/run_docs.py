@@ -33,7 +33,7 @@ BLOCK = re.compile(
 FIRST = re.compile(r"^<!-- run first: (.*) -->$", re.MULTILINE)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 TOLERANCE = 0.02
-FOREIGN = ("chimerax",)
+FOREIGN = ("chimerax", "relion_reconstruct")
 """Programs that are not run here."""
 MARKS = ("---", "+++", "@@ ")
 
