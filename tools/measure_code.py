@@ -24,19 +24,20 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 ALGORITHMS = ("numerics", "maths", "statistics", "estimate", "ensemble", "classes", "model", "particles")
 """Rooms where comments say why; a module of that name at the top counts too."""
 BOUNDS = {
-    "code lines": 16_700,
-    "files": 160,
-    "public names per 1000 code lines": 40,
-    "module constants": 160,
+    "code lines": 21_900,
+    "files": 214,
+    "public names per 1000 code lines": 41,
+    "module constants": 225,
     "most parameters": 33,
-    "functions of complexity above 10, %": 4.8,
-    "body, median": 7,
-    "body, 90th percentile": 19,
-    "body, longest": 52,
-    "import cycles": 2,
+    "functions of complexity above 10, %": 3.6,
+    "body, median": 5,
+    "body, 90th percentile": 18,
+    "body, longest": 60,
+    "import cycles": 0,
 }
-"""Most that is allowed. They only ever go down, but for a new feature, whose commit says why."""
-LEAST = {"comments in algorithm rooms, %": 0.5}
+"""Most that is allowed: what there is. They only ever go down, but for a new feature, whose commit says why.
+The aims are 14 000 lines, 120 files, 25 names, 100 constants and 10 parameters."""
+LEAST = {"comments in algorithm rooms, %": 1.6}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 BRANCHES = (

@@ -15,6 +15,7 @@ from benchmarks.accuracy.samples import Sample, relion_sets, truth_columns
 from benchmarks.accuracy.scoring import Unit, score_units, summarise
 from benchmarks.accuracy.tables import markdown, over_maps
 from occupy import Volume, read_map
+from occupy.statistics.interval import STANDARD_ERRORS_95
 
 
 def chain_of(name, points, atom="CA"):
@@ -113,8 +114,8 @@ def test_summary_of_known_units():
     assert found["factor_b0"] == pytest.approx((0.9 + 0.6) / 1.5)
     assert found["cover68"] == pytest.approx(2 / 3)
     assert found["cover95"] == pytest.approx(2 / 3)
-    # Student's t with three degrees of freedom; what is beyond 0 and 1 does not count.
-    reach = 3.182446
+    # What is beyond 0 and 1 does not count.
+    reach = STANDARD_ERRORS_95
     widths = [0.1 + reach * 0.1, 2 * reach * 0.03, 0.1 + reach * 0.2]
     assert found["width95"] == pytest.approx(sum(widths) / 3)
 
