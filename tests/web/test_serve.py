@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.request import url2pathname, urlopen
 
 import pytest
 
@@ -61,6 +62,11 @@ def test_h06_the_browser_is_started_with_a_private_file_and_no_token(
         # Each lets in once, so one must not use up the other.
         assert len(inside) == len(printed) == 1
         assert inside != printed
+        # It listens to signals once it answers; where the tests run in the background, Ctrl-C before is lost.
+        home = re.findall(r"http://\S+?/", told.read_text())[0]
+        with pytest.raises(HTTPError) as refused:
+            urlopen(home, timeout=20)
+        refused.value.close()
     finally:
         process.send_signal(2)
         assert process.wait(20) == 0

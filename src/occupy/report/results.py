@@ -154,6 +154,14 @@ def write_maps(
     return Written(folder, files, limit, sums=sums, removed=tuple(removed))
 
 
+def _pictures(est: Estimate, folder: Path, stem: str) -> dict[str, str]:
+    """Draw all pictures of an estimate; return product → file name."""
+    from occupy.report.figures import write_figures
+
+    paths = write_figures(est, folder, stem)
+    return {path.stem.removeprefix(f"{stem}_") + "_picture": path.name for path in paths}
+
+
 def write_results(
     est: Estimate,
     asked: Settings,
@@ -217,10 +225,7 @@ def write_results(
     files["chimerax"] = f"{stem}.cxc"
     write_text(folder / files["chimerax"], script)
     if plot:
-        from occupy.report.figures import write_figures
-
-        for path in write_figures(est, folder, stem):
-            files[path.stem.removeprefix(f"{stem}_") + "_picture"] = path.name
+        files |= _pictures(est, folder, stem)
     if report:
         files["report"] = f"{stem}_report.html"
     files["log"] = f"{stem}_occupy.log"
