@@ -17,7 +17,7 @@ from occupy.ensemble.factor import smoothed
 from occupy.ensemble.passes import Means, Shelf
 from occupy.errors import InputError, Notice
 from occupy.numerics.fourier import fourier_crop
-from occupy.numerics.shells import Shells, shells_of
+from occupy.numerics.spectra import Shells, shells_of
 from occupy.volume import Grid, LazyMap, Volume, on_finer_grid
 
 Array = npt.NDArray[np.float32]
