@@ -116,7 +116,7 @@ def means_for(
     tell : callable
         Is told what is waited for.
     """
-    from occupy.io.shelves import SCRATCH, scratch
+    from occupy.io.cluster import SCRATCH, scratch
 
     with ExitStack() as stack:
         files = stack.enter_context(scratch(folder))

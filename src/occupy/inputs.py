@@ -13,7 +13,7 @@ from pathlib import Path
 from occupy import pipeline
 from occupy.errors import InputError, Notice
 from occupy.io.checksum import Source
-from occupy.io.half_maps import find_half_maps
+from occupy.io.mapset import find_half_maps
 from occupy.io.mrc import read_header, read_source
 from occupy.pipeline import Estimate, Progress
 from occupy.settings import Settings

@@ -11,9 +11,9 @@ import pytest
 
 from occupy.cli.watch import Watch, follow
 from occupy.errors import InputError
-from occupy.io.iterations import has_ended, iterations
 from occupy.io.mapset import MapSet
 from occupy.io.mrc import write_map
+from occupy.io.relion_job import has_ended, iterations
 from occupy.regions.table import OccupancyTable
 from occupy.report.history import Step, difference, read_history, step_line, write_history
 from occupy.volume import Volume

@@ -11,7 +11,7 @@ import pytest
 from occupy.ensemble.passes import LocalPool, Means, MemoryShelf
 from occupy.ensemble.pipeline import SetEstimate, estimate_set
 from occupy.errors import InputError, OutputError
-from occupy.io.shelves import SCRATCH, FolderShelf, scratch
+from occupy.io.cluster import SCRATCH, FolderShelf, scratch
 
 SHAPE = (3, 4, 5)
 

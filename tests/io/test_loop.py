@@ -9,12 +9,18 @@ import numpy as np
 import pytest
 
 from hook_calls import N, call, gridding
-from occupy.io.exchange import read_exchange
-from occupy.io.loop import SUFFIX, drawn_notice, is_drawn, reconstruct, unregularised_name
+from occupy.io.loop import (
+    SUFFIX,
+    drawn_notice,
+    is_drawn,
+    note,
+    read_exchange,
+    reconstruct,
+    unregularised_name,
+)
 from occupy.io.mrc import read_map, write_map
 from occupy.io.sets import find_set
 from occupy.numerics.spectra import map_of, radii, spectrum_of
-from occupy.relion.runrecord import note
 from occupy.volume import Volume
 
 FINEST = 10

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from molecules import backbone, line, residue, structure, write
 from occupy.errors import InputError, OutputError
-from occupy.io.models import read_model, rounded_parts, write_occupancies
-from occupy.io.structures import model_stem
+from occupy.io.models import model_stem, read_model, rounded_parts, write_occupancies
 
 NON_POLYMER, WATER = gemmi.EntityType.NonPolymer, gemmi.EntityType.Water
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from occupy.errors import OutputError
-from occupy.io.shelves import SCRATCH, scratch
+from occupy.io.cluster import SCRATCH, scratch
 
 
 def test_two_runs_in_one_folder_the_second_is_refused(tmp_path: Path) -> None:

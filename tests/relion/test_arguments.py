@@ -9,8 +9,8 @@ import pytest
 
 from occupy.errors import InputError
 from occupy.io.star import read_star
-from occupy.relion.arguments import folders, parse
-from occupy.relion.nodes import MOST_NODES, type_of, write_nodes
+from occupy.relion.job import folders, parse
+from occupy.relion.job_files import MOST_NODES, type_of, write_nodes
 
 JOB = "External/job012/"
 

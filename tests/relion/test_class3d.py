@@ -30,7 +30,7 @@ def particles(tmp_path_factory, shared_data):
         (project / name).symlink_to(shared_data("relion_mini") / name)
     write_program(project / "hook")
     write_program(
-        project / "crashing", "import occupy.relion.weights as broken\nbroken.read_weights = None\n"
+        project / "crashing", "import occupy.relion.classes as broken\nbroken.read_weights = None\n"
     )
     return project
 

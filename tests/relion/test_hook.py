@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 
 from hook_calls import SHELLS, N, call, maps, result, two_iterations
-from occupy.io.exchange import read_exchange
-from occupy.io.loop import FOLDER, read_calls
+from occupy.io.loop import FOLDER, read_calls, read_exchange
 from occupy.relion import hook
 from occupy.relion.class3d import Class3D, command, guide
+from occupy.relion.classes import previous, read_weights
 from occupy.relion.options import Options, read_options
-from occupy.relion.runrecord import Iteration, adjusted_rand, iterations, table, warnings
-from occupy.relion.state import previous
-from occupy.relion.weights import read_weights
+from occupy.relion.runreport import Iteration, adjusted_rand, iterations, table, warnings
 
 
 def test_a_class_keeps_its_own_and_loses_its_noise(job):
@@ -51,7 +49,7 @@ def test_a_crash_leaves_relions_map(job, monkeypatch, capfd):
     def crash(*_):
         raise RuntimeError("a crash")
 
-    monkeypatch.setattr("occupy.relion.weights.read_weights", crash)
+    monkeypatch.setattr("occupy.relion.classes.read_weights", crash)
     before = result(stars[0])
     assert hook.run([str(stars[0])]) == 0
     assert np.array_equal(result(stars[0]), before)

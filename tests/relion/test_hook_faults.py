@@ -15,7 +15,7 @@ import pytest
 from hook_calls import N, call, maps, result, two_iterations
 from occupy.io.loop import FOLDER, RECORD, read_calls, unregularised_name
 from occupy.relion import hook
-from occupy.relion.state import KEPT_ITERATIONS, previous, store
+from occupy.relion.classes import KEPT_ITERATIONS, previous, store
 
 PROGRAM = [sys.executable, "-c", "from occupy.relion.hook import main; main()"]
 

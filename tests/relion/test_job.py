@@ -17,7 +17,7 @@ import pytest
 import occupy
 from occupy.io.mrc import write_map
 from occupy.io.star import read_star
-from occupy.relion.exit_files import ENDINGS, exit_file
+from occupy.relion.job_files import ENDINGS, exit_file
 from occupy.volume import Volume
 
 JOB = "External/job001/"

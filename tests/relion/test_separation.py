@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.io.exchange import Exchange
-from occupy.relion.classes import LEAST_SHARE, separate
-from occupy.relion.options import Options
-from occupy.relion.running import Job
+from occupy.io.loop import Exchange
+from occupy.relion.classes import LEAST_SHARE, Stored, separate
+from occupy.relion.options import Job, Options
 from occupy.relion.separation import (
     ClassMap,
     chi_square_ratio,
@@ -29,7 +28,6 @@ from occupy.relion.separation import (
     sphere,
     unshrunk,
 )
-from occupy.relion.state import Stored
 
 M = 32
 LENGTH = 320.0  # Å: voxels of 10 Å

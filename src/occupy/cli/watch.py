@@ -14,8 +14,8 @@ from occupy.errors import InputError
 
 if TYPE_CHECKING:
     from occupy.cli.classes import ClassesJob
-    from occupy.io.iterations import Iteration
     from occupy.io.mapset import MapSet
+    from occupy.io.relion_job import Iteration
     from occupy.regions.region import Region
     from occupy.regions.table import OccupancyTable
     from occupy.report.history import Step
@@ -98,7 +98,7 @@ def follow(watch: Watch, read: ReadSet, sleep: Callable[[float], None] = time.sl
         Waits for so many seconds.
     """
     from occupy.io.atomic import make_folder
-    from occupy.io.iterations import has_ended, iterations
+    from occupy.io.relion_job import has_ended, iterations
 
     iterations(watch.folder)
     make_folder(watch.output)

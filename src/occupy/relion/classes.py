@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import zipfile
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from occupy.io.exchange import Exchange
+from occupy.errors import InputError
+from occupy.io.atomic import atomic_file, make_folder
+from occupy.io.loop import Exchange, half_complex
 from occupy.numerics.spectra import Spectrum, even_size, map_of, resize, spectrum_of
-from occupy.relion.options import Options
-from occupy.relion.running import Job
+from occupy.relion.options import Job, Options
 from occupy.relion.separation import (
     ClassMap,
     OwnPart,
@@ -20,8 +27,6 @@ from occupy.relion.separation import (
     shared_part,
     unshrunk,
 )
-from occupy.relion.state import Stored, common_shells
-from occupy.relion.weights import Weights
 
 LEAST_SHARE = 0.5
 """Of an even share of the particles: the budget of a class is not smaller than this one's."""
@@ -148,3 +153,163 @@ def _particles(maps: list[ClassMap], job: Job) -> float:
     known = min(len(one.weight.nonzero()[0]) for one in maps)
     total = sum(float(one.weight[:known].sum()) for one in maps[1:])
     return job.particles * min(1.0, float(maps[0].weight[:known].sum()) / max(total, 1e-30))
+
+
+MOST_VALUES = 3_000_000
+"""Weights read from a file; of larger ones every second, third … row is enough for means over shells."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Means over shells of what RELION knows.
+
+    Attributes
+    ----------
+    weight : ndarray of float32, shape (shells,)
+        Mean weight.
+    factor : ndarray of float32, shape (shells,)
+        Mean of W / (W + 1/(T τ²)): what the prior left.
+    """
+
+    weight: npt.NDArray[np.float32]
+    factor: npt.NDArray[np.float32]
+
+
+def read_weights(call: Exchange) -> Weights:
+    """Read the weights of a call and average them over shells.
+
+    The file is mapped, and of a large one only every n-th row is read.
+    """
+    grid = half_complex(call.weight)
+    n = grid.shape[0]
+    reach = int((call.shells - 1) * call.padding) + 1
+    k = np.fft.fftfreq(n) * n
+    rows = np.flatnonzero(np.abs(k) <= reach)
+    columns = min(grid.shape[2], reach + 1)
+    step = max(1, round((len(rows) ** 2 * columns / MOST_VALUES) ** 0.5))
+    rows = rows[::step]
+    values = np.asarray(grid[np.ix_(rows, rows, np.arange(columns))], dtype=np.float64)
+    squares = k[rows][:, None, None] ** 2 + k[rows][None, :, None] ** 2 + np.arange(columns) ** 2
+    shell = np.rint(np.sqrt(squares) / call.padding).astype(np.intp)
+    return shell_means(values, shell, call)
+
+
+def shell_means(values: npt.NDArray[np.float64], shell: npt.NDArray[np.intp], call: Exchange) -> Weights:
+    """Average weights and the prior's factor over shells."""
+    inside = shell < call.shells
+    values, shell = np.maximum(values[inside], 0), shell[inside]
+    count = np.maximum(np.bincount(shell, minlength=call.shells), 1)
+    mean = np.bincount(shell, values, call.shells) / count
+    prior = np.zeros(call.shells)
+    known = min(call.shells, len(call.tau2))
+    # Sums over the padded grid are spread over padding³ as many points.
+    prior[:known] = call.fudge * call.tau2[:known] * call.padding**3
+    product = values * prior[shell]
+    # RELION does not let weights fall below a thousandth of their shell's mean.
+    product = np.maximum(product, 1e-3 * mean[shell] * prior[shell])
+    factor = np.bincount(shell, product / (product + 1), call.shells) / count
+    return Weights(mean.astype(np.float32), factor.astype(np.float32))
+
+
+KEPT_ITERATIONS = 3
+"""Earlier iterations of a class that stay on disk, for runs that are continued."""
+
+_NAME = re.compile(r"half(\d)_class(\d+)_it(\d+)\.npz")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A class as a call left it.
+
+    Attributes
+    ----------
+    iteration, number : int
+        Iteration and class.
+    map : ClassMap
+        As RELION reconstructed it, before anything of ours.
+    box : int
+        Of RELION's map.
+    """
+
+    iteration: int
+    number: int
+    map: ClassMap
+    box: int
+
+
+def store(folder: Path, half: int, one: Stored) -> None:
+    """Keep a class for later calls, atomically, and drop what no call can need any more."""
+    make_folder(folder)
+    target = folder / f"half{half}_class{one.number:03d}_it{one.iteration:03d}.npz"
+    with atomic_file(target) as part, part.open("wb") as stream:
+        np.savez(
+            stream,
+            spectrum=one.map.spectrum,
+            weight=one.map.weight,
+            factor=one.map.factor,
+            box=np.array(one.box),
+            checksum=np.array(_checksum(one)),
+        )
+    for path, found_half, number, iteration in _files(folder):
+        old = iteration <= one.iteration - KEPT_ITERATIONS
+        if found_half == half and number == one.number and (old or iteration > one.iteration):
+            with suppress(OSError):
+                path.unlink()
+
+
+def previous(folder: Path, half: int, iteration: int, box: int) -> tuple[Stored, ...]:
+    """Return all classes of the latest earlier iteration that is on disk.
+
+    Every class of an iteration is compared with this one set, so that none has a better reference than
+    another: RELION reconstructs classes one after the other, and the last would know most. Later iterations
+    were left by a run that was since continued from an earlier one. A file that is damaged, or was changed
+    since it was written, counts as missing.
+    """
+    files = [(when, number, path) for path, h, number, when in _files(folder) if h == half]
+    earlier = [when for when, _, _ in files if iteration - KEPT_ITERATIONS <= when < iteration]
+    if not earlier:
+        return ()
+    latest = max(earlier)
+    loaded = (_load(path, number, when) for when, number, path in sorted(files) if when == latest)
+    return tuple(one for one in loaded if one is not None and one.box == box)
+
+
+def _files(folder: Path) -> list[tuple[Path, int, int, int]]:
+    if not folder.is_dir():
+        return []
+    matches = ((path, _NAME.fullmatch(path.name)) for path in sorted(folder.iterdir()))
+    return [(path, int(m[1]), int(m[2]), int(m[3])) for path, m in matches if m]
+
+
+def _load(path: Path, number: int, iteration: int) -> Stored | None:
+    try:
+        with path.open("rb") as stream, np.load(stream) as data:
+            one = ClassMap(data["spectrum"], data["weight"], data["factor"])
+            found = Stored(iteration, number, one, int(data["box"]))
+            return found if str(data["checksum"]) == _checksum(found) else None
+    except (OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _checksum(one: Stored) -> str:
+    """Return a digest of a class, of which call it is included."""
+    found = hashlib.sha256(f"{one.iteration} {one.number} {one.box}".encode())
+    for array in (one.map.spectrum, one.map.weight, one.map.factor):
+        found.update(f"{array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
+def common_shells(maps: list[ClassMap]) -> list[ClassMap]:
+    """Bring classes to the same number of shells: RELION's current size may have changed between calls.
+
+    Shells that a class has no data for get no weight.
+    """
+    most = max((len(one.weight) for one in maps), default=0)
+    if not most:
+        raise InputError("no class has data")
+    return [ClassMap(one.spectrum, _fill(one.weight, most), _fill(one.factor, most)) for one in maps]
+
+
+def _fill(values: npt.NDArray[np.float32], length: int) -> npt.NDArray[np.float32]:
+    return np.pad(values, (0, length - len(values)))

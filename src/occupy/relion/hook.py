@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from occupy.io.exchange import Exchange
-    from occupy.relion.options import Options
-    from occupy.relion.running import Job
-    from occupy.relion.state import Stored
+    from occupy.io.loop import Exchange
+    from occupy.relion.classes import Stored
+    from occupy.relion.options import Job, Options
     from occupy.volume import Volume
 
 USAGE = """usage: occupy-relion-reconstruct run_itNNN_classNNN_external_reconstruct.star
@@ -77,8 +76,8 @@ def _withdraw(star: Path) -> None:
 
 def report_at_the_end(star: Path) -> None:
     """Write table and pictures once the last class of the last iteration is done, and print warnings."""
-    from occupy.io.exchange import read_exchange
-    from occupy.relion.running import read_job
+    from occupy.io.loop import read_exchange
+    from occupy.relion.options import read_job
 
     try:
         call = read_exchange(star)
@@ -157,10 +156,8 @@ def improve(star: Path, options: Options) -> str:
     """
     from occupy import __version__
     from occupy.io.atomic import atomic_file
-    from occupy.io.exchange import read_exchange
-    from occupy.io.loop import FOLDER
+    from occupy.io.loop import FOLDER, note, read_exchange
     from occupy.io.mrc import write_map
-    from occupy.relion.runrecord import note
 
     began = time.perf_counter()
     call = read_exchange(star)
@@ -184,10 +181,8 @@ def _outcome(call: Exchange, options: Options) -> Outcome:
 
     from occupy.io.loop import FOLDER
     from occupy.io.mrc import read_map
-    from occupy.relion.classes import reduce_map
-    from occupy.relion.running import read_job
-    from occupy.relion.state import Stored, previous, store
-    from occupy.relion.weights import read_weights
+    from occupy.relion.classes import Stored, previous, read_weights, reduce_map, store
+    from occupy.relion.options import read_job
 
     job = read_job(call)
     pixel_size = options.pixel_size or job.pixel_size
@@ -249,7 +244,7 @@ def _keep_unregularised(call: Exchange, pixel_size: float) -> None:
     Done at every call: which is the last cannot be known where several run at once or the job is continued.
     """
     from occupy.io.loop import unregularised_name, write_unregularised
-    from occupy.relion.state import KEPT_ITERATIONS
+    from occupy.relion.classes import KEPT_ITERATIONS
 
     try:
         write_unregularised(call, pixel_size)
@@ -266,9 +261,7 @@ def _give_up(star: Path, error: Exception) -> None:
     """Say in one line why RELION's map stays as it is, and note it where that is possible."""
     say(f"{star.name}: {_one_line(error)}; RELION's own map is used")
     with suppress(Exception):
-        from occupy.io.exchange import read_exchange
-        from occupy.io.loop import FOLDER
-        from occupy.relion.runrecord import note
+        from occupy.io.loop import FOLDER, note, read_exchange
 
         note(star.parent / FOLDER, read_exchange(star), {"state": "failed", "reason": _one_line(error)})
 

@@ -18,8 +18,8 @@ import numpy as np
 from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.inputs import HALVES, InputFiles, Inputs
-from occupy.io.half_maps import find_half_maps
 from occupy.io.loop import drawn_notice
+from occupy.io.mapset import find_half_maps
 from occupy.io.mrc import map_stem, read_header, write_map
 from occupy.report.estimate_page import write_report
 from occupy.report.figures import modifications
