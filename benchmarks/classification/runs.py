@@ -77,10 +77,7 @@ class Run:
 
 def version() -> str:
     """Return the version of the package and a digest of the code that decides the result of a run."""
-    sources = (
-        Path(str(module.__file__))
-        for module in (classes, loop, options, separation, spectra)
-    )
+    sources = (Path(str(module.__file__)) for module in (classes, loop, options, separation, spectra))
     digest = hashlib.sha256("".join(_code(path) for path in sources).encode())
     return f"{occupy.__version__}+{digest.hexdigest()[:8]}"
 

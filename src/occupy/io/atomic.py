@@ -1,4 +1,4 @@
-"""Write files so that a final name never holds half a file."""
+"""Write files so that a final name never holds half a file; names that results can be called after."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def write_text(path: str | Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-LONGEST_NAME = 200
+_LONGEST_NAME = 200
 """Bytes of a file's name; file systems take 255, and names of results add up to 40 to the input's."""
 
 
@@ -172,8 +172,8 @@ def as_letters(name: str) -> str:
 def check_length(path: Path) -> None:
     """Raise InputError where a file's name leaves no room for what results add to it."""
     size = len(os.fsencode(path.name))
-    if size > LONGEST_NAME:
+    if size > _LONGEST_NAME:
         raise InputError(
             f"{path.name[:40]}…: the name is too long for results called after it ({size} bytes, at most "
-            f"{LONGEST_NAME}); rename the file"
+            f"{_LONGEST_NAME}); rename the file"
         )

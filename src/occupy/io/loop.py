@@ -1,6 +1,6 @@
-"""What a Class3D job with occupy in its loop left: the record of its calls, and maps that tell occupancy.
+"""RELION's loop: the files of a call for one class, the record of calls, and maps that tell occupancy.
 
-The maps RELION was given there are drawn towards what all classes share, and RELION's prior shrank them
+The maps RELION was given by occupy are drawn towards what all classes share, and RELION's prior shrank them
 before: a part that 9 % of a class have does not read 0.09 in them. In the reconstruction without prior, data
 over weights, it does.
 """
@@ -29,8 +29,8 @@ from occupy.volume import Volume
 FOLDER = "occupy_relion"
 """Folder beside a job's files for what later calls need, and the record."""
 
-RECORD = "calls.jsonl"
-SUFFIX = "_unregularised.mrc"
+CALLS = "calls.jsonl"
+_SUFFIX = "_unregularised.mrc"
 _CLASS = re.compile(r"(?P<stem>.+_it(?P<iteration>\d+)(?:_half[12])?_class(?P<number>\d+))\.mrc")
 _EXCHANGE = "_external_reconstruct.star"
 _EDGE = 3.0
@@ -45,7 +45,7 @@ def read_calls(folder: Path) -> list[dict[str, Any]]:
     InputError
         Where there is none.
     """
-    path = folder / RECORD
+    path = folder / CALLS
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -64,7 +64,7 @@ def read_calls(folder: Path) -> list[dict[str, Any]]:
     return [calls[key] for key in sorted(calls)]
 
 
-def note(folder: Path, call: Exchange, values: dict[str, Any]) -> None:
+def record_call(folder: Path, call: ReconstructionCall, values: dict[str, Any]) -> None:
     """Append one line to the record; lines of concurrent calls do not mix.
 
     Raises
@@ -73,9 +73,9 @@ def note(folder: Path, call: Exchange, values: dict[str, Any]) -> None:
         Where the line could not be written whole.
     """
     head = {"iteration": call.iteration, "half": call.half, "class": call.number}
-    path = make_folder(folder) / RECORD
+    path = make_folder(folder) / CALLS
     try:
-        _append(path, strict_json(head | values).encode() + b"\n")
+        _append(path, _strict_json(head | values).encode() + b"\n")
     except OSError as error:
         raise explain(error, path) from error
 
@@ -93,13 +93,13 @@ def _append(path: Path, line: bytes) -> None:
         os.close(descriptor)
 
 
-def strict_json(values: Any) -> str:
+def _strict_json(values: Any) -> str:
     """Return plain values as a line of JSON, null for what JSON has no word for (NaN, infinity)."""
     plain = json.loads(json.dumps(values), parse_constant=lambda _: None)
     return json.dumps(plain, allow_nan=False)
 
 
-def separated_iterations(job: Path) -> frozenset[int]:
+def _separated_iterations(job: Path) -> frozenset[int]:
     """Return the iterations in which a class of a job was drawn towards the others."""
     try:
         calls = read_calls(job / FOLDER)
@@ -110,10 +110,10 @@ def separated_iterations(job: Path) -> frozenset[int]:
 
 def unregularised_name(path: Path) -> Path:
     """Return where the unregularised map of a class lies, by the name of its map or a call's STAR file."""
-    return path.with_name(path.name.removesuffix(".mrc").removesuffix(_EXCHANGE) + SUFFIX)
+    return path.with_name(path.name.removesuffix(".mrc").removesuffix(_EXCHANGE) + _SUFFIX)
 
 
-def reconstruct(call: Exchange) -> npt.NDArray[np.float32]:
+def reconstruct(call: ReconstructionCall) -> npt.NDArray[np.float32]:
     """Reconstruct a class from the data and weights of a call, without RELION's prior.
 
     Returns
@@ -157,7 +157,7 @@ def _sphere(box: int) -> npt.NDArray[np.float32]:
     )
 
 
-def write_unregularised(call: Exchange, voxel_size: float) -> Path:
+def write_unregularised(call: ReconstructionCall, voxel_size: float) -> Path:
     """Write the unregularised map of a call's class beside its other files; return its path."""
     path = unregularised_name(call.star)
     volume = Volume.from_array(reconstruct(call), voxel_size)
@@ -193,7 +193,7 @@ def is_drawn(path: Path) -> bool:
     match = _CLASS.fullmatch(path.name)
     if match is None:
         return False
-    return unregularised_name(path).is_file() or int(match["iteration"]) in separated_iterations(path.parent)
+    return unregularised_name(path).is_file() or int(match["iteration"]) in _separated_iterations(path.parent)
 
 
 def drawn_notice(path: Path) -> Notice | None:
@@ -215,7 +215,7 @@ def _unregularised_map(path: Path) -> Path:
         )
     target, star = unregularised_name(path), path.with_name(match["stem"] + _EXCHANGE)
     try:
-        call = read_exchange(star) if star.is_file() else None
+        call = read_call(star) if star.is_file() else None
         # An iteration that was done again has newer weights.
         if target.is_file() and (call is None or not _newer(call.weight, target)):
             return target
@@ -246,7 +246,7 @@ _HEADER_BYTES = 1024
 
 
 @dataclass(frozen=True)
-class Exchange:
+class ReconstructionCall:
     """One call of RELION.
 
     Attributes
@@ -295,7 +295,7 @@ class Exchange:
         return min(self.current_size, self.box) // 2 + 1
 
 
-def read_exchange(path: str | Path) -> Exchange:
+def read_call(path: str | Path) -> ReconstructionCall:
     """Read the STAR file of a call.
 
     Raises
@@ -314,7 +314,7 @@ def read_exchange(path: str | Path) -> Exchange:
     if _number(general, "rlnReferenceDimensionality", 3) != 3:
         raise InputError(f"{star}: a 2D reference; maps are needed")
     box = int(_number(general, "rlnOriginalImageSize"))
-    return Exchange(
+    return ReconstructionCall(
         star=star,
         result=Path(general.value("rlnExtReconsResult")),
         real=_beside(star, general, "rlnExtReconsDataReal"),

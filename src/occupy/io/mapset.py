@@ -1,4 +1,4 @@
-"""A set of maps that belong together, and what all ways to find one share."""
+"""A set of maps that belong together, what all ways to find one share, and the half-maps beside a map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from occupy.errors import InputError, Notice
 from occupy.io.atomic import is_file
 from occupy.io.mrc import STACK_SUFFIXES, SUFFIXES, map_stem, read_header
 
-Kind = Literal["relion", "cryosparc", "cryodrgn", "files"]
+_SetKind = Literal["relion", "cryosparc", "cryodrgn", "files"]
 
 _KINDS = {"relion": "RELION classes", "cryosparc": "cryoSPARC volumes", "cryodrgn": "cryoDRGN volumes"}
 _SHOWN = 12
@@ -82,7 +82,7 @@ class MapSet:
         RELION's loop; it keeps the class's name (see `occupy.io.loop`).
     """
 
-    kind: Kind
+    kind: _SetKind
     source: Path
     maps: tuple[ClassMap, ...]
     pixel_size: float | None = None
@@ -200,7 +200,7 @@ def _repeated(names: Sequence[str]) -> list[bool]:
 
 
 def make_set(
-    kind: Kind,
+    kind: _SetKind,
     source: Path,
     paths: Sequence[Path],
     numbers: Sequence[int | None],

@@ -1,6 +1,7 @@
-"""Particles and their classes: RELION's data.star, cryoSPARC's .cs, cryoDRGN's labels.
+"""Particles and their classes, or their parts: read them, and write some of them.
 
-Only the files named are read: the images they name are not looked at.
+RELION's data.star, cryoSPARC's .cs, cryoDRGN's labels, and the table of presence of `occupy particles`. Only
+the files named are read: the images they name are not looked at.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import numpy.typing as npt
 from occupy.errors import InputError
 from occupy.io.atomic import atomic_file
 from occupy.io.plain_pickle import read_integers, write_integers
-from occupy.io.star import Rows, StarTable, check_rows, find_rows, read_star, write_kept
+from occupy.io.star import StarRows, StarTable, check_star_rows, find_star_rows, read_star, write_kept
 
-ParticleKind = Literal["relion", "cryosparc", "cryodrgn"]
+_ParticleKind = Literal["relion", "cryosparc", "cryodrgn"]
 _ENDINGS = {"relion": ".star", "cryosparc": ".cs", "cryodrgn": ".pkl"}
 _CERTAINTY = "rlnMaxValueProbDistribution"
 _CLASS_FIELD = re.compile(r".+/class")
@@ -48,7 +49,7 @@ class Particles:
         has them for all classes.
     """
 
-    kind: ParticleKind
+    kind: _ParticleKind
     path: Path
     labels: npt.NDArray[np.int64]
     base: int | None = None
@@ -120,10 +121,10 @@ def _relion(path: Path) -> Particles:
         why = "" if tables else " (particles that were not classified?)"
         raise InputError(f"{path}: {what} with rlnClassNumber{why}; give the *_data.star of a classification")
     block, table = next(iter(tables.items()))
-    rows = find_rows(path, block)
+    rows = find_star_rows(path, block)
     if not rows.lines:
         raise InputError(f"{path}: one particle and no loop, or no particles; there is nothing to select")
-    check_rows(path, rows, read_star(path, columns=(rows.first,))[block].column(rows.first))
+    check_star_rows(path, rows, read_star(path, columns=(rows.first,))[block].column(rows.first))
     certainty = np.array(table.numbers(_CERTAINTY)) if table.has(_CERTAINTY) else None
     return _not_empty(Particles("relion", path, _class_numbers(table), 1, certainty, None, rows))
 
@@ -258,7 +259,7 @@ def write_particles(
     """
     check_target(particles, target)
     if particles.kind == "relion":
-        rows: Rows = particles._content
+        rows: StarRows = particles._content
         write_kept(rows, keep.tolist(), target)
     elif particles.kind == "cryosparc":
         with atomic_file(target) as part, part.open("wb") as out:
@@ -268,7 +269,7 @@ def write_particles(
         write_integers(target, indices if parents is None else np.asarray(parents)[indices])
 
 
-FIRST = ("particle", "state", "state_probability")
+_FIRST = ("particle", "state", "state_probability")
 
 
 def read_presence(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
@@ -289,7 +290,7 @@ def read_presence(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]
     try:
         with path.open(encoding="utf-8") as stream:
             header = stream.readline().rstrip("\n").split("\t")
-            if tuple(header[: len(FIRST)]) != FIRST:
+            if tuple(header[: len(_FIRST)]) != _FIRST:
                 raise InputError(f"{path}: not a table of presence (of occupy particles)")
             table = np.loadtxt(stream, delimiter="\t", ndmin=2)
     except FileNotFoundError as error:
@@ -302,7 +303,7 @@ def read_presence(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]
         raise InputError(f"{path}: damaged: {error}") from error
     if table.shape[1] != len(header):
         raise InputError(f"{path}: damaged: {table.shape[1]} columns under {len(header)} names")
-    return tuple(header[len(FIRST) :]), table[:, len(FIRST) :]
+    return tuple(header[len(_FIRST) :]), table[:, len(_FIRST) :]
 
 
 def write_chosen(source: Path, keep: npt.NDArray[np.bool_], target: Path) -> None:
@@ -337,8 +338,8 @@ def write_chosen(source: Path, keep: npt.NDArray[np.bool_], target: Path) -> Non
     if len(found) != 1:
         raise InputError(f"{source}: no particles (a table with rlnImageName) in it")
     name, table = found[0]
-    rows = find_rows(source, name)
-    check_rows(source, rows, table.column(rows.first))
+    rows = find_star_rows(source, name)
+    check_star_rows(source, rows, table.column(rows.first))
     _check_count(source, len(rows.lines), keep)
     write_kept(rows, keep.tolist(), target)
 

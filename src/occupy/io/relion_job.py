@@ -1,4 +1,4 @@
-"""How RELION 3.0 to 5 lays out the classes of a Class3D job."""
+"""How RELION 3.0 to 5 lays out the classes of a Class3D job, finished or still running."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ _EXITS = ("SUCCESS", "FAILURE", "ABORTED")
 
 
 @dataclass(frozen=True)
-class Iteration:
+class FinishedIteration:
     """One iteration that is complete.
 
     Attributes
@@ -243,7 +243,7 @@ class Iteration:
     written: int
 
 
-def iterations(folder: Path) -> list[Iteration]:
+def finished_iterations(folder: Path) -> list[FinishedIteration]:
     """Return the complete iterations of a job, in order.
 
     RELION writes optimiser, maps, model, data and sampling, in this order: an iteration is complete once
@@ -262,18 +262,18 @@ def iterations(folder: Path) -> list[Iteration]:
         raise InputError(f"{folder}: {reason}; give the folder of a Class3D job") from error
     matches = [match for name in names if (match := _MODEL.fullmatch(name))]
     last = max((int(match[2]) for match in matches), default=0)
-    found: dict[int, Iteration] = {}
+    found: dict[int, FinishedIteration] = {}
     for match in matches:
         number, path = int(match[2]), folder / match[0]
         if number == 0 or not (number < last or f"{match[1]}{match[2]}_sampling.star" in names):
             continue
-        entry = Iteration(number, path, path.stat().st_mtime_ns)
+        entry = FinishedIteration(number, path, path.stat().st_mtime_ns)
         if number not in found or found[number].written < entry.written:
             found[number] = entry
     return [found[number] for number in sorted(found)]
 
 
-def has_ended(folder: Path, last: Iteration | None) -> bool:
+def has_ended(folder: Path, last: FinishedIteration | None) -> bool:
     """Tell whether a job will write no more: RELION says so, or the last iteration planned is there."""
     if any((folder / f"RELION_JOB_EXIT_{ending}").exists() for ending in _EXITS):
         return True

@@ -126,7 +126,7 @@ def _folder(folder: Path, count_particles: bool) -> MapSet:
         raise InputError(f"{folder}: cannot be read: {(error.strerror or str(error)).lower()}") from error
     if any(name.endswith("_model.star") for name in names):
         return relion_folder(folder, count_particles)
-    found = cryodrgn_folder(folder) or cryosparc_folder(folder)
+    found = _cryodrgn_folder(folder) or _cryosparc_folder(folder)
     if found is not None:
         return found
     maps = maps_in(folder)
@@ -189,7 +189,7 @@ def _parse(path: Path, pattern: re.Pattern[str]) -> _Found | None:
     )
 
 
-def cryosparc_folder(folder: Path) -> MapSet | None:
+def _cryosparc_folder(folder: Path) -> MapSet | None:
     """Find the volumes of a cryoSPARC job: its classes, else the refined ones; None where it is none."""
     paths = maps_in(folder)
     classes = [found for path in paths if (found := _parse(path, _CLASS))]
@@ -261,7 +261,7 @@ def _refined(folder: Path, volumes: Sequence[_Found]) -> MapSet | None:
 # --- cryoDRGN -----------------------------------------------------------------------------------------
 
 
-def cryodrgn_folder(folder: Path) -> MapSet | None:
+def _cryodrgn_folder(folder: Path) -> MapSet | None:
     """Find the volumes of a cryoDRGN analysis; None where it is none.
 
     ``folder`` is ``analyze.N`` or ``landscape.N``, or one of the folders in it that hold volumes. The mean

@@ -1,4 +1,4 @@
-"""Read STAR files as RELION 3.0 to 5 writes them."""
+"""Read STAR files as RELION 3.0 to 5 writes them; leave rows out and keep everything else byte by byte."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ _WORDS = re.compile(rb"'[^']*'|\"[^\"]*\"|\S+")
 
 
 @dataclass(frozen=True)
-class Rows:
+class StarRows:
     """Where the rows of one loop stand.
 
     Attributes
@@ -230,7 +230,7 @@ def _lines(content: bytes) -> Iterator[tuple[int, int, bytes]]:
         start = stop
 
 
-def find_rows(path: Path, block: str) -> Rows:
+def find_star_rows(path: Path, block: str) -> StarRows:
     """Find the rows of the loop in a block, one per line as RELION and its companions write them.
 
     Parameters
@@ -265,18 +265,18 @@ def find_rows(path: Path, block: str) -> Rows:
             first = first or _SPACES.split(text[1:], maxsplit=1)[0].decode("utf-8", "replace")
         elif loop:
             rows.append((start, stop))
-    return Rows(content, tuple(rows), first)
+    return StarRows(content, tuple(rows), first)
 
 
-def check_rows(path: Path, rows: Rows, first_column: Sequence[str]) -> None:
+def check_star_rows(path: Path, rows: StarRows, first_column: Sequence[str]) -> None:
     """Make sure that lines and the parsed rows are the same; InputError otherwise.
 
     Parameters
     ----------
     path : Path
         For messages.
-    rows : Rows
-        From `find_rows`.
+    rows : StarRows
+        From `find_star_rows`.
     first_column : sequence of str
         The loop's first column, from `occupy.io.star.read_star`.
     """
@@ -292,7 +292,7 @@ def check_rows(path: Path, rows: Rows, first_column: Sequence[str]) -> None:
         )
 
 
-def write_kept(rows: Rows, keep: Sequence[bool], target: Path) -> None:
+def write_kept(rows: StarRows, keep: Sequence[bool], target: Path) -> None:
     """Write the file without the rows whose ``keep`` is false, atomically."""
     content = rows.content
     with atomic_file(target) as part, part.open("wb") as out:
@@ -305,14 +305,14 @@ def write_kept(rows: Rows, keep: Sequence[bool], target: Path) -> None:
 
 
 def write_with_column(
-    rows: Rows, columns: Sequence[str], name: str, values: Sequence[str], target: Path
+    rows: StarRows, columns: Sequence[str], name: str, values: Sequence[str], target: Path
 ) -> None:
     """Write the file with one column of a loop set, or added as its last, atomically.
 
     Parameters
     ----------
-    rows : Rows
-        From `find_rows`, checked by `check_rows`.
+    rows : StarRows
+        From `find_star_rows`, checked by `check_star_rows`.
     columns : sequence of str
         Labels of the loop, without underscore.
     name : str

@@ -1,4 +1,8 @@
-"""Tables with one row per chain: occupancies and B-factors asked for, compositions of classes, truth."""
+"""Small files that users write: tables with one row per chain, and selections of parts of a model.
+
+Tables are CSV: occupancies and B-factors asked for, compositions of classes, truth. Selections are YAML:
+names of regions and the parts they consist of.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,8 @@ from typing import Any
 from occupy.errors import InputError
 from occupy.io.atomic import write_text
 
-KEYS = ("chain", "unit")
-NOT_VALUES = (*KEYS, "block")
+_KEYS = ("chain", "unit")
+_NOT_VALUES = (*_KEYS, "block")
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,11 @@ def read_chain_table(path: Path) -> ChainTable:
         raise InputError(f"{path}: no such file") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a readable CSV file ({error})") from error
-    key = next((name for name in KEYS if name in header), None)
+    key = next((name for name in _KEYS if name in header), None)
     if key is None or len(set(header)) < len(header):
         what = "no column 'chain'" if key is None else "two columns of one name"
         raise InputError(f"{path}: {what}; the first line must name the columns, such as chain,occupancy")
-    columns: dict[str, dict[str, float]] = {name: {} for name in header if name not in NOT_VALUES}
+    columns: dict[str, dict[str, float]] = {name: {} for name in header if name not in _NOT_VALUES}
     blocks: dict[str, str] = {}
     seen: set[str] = set()
     for line, raw in enumerate(rows, start=2):

@@ -1,4 +1,8 @@
-"""One class of one iteration: from what RELION made of it to what it gets back."""
+"""One class of one iteration: from what RELION made of it to what it gets back.
+
+Means over shells of the weights RELION hands over tell what its prior did; what earlier calls left for later
+ones lies in the job's folder.
+"""
 
 from __future__ import annotations
 
@@ -15,38 +19,38 @@ import numpy.typing as npt
 
 from occupy.errors import InputError
 from occupy.io.atomic import atomic_file, make_folder
-from occupy.io.loop import Exchange, half_complex
+from occupy.io.loop import ReconstructionCall, half_complex
 from occupy.numerics.spectra import Spectrum, even_size, map_of, resize, spectrum_of
-from occupy.relion.options import Job, Options
+from occupy.relion.options import ClassificationJob, HookOptions
 from occupy.relion.separation import (
-    ClassMap,
-    OwnPart,
+    ClassSpectrum,
+    SpecificPart,
     choose_bands,
     on_shells,
-    own_part,
     shared_part,
+    specific_part,
     unshrunk,
 )
 
-LEAST_SHARE = 0.5
+_LEAST_SHARE = 0.5
 """Of an even share of the particles: the budget of a class is not smaller than this one's."""
 
-LEAST_AGREEMENT = 0.5
+_LEAST_AGREEMENT = 0.5
 """A result that correlates less with RELION's map is not that map with less noise: something is wrong."""
 
-MOST_AMPLITUDE = 3.0
+_MOST_AMPLITUDE = 3.0
 """… nor is one in which RELION's map is stronger by this factor, or weaker."""
 
 
 @dataclass(frozen=True)
-class Separated:
+class SeparatedClass:
     """The map RELION gets back, and what is recorded of it.
 
     Attributes
     ----------
     map : ndarray of float32, shape (box, box, box)
         What all classes share plus what is this one's own.
-    own : OwnPart
+    own : SpecificPart
         The latter.
     classes : int
         How many classes were compared.
@@ -59,7 +63,7 @@ class Separated:
     """
 
     map: npt.NDArray[np.float32]
-    own: OwnPart
+    own: SpecificPart
     classes: int
     particles: float
     share_of_map: float
@@ -69,31 +73,37 @@ class Separated:
     @property
     def plausible(self) -> bool:
         """Tell whether this can be RELION's map with less noise."""
-        near = 1 / MOST_AMPLITUDE <= self.amplitude <= MOST_AMPLITUDE
-        return self.agreement >= LEAST_AGREEMENT and near and bool(np.isfinite(self.map).all())
+        near = 1 / _MOST_AMPLITUDE <= self.amplitude <= _MOST_AMPLITUDE
+        return self.agreement >= _LEAST_AGREEMENT and near and bool(np.isfinite(self.map).all())
 
 
-def reduce_map(data: npt.NDArray[np.float32], weights: Weights, call: Exchange) -> ClassMap:
+def reduce_map(
+    data: npt.NDArray[np.float32], weights: ShellWeights, call: ReconstructionCall
+) -> ClassSpectrum:
     """Keep of a map what later calls need: its spectrum up to the current size."""
     m = min(call.box, even_size(2 * call.shells + 2))
-    return ClassMap(spectrum_of(data, m), weights.weight, weights.factor)
+    return ClassSpectrum(spectrum_of(data, m), weights.weight, weights.factor)
 
 
 def separate(
-    mine: ClassMap, earlier: tuple[Stored, ...], call: Exchange, job: Job, options: Options
-) -> Separated:
+    mine: ClassSpectrum,
+    earlier: tuple[StoredClass, ...],
+    call: ReconstructionCall,
+    job: ClassificationJob,
+    options: HookOptions,
+) -> SeparatedClass:
     """Return a class as the shared part plus its own.
 
     Parameters
     ----------
-    mine : ClassMap
+    mine : ClassSpectrum
         This class.
-    earlier : tuple of Stored
+    earlier : tuple of StoredClass
         All classes of an earlier iteration, at least two.
     call, job, options
         What is known.
     """
-    maps = common_shells([mine, *(one.map for one in earlier)])
+    maps = _common_shells([mine, *(one.map for one in earlier)])
     m = max(len(one.spectrum) for one in maps)
     shared = shared_part(maps[1:], m)
     # RELION's prior of the whole map is an upper bound for that of a part of it. Where the earlier iteration
@@ -106,7 +116,7 @@ def separate(
     diameter = options.diameter or job.diameter or length
     radius = min(diameter / 2, 0.47 * length) / length
     particles = _particles(maps, job)
-    own = own_part(
+    own = specific_part(
         difference,
         factor**2 / np.maximum(maps[0].weight, 1e-30),
         choose_bands(length, finest),
@@ -120,7 +130,7 @@ def separate(
     share = float(np.linalg.norm(own.spectrum)) / max(float(np.linalg.norm(base)), 1e-30)
     result = base + own.spectrum
     likeness = _likeness(resize(mine.spectrum, m), result)
-    return Separated(map_of(result, call.box), own, len(maps) - 1, particles, share, *likeness)
+    return SeparatedClass(map_of(result, call.box), own, len(maps) - 1, particles, share, *likeness)
 
 
 def _likeness(a: Spectrum, b: Spectrum) -> tuple[float, float]:
@@ -137,16 +147,16 @@ def _likeness(a: Spectrum, b: Spectrum) -> tuple[float, float]:
     return product / (first * second) ** 0.5, product / first
 
 
-def _least(job: Job, classes: int) -> float:
+def _least(job: ClassificationJob, classes: int) -> float:
     """Return the particles for which a small class is given a budget.
 
     A class that loses particles would be allowed ever less of its own, come ever closer to the shared part
     and lose the rest: its own part must not shrink faster than its evidence.
     """
-    return LEAST_SHARE * (job.particles or 0) / max(classes, 1)
+    return _LEAST_SHARE * (job.particles or 0) / max(classes, 1)
 
 
-def _particles(maps: list[ClassMap], job: Job) -> float:
+def _particles(maps: list[ClassSpectrum], job: ClassificationJob) -> float:
     """Estimate the particles in the first class from its share of the weights; 0 where nothing is known."""
     if not job.particles:
         return 0.0
@@ -155,12 +165,12 @@ def _particles(maps: list[ClassMap], job: Job) -> float:
     return job.particles * min(1.0, float(maps[0].weight[:known].sum()) / max(total, 1e-30))
 
 
-MOST_VALUES = 3_000_000
-"""Weights read from a file; of larger ones every second, third … row is enough for means over shells."""
+_MOST_VALUES = 3_000_000
+"""ShellWeights read from a file; of larger ones every second, third … row is enough for means over shells."""
 
 
 @dataclass(frozen=True)
-class Weights:
+class ShellWeights:
     """Means over shells of what RELION knows.
 
     Attributes
@@ -175,7 +185,7 @@ class Weights:
     factor: npt.NDArray[np.float32]
 
 
-def read_weights(call: Exchange) -> Weights:
+def read_weights(call: ReconstructionCall) -> ShellWeights:
     """Read the weights of a call and average them over shells.
 
     The file is mapped, and of a large one only every n-th row is read.
@@ -186,15 +196,17 @@ def read_weights(call: Exchange) -> Weights:
     k = np.fft.fftfreq(n) * n
     rows = np.flatnonzero(np.abs(k) <= reach)
     columns = min(grid.shape[2], reach + 1)
-    step = max(1, round((len(rows) ** 2 * columns / MOST_VALUES) ** 0.5))
+    step = max(1, round((len(rows) ** 2 * columns / _MOST_VALUES) ** 0.5))
     rows = rows[::step]
     values = np.asarray(grid[np.ix_(rows, rows, np.arange(columns))], dtype=np.float64)
     squares = k[rows][:, None, None] ** 2 + k[rows][None, :, None] ** 2 + np.arange(columns) ** 2
     shell = np.rint(np.sqrt(squares) / call.padding).astype(np.intp)
-    return shell_means(values, shell, call)
+    return _shell_means(values, shell, call)
 
 
-def shell_means(values: npt.NDArray[np.float64], shell: npt.NDArray[np.intp], call: Exchange) -> Weights:
+def _shell_means(
+    values: npt.NDArray[np.float64], shell: npt.NDArray[np.intp], call: ReconstructionCall
+) -> ShellWeights:
     """Average weights and the prior's factor over shells."""
     inside = shell < call.shells
     values, shell = np.maximum(values[inside], 0), shell[inside]
@@ -208,7 +220,7 @@ def shell_means(values: npt.NDArray[np.float64], shell: npt.NDArray[np.intp], ca
     # RELION does not let weights fall below a thousandth of their shell's mean.
     product = np.maximum(product, 1e-3 * mean[shell] * prior[shell])
     factor = np.bincount(shell, product / (product + 1), call.shells) / count
-    return Weights(mean.astype(np.float32), factor.astype(np.float32))
+    return ShellWeights(mean.astype(np.float32), factor.astype(np.float32))
 
 
 KEPT_ITERATIONS = 3
@@ -218,14 +230,14 @@ _NAME = re.compile(r"half(\d)_class(\d+)_it(\d+)\.npz")
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredClass:
     """A class as a call left it.
 
     Attributes
     ----------
     iteration, number : int
         Iteration and class.
-    map : ClassMap
+    map : ClassSpectrum
         As RELION reconstructed it, before anything of ours.
     box : int
         Of RELION's map.
@@ -233,11 +245,11 @@ class Stored:
 
     iteration: int
     number: int
-    map: ClassMap
+    map: ClassSpectrum
     box: int
 
 
-def store(folder: Path, half: int, one: Stored) -> None:
+def store_class(folder: Path, half: int, one: StoredClass) -> None:
     """Keep a class for later calls, atomically, and drop what no call can need any more."""
     make_folder(folder)
     target = folder / f"half{half}_class{one.number:03d}_it{one.iteration:03d}.npz"
@@ -257,7 +269,7 @@ def store(folder: Path, half: int, one: Stored) -> None:
                 path.unlink()
 
 
-def previous(folder: Path, half: int, iteration: int, box: int) -> tuple[Stored, ...]:
+def earlier_classes(folder: Path, half: int, iteration: int, box: int) -> tuple[StoredClass, ...]:
     """Return all classes of the latest earlier iteration that is on disk.
 
     Every class of an iteration is compared with this one set, so that none has a better reference than
@@ -281,17 +293,17 @@ def _files(folder: Path) -> list[tuple[Path, int, int, int]]:
     return [(path, int(m[1]), int(m[2]), int(m[3])) for path, m in matches if m]
 
 
-def _load(path: Path, number: int, iteration: int) -> Stored | None:
+def _load(path: Path, number: int, iteration: int) -> StoredClass | None:
     try:
         with path.open("rb") as stream, np.load(stream) as data:
-            one = ClassMap(data["spectrum"], data["weight"], data["factor"])
-            found = Stored(iteration, number, one, int(data["box"]))
+            one = ClassSpectrum(data["spectrum"], data["weight"], data["factor"])
+            found = StoredClass(iteration, number, one, int(data["box"]))
             return found if str(data["checksum"]) == _checksum(found) else None
     except (OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error):
         return None
 
 
-def _checksum(one: Stored) -> str:
+def _checksum(one: StoredClass) -> str:
     """Return a digest of a class, of which call it is included."""
     found = hashlib.sha256(f"{one.iteration} {one.number} {one.box}".encode())
     for array in (one.map.spectrum, one.map.weight, one.map.factor):
@@ -300,7 +312,7 @@ def _checksum(one: Stored) -> str:
     return found.hexdigest()
 
 
-def common_shells(maps: list[ClassMap]) -> list[ClassMap]:
+def _common_shells(maps: list[ClassSpectrum]) -> list[ClassSpectrum]:
     """Bring classes to the same number of shells: RELION's current size may have changed between calls.
 
     Shells that a class has no data for get no weight.
@@ -308,7 +320,7 @@ def common_shells(maps: list[ClassMap]) -> list[ClassMap]:
     most = max((len(one.weight) for one in maps), default=0)
     if not most:
         raise InputError("no class has data")
-    return [ClassMap(one.spectrum, _fill(one.weight, most), _fill(one.factor, most)) for one in maps]
+    return [ClassSpectrum(one.spectrum, _fill(one.weight, most), _fill(one.factor, most)) for one in maps]
 
 
 def _fill(values: npt.NDArray[np.float32], length: int) -> npt.NDArray[np.float32]:

@@ -1,7 +1,8 @@
 """`occupy-relion-job`: the executable of a RELION External job.
 
-It starts `occupy` as a process of its own, waits for it and for RELION's wish to abort, lists the results as
-output nodes, and tells RELION how it ended, whatever happens.
+It turns what RELION hands over into command lines of `occupy`, starts each as a process of its own, waits for
+it and for RELION's wish to abort, lists the results as output nodes, and tells RELION how it ended, whatever
+happens.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from occupy.relion.job_files import (
     write_ending,
 )
 
-POLL = 0.5  # seconds
-GRACE = 10.0  # seconds between asking a worker to stop and ending it
+_POLL = 0.5  # seconds
+_GRACE = 10.0  # seconds between asking a worker to stop and ending it
 # -P: RELION starts us in the project's folder, whose files must not be taken for Python modules.
-PYTHON = (sys.executable, "-P", "-u", "-m")
+_PYTHON = (sys.executable, "-P", "-u", "-m")
 
 
 class _EndedError(Exception):
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the job and exit with 0 where it succeeded."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("--help", "-h"):
-        _say(USAGE)
+        _say(_USAGE)
         sys.exit(0)
     if words[0] == "--version":
         _say(f"occupy-relion-job {__version__}")
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run_job(words: Sequence[str]) -> int:
     """Run a job from RELION's command line; return the exit code."""
-    where = folders(words)
+    where = _folders(words)
     if where is None:
         _complain("no --o FOLDER: this program is started by RELION's External job")
         return 1
@@ -100,16 +101,16 @@ def _on_signal(number: int, _: Any) -> None:
 def _run(words: Sequence[str], guard: Guard) -> Ending:
     from occupy.relion.job_files import write_nodes
 
-    request = parse(words)
+    request = parse_job(words)
     started = time.time()
     try:
         for command in request.commands:
-            code = _supervised((*PYTHON, "occupy", *command), request, guard)
+            code = _supervised((*_PYTHON, "occupy", *command), request, guard)
             if code:
                 _complain(f"failed with code {code}; what went wrong stands above, or in run.err")
                 return "FAILURE"
         # Pictures for the GUI are an extra: without them the results are still good.
-        if _supervised((*PYTHON, "occupy.relion.job_files", request.folder), request, guard):
+        if _supervised((*_PYTHON, "occupy.relion.job_files", request.folder), request, guard):
             _complain("warning: logfile.pdf could not be written")
     except _AbortedError:
         _say("aborted, as RELION asked")
@@ -119,9 +120,9 @@ def _run(words: Sequence[str], guard: Guard) -> Ending:
     return "SUCCESS"
 
 
-def _supervised(command: Sequence[str], request: Request, guard: Guard) -> int:
+def _supervised(command: Sequence[str], request: JobRequest, guard: Guard) -> int:
     """Run a command and return its exit code; end it where RELION or a signal asks for that."""
-    _say(f"occupy-relion-job {__version__}: {shlex.join(command[len(PYTHON) :])}")
+    _say(f"occupy-relion-job {__version__}: {shlex.join(command[len(_PYTHON) :])}")
     worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         guard.tell(worker.pid)
@@ -129,7 +130,7 @@ def _supervised(command: Sequence[str], request: Request, guard: Guard) -> int:
             if abort_wanted(request.control) or abort_wanted(Path(request.folder)):
                 raise _AbortedError
             with suppress(subprocess.TimeoutExpired):
-                worker.wait(POLL)
+                worker.wait(_POLL)
         return code
     finally:
         _end(worker)
@@ -141,7 +142,7 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
     if worker.poll() is not None:
         return
     end_group(worker.pid, signal.SIGTERM)
-    until = time.monotonic() + GRACE
+    until = time.monotonic() + _GRACE
     while worker.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     end_group(worker.pid, signal.SIGKILL)
@@ -158,11 +159,8 @@ def _complain(text: str) -> None:
         print(f"occupy-relion-job: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-if __name__ == "__main__":
-    main()
-
-
-USAGE = """Usage: occupy-relion-job --o External/job012/ (--in_3dref MAP | --model_star STAR) [--NAME VALUE …]
+_USAGE = """\
+Usage: occupy-relion-job --o External/job012/ (--in_3dref MAP | --model_star STAR) [--NAME VALUE …]
 
 The executable of a RELION External job. Started by RELION with:
   --o FOLDER             the job's folder
@@ -190,7 +188,7 @@ _YES = ("yes", "true", "1", "")
 
 
 @dataclass(frozen=True)
-class Request:
+class JobRequest:
     """One job.
 
     Attributes
@@ -208,7 +206,7 @@ class Request:
     commands: tuple[tuple[str, ...], ...]
 
 
-def pairs(arguments: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+def _pairs(arguments: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
     """Split a command line into names and the values that follow each (RELION quotes nothing)."""
     found: list[tuple[str, tuple[str, ...]]] = []
     for word in arguments:
@@ -223,7 +221,7 @@ def pairs(arguments: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
     return found
 
 
-def folders(arguments: Sequence[str]) -> tuple[str, Path] | None:
+def _folders(arguments: Sequence[str]) -> tuple[str, Path] | None:
     """Return the job's folder and that of its exit files, however wrong the rest may be; None without --o."""
     given: dict[str, str] = {}
     for place, word in enumerate(arguments[:-1]):
@@ -235,7 +233,7 @@ def folders(arguments: Sequence[str]) -> tuple[str, Path] | None:
     return folder, Path(given.get("--pipeline_control", folder))
 
 
-def parse(arguments: Sequence[str]) -> Request:
+def parse_job(arguments: Sequence[str]) -> JobRequest:
     """Read a command line as RELION makes it.
 
     Raises
@@ -243,11 +241,11 @@ def parse(arguments: Sequence[str]) -> Request:
     InputError
         Where the job's folder or its input is missing, or an option would write elsewhere.
     """
-    where = folders(arguments)
+    where = _folders(arguments)
     if where is None:
         raise InputError("no --o FOLDER: this program is started by RELION's External job")
     folder, control = where
-    given = pairs(arguments)
+    given = _pairs(arguments)
     once = {name: " ".join(values) for name, values in given}
     for name in once:
         if name in _REFUSED:
@@ -272,7 +270,7 @@ def parse(arguments: Sequence[str]) -> Request:
         commands.append(_selection(source, is_set, once.get("in_parts"), folder, wanted))
     elif once.get("in_parts"):
         raise InputError("--in_parts: which particles? give the parameters region and present, or where")
-    return Request(folder, control, tuple(commands))
+    return JobRequest(folder, control, tuple(commands))
 
 
 def _source(once: dict[str, str]) -> tuple[str, bool]:
@@ -337,3 +335,7 @@ def _selection(
         particles = guess
     words = ["select", folder, "--particles", particles, *_options(wanted)]
     return (*words, "-o", folder + "selected.star")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,8 +1,8 @@
-"""Files by which RELION learns how an External job ended.
+"""Files that RELION reads of an External job: how it ended, what others can take of it, and its pictures.
 
-RELION's pipeliner waits for one of them for ever, so one is written whatever happens: a file kept in reserve
+RELION's pipeliner waits for an exit file for ever, so one is written whatever happens: a file kept in reserve
 is renamed, which works on a full disk too; and a second process, which does nothing but wait, writes it where
-this one is killed.
+this one is killed. ``python -m occupy.relion.job_files FOLDER`` makes the PDF that RELION's GUI shows.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from typing import Any, Literal, NamedTuple
 from occupy.io.atomic import atomic_file, write_text
 
 Ending = Literal["SUCCESS", "FAILURE", "ABORTED"]
-ENDINGS: tuple[Ending, ...] = ("SUCCESS", "FAILURE", "ABORTED")
-ABORT_NOW = "RELION_JOB_ABORT_NOW"
-OUTPUT_NODES = "RELION_OUTPUT_NODES.star"
+_ENDINGS: tuple[Ending, ...] = ("SUCCESS", "FAILURE", "ABORTED")
+_ABORT_NOW = "RELION_JOB_ABORT_NOW"
+_OUTPUT_NODES = "RELION_OUTPUT_NODES.star"
 _RESERVE = ".occupy_exit_in_reserve"
 
 
-def exit_file(folder: Path, ending: Ending) -> Path:
+def _exit_file(folder: Path, ending: Ending) -> Path:
     """Return the path of an exit file."""
     return folder / f"RELION_JOB_EXIT_{ending}"
 
 
 def clear(folder: Path) -> None:
     """Remove what an earlier run of the same job left, which RELION would take for this run's end."""
-    stale = [exit_file(folder, ending) for ending in ENDINGS]
-    for path in [*stale, folder / ABORT_NOW, folder / OUTPUT_NODES]:
+    stale = [_exit_file(folder, ending) for ending in _ENDINGS]
+    for path in [*stale, folder / _ABORT_NOW, folder / _OUTPUT_NODES]:
         path.unlink(missing_ok=True)
 
 
 def abort_wanted(folder: Path) -> bool:
     """Tell whether RELION asks the job to stop."""
-    return (folder / ABORT_NOW).exists()
+    return (folder / _ABORT_NOW).exists()
 
 
 def reserve(folder: Path) -> None:
@@ -50,8 +50,8 @@ def reserve(folder: Path) -> None:
 
 def write_ending(folder: Path, ending: Ending) -> None:
     """Write one exit file, and no other."""
-    target = exit_file(folder, ending)
-    if any(exit_file(folder, other).exists() for other in ENDINGS):
+    target = _exit_file(folder, ending)
+    if any(_exit_file(folder, other).exists() for other in _ENDINGS):
         with suppress(OSError):
             (folder / _RESERVE).unlink(missing_ok=True)
         return
@@ -60,7 +60,7 @@ def write_ending(folder: Path, ending: Ending) -> None:
     except OSError:
         target.touch()
     with suppress(OSError):
-        (folder / ABORT_NOW).unlink(missing_ok=True)
+        (folder / _ABORT_NOW).unlink(missing_ok=True)
 
 
 def end_group(process: int, number: int) -> None:
@@ -132,10 +132,10 @@ def _keep_watch(reading: int, folder: Path) -> None:
     write_ending(folder, "FAILURE")
 
 
-MOST_NODES = 100
+_MOST_NODES = 100
 
 
-class NodeType(NamedTuple):
+class _NodeType(NamedTuple):
     """A type in RELION's three styles: number (3.1), label (4 and 5), depth of the label (5)."""
 
     number: int
@@ -143,23 +143,23 @@ class NodeType(NamedTuple):
     depth: int
 
 
-MAP = NodeType(6, "DensityMap.mrc", 1)
-MASK = NodeType(7, "Mask3D.mrc", 1)
-PARTICLES = NodeType(3, "ParticleGroupMetadata.star.relion", 1)
-LOGFILE = NodeType(13, "LogFile.pdf.relion", 1)
+_MAP = _NodeType(6, "DensityMap.mrc", 1)
+_MASK = _NodeType(7, "Mask3D.mrc", 1)
+_PARTICLES = _NodeType(3, "ParticleGroupMetadata.star.relion", 1)
+_LOGFILE = _NodeType(13, "LogFile.pdf.relion", 1)
 
 
-def type_of(name: str) -> NodeType | None:
+def _type_of(name: str) -> _NodeType | None:
     """Return the type of a file by its name; None for what RELION has no use for."""
     low = name.lower()
     if low.endswith(".mrc"):
-        return MASK if low.endswith(("_mask.mrc", "confidence.mrc")) else MAP
+        return _MASK if low.endswith(("_mask.mrc", "confidence.mrc")) else _MAP
     if low.endswith(".star"):
-        return PARTICLES
-    return LOGFILE if low == "logfile.pdf" else None
+        return _PARTICLES
+    return _LOGFILE if low == "logfile.pdf" else None
 
 
-def written_files(folder: Path, since: float = 0.0) -> list[str]:
+def _written_files(folder: Path, since: float = 0.0) -> list[str]:
     """Return the names of the files that records in a folder say were written, each once and existing.
 
     Parameters
@@ -199,13 +199,13 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def nodes_text(folder: str, names: Sequence[str]) -> str:
+def _nodes_text(folder: str, names: Sequence[str]) -> str:
     """Return the table of output nodes, readable by RELION 3.1, 4 and 5."""
     lines = ["", "data_output_nodes", "", "loop_"]
     columns = ("Name", "Type", "TypeLabel", "TypeLabelDepth")
     lines += [f"_rlnPipeLineNode{column} #{i}" for i, column in enumerate(columns, start=1)]
     for name in names:
-        kind = type_of(name)
+        kind = _type_of(name)
         if kind is not None:
             path = f"{folder}{name}"
             path = f'"{path}"' if any(c.isspace() for c in path) else path
@@ -215,22 +215,22 @@ def nodes_text(folder: str, names: Sequence[str]) -> str:
 
 def write_nodes(folder: str, since: float = 0.0) -> list[str]:
     """Write ``RELION_OUTPUT_NODES.star`` for the results in a folder; return the files it names."""
-    names = [name for name in written_files(Path(folder), since) if type_of(name) is not None][:MOST_NODES]
-    write_text(Path(folder) / OUTPUT_NODES, nodes_text(folder, names))
+    names = [name for name in _written_files(Path(folder), since) if _type_of(name) is not None][:_MOST_NODES]
+    write_text(Path(folder) / _OUTPUT_NODES, _nodes_text(folder, names))
     return names
 
 
-MOST_PAGES = 40
+_MOST_PAGES = 40
 
 
-def write_logfile(folder: Path) -> int:
+def _write_logfile(folder: Path) -> int:
     """Write ``logfile.pdf``, a page per picture in the folder; return the number of pages."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import PdfPages
     from matplotlib.figure import Figure
     from matplotlib.image import imread
 
-    pictures = sorted(folder.glob("*.png"))[:MOST_PAGES]
+    pictures = sorted(folder.glob("*.png"))[:_MOST_PAGES]
     if not pictures:
         return 0
     with (
@@ -249,4 +249,4 @@ def write_logfile(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    write_logfile(Path(sys.argv[1]))
+    _write_logfile(Path(sys.argv[1]))

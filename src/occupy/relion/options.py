@@ -1,4 +1,4 @@
-"""What a user may override: environment variables, or a file in the job's folder."""
+"""What the user may override, and what a running job's earlier files tell of it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from occupy.errors import InputError, OccupyError
-from occupy.io.loop import Exchange
+from occupy.io.loop import ReconstructionCall
 from occupy.io.star import StarTable, read_star
 
-FILE = "occupy_relion.yaml"
-PREFIX = "OCCUPY_RELION_"
+_FILE = "occupy_relion.yaml"
+_PREFIX = "OCCUPY_RELION_"
 
 
 @dataclass(frozen=True)
-class Options:
+class HookOptions:
     """Settings of the program that RELION calls; none of them is needed.
 
     Attributes
@@ -50,7 +50,7 @@ class Options:
     seconds: float = 0.0
 
 
-def read_options(folder: Path, environment: Mapping[str, str] | None = None) -> Options:
+def read_hook_options(folder: Path, environment: Mapping[str, str] | None = None) -> HookOptions:
     """Read overrides for the job in ``folder``; the environment counts more than the file.
 
     Raises
@@ -59,10 +59,10 @@ def read_options(folder: Path, environment: Mapping[str, str] | None = None) -> 
         Where a name is unknown or a value is no number.
     """
     environment = os.environ if environment is None else environment
-    options, file = Options(), folder / FILE
+    options, file = HookOptions(), folder / _FILE
     if file.is_file():
         options = _apply(options, _pairs(file), str(file))
-    names = {field.name: PREFIX + field.name.upper() for field in fields(Options)}
+    names = {field.name: _PREFIX + field.name.upper() for field in fields(HookOptions)}
     given = {name: environment[key] for name, key in names.items() if environment.get(key)}
     return _apply(options, given, "environment")
 
@@ -81,8 +81,8 @@ def _pairs(file: Path) -> dict[str, str]:
     return pairs
 
 
-def _apply(options: Options, given: Mapping[str, str], source: str) -> Options:
-    known = {field.name: type(getattr(options, field.name)) for field in fields(Options)}
+def _apply(options: HookOptions, given: Mapping[str, str], source: str) -> HookOptions:
+    known = {field.name: type(getattr(options, field.name)) for field in fields(HookOptions)}
     values: dict[str, Any] = {}
     for name, text in given.items():
         if name not in known:
@@ -113,7 +113,7 @@ _ITERATION = re.compile(r"(.*)_it(\d+)_(model|optimiser)\.star")
 
 
 @dataclass(frozen=True)
-class Job:
+class ClassificationJob:
     """What is known of the job, None where a file does not say.
 
     Attributes
@@ -131,7 +131,7 @@ class Job:
     iterations: int | None = None
 
 
-def read_job(call: Exchange) -> Job:
+def read_classification_job(call: ReconstructionCall) -> ClassificationJob:
     """Read the latest model.star and optimiser.star before this iteration, beside the call's files.
 
     Files that are missing or damaged leave things unknown.
@@ -143,7 +143,7 @@ def read_job(call: Exchange) -> Job:
     counts = groups.numbers("rlnGroupNrParticles") if groups and groups.has("rlnGroupNrParticles") else ()
     classes = _value(general, "rlnNrClasses")
     iterations = _value(optimiser, "rlnNumberOfIterations")
-    return Job(
+    return ClassificationJob(
         pixel_size=call.pixel_size or _value(general, "rlnPixelSize"),
         diameter=call.diameter or _value(optimiser, "rlnParticleDiameter"),
         particles=round(sum(counts)) or None,
@@ -152,7 +152,7 @@ def read_job(call: Exchange) -> Job:
     )
 
 
-def _latest(call: Exchange, kind: str) -> Path | None:
+def _latest(call: ReconstructionCall, kind: str) -> Path | None:
     """Return the newest file of a kind; those of the iteration that is being computed do not exist yet."""
     found = []
     for path in call.star.parent.glob(f"*_{kind}.star"):

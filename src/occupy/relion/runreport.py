@@ -1,4 +1,4 @@
-"""Table and picture of a Class3D job with occupy in its loop."""
+"""What particles and classes did in a Class3D job with occupy in its loop: table, picture and warnings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from occupy.errors import InputError, Notice, OccupyError
 from occupy.io.atomic import atomic_file, write_text
-from occupy.io.loop import FOLDER, Exchange, read_calls
+from occupy.io.loop import FOLDER, ReconstructionCall, read_calls
 from occupy.io.star import read_star
 from occupy.report.record import to_json
 
 
-def write_report(job: Path) -> tuple[list[Path], list[Notice]]:
+def write_run_report(job: Path) -> tuple[list[Path], list[Notice]]:
     """Write classes.tsv, classes.json and classes.png into the job's ``occupy_relion`` folder.
 
     Returns
@@ -29,10 +29,10 @@ def write_report(job: Path) -> tuple[list[Path], list[Notice]]:
     if not job.is_dir():
         raise InputError(f"{job}: no such folder; give the folder of a Class3D job")
     folder = job / FOLDER
-    calls, found = read_calls(folder), iterations(job)
-    notices = warnings(found, calls)
+    calls, found = read_calls(folder), class_iterations(job)
+    notices = run_warnings(found, calls)
     paths = [folder / f"classes.{suffix}" for suffix in ("tsv", "json", "png")]
-    write_text(paths[0], table(found, calls))
+    write_text(paths[0], _table(found, calls))
     record = {
         "iterations": [asdict(one) for one in found],
         "calls": calls,
@@ -43,7 +43,7 @@ def write_report(job: Path) -> tuple[list[Path], list[Notice]]:
     return paths, notices
 
 
-def is_last(call: Exchange) -> bool:
+def is_last(call: ReconstructionCall) -> bool:
     """Tell whether a call that was just noted is the last one of its iteration.
 
     It is where every class (and half-set) of the iteration before is noted in this one too: classes can be
@@ -57,7 +57,7 @@ def is_last(call: Exchange) -> bool:
     return before <= now
 
 
-def _draw(path: Path, found: list[Iteration], calls: list[dict[str, Any]]) -> None:
+def _draw(path: Path, found: list[ClassIteration], calls: list[dict[str, Any]]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 6), layout="constrained")
@@ -92,10 +92,10 @@ def _draw(path: Path, found: list[Iteration], calls: list[dict[str, Any]]) -> No
         figure.savefig(part, format="png", dpi=110)
 
 
-SMALLEST_SHARE = 0.05
+_SMALLEST_SHARE = 0.05
 """A class with a smaller share of an even split than this is called empty."""
 
-LEAST_ENERGY = 2.5
+_LEAST_ENERGY = 2.5
 """Energy of an own part per particle, in units of the noise, below which it is not called significant: on
 simulated homogeneous particles it stayed below this, on heterogeneous ones it was above."""
 
@@ -116,7 +116,7 @@ def adjusted_rand(a: Sequence[str], b: Sequence[str]) -> float:
 
 
 @dataclass(frozen=True)
-class Iteration:
+class ClassIteration:
     """What the particles did in one iteration.
 
     Attributes
@@ -147,17 +147,17 @@ class Iteration:
         return self.sizes.get(number, 0) / max(sum(self.sizes.values()), 1)
 
 
-def iterations(job: Path) -> list[Iteration]:
+def class_iterations(job: Path) -> list[ClassIteration]:
     """Read what the particles did from the job's data.star files; unreadable ones are left out."""
-    found: list[Iteration] = []
+    found: list[ClassIteration] = []
     last: dict[str, str] | None = None
     files = [(int(m[1]), path) for path in job.iterdir() if (m := _DATA.fullmatch(path.name)) and int(m[1])]
     for number, path in sorted(files):
         try:
             columns = ("rlnImageName", "rlnClassNumber", "rlnMaxValueProbDistribution")
-            table = read_star(path, columns=columns)["particles"]
-            names, classes = table.column("rlnImageName"), table.column("rlnClassNumber")
-            certainty = table.numbers("rlnMaxValueProbDistribution")
+            particles = read_star(path, columns=columns)["particles"]
+            names, classes = particles.column("rlnImageName"), particles.column("rlnClassNumber")
+            certainty = particles.numbers("rlnMaxValueProbDistribution")
         except (OccupyError, KeyError):
             continue
         of = dict(zip(names, classes, strict=True))
@@ -165,7 +165,7 @@ def iterations(job: Path) -> list[Iteration]:
         stability = adjusted_rand([of[n] for n in both], [last[n] for n in both]) if both and last else None
         sizes = {int(k): n for k, n in sorted(Counter(classes).items())}
         found.append(
-            Iteration(number, sizes, _shares(path), sum(certainty) / max(len(certainty), 1), stability)
+            ClassIteration(number, sizes, _shares(path), sum(certainty) / max(len(certainty), 1), stability)
         )
         last = of
     return found
@@ -175,18 +175,18 @@ def _shares(data: Path) -> dict[int, float]:
     """Read the classes' shares by probability from the model.star beside a data.star."""
     model = data.with_name(data.name.removesuffix("_data.star") + "_model.star")
     try:
-        table = read_star(model, columns=("rlnClassDistribution",))["model_classes"]
-        return dict(enumerate(table.numbers("rlnClassDistribution"), 1))
+        distribution = read_star(model, columns=("rlnClassDistribution",))["model_classes"]
+        return dict(enumerate(distribution.numbers("rlnClassDistribution"), 1))
     except (OccupyError, KeyError):
         return {}
 
 
-def warnings(found: Sequence[Iteration], calls: Sequence[dict[str, Any]]) -> list[Notice]:
+def run_warnings(found: Sequence[ClassIteration], calls: Sequence[dict[str, Any]]) -> list[Notice]:
     """Tell what makes the result of a run doubtful, and what to change."""
     notices = []
     if found and calls:
         last, classes = found[-1], max(call["class"] for call in calls)
-        small = [k for k in range(1, classes + 1) if (last.share(k) or 0) < SMALLEST_SHARE / classes]
+        small = [k for k in range(1, classes + 1) if (last.share(k) or 0) < _SMALLEST_SHARE / classes]
         if small:
             names = ", ".join(map(str, small))
             text = f"classes collapsed: {names} hold next to no particles; use fewer classes, or another seed"
@@ -210,7 +210,7 @@ def _self_bias(calls: Sequence[dict[str, Any]]) -> list[Notice]:
     last = max((call["iteration"] for call in calls), default=0)
     found = [energy_per_particle(call) for call in calls if call["iteration"] == last]
     ratios = [ratio for ratio in found if ratio is not None]
-    if ratios and max(ratios) < LEAST_ENERGY:
+    if ratios and max(ratios) < _LEAST_ENERGY:
         text = (
             f"self-bias: no class has an own part of more than {max(ratios):.1f} noise units per particle, "
             "which noise alone can give: not significant; use fewer classes, more particles, or a "
@@ -220,9 +220,9 @@ def _self_bias(calls: Sequence[dict[str, Any]]) -> list[Notice]:
     return []
 
 
-def table(found: Sequence[Iteration], calls: Sequence[dict[str, Any]]) -> str:
+def _table(found: Sequence[ClassIteration], calls: Sequence[dict[str, Any]]) -> str:
     """Return the run as tab-separated text, one row per iteration and class."""
-    rows = ["\t".join(COLUMNS)]
+    rows = ["\t".join(_COLUMNS)]
     particles = {one.number: one for one in found}
     for call in calls:
         values = _row(call, particles.get(call["iteration"]))
@@ -230,13 +230,13 @@ def table(found: Sequence[Iteration], calls: Sequence[dict[str, Any]]) -> str:
     return "\n".join(rows) + "\n"
 
 
-COLUMNS = (
+_COLUMNS = (
     "iteration", "class", "particles", "share", "certainty", "stability", "own", "strength", "energy",
     "significant", "state",
 )  # fmt: skip
 
 
-def _row(call: dict[str, Any], one: Iteration | None) -> list[Any]:
+def _row(call: dict[str, Any], one: ClassIteration | None) -> list[Any]:
     """Return one row of the table, None where nothing is known."""
     row: list[Any] = [call["iteration"], call["class"]]
     if one is None:
@@ -248,7 +248,7 @@ def _row(call: dict[str, Any], one: Iteration | None) -> list[Any]:
         row += [round(one.certainty, 4), stability]
     row += [call.get("own"), call.get("strength")]
     energy = energy_per_particle(call)
-    row += [None, None] if energy is None else [round(energy, 3), "yes" if energy >= LEAST_ENERGY else "no"]
+    row += [None, None] if energy is None else [round(energy, 3), "yes" if energy >= _LEAST_ENERGY else "no"]
     return [*row, call.get("state")]
 
 

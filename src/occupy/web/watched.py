@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from occupy.errors import InputError
-from occupy.io.checksum import Source, Stamp
+from occupy.io.checksum import ReadFile, Stamp
 from occupy.io.mrc import read_source
 from occupy.volume import Volume
 
@@ -32,7 +32,7 @@ class WatchedFiles:
         if self._known.setdefault(path, stamp) != stamp:
             raise ClosedError(f"{path.name} was changed while it was open, so it was closed; open it again")
 
-    def read(self, path: Path, voxel_size: float | None = None) -> tuple[Volume, Source]:
+    def read(self, path: Path, voxel_size: float | None = None) -> tuple[Volume, ReadFile]:
         """Read a map, and the checksum of the very bytes that were read.
 
         Raises
