@@ -55,7 +55,7 @@ def _call(k: int, parcel: _Parcel) -> Any:
 
 
 class DaskExecutor:
-    """Runs per-map work on the workers of a Dask scheduler; see `occupy.ensemble.passes.Pool`.
+    """Runs per-map work on the workers of a Dask scheduler; see `occupy.ensemble.execution.Executor`.
 
     Work that was lost with a worker is done again by another.
     """
@@ -190,7 +190,7 @@ SCRATCH = ".occupy-scratch"
 _LOCK = "lock"
 
 
-class ScratchArrays:
+class FolderStorage:
     """Float32 arrays of one shape, each in a file of its own; what is not in use takes no memory.
 
     Files are read and written, not mapped: mapped pages count as memory of the process.
@@ -262,21 +262,21 @@ class ScratchArrays:
         return array
 
 
-class ScratchStorage:
+class ScratchFolder:
     """Makes shelves below one folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._made = 0
 
-    def __call__(self, count: int, shape: _Shape) -> ScratchArrays:
+    def __call__(self, count: int, shape: _Shape) -> FolderStorage:
         """Return a new shelf."""
         self._made += 1
-        return ScratchArrays(self._folder / f"{self._made:02d}", count, shape)
+        return FolderStorage(self._folder / f"{self._made:02d}", count, shape)
 
 
 @contextmanager
-def scratch_storage(folder: Path) -> Iterator[ScratchStorage]:
+def scratch_storage(folder: Path) -> Iterator[ScratchFolder]:
     """Give room beside results, removed afterwards; what a killed run left there is removed first.
 
     Raises
@@ -291,7 +291,7 @@ def scratch_storage(folder: Path) -> Iterator[ScratchStorage]:
         for left in inside.iterdir():
             if left.name != _LOCK:
                 shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-        yield ScratchStorage(inside)
+        yield ScratchFolder(inside)
     finally:
         shutil.rmtree(inside, ignore_errors=True)
         os.close(lock)

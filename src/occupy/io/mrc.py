@@ -29,7 +29,7 @@ from occupy.errors import InputError, Notice
 from occupy.io.atomic import as_letters, atomic_file, check_length
 from occupy.io.checksum import ChecksumKind, FileSum, ReadFile, Stamp, refuse_changed, source_of_open
 from occupy.io.mrc_header import HEADER_BYTES, data_type, frame_of, parse_header, with_extended
-from occupy.numerics.moments import Moments, moments_of_parts
+from occupy.numerics.histogram import Moments, moments_of_parts
 from occupy.numerics.parallel import large_empty, one_blas_thread, planes_per_slab
 from occupy.volume import Frame, Grid, Volume
 
