@@ -244,9 +244,6 @@ def _physical_memory() -> int:
         return 8 << 30
 
 
-Array = npt.NDArray[Any]
-
-
 class OpenScenes:
     """Open scenes by number.
 

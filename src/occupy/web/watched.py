@@ -12,6 +12,8 @@ from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
+
 from occupy.errors import InputError
 from occupy.io.checksum import Source, Stamp
 from occupy.io.mrc import read_source
@@ -78,6 +80,9 @@ def _stamp_or_error(path: Path) -> Stamp:
         # ESTALE and ENODEV of network disks among them.
         reason = (error.strerror or str(error)).lower()
         raise ClosedError(f"{path.name} cannot be reached any more ({reason}), so it was closed") from None
+
+
+Array = npt.NDArray[Any]
 
 
 class ArrayCache:
