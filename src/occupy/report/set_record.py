@@ -49,7 +49,7 @@ def set_record(
     command : sequence of str
     """
     known = {} if found is None else {entry.name: entry for entry in found.maps}
-    ground = est.ground
+    scaled = est.scaled
     return {
         "program": "occupy",
         "format": FORMAT,
@@ -68,7 +68,7 @@ def set_record(
                 "name": name,
                 **_source_of(known.get(name)),
                 "share": round(float(est.weights[k]), 6),
-                "resolution_angstrom": round(float(ground.resolutions[k]), 3),
+                "resolution_angstrom": round(float(scaled.resolutions[k]), 3),
                 "outputs": dict(of_classes.get(name, {})),
             }
             for k, name in enumerate(est.names)
@@ -91,15 +91,15 @@ def _source_of(entry: ClassMap | None) -> dict[str, Any]:
 
 def set_numbers(est: SetEstimate) -> dict[str, Any]:
     """Return every number found of a whole set, as plain values with units in their names."""
-    ground = est.ground
+    scaled = est.scaled
     return {
-        "common_resolution_angstrom": round(ground.resolution, 3),
-        "working_voxel_size_angstrom": [round(a, 4) for a in ground.voxel_size],
+        "common_resolution_angstrom": round(scaled.resolution, 3),
+        "working_voxel_size_angstrom": [round(a, 4) for a in scaled.voxel_size],
         "full_value": est.full.value,
         "spread_of_full_regions": est.full.spread,
         "scatter_without_difference": est.null.level,
         "width_of_its_logarithm": est.null.width,
-        "content_angstrom3": float(est.content.sum()) * float(_product(ground.voxel_size)),
+        "content_angstrom3": float(est.content.sum()) * float(_product(scaled.voxel_size)),
     }
 
 
