@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from occupy import pipeline
 from occupy.errors import InputError, Notice
@@ -47,6 +48,28 @@ class InputFiles:
     target_mask: Path | None = None
     voxel_size: float | None = None
     neighbours: bool = True
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any], source: Path, find: Callable[[str], Path]) -> InputFiles:
+        """Return what a result was made of.
+
+        Parameters
+        ----------
+        record : mapping
+            Record of an estimate.
+        source : Path
+            Where its map is now.
+        find : callable
+            ``find(path)`` returns where another of its files is now.
+        """
+        roles = ("solvent_mask", "target_mask", *HALVES)
+        named = {role: find(about["path"]) for role, about in record["inputs"].items() if role in roles}
+        first, second = (named.pop(role, None) for role in HALVES)
+        halves = None if first is None or second is None else (first, second)
+        # Those that would be found again need not be named again.
+        found = halves is not None and halves == find_half_maps(source)
+        size = record["options"].get("voxel_size")
+        return cls(source, None if found else halves, voxel_size=size, neighbours=found, **named)
 
     def beside(self, settings: Settings) -> tuple[Path, Path] | None:
         """Return half-maps that lie beside the map and may be taken; None where none are, or of no use."""

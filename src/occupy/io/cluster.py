@@ -44,7 +44,7 @@ def _call(k: int, parcel: _Parcel) -> Any:
 
 
 class DaskPool:
-    """Runs per-map work on the workers of a Dask scheduler; see `occupy.ensemble.passes.Pool`.
+    """Runs per-map work on the workers of a Dask scheduler; see `occupy.ensemble.execution.Executor`.
 
     Work that was lost with a worker is done again by another.
     """

@@ -30,7 +30,7 @@ from occupy.io.atomic import atomic_file
 from occupy.io.checksum import FileSum, Kind, Source, Stamp, refuse_changed, source_of_open
 from occupy.io.mrc_header import HEADER_BYTES, data_type, frame_of, parse_header, with_extended
 from occupy.io.names import as_letters, check_length
-from occupy.numerics.moments import Moments, moments_of_parts
+from occupy.numerics.histogram import Moments, moments_of_parts
 from occupy.numerics.parallel import large_empty, one_blas_thread, planes_per_slab
 from occupy.volume import Frame, Grid, Volume
 
