@@ -116,10 +116,10 @@ def execution_for(
     tell : callable
         Is told what is waited for.
     """
-    from occupy.io.shelves import SCRATCH, scratch
+    from occupy.io.cluster import SCRATCH, scratch_storage
 
     with ExitStack() as stack:
-        files = stack.enter_context(scratch(folder))
+        files = stack.enter_context(scratch_storage(folder))
         if scheduler is not None:
             from occupy.io.cluster import cluster
 
