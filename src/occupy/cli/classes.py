@@ -68,7 +68,7 @@ def estimate_classes(
 
 def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, quiet: bool) -> None:
     """Estimate, write and tell."""
-    from occupy.classes import compare_classes, means_for, members_of
+    from occupy.classes import compare_classes, execution_for, members_of
     from occupy.io.mrc import read_map
     from occupy.report.set_folder import write_set
     from occupy.report.set_progress import begin
@@ -76,7 +76,7 @@ def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, q
     paths = [entry.path for entry in used.maps]
     with (
         progress(_stem(extras.found), quiet) as report,
-        means_for(
+        execution_for(
             paths,
             lambda: read_map(paths[0], voxel_size=asked.voxel_size),
             folder,
@@ -85,13 +85,13 @@ def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, q
             threads=asked.threads,
             scheduler=asked.scheduler,
             tell=lambda text: say(text, quiet),
-        ) as means,
+        ) as execution,
     ):
         members = members_of(used, asked.voxel_size, resample=asked.resample)
-        result = compare_classes(members, means, lowpass=asked.lowpass, components=asked.components)
+        result = compare_classes(members, execution, lowpass=asked.lowpass, components=asked.components)
         removed = begin(folder, extras.begun, old=None if extras.keep else _kept_files(used))
         extras = replace(extras, notices=(*extras.notices, *result.notices))
-        table, files = write_set(folder, result.estimate, result.components, extras, means)
+        table, files = write_set(folder, result.estimate, result.components, extras, execution)
     for notice in result.notices:
         warn(notice.text, quiet)
     _summarise(result, table, files, folder, asked.components, quiet)
@@ -123,7 +123,7 @@ def _stem(found: MapSet) -> str:
 
 
 def _named(found: MapSet, text: str) -> str:
-    """Return the name of the class that a name or a number means."""
+    """Return the name of the class that a name or a number execution."""
     names = [entry.name for entry in found.maps]
     if text in names:
         return text
@@ -154,7 +154,7 @@ def _summarise(
     quiet: bool,
 ) -> None:
     est = result.estimate
-    say(f"compared at {est.ground.resolution:.1f} Å; {len(est.names)} classes", quiet)
+    say(f"compared at {est.scaled.resolution:.1f} Å; {len(est.names)} classes", quiet)
     if result.components:
         say(f"{len(result.components)} parts come and go between the classes:", quiet)
     elif components:

@@ -6,19 +6,20 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from occupy.classes import means_for, members_of, without_small
-from occupy.ensemble.pipeline import estimate_set
-from occupy.ensemble.reading import read_set
+from occupy.classes import execution_for, members_of, without_small
+from occupy.ensemble.pipeline import compare_members
+from occupy.ensemble.summary import read_set
 from occupy.errors import InputError
 from occupy.io.atomic import make_folder, write_text
-from occupy.io.iterations import Iteration, has_ended, iterations
 from occupy.io.mapset import MapSet
 from occupy.io.mrc import read_map
+from occupy.io.relion_job import FinishedIteration, finished_iterations, has_ended
 from occupy.io.sets import find_set
 from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable
@@ -86,11 +87,12 @@ def set_reader(regions: RegionRequest, lowpass: float | None, scratch: Path) -> 
     def read(found: MapSet) -> OccupancyTable:
         used, _ = without_small(found)
         paths = [entry.path for entry in used.maps]
+        grid = partial(read_map, paths[0])
         if not made:
-            made.extend(find_regions(regions, read_map(paths[0])).regions)
-        with means_for(paths, lambda: read_map(paths[0]), scratch, lambda *_: None, lowpass=lowpass) as means:
-            est = estimate_set(members_of(used), lowpass=lowpass, room=means.room, pool=means.pool)
-            return read_set(est, made, means)
+            made.extend(find_regions(regions, grid()).regions)
+        with execution_for(paths, grid, scratch, lambda *_: None, lowpass=lowpass) as execution:
+            est = compare_members(members_of(used), execution, lowpass)
+            return read_set(est, made, execution)
 
     return read
 
@@ -107,15 +109,17 @@ def follow(watch: Watch, read: ReadSet, sleep: Callable[[float], None] = time.sl
     sleep : callable
         Waits for so many seconds.
     """
-    iterations(watch.folder)
+    finished_iterations(watch.folder)
     make_folder(watch.output)
     done, steps = _earlier(watch)
     failed: dict[int, int] = {}
     said: set[str] = set()
     waiting = False
     while True:
-        ended = watch.once or has_ended(watch.folder, next(iter(iterations(watch.folder)[::-1]), None))
-        found = iterations(watch.folder)
+        # Looked at before the iterations that are read: what is written in between counts next time.
+        seen = finished_iterations(watch.folder)
+        ended = watch.once or has_ended(watch.folder, seen[-1] if seen else None)
+        found = finished_iterations(watch.folder)
         fresh = [
             each
             for each in found
@@ -148,7 +152,7 @@ def _finished(watch: Watch, steps: Mapping[int, Step]) -> list[Step]:
     return [steps[number] for number in sorted(steps)]
 
 
-def _step(watch: Watch, each: Iteration, read: ReadSet, said: set[str]) -> Step | None:
+def _step(watch: Watch, each: FinishedIteration, read: ReadSet, said: set[str]) -> Step | None:
     """Read one iteration; None, with a warning, where that is not possible.
 
     Notices of kinds in ``said`` were shown before; those shown now are added.

@@ -70,7 +70,7 @@ def mask_files(patterns: Sequence[str]) -> list[Path]:
 def find_regions(asked: RegionRequest, volume: Volume, voxel_size: float | None = None) -> FoundRegions:
     """Make the regions asked for on the grid of a map."""
     from occupy.io.models import read_model
-    from occupy.io.selections import read_selections
+    from occupy.io.tables import read_selections
 
     asked.check()
     regions: tuple[Region, ...] = ()

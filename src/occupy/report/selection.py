@@ -17,9 +17,15 @@ from occupy.errors import InputError, Notice
 from occupy.io.atomic import write_text
 from occupy.io.checksum import reading
 from occupy.io.class_numbers import RECORD, NumberedSet, match_classes, numbered, read_numbered
-from occupy.io.particles import Particles, check_target, read_particles, write_particles
+from occupy.io.particles import (
+    Particles,
+    check_target,
+    read_particles,
+    read_presence,
+    write_chosen,
+    write_particles,
+)
 from occupy.io.plain_pickle import read_integers
-from occupy.io.presence import read_presence, write_chosen
 from occupy.io.sets import find_set
 from occupy.regions.choose import Condition, Verdict, condition_of, expected_composition
 from occupy.regions.table import OccupancyTable

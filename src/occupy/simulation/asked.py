@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from occupy.errors import InputError
-from occupy.io.structures import join_models
+from occupy.io.models import join_models
 from occupy.io.tables import ChainTable, read_chain_table
 from occupy.requests import SimulationRequest
 from occupy.simulation.classes import ClassSet, simulate_classes
