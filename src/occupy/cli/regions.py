@@ -139,7 +139,10 @@ def read_map_regions(
     quiet: bool = False,
 ) -> None:
     """Estimate a map (or take an earlier estimate), read its regions, write everything, print a summary."""
+    from occupy.io.loop import drawn_notice
+
     asked.check()
+    drawn = [notice for notice in [drawn_notice(Path(name))] if notice is not None]
     with progress(Path(name).name, quiet) as report:
         if Path(name).is_dir() or name.endswith(".json"):
             if settings != Settings() or voxel_size is not None or not neighbours:
@@ -152,6 +155,7 @@ def read_map_regions(
             path, found, folder = _estimated(name, asked, settings, output, job, report)
         report("reading regions", 0, 0)
         table, notices = _read(path, found)
+        notices = [*drawn, *notices]
         report("writing", 0, 0)
         files = _write(path, folder, table, found, asked, notices, page)
     _summarise(table, files, folder, notices, quiet)
