@@ -14,7 +14,7 @@ import numpy.typing as npt
 from occupy.io.atomic import discard_unfinished, make_folder, remove_leftovers, write_text
 from occupy.io.checksum import FileSum, ReadFile, written
 from occupy.io.mrc import open_writer, write_map
-from occupy.modification import modifications
+from occupy.modify import modifications
 from occupy.pipeline import Estimate
 from occupy.report.chimerax import chimerax_script
 from occupy.report.chimerax_files import copy_name, opens_as_read, seen_from
