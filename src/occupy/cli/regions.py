@@ -22,9 +22,11 @@ def read_map_regions(
     name: str, asked: RegionRequest, output: Path | None, job: Job, page: bool, quiet: bool
 ) -> None:
     """Estimate a map (or take an earlier estimate), read its regions, write everything, print a summary."""
+    from occupy.io.loop import drawn_notice
     from occupy.report.region_results import read_found, write_found
 
     asked.check()
+    drawn = [notice for notice in [drawn_notice(Path(name))] if notice is not None]
     with progress(Path(name).name, quiet) as report:
         if Path(name).is_dir() or name.endswith(".json"):
             if (job.settings, job.reading) != (Settings(), Reading()):
@@ -36,6 +38,7 @@ def read_map_regions(
             path, found, folder = _estimated(name, asked, output, job, report)
         report("reading regions", 0, 0)
         table, notices = read_found(path, found)
+        notices = [*drawn, *notices]
         report("writing", 0, 0)
         files = write_found(path, folder, found, table, notices, page=page, command=sys.argv)
     _summarise(table, files, folder, notices, quiet)
