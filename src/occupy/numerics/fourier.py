@@ -8,18 +8,21 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from occupy.numerics.parallel import for_each_slab, large_empty, one_blas_thread, planes_per_slab, scratch
+from occupy.numerics.parallel import (
+    VOXELS_IN_CACHE,
+    for_each_slab,
+    large_empty,
+    one_blas_thread,
+    planes_per_slab,
+    scratch,
+)
 
 Shape = tuple[int, int, int]
 Triple = tuple[float, float, float]
-# Larger slabs are handed back to the system after each step, and their pages cost more than the arithmetic.
-_SLAB = 1 << 17
-# Up to so many coefficients per line a matrix product is cheaper than a transform.
-_FEW = 80
 
 
 @dataclass(frozen=True)
-class Band:
+class FourierBand:
     """The Fourier coefficients a filter keeps, in the layout of `numpy.fft.rfftn`.
 
     Attributes
@@ -46,7 +49,7 @@ def _signed(n: int) -> npt.NDArray[np.int_]:
     return np.where(index < (n + 1) // 2, index, index - n)
 
 
-def sphere_band(shape: Shape, radius: Triple) -> Band:
+def sphere_band(shape: Shape, radius: Triple) -> FourierBand:
     """Keep the coefficients within an ellipsoid around the origin.
 
     Parameters
@@ -62,10 +65,10 @@ def sphere_band(shape: Shape, radius: Triple) -> Band:
     rows = tuple(np.flatnonzero(s <= 1 + 1e-9).astype(np.intp) for s in scaled[:2])
     columns = int(np.count_nonzero(scaled[2] <= 1 + 1e-9))
     r2 = scaled[0][rows[0]][:, None, None] + scaled[1][rows[1]][None, :, None] + scaled[2][:columns]
-    return Band(shape, (rows[0], rows[1]), columns, r2 <= 1 + 1e-9)
+    return FourierBand(shape, (rows[0], rows[1]), columns, r2 <= 1 + 1e-9)
 
 
-def published_band(shape: Shape, shells: tuple[int, int, int]) -> Band:
+def published_band(shape: Shape, shells: tuple[int, int, int]) -> FourierBand:
     """Keep the window of coefficients that OccuPy 0.1.13 was observed to keep.
 
     With ``s`` shells: indices −s … s − 1 along z and y, 0 … s along x, and of these the ones whose distance
@@ -88,7 +91,7 @@ def published_band(shape: Shape, shells: tuple[int, int, int]) -> Band:
     z, y = ((i[r] + 0.5) / (m + 1) for i, r, m in zip(k, rows, s[:2], strict=True))
     x = (np.arange(columns) - 0.5) / (s[2] + 1)
     r2 = z[:, None, None] ** 2 + y[None, :, None] ** 2 + x**2
-    return Band(shape, (rows[0], rows[1]), columns, r2 <= 1 + 1e-9)
+    return FourierBand(shape, (rows[0], rows[1]), columns, r2 <= 1 + 1e-9)
 
 
 @cache
@@ -112,7 +115,12 @@ def _matrices(n: int, columns: int) -> tuple[npt.NDArray[np.float32], npt.NDArra
     )
 
 
-def rfft_kept(slab: npt.NDArray[np.float32], columns: int) -> npt.NDArray[np.complex64]:
+def _are_few(columns: int, half: int, most: int = 80) -> bool:
+    """Whether a matrix product for so many coefficients per line is cheaper than a transform; measured."""
+    return columns <= min(most, half)
+
+
+def _rfft_kept(slab: npt.NDArray[np.float32], columns: int) -> npt.NDArray[np.complex64]:
     """Return the first ``columns`` coefficients of a real transform along the last axis.
 
     Few coefficients are a matrix product. Otherwise, for an even length n, it is a complex transform of
@@ -123,7 +131,7 @@ def rfft_kept(slab: npt.NDArray[np.float32], columns: int) -> npt.NDArray[np.com
     nz, ny, n = slab.shape
     half = n // 2
     shape = (nz, ny, columns)
-    if columns <= min(_FEW, half):
+    if _are_few(columns, half):
         product = scratch("rfft", (nz * ny, 2 * columns))
         np.matmul(slab.reshape(-1, n), _matrices(n, columns)[0], out=product)
         return product.view(np.complex64).reshape(shape)
@@ -141,10 +149,10 @@ def rfft_kept(slab: npt.NDArray[np.float32], columns: int) -> npt.NDArray[np.com
     return back
 
 
-def irfft_from(part: npt.NDArray[np.complex64], out: npt.NDArray[np.float32]) -> None:
+def _irfft_from(part: npt.NDArray[np.complex64], out: npt.NDArray[np.float32]) -> None:
     """Write the real array whose first coefficients along the last axis are ``part`` into ``out``.
 
-    The counterpart of `rfft_kept`; the coefficients not given are zero.
+    The counterpart of `_rfft_kept`; the coefficients not given are zero.
 
     Parameters
     ----------
@@ -155,7 +163,7 @@ def irfft_from(part: npt.NDArray[np.complex64], out: npt.NDArray[np.float32]) ->
     """
     nz, ny, n = out.shape
     columns, half = part.shape[2], n // 2
-    if columns <= min(_FEW, half):
+    if _are_few(columns, half):
         rows = np.ascontiguousarray(part).view(np.float32).reshape(nz * ny, 2 * columns)
         np.matmul(rows, _matrices(n, columns)[1], out=out.reshape(-1, n))
         return
@@ -180,8 +188,8 @@ def irfft_from(part: npt.NDArray[np.complex64], out: npt.NDArray[np.float32]) ->
 
 
 @one_blas_thread()
-def spectrum_in_band(
-    data: npt.NDArray[np.floating], band: Band, *, threads: int = 1
+def _spectrum_in_band(
+    data: npt.NDArray[np.floating], band: FourierBand, *, threads: int = 1
 ) -> npt.NDArray[np.complex64]:
     """Transform a map, computing only the coefficients within a band.
 
@@ -189,7 +197,7 @@ def spectrum_in_band(
     ----------
     data : ndarray, shape (nz, ny, nx)
         The map; read slab by slab and converted to float32 on the way.
-    band : Band
+    band : FourierBand
         What to keep.
     threads : int, default 1
         Threads to use.
@@ -204,11 +212,11 @@ def spectrum_in_band(
 
     def in_plane(start: int, stop: int) -> None:
         slab = np.ascontiguousarray(data[start:stop], dtype=np.float32)
-        along_x = rfft_kept(slab, band.columns)
+        along_x = _rfft_kept(slab, band.columns)
         along_y = np.fft.fft(along_x, axis=1, out=scratch("along y", along_x.shape, np.complex64))
         np.take(along_y, band.rows[1], axis=1, out=part[start:stop], mode="clip")
 
-    for_each_slab(in_plane, nz, planes_per_slab(band.shape, _SLAB), threads)
+    for_each_slab(in_plane, nz, planes_per_slab(band.shape), threads)
     out = np.empty(band.keep.shape, dtype=np.complex64)
 
     def along_z(start: int, stop: int) -> None:
@@ -217,13 +225,13 @@ def spectrum_in_band(
         np.take(found, band.rows[0], axis=0, out=out[:, start:stop], mode="clip")
         out[:, start:stop] *= band.keep[:, start:stop]
 
-    for_each_slab(along_z, part.shape[1], max(1, _SLAB // max(1, nz * band.columns)), threads)
+    for_each_slab(along_z, part.shape[1], max(1, VOXELS_IN_CACHE // max(1, nz * band.columns)), threads)
     return out
 
 
 @one_blas_thread()
-def map_from_band(
-    spectrum: npt.NDArray[np.complex64], band: Band, *, threads: int = 1
+def _map_from_band(
+    spectrum: npt.NDArray[np.complex64], band: FourierBand, *, threads: int = 1
 ) -> npt.NDArray[np.float32]:
     """Return the map (float32, shape ``band.shape``) whose coefficients in the band are ``spectrum``."""
     nz, ny, _ = band.shape
@@ -235,7 +243,7 @@ def map_from_band(
         full[band.rows[0]] = spectrum[:, start:stop]
         part[:, start:stop] = np.fft.ifft(full, axis=0, out=full)
 
-    for_each_slab(along_z, part.shape[1], max(1, _SLAB // max(1, nz * band.columns)), threads)
+    for_each_slab(along_z, part.shape[1], max(1, VOXELS_IN_CACHE // max(1, nz * band.columns)), threads)
     out = large_empty(band.shape)
 
     def in_plane(start: int, stop: int) -> None:
@@ -243,15 +251,17 @@ def map_from_band(
         full.fill(0)
         full[:, band.rows[1]] = part[start:stop]
         np.fft.ifft(full, axis=1, out=full)
-        irfft_from(full, out[start:stop])
+        _irfft_from(full, out[start:stop])
 
-    for_each_slab(in_plane, nz, planes_per_slab(band.shape, _SLAB), threads)
+    for_each_slab(in_plane, nz, planes_per_slab(band.shape), threads)
     return out
 
 
-def lowpass(data: npt.NDArray[np.floating], band: Band, *, threads: int = 1) -> npt.NDArray[np.float32]:
+def lowpass(
+    data: npt.NDArray[np.floating], band: FourierBand, *, threads: int = 1
+) -> npt.NDArray[np.float32]:
     """Keep only the coefficients of ``data`` that lie in ``band``; float32, same shape."""
-    return map_from_band(spectrum_in_band(data, band, threads=threads), band, threads=threads)
+    return _map_from_band(_spectrum_in_band(data, band, threads=threads), band, threads=threads)
 
 
 def fourier_crop(
@@ -279,11 +289,11 @@ def fourier_crop(
     kept = [_signed(o)[np.abs(_signed(o)) <= r] for o, r in zip(old[:2], reach[:2], strict=True)]
     keep = np.ones((len(kept[0]), len(kept[1]), reach[2] + 1), dtype=bool)
 
-    def band(of: Shape) -> Band:
+    def band(of: Shape) -> FourierBand:
         rows = [(k % n).astype(np.intp) for k, n in zip(kept, of[:2], strict=True)]
-        return Band(of, (rows[0], rows[1]), reach[2] + 1, keep)
+        return FourierBand(of, (rows[0], rows[1]), reach[2] + 1, keep)
 
     source, target = band(old), band(shape)
-    spectrum = spectrum_in_band(data, source, threads=threads)
+    spectrum = _spectrum_in_band(data, source, threads=threads)
     spectrum *= np.float32(np.prod(shape) / np.prod(old))
-    return map_from_band(spectrum, target, threads=threads)
+    return _map_from_band(spectrum, target, threads=threads)
