@@ -145,7 +145,7 @@ def mask_solvent(
 
 
 @app.command()
-@takes_options(without={"by_reading"})
+@takes_options()
 def classes(
     inputs: Annotated[
         list[str],
