@@ -59,8 +59,8 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
     """Find a set, say what it is, estimate it, write everything and print a summary."""
     from occupy.classes import compare_classes, members_of, without_small
     from occupy.io.sets import find_set
-    from occupy.report.set_folder import SetOutput, write_set
-    from occupy.report.set_progress import begin, is_complete, what_changed
+    from occupy.report.set_record import begin, is_complete, what_changed
+    from occupy.report.set_results import SetOutput, write_set
 
     found = find_set(inputs, count_particles=True)
     for line in found.describe():
@@ -125,14 +125,14 @@ def regions_of_set(used: MapSet, job: ClassesJob) -> Found | None:
 
 
 def _asked(used: MapSet, job: ClassesJob) -> dict[str, Any]:
-    from occupy.report.set_progress import asked_of
+    from occupy.report.set_record import asked_of
 
     return asked_of([entry.path for entry in used.maps], job.options)
 
 
 def _kept_files(used: MapSet) -> list[str]:
     """Return the files that a run which goes on with another leaves alone."""
-    from occupy.report.set_maps import names_of_maps
+    from occupy.report.set_results import names_of_maps
 
     named = names_of_maps([entry.name for entry in used.maps])
     return [file for files in named.values() for file in files.values()]
@@ -140,7 +140,7 @@ def _kept_files(used: MapSet) -> list[str]:
 
 def _goes_on(asked: dict[str, Any], folder: Path, job: ClassesJob) -> bool:
     """Tell whether the results in a folder are an earlier run's that was asked for the same."""
-    from occupy.report.set_progress import has_started, started_alike
+    from occupy.report.set_record import has_started, started_alike
 
     if not job.resume:
         return False

@@ -251,9 +251,8 @@ def _write(
     page: bool,
 ) -> dict[str, str]:
     from occupy.io.atomic import write_text
-    from occupy.report.record import read_record, to_json
+    from occupy.report.record import file_of, read_record, region_record, to_json
     from occupy.report.region_page import write_region_report
-    from occupy.report.region_record import file_of, region_record
     from occupy.report.set_results import write_set_tables
 
     name = table.maps[0]

@@ -137,8 +137,7 @@ def select_particles(
     from occupy.io.atomic import write_text
     from occupy.io.checksum import reading
     from occupy.io.particles import check_target, read_particles, write_particles
-    from occupy.report.record import to_json
-    from occupy.report.region_record import file_of
+    from occupy.report.record import file_of, to_json
     from occupy.report.selection import selection_lines, selection_record
 
     wanted.condition()

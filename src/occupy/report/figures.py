@@ -18,7 +18,6 @@ from occupy import modify
 from occupy.io.atomic import atomic_file, make_folder
 from occupy.pipeline import Estimate
 from occupy.report.chimerax import tile_bounds, tile_sphere
-from occupy.report.notices import doubtful
 from occupy.report.palette import ALARM, MINIMUM_SCALE, SCALE_PALETTE, SOLVENT
 from occupy.report.slices import (
     central_slice,
@@ -28,6 +27,7 @@ from occupy.report.slices import (
     lowest_shown_scale,
     shown_scale,
 )
+from occupy.report.text import doubtful
 from occupy.resolve import ResolvedSettings
 
 if TYPE_CHECKING:

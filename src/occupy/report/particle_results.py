@@ -138,10 +138,7 @@ def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> 
         for number, share, error, count, lacks in state_rows(found)
     ]
     header = ("state", "population", "particles (most probable)", "lacks")
-    sections = [
-        Section("Parts", paragraph(_READING) + forest),
-        Section("States", table(states, header)),
-    ]
+    sections = [Section("Parts", paragraph(_READING) + forest), Section("States", table(states, header))]
     if found.levels.varying.sum() > 1:
         caption = "Correlation between parts over the particles"
         sections.insert(1, Section("Which come together", figure_png(correlation_plot(found), caption)))

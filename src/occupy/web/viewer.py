@@ -25,7 +25,7 @@ from occupy.report.figures import modifications
 from occupy.report.palette import MINIMUM_SCALE
 from occupy.report.record import read_record, record_of
 from occupy.report.results import WHAT, Written, write_results
-from occupy.report.wire import pack
+from occupy.report.surfaces import pack
 from occupy.result import LoadedResult, load
 from occupy.settings import Settings
 from occupy.web.document import MapDocument
