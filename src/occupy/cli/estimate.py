@@ -189,7 +189,7 @@ def run(
     inputs: Inputs, settings: Settings, folder: Path, job: Job, level: float | None, report: Report
 ) -> Written:
     """Estimate one map that has been opened and write its results."""
-    from occupy.report.results import write_results
+    from occupy.report.results import Output, write_results
 
     est = inputs.estimate(settings, report)
     for source in inputs.sources.values():
@@ -202,10 +202,10 @@ def run(
         est,
         settings,
         folder,
+        Output(**job.options(level)),
         inputs=inputs.by_role,
         command=sys.argv,
         progress=report,
-        **job.options(level),
     )
 
 

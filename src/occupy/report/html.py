@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 import re
-import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ import numpy.typing as npt
 from occupy._version import __version__
 from occupy.errors import Notice
 from occupy.io.atomic import write_text
+from occupy.report.canvas import png_text
 from occupy.report.palette import ink_on, scale_colour
 from occupy.report.text import doubtful, information
 
@@ -82,14 +81,8 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
 
 def figure_png(figure: Any, caption: str, dpi: int = 110) -> str:
     """Return a matplotlib figure as an image in the page."""
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        # A name in letters that the font lacks is no reason to speak up.
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(stream, format="png", dpi=dpi)
-    data = base64.b64encode(stream.getvalue()).decode()
     return (
-        f'<figure><img alt="{escaped(caption)}" src="data:image/png;base64,{data}">'
+        f'<figure><img alt="{escaped(caption)}" src="data:image/png;base64,{png_text(figure, dpi)}">'
         f"<figcaption>{escaped(caption)}</figcaption></figure>"
     )
 

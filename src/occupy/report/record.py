@@ -1,4 +1,4 @@
-"""The record of a run: every setting as it held, every number found, enough to repeat it."""
+"""The records of an estimate and of regions: every setting as it held, every number found; reading them."""
 
 from __future__ import annotations
 
@@ -108,6 +108,18 @@ def input_of(volume: Volume, file: Source | Path) -> dict[str, Any]:
     }
 
 
+def opening(command: Sequence[str], what: str | None = None) -> dict[str, Any]:
+    """Return what every record begins with: the program, what it is a record of, when, and the command."""
+    return {
+        "program": "occupy",
+        "format": FORMAT,
+        **({} if what is None else {"what": what}),
+        "version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": list(command),
+    }
+
+
 def record_of(
     est: Estimate,
     asked: Settings,
@@ -138,11 +150,7 @@ def record_of(
         What else was asked for: how to read the map, what to write besides.
     """
     return {
-        "program": "occupy",
-        "format": FORMAT,
-        "version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": list(command or []),
+        **opening(command or ()),
         "environment": {
             "python": platform.python_version(),
             "numpy": np.__version__,
@@ -325,9 +333,6 @@ def read_input(record: Mapping[str, Any], grid: Volume) -> Volume | str:
     return grid.with_data(volume.data)
 
 
-FORMAT = 1
-
-
 def file_of(path: Path) -> dict[str, Any]:
     """Describe an input file: where, checksum, size."""
     return {"path": str(path.resolve()), "sha256": sha256_of(path), "bytes": path.stat().st_size}
@@ -363,12 +368,7 @@ def region_record(
         The command line.
     """
     return {
-        "program": "occupy",
-        "format": FORMAT,
-        "what": "regions",
-        "version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": list(command),
+        **opening(command, "regions"),
         "inputs": dict(inputs),
         "options": dict(options),
         "values": table.kind,

@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
-from occupy._version import __version__
 from occupy.errors import Notice
 from occupy.io.class_numbers import NumberedSet
 from occupy.io.particles import Particles
 from occupy.regions.choose import Condition, Verdict, expected_composition
 from occupy.regions.table import OccupancyTable
+from occupy.report.record import opening
 from occupy.report.tables import cell_text
-
-FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,11 +176,7 @@ def selection_record(
         for name in found.table.maps
     ]
     return {
-        "program": "occupy",
-        "format": FORMAT,
-        "version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": list(command),
+        **opening(command),
         "inputs": dict(inputs),
         "condition": str(found.condition),
         "classes": classes,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,7 @@ from occupy.io.atomic import make_folder, remove_leftovers, write_text
 from occupy.io.mapset import ClassMap, MapSet
 from occupy.report.contents import NAME as NAME
 from occupy.report.contents import changed_file
-from occupy.report.record import plain
-
-FORMAT = 1
+from occupy.report.record import opening, plain
 
 
 def set_record(
@@ -54,12 +51,7 @@ def set_record(
     known = {} if found is None else {entry.name: entry for entry in found.maps}
     scaled = est.scaled
     return {
-        "program": "occupy",
-        "format": FORMAT,
-        "what": "set",
-        "version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": list(command),
+        **opening(command, "set"),
         "kind": None if found is None else found.kind,
         "source": None if found is None else str(found.source.resolve()),
         "iteration": None if found is None else found.iteration,

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.pipeline import Estimate
+from occupy.report.canvas import new_figure
 from occupy.report.surfaces import LEVEL
 from occupy.scale import scale_stream
 from occupy.volume import LazyMap, Volume
@@ -149,11 +150,9 @@ def lazy_slices(maps: Mapping[str, Mapping[str, LazyMap]]) -> Figure:
     maps : mapping
         Name → what there is of that map → lazy map. The first eight are drawn, one row each.
     """
-    from matplotlib.figure import Figure
-
     names = list(maps)[:MOST_MAPS]
     columns = [what for what in SHOWN if what in maps[names[0]]]
-    figure = Figure(figsize=(2.6 * len(columns), 2.6 * len(names)), layout="constrained")
+    figure = new_figure(2.6 * len(columns), 2.6 * len(names), dpi=100, layout="constrained")
     grid = figure.subplots(len(names), len(columns), squeeze=False)
     for row, name in zip(grid, names, strict=True):
         for axes, what in zip(row, columns, strict=True):

@@ -84,14 +84,14 @@ def log_text(record: Mapping[str, Any]) -> str:
 
 
 # Half-maps that were found beside a map and used: the result is better for it.
-INFORMATION = ("neighbours",)
+_INFORMATION = ("neighbours",)
 
 
 def doubtful(notices: Sequence[Notice]) -> list[Notice]:
     """Return the notices that make a result doubtful."""
-    return [notice for notice in notices if notice.code not in INFORMATION]
+    return [notice for notice in notices if notice.code not in _INFORMATION]
 
 
 def information(notices: Sequence[Notice]) -> list[Notice]:
     """Return the notices that are only worth knowing."""
-    return [notice for notice in notices if notice.code in INFORMATION]
+    return [notice for notice in notices if notice.code in _INFORMATION]
