@@ -52,7 +52,7 @@ MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
-class MapFile:
+class _MapFile:
     """Reads a map; can be sent to another process.
 
     Attributes
@@ -116,10 +116,10 @@ def execution_for(
     tell : callable
         Is told what is waited for.
     """
-    from occupy.io.shelves import SCRATCH, scratch
+    from occupy.io.cluster import SCRATCH, scratch_storage
 
     with ExitStack() as stack:
-        files = stack.enter_context(scratch(folder))
+        files = stack.enter_context(scratch_storage(folder))
         if scheduler is not None:
             from occupy.io.cluster import cluster
 
@@ -128,7 +128,7 @@ def execution_for(
                 cluster(scheduler, seen, folder.absolute() / SCRATCH, tell)
             )
         else:
-            executor = LocalExecutor(threads or usual_threads(grid(), lowpass))
+            executor = LocalExecutor(threads or _usual_threads(grid(), lowpass))
 
         def storage(count: int, shape: tuple[int, int, int]) -> Storage:
             if scheduler is None and count * prod(shape) <= IN_MEMORY:
@@ -138,7 +138,7 @@ def execution_for(
         yield Execution(executor, storage, report)
 
 
-def usual_threads(grid: Volume, lowpass: float | None = None) -> int:
+def _usual_threads(grid: Volume, lowpass: float | None = None) -> int:
     """Return how many maps are worked on at a time."""
     shape, _ = working_grid(grid, lowpass)
     return max(1, min(available_cores(), MOST_THREADS, FOR_THREADS // (4 * PER_THREAD * prod(shape))))
@@ -188,7 +188,7 @@ def members_of(used: MapSet, voxel_size: float | None = None, *, resample: bool 
     onto = used.maps[0].path.absolute() if resample else None
     return [
         # Interpolation changes what the source said of the shells.
-        Member(e.name, MapFile(e.path.absolute(), voxel_size, onto), e.weight, None if onto else e.ssnr)
+        Member(e.name, _MapFile(e.path.absolute(), voxel_size, onto), e.weight, None if onto else e.ssnr)
         for e in used.maps
     ]
 

@@ -13,14 +13,14 @@ from typing import Any
 
 from occupy import pipeline
 from occupy.errors import InputError, Notice
-from occupy.io.checksum import Source
-from occupy.io.half_maps import find_half_maps
+from occupy.io.checksum import ReadFile
+from occupy.io.mapset import find_half_maps
 from occupy.io.mrc import read_header, read_source
 from occupy.pipeline import Estimate, Progress
 from occupy.settings import Settings
 from occupy.volume import Volume
 
-Reader = Callable[..., tuple[Volume, Source]]
+Reader = Callable[..., tuple[Volume, ReadFile]]
 HALVES = ("half_map_1", "half_map_2")
 
 
@@ -99,7 +99,7 @@ class InputFiles:
         settings : Settings, optional
             Half-maps beside the map are taken only where the estimator has a use for them.
         read : callable, optional
-            ``read(path, voxel_size=…)`` returns a `Volume` and the `Source` it was read from.
+            ``read(path, voxel_size=…)`` returns a `Volume` and the `ReadFile` it was read from.
         """
         settings = settings or Settings()
         try:
@@ -152,7 +152,7 @@ class Inputs:
 
     asked: InputFiles
     volumes: Mapping[str, Volume] = field(repr=False)
-    sources: Mapping[str, Source] = field(repr=False)
+    sources: Mapping[str, ReadFile] = field(repr=False)
 
     @property
     def files(self) -> dict[str, Path]:
@@ -176,7 +176,7 @@ class Inputs:
         return HALVES if self.asked.half_maps is None and HALVES[0] in self.files else ()
 
     @property
-    def by_role(self) -> dict[str, tuple[Volume, Source | Path]]:
+    def by_role(self) -> dict[str, tuple[Volume, ReadFile | Path]]:
         """Volume and source of every role, as `occupy.report.results.write_results` takes them."""
         return {role: (self.volumes[role], source) for role, source in self.sources.items()}
 

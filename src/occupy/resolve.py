@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from occupy import tuning
+from occupy.errors import InputError, Notice
 from occupy.numerics.morphology import ball_footprint
 from occupy.numerics.parallel import threads_worth_having
 from occupy.numerics.quantiles import tau_of
@@ -73,7 +74,7 @@ class ResolvedSettings:
         return asdict(self)
 
 
-def working_grid(shape: IntTriple, voxel_size: Triple, max_box: int | None) -> tuple[IntTriple, Triple]:
+def _working_grid(shape: IntTriple, voxel_size: Triple, max_box: int | None) -> tuple[IntTriple, Triple]:
     """Return shape and voxel size of the grid the estimate is made on.
 
     Without ``max_box``, or in a smaller map, that is the map's own; otherwise every axis shrinks by the
@@ -99,7 +100,7 @@ def resolve(settings: Settings, shape: IntTriple, voxel_size: Triple) -> Resolve
     voxel_size : tuple of float
         Å per voxel along the same axes.
     """
-    grid, size = working_grid(shape, voxel_size, settings.max_box)
+    grid, size = _working_grid(shape, voxel_size, settings.max_box)
     lowpass = _lowpass(settings, max(size))
     kernel_size, kernel_radius = _kernel(settings, lowpass, size)
     voxels = int(ball_footprint(kernel_radius, kernel_size).sum())
@@ -157,3 +158,22 @@ def _tile(settings: Settings, lowpass: float, shape: IntTriple, size: Triple) ->
         sides = [min(t, n // 3) for t, n in zip(sides, shape, strict=True)]
     fitted = [max(1, min(t, n)) for t, n in zip(sides, shape, strict=True)]
     return fitted[0], fitted[1], fitted[2]
+
+
+def setting_notices(settings: ResolvedSettings) -> list[Notice]:
+    """Return what is doubtful about the settings for this map; InputError where they can't be right."""
+    extent = min(n * a for n, a in zip(settings.shape, settings.voxel_size, strict=True))
+    if extent < settings.lowpass:
+        raise InputError(
+            f"the low-pass of {settings.lowpass:g} Å is longer than the box ({extent:.3g} Å): is the voxel "
+            "size right?"
+        )
+    if extent >= 5 * settings.lowpass:
+        return []
+    return [
+        Notice(
+            "small-box",
+            f"the box is only {extent:.0f} Å wide, {extent / settings.lowpass:.1f} low-pass resolutions: too "
+            "little for a scale relative to full; give a whole map, or a finer --lowpass",
+        )
+    ]

@@ -11,14 +11,14 @@ import pytest
 from occupy.ensemble.execution import Execution, LocalExecutor, MemoryStorage
 from occupy.ensemble.pipeline import SetEstimate, estimate_set
 from occupy.errors import InputError, OutputError
-from occupy.io.shelves import SCRATCH, FolderShelf, scratch
+from occupy.io.cluster import SCRATCH, FolderStorage, scratch_storage
 
 SHAPE = (3, 4, 5)
 
 
 @pytest.fixture(params=["memory", "folder"])
 def storage(request, tmp_path):
-    return MemoryStorage(4, SHAPE) if request.param == "memory" else FolderShelf(tmp_path / "s", 4, SHAPE)
+    return MemoryStorage(4, SHAPE) if request.param == "memory" else FolderStorage(tmp_path / "s", 4, SHAPE)
 
 
 def arrays(seed=0):
@@ -54,7 +54,7 @@ def test_a_shelf_can_be_filled_by_spans_alone(storage):
 
 
 def test_scratch_files_that_are_missing_cut_or_misshapen(tmp_path):
-    storage = FolderShelf(tmp_path, 2, SHAPE)
+    storage = FolderStorage(tmp_path, 2, SHAPE)
     with pytest.raises(InputError, match="all workers must see this folder"):
         storage[0]
     storage[0] = arrays()[0]
@@ -70,14 +70,14 @@ def test_scratch_files_that_are_missing_cut_or_misshapen(tmp_path):
 
 def test_scratch_leaves_nothing_behind(tmp_path):
     out = tmp_path / "a" / "out"
-    with scratch(out) as storage:
+    with scratch_storage(out) as storage:
         storage(2, SHAPE)[0] = arrays()[0]
         assert (out / SCRATCH).is_dir()
     assert not list(tmp_path.iterdir())
     left = out / SCRATCH / "01"
     left.mkdir(parents=True)
     (out / "result").touch()
-    with scratch(out):
+    with scratch_storage(out):
         assert not left.exists()
     assert [path.name for path in out.iterdir()] == ["result"]
 
@@ -146,7 +146,7 @@ def assert_alike(one: SetEstimate, other: SetEstimate):
 def test_threads_and_files_do_not_change_the_answer(tools, regularised, tmp_path, known):
     members = tools["members_of"](regularised, known=known)
     plain = estimate_set(members)
-    with scratch(tmp_path) as storage:
+    with scratch_storage(tmp_path) as storage:
         other = estimate_set(members, room=storage, pool=LocalExecutor(3))
         assert_alike(plain, other)
         kept = [path for path in (tmp_path / SCRATCH).iterdir() if path.name != "lock"]

@@ -29,7 +29,7 @@ Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.floating]
 
 
-def products(
+def _products(
     maps: Array,
     total: Array,
     weights: Numbers,
@@ -60,7 +60,7 @@ def products(
     return out
 
 
-def relative_amplitudes(
+def _relative_amplitudes(
     out: Array, weights: Numbers, highest: float | None = None, rounds: int = 40
 ) -> tuple[Array, Array]:
     """Solve n_k = o_k (Σ_l a_l o_l − (1 − λ) a_k o_k) at every voxel.
@@ -68,7 +68,7 @@ def relative_amplitudes(
     Parameters
     ----------
     out : ndarray, shape (K, z, y, x)
-        n_k, from `products`; overwritten with o_k divided by their weighted mean.
+        n_k, from `_products`; overwritten with o_k divided by their weighted mean.
     weights : ndarray, shape (K,)
         a_k, with a sum of 1.
     highest : float, optional
@@ -165,7 +165,7 @@ def _products_one(shared: tuple[ScaledMaps, Numbers, Storage], k: int) -> float:
     scaled, weights, out = shared
     one = np.empty((1, *scaled.maps.shape), dtype=np.float32)
     sigma = scaled.voxels(tuning.SET.product_window)
-    products(scaled.maps[k][None], scaled.total, weights[k : k + 1], scaled.noise[k : k + 1], sigma, one)
+    _products(scaled.maps[k][None], scaled.total, weights[k : k + 1], scaled.noise[k : k + 1], sigma, one)
     out[k] = one[0]
     return float(one.max())
 
@@ -178,7 +178,7 @@ def _amplitudes_of_span(shared: tuple[Any, ...], i: int) -> Array:
     # Steps that stay in cache.
     step = max(1, (1 << 15) // len(values))
     for start in range(0, values.shape[1], step):
-        relative_amplitudes(values[:, None, None, start : start + step], weights, top)
+        _relative_amplitudes(values[:, None, None, start : start + step], weights, top)
     out.put_span(i * span, values)
     highest: Array = values.max(axis=0)
     return highest

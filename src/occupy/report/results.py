@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.io.atomic import discard_unfinished, make_folder, remove_leftovers, write_text
-from occupy.io.checksum import FileSum, Source, written
+from occupy.io.checksum import FileSum, ReadFile, written
 from occupy.io.mrc import open_writer, write_map
-from occupy.modification import modifications
+from occupy.modify import modifications
 from occupy.pipeline import Estimate
 from occupy.report.chimerax import chimerax_script
 from occupy.report.chimerax_files import copy_name, opens_as_read, seen_from
@@ -192,7 +192,7 @@ def write_results(
     folder: Path,
     output: Output | None = None,
     *,
-    inputs: Mapping[str, tuple[Volume, Source | Path]],
+    inputs: Mapping[str, tuple[Volume, ReadFile | Path]],
     command: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Written:
@@ -217,7 +217,7 @@ def write_results(
     """
     output = output or Output()
     stem = est.volume.name
-    paths = {role: f.path if isinstance(f, Source) else f for role, (_, f) in inputs.items()}
+    paths = {role: f.path if isinstance(f, ReadFile) else f for role, (_, f) in inputs.items()}
     shown = {p: f"{stem}_{p}.mrc" for p in ("scale", "confidence", *modifications(est.settings))}
     opens = opens_as_read(folder, paths["map"], est.volume.voxel_size)
     shown["map"] = seen_from(folder, paths["map"]) if opens else copy_name(stem)
@@ -225,7 +225,7 @@ def write_results(
     # while it was read is found here.
     script = chimerax_script(est, shown, level=output.level, minimum_scale=output.minimum_scale)
     for _, file in inputs.values():
-        if isinstance(file, Source):
+        if isinstance(file, ReadFile):
             file.checksum.hexdigest()
     made = write_maps(
         est, folder, stem, intermediate=output.intermediate, inputs=list(paths.values()), progress=progress

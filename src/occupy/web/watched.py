@@ -15,7 +15,7 @@ from typing import Any
 import numpy.typing as npt
 
 from occupy.errors import InputError
-from occupy.io.checksum import Source, Stamp
+from occupy.io.checksum import ReadFile, Stamp
 from occupy.io.mrc import read_source
 from occupy.report.record import read_checked
 from occupy.result import LoadedResult
@@ -38,7 +38,7 @@ class WatchedFiles:
         if self._known.setdefault(path, stamp) != stamp:
             raise ClosedError(f"{path.name} was changed while it was open, so it was closed; open it again")
 
-    def read(self, path: Path, voxel_size: float | None = None) -> tuple[Volume, Source]:
+    def read(self, path: Path, voxel_size: float | None = None) -> tuple[Volume, ReadFile]:
         """Read a map, and the checksum of the very bytes that were read.
 
         Raises
