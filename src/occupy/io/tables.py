@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,18 +55,27 @@ class Rows:
     rows: tuple[tuple[int, dict[str, str | None]], ...]
 
 
-def read_rows(path: Path) -> Rows:
+def read_rows(path: Path, check: Callable[[tuple[str, ...]], str | None]) -> Rows:
     """Read a CSV file whose first line names the columns.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    check : callable
+        ``check(header)`` returns what is wrong with the names of the columns, or None.
 
     Raises
     ------
     InputError
-        Where it is missing, is no text or no CSV, or a line has more cells than there are columns.
+        Where it is missing, is no text or no CSV, its columns are wrong, or a line has more cells than there are columns.
     """
     reader = csv.DictReader(io.StringIO(_text_of(path)), strict=True)
     rows = []
     try:
         header = tuple(name.strip() for name in reader.fieldnames or ())
+        if (wrong := check(header)) is not None:
+            raise InputError(f"{path}: {wrong}")
         for row in reader:
             if None in row:
                 raise InputError(f"{path}: line {reader.line_num}: more cells than columns")
@@ -115,12 +124,9 @@ def read_chain_table(path: Path) -> ChainTable:
         Where the file is missing, has no such column, names a chain twice, or holds something else than
         numbers.
     """
-    table = read_rows(path)
+    table = read_rows(path, _wrong_with_chains)
     header = table.header
-    key = next((name for name in _KEYS if name in header), None)
-    if key is None or len(set(header)) < len(header):
-        what = "no column 'chain'" if key is None else "two columns of one name"
-        raise InputError(f"{path}: {what}; the first line must name the columns, such as chain,occupancy")
+    key = next(name for name in _KEYS if name in header)
     columns: dict[str, dict[str, float]] = {name: {} for name in header if name not in (*_KEYS, "block")}
     blocks: dict[str, str] = {}
     seen: set[str] = set()
@@ -138,6 +144,14 @@ def read_chain_table(path: Path) -> ChainTable:
     if not seen:
         raise InputError(f"{path}: no rows")
     return ChainTable(columns, blocks)
+
+
+def _wrong_with_chains(header: tuple[str, ...]) -> str | None:
+    missing = not set(_KEYS) & set(header)
+    if not missing and len(set(header)) == len(header):
+        return None
+    what = "no column 'chain'" if missing else "two columns of one name"
+    return f"{what}; the first line must name the columns, such as chain,occupancy"
 
 
 def write_chain_table(

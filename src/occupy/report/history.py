@@ -142,9 +142,8 @@ def read_history(folder: Path) -> list[Step]:
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    table = read_rows(path)
-    if table.header != tuple(columns):
-        raise InputError(f"{path}: not a history; remove it to start anew")
+    wrong = "not a history; remove it to start anew"
+    table = read_rows(path, lambda header: None if header == tuple(columns) else wrong)
     return [{name: cell or "" for name, cell in row.items()} for _, row in table.rows]
 
 

@@ -124,10 +124,7 @@ def read_table(path: str | Path) -> OccupancyTable:
         missing or comes twice; with the line.
     """
     source = Path(path)
-    read = read_rows(source)
-    missing = [name for name in COLUMNS[:-1] if name not in read.header]
-    if missing:
-        raise InputError(f"{source}: not a table of occupancies: no column {', '.join(missing)}")
+    read = read_rows(source, _wrong_with)
     joint = all(name in read.header for name in _JOINT_COLUMNS)
     found: dict[tuple[str, str], dict[str, float]] = {}
     notes: dict[tuple[str, str], str] = {}
@@ -155,6 +152,11 @@ def read_table(path: str | Path) -> OccupancyTable:
     )
     said = tuple(tuple(notes[region, name] for name in table.maps) for region in table.regions)
     return replace(table, beside=Beside(local, spread, low, high, said))
+
+
+def _wrong_with(header: tuple[str, ...]) -> str | None:
+    missing = [name for name in COLUMNS[:-1] if name not in header]
+    return f"not a table of occupancies: no column {', '.join(missing)}" if missing else None
 
 
 def _assembled(
