@@ -68,7 +68,7 @@ def read_rows(path: Path, check: Callable[[tuple[str, ...]], str | None]) -> Row
     Raises
     ------
     InputError
-        Where it is missing, is no text or no CSV, its columns are wrong, or a line has more cells than there are columns.
+        Where it is missing or no CSV, its columns are wrong, or a line has more cells than there are columns.
     """
     reader = csv.DictReader(io.StringIO(_text_of(path)), strict=True)
     rows = []
