@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from occupy.errors import InputError
-from occupy.io.atomic import atomic_file
+from occupy.io.atomic import atomic_file, read_errors
 
 # Tables of numbers shrink to a third or a tenth; gzip can shrink zeros a thousandfold.
 _LARGEST_RATIO = 200
@@ -116,15 +116,12 @@ def read_star(path: str | Path, *, columns: Collection[str] | None = None) -> di
 
 def read_bytes(path: Path) -> bytes:
     """Return the content of a file, unpacked where gzip packed it; InputError where that is not possible."""
-    try:
+    with read_errors(path):
         raw = path.read_bytes()
+    try:
         return _unpacked(raw, path) if raw[:2] == b"\x1f\x8b" else raw
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: the compressed file is damaged or truncated") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
 def _unpacked(raw: bytes, path: Path) -> bytes:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from occupy.errors import InputError
-from occupy.io.atomic import write_text
+from occupy.io.atomic import read_errors, write_text
 
 _KEYS = ("chain", "unit")
-_NOT_VALUES = (*_KEYS, "block")
+_BEYOND = "\0"  # name of the cells that have none
 
 
 @dataclass(frozen=True)
@@ -46,44 +47,42 @@ def read_chain_table(path: Path) -> ChainTable:
         Where the file is missing, has no such column, names a chain twice, or holds something else than
         numbers.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            rows = list(reader)
-            header = [name.strip() for name in reader.fieldnames or []]
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable CSV file ({error})") from error
+    header, rows = _csv_rows(path)
     key = next((name for name in _KEYS if name in header), None)
     if key is None or len(set(header)) < len(header):
         what = "no column 'chain'" if key is None else "two columns of one name"
         raise InputError(f"{path}: {what}; the first line must name the columns, such as chain,occupancy")
-    columns: dict[str, dict[str, float]] = {name: {} for name in header if name not in _NOT_VALUES}
-    blocks: dict[str, str] = {}
+    found = ChainTable({name: {} for name in header if name not in (*_KEYS, "block")}, {})
     seen: set[str] = set()
-    for line, raw in enumerate(rows, start=2):
-        row = {str(name).strip(): cell for name, cell in raw.items() if name is not None}
-        chain = (row[key] or "").strip()
-        if None in raw or not chain or chain in seen:
-            what = (
-                "more cells than columns"
-                if None in raw
-                else f"chain {chain!r} twice"
-                if chain
-                else "no chain"
-            )
-            raise InputError(f"{path}, line {line}: {what}")
-        seen.add(chain)
-        if row.get("block"):
-            blocks[chain] = str(row["block"]).strip()
-        for name, values in columns.items():
-            cell = (row[name] or "").strip()
-            if cell:
-                values[chain] = _number(cell, f"{path}, line {line}, column {name}")
+    for line, row in enumerate(rows, start=2):
+        _add_row(found, seen, row, row[key], f"{path}, line {line}")
     if not seen:
         raise InputError(f"{path}: no rows")
-    return ChainTable(columns, blocks)
+    return found
+
+
+def _add_row(found: ChainTable, seen: set[str], row: Mapping[str, str], chain: str, where: str) -> None:
+    if _BEYOND in row:
+        raise InputError(f"{where}: more cells than columns")
+    if not chain or chain in seen:
+        raise InputError(f"{where}: {f'chain {chain!r} twice' if chain else 'no chain'}")
+    seen.add(chain)
+    if row.get("block"):
+        found.blocks[chain] = row["block"]
+    for name, values in found.columns.items():
+        if row.get(name):
+            values[chain] = _number(row[name], f"{where}, column {name}")
+
+
+def _csv_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Read names and rows of a CSV file, without spaces around."""
+    try:
+        with read_errors(path), path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, restkey=_BEYOND)
+            rows = [{str(k).strip(): str(v or "").strip() for k, v in row.items()} for row in reader]
+            return [name.strip() for name in reader.fieldnames or []], rows
+    except csv.Error as error:
+        raise InputError(f"{path}: not a readable CSV file ({error})") from error
 
 
 def _number(text: str, where: str) -> float:
@@ -151,11 +150,8 @@ def read_selections(path: str | Path) -> dict[str, tuple[str, ...]]:
     import yaml
 
     source = Path(path)
-    try:
+    with read_errors(source):
         text = source.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise InputError(f"{source}: cannot be read: {reason}") from error
     try:
         _check_plain(text, source)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -197,14 +193,13 @@ def _parts(node: Any, source: Path) -> list[str]:
         return [part for item in node.value for part in _parts(item, source)]
     if isinstance(node, yaml.MappingNode):  # "B: 1-80", with a space
         return [f"{_scalar(key, source)}:{_scalar(value, source)}" for key, value in node.value]
-    text = _scalar(node, source)
     # "A, B:1-80" without brackets; within one part a comma stands between numbers.
     parts: list[str] = []
-    for piece in text.split(","):
-        if parts and piece.strip().lstrip("-")[:1].isdigit() and ":" in parts[-1] and ":" not in piece:
-            parts[-1] += "," + piece.strip()
+    for piece in map(str.strip, _scalar(node, source).split(",")):
+        if parts and ":" in parts[-1] and re.match(r"-*\d[^:]*$", piece):
+            parts[-1] += "," + piece
         else:
-            parts.append(piece.strip())
+            parts.append(piece)
     return parts
 
 
