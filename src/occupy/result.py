@@ -253,6 +253,10 @@ class LoadedResult(Result):
     path: Path
     read: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        what = f"{len(self.names)} maps" if self._of_set else self.names[0]
+        return f"<result of {what} in {str(self.path.parent)!r}>"
+
     @property
     def _of_set(self) -> bool:
         return self.read.get("what") == "set"

@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from occupy.errors import InputError
-from occupy.io.atomic import write_text
+from occupy.io.atomic import read_errors, write_text
 
 _KEYS = ("chain", "unit")
 
@@ -70,7 +71,9 @@ def read_rows(path: Path, check: Callable[[tuple[str, ...]], str | None]) -> Row
     InputError
         Where it is missing or no CSV, its columns are wrong, or a line has more cells than there are columns.
     """
-    reader = csv.DictReader(io.StringIO(_text_of(path)), strict=True)
+    with read_errors(path):
+        text = path.read_text(encoding="utf-8-sig")
+    reader = csv.DictReader(io.StringIO(text), strict=True)
     rows = []
     try:
         header = tuple(name.strip() for name in reader.fieldnames or ())
@@ -83,14 +86,6 @@ def read_rows(path: Path, check: Callable[[tuple[str, ...]], str | None]) -> Row
     except csv.Error as error:
         raise InputError(f"{path}: line {reader.line_num}: not a readable CSV file ({error})") from error
     return Rows(path, header, tuple(rows))
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise InputError(f"{path}: cannot be read: {reason}") from error
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -207,7 +202,8 @@ def read_selections(path: str | Path) -> dict[str, tuple[str, ...]]:
     import yaml
 
     source = Path(path)
-    text = _text_of(source)
+    with read_errors(source):
+        text = source.read_text(encoding="utf-8-sig")
     try:
         _check_plain(text, source)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -249,14 +245,13 @@ def _parts(node: Any, source: Path) -> list[str]:
         return [part for item in node.value for part in _parts(item, source)]
     if isinstance(node, yaml.MappingNode):  # "B: 1-80", with a space
         return [f"{_scalar(key, source)}:{_scalar(value, source)}" for key, value in node.value]
-    text = _scalar(node, source)
     # "A, B:1-80" without brackets; within one part a comma stands between numbers.
     parts: list[str] = []
-    for piece in text.split(","):
-        if parts and piece.strip().lstrip("-")[:1].isdigit() and ":" in parts[-1] and ":" not in piece:
-            parts[-1] += "," + piece.strip()
+    for piece in map(str.strip, _scalar(node, source).split(",")):
+        if parts and ":" in parts[-1] and re.match(r"-*\d[^:]*$", piece):
+            parts[-1] += "," + piece
         else:
-            parts.append(piece.strip())
+            parts.append(piece)
     return parts
 
 
