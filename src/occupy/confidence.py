@@ -14,8 +14,6 @@ from occupy.numerics.histogram import bin_index
 from occupy.scale import FullScale
 from occupy.solvent import SolventModel, expected_solvent, truncated_null
 
-_FINE = 8192
-
 
 @dataclass(frozen=True)
 class ConfidenceCurve:
@@ -97,7 +95,9 @@ def _one_minus_ratio(
     return 1.0 - ratio
 
 
-def confidence_curve(model: SolventModel, *, hedge: float = 1.0, published: bool = False) -> ConfidenceCurve:
+def confidence_curve(
+    model: SolventModel, *, hedge: float = 1.0, published: bool = False, steps: int = 8192
+) -> ConfidenceCurve:
     """Return 1 − g(v)/h(v), made monotone.
 
     Parameters
@@ -111,6 +111,8 @@ def confidence_curve(model: SolventModel, *, hedge: float = 1.0, published: bool
         region, g is taken at the lower edge of each bin, and voxels look up the bin below their own.
         Otherwise both come from the region, at the middles of the bins, interpolated in between; monotone
         by weighted regression from the solvent's mean on, and zero below it.
+    steps : int
+        Of the table, where it is not the published one.
 
     References
     ----------
@@ -130,8 +132,8 @@ def confidence_curve(model: SolventModel, *, hedge: float = 1.0, published: bool
     first = int(np.searchsorted(region.centres, model.mean))
     coarse = np.zeros(len(raw))
     coarse[first:] = np.clip(_rising_fit(raw[first:], weights[first:]), 0.0, 1.0)
-    step = (region.high - region.low) / _FINE
-    fine = np.interp(region.low + (np.arange(_FINE) + 0.5) * step, region.centres, coarse)
+    step = (region.high - region.low) / steps
+    fine = np.interp(region.low + (np.arange(steps) + 0.5) * step, region.centres, coarse)
     return ConfidenceCurve(region.low, region.high, (fine**hedge).astype(np.float32))
 
 
@@ -180,17 +182,6 @@ def fdr_threshold(model: SolventModel, rate: float) -> float:
     return float(edges[bad[-1] + 1] if bad.size else edges[0])
 
 
-# A Gaussian solvent leaves 2–10 % between fit and histogram; beyond a third it is no Gaussian.
-WORST_MISFIT = 0.35
-
-
-LEAST_SOLVENT = 0.15
-
-
-# Where content is told from solvent only above this scale, little of a partial map would be seen.
-MOST_CONFIDENT_SCALE = 0.6
-
-
 def solvent_notices(
     solvent: SolventModel, curve: ConfidenceCurve, facts: MapFacts, full: FullScale
 ) -> list[Notice]:
@@ -202,13 +193,13 @@ def solvent_notices(
         problem = "the solvent has no width (flattened)"
     elif crossing > 0.5 * (facts.low + facts.high):
         problem = "the solvent peak reaches above the middle of the map's values"
-    elif crossing > MOST_CONFIDENT_SCALE * full.value:
+    elif crossing > 0.6 * full.value:  # little of a partial map would be seen
         problem = f"content is told from solvent only above {crossing / full.value:.2f} of full scale"
     elif not np.isfinite(solvent.misfit):
         problem = "the values end at the solvent peak"
-    elif solvent.misfit > WORST_MISFIT:
+    elif solvent.misfit > 0.35:  # a Gaussian solvent leaves 2–10 %
         problem = f"the solvent is not Gaussian (misfit {solvent.misfit:.0%})"
-    elif share < LEAST_SOLVENT:
+    elif share < 0.15:
         problem = f"only {share:.0%} of the box looks like solvent"
     notices = []
     if problem is not None:

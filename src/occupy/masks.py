@@ -11,9 +11,6 @@ from occupy.modify import sigmoid_curve
 Array = npt.NDArray[np.float32]
 Triple = tuple[float, float, float]
 
-# Å; a shorter edge cannot be told from a hard one, and would divide by nearly nothing.
-_SHORTEST_EDGE = 1e-3
-
 
 def _to_unit_range(mask: npt.NDArray[np.floating]) -> Array:
     """Return a mask as float32 with every value within [0, 1] (RELION refuses 1.00001)."""
@@ -138,7 +135,8 @@ def _soften(
     from scipy.ndimage import distance_transform_edt
 
     distance = distance_transform_edt(~content, sampling=voxel_size).astype(np.float32) - np.float32(extend)
-    if soft_edge < _SHORTEST_EDGE:
+    # Å; a shorter edge cannot be told from a hard one, and would divide by nearly nothing.
+    if soft_edge < 1e-3:
         return np.asarray(distance <= 0, dtype=np.float32)
     fall = np.clip(distance / np.float32(soft_edge), 0, 1)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * fall), dtype=np.float32)

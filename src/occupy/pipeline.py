@@ -115,7 +115,7 @@ def estimate(
         masks = {"solvent_mask": solvent_mask, "target_mask": target_mask}
         scaled = estimate(_in_unit(volume, unit), settings, **masks, half_maps=halves, progress=progress)
         return _from_unit(scaled, volume, facts, unit)
-    doubts = input_notices(volume, facts) + setting_notices(resolved)
+    warnings = input_notices(volume, facts) + setting_notices(resolved)
     if half_maps is not None and resolved.estimator != "calibrated":
         raise InputError(
             f"half-maps are of use to the calibrated estimator only, not to {resolved.estimator}"
@@ -131,7 +131,7 @@ def estimate(
     if resolved.estimator == "calibrated":
         difference = _half_difference(half_maps, volume, resolved)
         found = _calibrate(low, raw, facts, difference, resolved)
-        doubts += _calibration_notices(found)
+        warnings += _calibration_notices(found)
     # The tiles are searched to the last voxel only where full scale comes from one.
     full = (
         find_full_scale(working, resolved)
@@ -142,14 +142,14 @@ def estimate(
     if resolved.bfactor and found is not None:
         b_factors = _b_factors(raw, low, half_maps, found, facts, resolved)
     if resolved.bfactor and b_factors is None:
-        doubts.append(
+        warnings.append(
             Notice("bfactor", "too little signal above the noise for relative B-factors: none written")
         )
     report("solvent", 3, 4)
     solvent = solvent_of(low, raw, solvent_data, facts, resolved)
     curve = confidence_curve(solvent, hedge=resolved.hedge, published=published)
     lowest = min(max(_scale_of_value(curve.crossing(0.5), full), 0.0), 0.999)
-    notices = (*volume.notices, *doubts, *solvent_notices(solvent, curve, facts, full))
+    notices = (*volume.notices, *warnings, *solvent_notices(solvent, curve, facts, full))
     for notice in notices:
         log.warning("%s", notice.text)
     target = (
@@ -255,15 +255,12 @@ def _b_factors(
     return relative_b_factors(raw, settings.voxel_size, content, halves)
 
 
-MOST_NOISE = 0.5
-
-
 def _calibration_notices(found: Calibration | None) -> list[Notice]:
     """Return what is doubtful about a calibration."""
     if found is None:
         text = "too little density above the noise to calibrate on: full scale is that of the fullest tile"
         return [Notice("calibration", text)]
-    if found.noise > MOST_NOISE:
+    if found.noise > 0.5:
         text = f"noise alone reads as much as {found.noise:.2f} of a full part: low occupancies are uncertain"
         return [Notice("noise", text)]
     other = found.other_level
@@ -276,11 +273,7 @@ def _calibration_notices(found: Calibration | None) -> list[Notice]:
     return []
 
 
-# Products of four values, and bins of a histogram of them, still are ordinary 32-bit numbers.
-_LARGEST = 100
-
-
-def _unit_of(name: str, low: float, high: float) -> float:
+def _unit_of(name: str, low: float, high: float, largest: int = 100) -> float:
     """Return the power of two in which to measure a map; 1 for ordinary values.
 
     Parameters
@@ -289,6 +282,8 @@ def _unit_of(name: str, low: float, high: float) -> float:
         Of the map.
     low, high : float
         Its range of values.
+    largest : int
+        Up to 2¹⁰⁰ products of four values, and bins of a histogram of them, still are 32-bit numbers.
 
     Raises
     ------
@@ -296,7 +291,7 @@ def _unit_of(name: str, low: float, high: float) -> float:
         Where not even the input's own values are safe in 32 bits.
     """
     peak = max(abs(low), abs(high))
-    if abs(frexp(peak)[1]) > _LARGEST:
+    if abs(frexp(peak)[1]) > largest:
         raise InputError(
             f"{name}: its values reach {peak:.2g}, which 32-bit numbers can't be computed with; multiply the "
             f"map by about {1 / max(peak, 1e-300):.0e} first"

@@ -16,11 +16,6 @@ from occupy.settings import Estimator, Mode, Settings, parse_tile
 Triple = tuple[float, float, float]
 IntTriple = tuple[int, int, int]
 
-# A tile of five low-pass resolutions holds about 125 independent elements of the map, enough for its
-# quantile to be a property of the structure and not of one side chain; see docs/explanation/scale.md.
-TILE_IN_RESOLUTIONS = 5.0
-LARGEST_KERNEL = 31
-
 
 @dataclass(frozen=True)
 class ResolvedSettings:
@@ -94,7 +89,7 @@ def resolve(settings: Settings, shape: IntTriple, voxel_size: Triple) -> Resolve
     Parameters
     ----------
     settings : Settings
-        What the user said.
+        What the user set.
     shape : tuple of int
         The map (sections, rows, columns).
     voxel_size : tuple of float
@@ -116,9 +111,9 @@ def resolve(settings: Settings, shape: IntTriple, voxel_size: Triple) -> Resolve
         "voxel_size": size,
         "threads": threads_worth_having(math.prod(shape)) if settings.threads is None else settings.threads,
     }
-    # Everything else holds as the user said it.
-    said = {f.name: getattr(settings, f.name) for f in fields(ResolvedSettings) if f.name not in decided}
-    return ResolvedSettings(**said, **decided)
+    # Everything else holds as the user set it.
+    kept = {f.name: getattr(settings, f.name) for f in fields(ResolvedSettings) if f.name not in decided}
+    return ResolvedSettings(**kept, **decided)
 
 
 def _lowpass(settings: Settings, voxel: float) -> float:
@@ -132,7 +127,7 @@ def _kernel(settings: Settings, lowpass: float, size: Triple) -> tuple[IntTriple
         if settings.kernel_size is not None:
             return settings.kernel_size
         if settings.chosen_estimator == "calibrated":
-            return min(LARGEST_KERNEL, 2 * int(radius(voxel) + 1e-6) + 1)
+            return min(31, 2 * int(radius(voxel) + 1e-6) + 1)
         # A division that should be whole must not fall short by rounding (8 Å / 1.6 Å).
         return min(9, max(3, 2 * (int(lowpass / voxel + 1e-6) // 2) + 1))
 
@@ -149,7 +144,9 @@ def _kernel(settings: Settings, lowpass: float, size: Triple) -> tuple[IntTriple
 
 def _tile(settings: Settings, lowpass: float, shape: IntTriple, size: Triple) -> IntTriple:
     # A low-pass beyond what the grid holds must not shrink the tile to nothing.
-    wanted, physical = TILE_IN_RESOLUTIONS * max(lowpass, 2 * max(size)), True
+    # Five low-pass resolutions hold about 125 independent elements of the map, enough for their quantile to
+    # be a property of the structure and not of one side chain; see docs/explanation/scale.md.
+    wanted, physical = 5.0 * max(lowpass, 2 * max(size)), True
     if settings.tile_size is not None:
         wanted, physical = parse_tile(settings.tile_size)
     sides = [round(wanted / a) if physical else int(wanted) for a in size]

@@ -108,7 +108,7 @@ def pose_notices(
 
 def _pose_one(shared: tuple[ScaledMaps, npt.NDArray[np.float64]], k: int) -> _Pose:
     scaled, weights = shared
-    own = scaled.maps[k]
+    one = scaled.maps[k]
     rest = np.float32(max(1 - weights[k], 1e-6))
-    others = (scaled.total - np.float32(weights[k]) * own) / rest
-    return _pose_of(own, np.asarray(others, dtype=np.float32), scaled.voxel_size)
+    others = (scaled.total - np.float32(weights[k]) * one) / rest
+    return _pose_of(one, np.asarray(others, dtype=np.float32), scaled.voxel_size)

@@ -189,7 +189,7 @@ def conserved_region(scaled: ScaledMaps, ratios: Storage, execution: Execution) 
 
     A class's commonest ratio is its grey scale; where all classes are near theirs, nothing differs.
     """
-    power = local_power(scaled)
+    power = power_of_mean(scaled)
     content = power > tuning.SET.conserved_power * float(np.quantile(power, 0.995))
     (distance,), _ = execution.folded("matching", _distance_one, (ratios, content), len(ratios), np.maximum)
     near = content & (distance < max(tuning.SET.conserved, float(np.quantile(distance[content], 0.1))))
@@ -209,7 +209,7 @@ def _commonest(logs: Array) -> float:
     return float(edges[int(np.argmax(smooth))] + 0.015)
 
 
-def local_power(scaled: ScaledMaps) -> Array:
+def power_of_mean(scaled: ScaledMaps) -> Array:
     """Return the local power of the mean map."""
     return scipy_smoothed(scaled.total**2, scaled.voxels(tuning.SET.product_window))
 
@@ -226,7 +226,7 @@ def ratio_variance(scaled: ScaledMaps, power: Array, ratio: Array, k: int) -> Ar
 
 def scatter_of(scaled: ScaledMaps, ratios: Storage, execution: Execution) -> Array:
     """Return the mean square of standardised differences from the mean, pooled over a neighbourhood."""
-    power = local_power(scaled)
+    power = power_of_mean(scaled)
     (total,), _ = execution.folded("scatter", _scatter_one, (scaled, power, ratios), len(ratios))
     total /= len(ratios) - 1
     sigma = scaled.voxels(tuning.SET.evidence_window)

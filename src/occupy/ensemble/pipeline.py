@@ -18,8 +18,8 @@ from occupy.ensemble.comparison import (
     Null,
     compare,
     conserved_region,
-    local_power,
     null_of,
+    power_of_mean,
     ratio_variance,
     scatter_of,
     shrinkage_weight,
@@ -140,7 +140,7 @@ class SetEstimate(OnGrid):
     @cached_property
     def power(self) -> Array:
         """Local power of the mean map."""
-        return local_power(self.scaled)
+        return power_of_mean(self.scaled)
 
     @cached_property
     def around(self) -> Neighbourhood:
@@ -292,7 +292,7 @@ def _shrunk_ratio(ratios: Array, around: Neighbourhood, keep: Array) -> Array:
 
 def _best_without_leakage(scaled: ScaledMaps, ratios: Storage, keep: Array, execution: Execution) -> Array:
     """Return the highest shrunk ratio of any class, without leakage."""
-    around = Neighbourhood.of(local_power(scaled), scaled.voxels(tuning.SET.leakage_reach), scipy_smoothed)
+    around = Neighbourhood.of(power_of_mean(scaled), scaled.voxels(tuning.SET.leakage_reach), scipy_smoothed)
     (best,), _ = execution.folded("leakage", _leakage_one, (ratios, around, keep), len(ratios), np.maximum)
     return np.asarray(best, dtype=np.float32)
 

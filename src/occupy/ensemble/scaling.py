@@ -376,9 +376,9 @@ def _shell_products(
 
 def _shell_products_one(shared: tuple[Any, ...], k: int) -> tuple[Numbers, Numbers]:
     maps, weights, total, shells, within = shared
-    own = _transform(maps[k] if within is None else maps[k] * within)
-    power = shells.product(own, own)
-    return shells.product(own, total) - weights[k] * power, power
+    one = _transform(maps[k] if within is None else maps[k] * within)
+    power = shells.product(one, one)
+    return shells.product(one, total) - weights[k] * power, power
 
 
 def _transform(data: Array) -> Complex:
