@@ -306,8 +306,8 @@ class ClassesResult(Result):
         """
         if self.found is None:
             raise InputError("the maps of this set are in memory; write them as files and estimate those")
-        from occupy.report.set_folder import SetOutput, write_set
-        from occupy.report.set_progress import asked_of, begin
+        from occupy.report.set_record import asked_of, begin
+        from occupy.report.set_results import SetOutput, write_set
 
         folder = Path(folder)
         paths = [entry.path for entry in self.found.maps if entry.name in self.names]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from occupy.regions.joint import JointRegions
     from occupy.regions.table import OccupancyTable
     from occupy.report.region_results import FoundRegions
-    from occupy.report.set_folder import SetOutput
+    from occupy.report.set_results import SetOutput
 
 
 def estimate_classes(
@@ -27,8 +27,8 @@ def estimate_classes(
     """Find a set, say what it is, estimate it, write everything and print a summary."""
     from occupy.classes import without_small
     from occupy.io.sets import find_set
-    from occupy.report.set_folder import SetOutput
-    from occupy.report.set_progress import asked_of, is_complete, what_changed
+    from occupy.report.set_record import asked_of, is_complete, what_changed
+    from occupy.report.set_results import SetOutput
 
     found = find_set(inputs, count_particles=True)
     for line in found.describe():
@@ -76,8 +76,8 @@ def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, q
     """Estimate, write and tell."""
     from occupy.classes import compare_classes, execution_for, members_of
     from occupy.io.mrc import read_map
-    from occupy.report.set_folder import write_set
-    from occupy.report.set_progress import begin
+    from occupy.report.set_record import begin
+    from occupy.report.set_results import write_set
 
     paths = [entry.path for entry in used.maps]
     with (
@@ -107,7 +107,7 @@ def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, q
 
 def _kept_files(used: MapSet) -> list[str]:
     """Return the files that a run which goes on with another leaves alone."""
-    from occupy.report.set_maps import names_of_maps
+    from occupy.report.set_results import names_of_maps
 
     named = names_of_maps([entry.name for entry in used.maps])
     return [file for files in named.values() for file in files.values()]
@@ -115,7 +115,7 @@ def _kept_files(used: MapSet) -> list[str]:
 
 def _goes_on(begun: dict[str, Any], folder: Path, quiet: bool) -> bool:
     """Tell whether the results in a folder are an earlier run's that was asked for the same."""
-    from occupy.report.set_progress import has_started, started_alike
+    from occupy.report.set_record import has_started, started_alike
 
     alike = started_alike(folder, begun)
     if not alike and has_started(folder):

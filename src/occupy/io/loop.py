@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError, Notice, OccupyError
-from occupy.io.atomic import explain, make_folder
+from occupy.io.atomic import explain, make_folder, read_errors
 from occupy.io.checksum import is_as_written
 from occupy.io.mapset import MapSet, check_map
 from occupy.io.mrc import read_header, write_map
@@ -48,13 +48,8 @@ def read_calls(folder: Path) -> list[dict[str, Any]]:
         Where there is none.
     """
     path = folder / CALLS
-    try:
+    with read_errors(path, suffix="; was RELION run with occupy-relion-reconstruct?"):
         text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        reason = (
-            "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        )
-        raise InputError(f"{path}: {reason}; was RELION run with occupy-relion-reconstruct?") from error
     calls: dict[tuple[int, int, int], dict[str, Any]] = {}
     for line in text.splitlines():
         try:
@@ -392,10 +387,8 @@ def half_complex(path: Path) -> npt.NDArray[np.float32]:
     InputError
         Where the file is missing, cut short, or something else.
     """
-    try:
+    with read_errors(path):
         header = np.fromfile(path, dtype="<i4", count=24)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     if len(header) < 24 or header[3] != 2 or not 0 < header[0] <= header[1] == header[2]:
         raise InputError(f"{path}: not an array of RELION's external reconstruction")
     nx, ny, nz = (int(v) for v in header[:3])

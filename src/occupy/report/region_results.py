@@ -17,9 +17,16 @@ from occupy.io.mrc import read_map
 from occupy.regions.joint import JointRegions, fit_regions_of_set, joint_record, not_fitted, with_joint
 from occupy.regions.region import Region, regions_of_masks, regions_of_model
 from occupy.regions.table import OccupancyTable, read_regions
-from occupy.report.record import number_in, reach_95, read_output, read_record, to_json
+from occupy.report.record import (
+    file_of,
+    number_in,
+    reach_95,
+    read_output,
+    read_record,
+    region_record,
+    to_json,
+)
 from occupy.report.region_page import write_region_report
-from occupy.report.region_record import file_of, region_record
 from occupy.report.set_results import ModelFiles, write_set_tables
 from occupy.requests import RegionRequest
 from occupy.volume import Volume
