@@ -18,9 +18,9 @@ from occupy.model.density import Numbers
 
 _MODEL_ERRORS = np.geomspace(0.003, 0.16, 12)
 """Standard deviations, relative to full, that the model's faults may cause in a part of `_USUAL_SIZE`."""
-_USUAL_MODEL_ERROR, _MODEL_ERROR_SPREAD = 0.01, 0.8
+_USUAL_MODEL_ERROR, _MODEL_ERROR_SPREAD = 0.015, 0.8
 """Prior of these: log-normal. Judged on the tuning maps of both forward models together, where errors over
-standard errors are .5 (the fitted model's own maps) to 1.1 (the other one's); with 0.025, .4 to .9."""
+standard errors are .5 (the fitted model's own maps) to 1.1 (the other one's); 0.01 and 0.02 do as well."""
 _USUAL_SIZE = 2000
 """Atoms. Errors of flexible or wrongly built pieces average out over larger parts, as one over the root of
 the size: chains of 725 atoms at the rim of GroEL erred by .06 where those of 3840 erred by .015."""
