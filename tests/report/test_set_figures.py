@@ -10,12 +10,12 @@ import pytest
 from occupy.regions.relations import correlations, tree_of
 from occupy.regions.table import OccupancyTable
 from occupy.report.set_figures import (
-    correlation_figure,
+    _correlation_figure,
+    _tree_lines,
     heat_map,
     map_tree,
     set_figures,
     strip,
-    tree_lines,
     write_set_figures,
 )
 
@@ -83,13 +83,13 @@ def test_unknown_values_are_no_colour() -> None:
 
 
 def test_correlations_are_shown_with_what_they_are_worth() -> None:
-    figure = correlation_figure(correlations(table(6, 4)))
+    figure = _correlation_figure(correlations(table(6, 4)))
     said = texts(figure)
     assert "4 maps: by chance, one pair in twenty has |r| above 0.95" in said
     assert "0 of 15 pairs stand out" in said
     assert "With so few maps" in said
-    assert correlation_figure(correlations(table(6, 2))) is None
-    assert correlation_figure(correlations(table(1, 9))) is None
+    assert _correlation_figure(correlations(table(6, 2))) is None
+    assert _correlation_figure(correlations(table(1, 9))) is None
 
 
 def test_pairs_that_do_not_stand_out_are_pale() -> None:
@@ -102,7 +102,7 @@ def test_pairs_that_do_not_stand_out_are_pale() -> None:
             made.regions, made.maps, values, made.errors, made.voxels, made.independent, made.weights
         )
     )
-    figure = correlation_figure(found)
+    figure = _correlation_figure(found)
     assert "unit 0 with unit 1 (+1.00)" in texts(figure)
     cells = images(figure)[1]
     names = [t.get_text() for t in figure.axes[1].get_yticklabels()]
@@ -119,7 +119,7 @@ def test_the_tree_of_maps_names_them_all() -> None:
 
 def test_brackets_join_neighbours_at_their_distance() -> None:
     tree = tree_of(np.array([[0.0], [1.0], [0.1]]))
-    across, depth = tree_lines(tree)
+    across, depth = _tree_lines(tree)
     place = {leaf: i for i, leaf in enumerate(tree.order)}
     assert sorted((across[0, 0], across[0, 2])) == sorted((place[0], place[2]))
     np.testing.assert_allclose(depth[0], [0, 0.1, 0.1, 0])

@@ -137,7 +137,7 @@ def _draw_tree(axes: Axes, tree: Tree, side: str) -> None:
 
     axes.set_axis_off()
     count = len(tree.order)
-    across, depth = tree_lines(tree)
+    across, depth = _tree_lines(tree)
     lines = np.stack([depth, across] if side == "left" else [across, depth], axis=-1)
     axes.add_collection(LineCollection(list(lines), colors=_GREY, linewidths=0.7))
     far = float(tree.merges[-1, 2]) * 1.02 if len(tree.merges) else 0.0
@@ -147,7 +147,7 @@ def _draw_tree(axes: Axes, tree: Tree, side: str) -> None:
         axes.set(xlim=(-0.5, count - 0.5), ylim=(0, far or 1))
 
 
-def tree_lines(tree: Tree) -> tuple[Numbers, Numbers]:
+def _tree_lines(tree: Tree) -> tuple[Numbers, Numbers]:
     """Return the brackets of a tree, four points each: position across the leaves, and distance."""
     count = len(tree.order)
     place = np.zeros(count + len(tree.merges))
@@ -164,7 +164,7 @@ def tree_lines(tree: Tree) -> tuple[Numbers, Numbers]:
     return across, down
 
 
-def correlation_figure(found: Correlation) -> Figure | None:
+def _correlation_figure(found: Correlation) -> Figure | None:
     """Draw which regions come together and which exclude each other, over the maps of a set.
 
     Pairs that do not stand out from chance are drawn pale. None where fewer than two regions vary or there
@@ -330,7 +330,7 @@ def set_figures(table: OccupancyTable) -> dict[str, Figure]:
         return {"strip": strip(table)} | ({} if table.beside is None else {"forest": forest(table)})
     figures = {
         "heat_map": heat_map(table),
-        "correlation": correlation_figure(correlations(table)),
+        "correlation": _correlation_figure(correlations(table)),
         "map_tree": map_tree(table),
     }
     return {name: figure for name, figure in figures.items() if figure is not None}

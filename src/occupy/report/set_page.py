@@ -115,7 +115,7 @@ def _summary(record: Mapping[str, Any], found: OccupancyTable | None) -> str:
         said.append("Parts that come and go were not looked for (--no-components).")
     text = paragraph(" ".join(said))
     names = {part["name"] for part in parts}
-    rows = [] if found is None else [i for i in by_difference(found) if found.regions[i] not in names]
+    rows = [] if found is None else [i for i in _by_difference(found) if found.regions[i] not in names]
     if found is None or not rows:
         return text
     apart = int((np.nanmax(found.low[rows], axis=1) > np.nanmin(found.high[rows], axis=1)).sum())
@@ -135,7 +135,7 @@ def _extremes(found: OccupancyTable, row: int) -> tuple[str, ...]:
     return tuple(out)
 
 
-def by_difference(found: OccupancyTable) -> list[int]:
+def _by_difference(found: OccupancyTable) -> list[int]:
     """Return the rows that have values, those that differ most between maps first."""
     known = [i for i in range(len(found.regions)) if np.isfinite(found.values[i]).any()]
     spread = {i: float(np.nanmax(found.values[i]) - np.nanmin(found.values[i])) for i in known}
@@ -146,7 +146,7 @@ def _numbers(found: OccupancyTable | None) -> list[Section]:
     if found is None:
         return [Section("Occupancy", paragraph("No regions were given, and no parts found to read."))]
     caption = "Occupancy of regions (rows) in classes (columns)."
-    order = by_difference(found)
+    order = _by_difference(found)
     if len(found.maps) <= _COLUMNS:
         shown = order[:_CELLS_DOWN]
         if len(shown) < len(found.regions):
