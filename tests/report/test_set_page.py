@@ -14,7 +14,8 @@ import pytest
 from occupy.regions.table import OccupancyTable
 from occupy.report.estimate_page import level_in
 from occupy.report.html import LARGEST, in_one_module
-from occupy.report.set_page import _by_difference, interval_table, set_page
+from occupy.report.set_figures import by_difference
+from occupy.report.set_page import interval_table, set_page
 from occupy.report.surfaces import unpack
 from occupy.report.tables import read_table
 from standin_set import write_set
@@ -108,7 +109,7 @@ def table_of(rows: int, maps: int) -> OccupancyTable:
 
 def test_large_tables_are_cut_and_say_so():
     found = table_of(200, 40)
-    order = _by_difference(found)
+    order = by_difference(found)
     assert order[:2] == [199, 198]
     text = interval_table(found, order)
     assert text.count("<tr>") == 61
@@ -123,7 +124,7 @@ def test_regions_without_values_are_left_out():
     holed = OccupancyTable(
         found.regions, found.maps, values, values, found.voxels, found.independent, found.weights
     )
-    assert _by_difference(holed) == [1, 0]
+    assert by_difference(holed) == [1, 0]
 
 
 def test_many_maps_still_fit(folder):

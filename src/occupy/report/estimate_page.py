@@ -223,7 +223,7 @@ def region_page(
     first = opening(notices, bad_fit=not estimated["numbers"]["solvent"]["good_fit"])
     sections = [
         Section("What was found", _summary(found, order)),
-        Section("Regions", figure_png(strip(found), "Regions in descending order.")),
+        Section("Regions", "".join(figure_png(page, "Regions, the lowest first.") for page in strip(found))),
         Section(
             "Numbers",
             interval_table(found, order) + paragraph(_READING_REGIONS if found.beside is None else _FITTED),

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from occupy import modify
 from occupy.io.atomic import make_folder
 from occupy.pipeline import Estimate
-from occupy.report.canvas import new_figure, plain, scale_colormap, write_png
+from occupy.report.canvas import new_figure, plain, scale_colormap, write_picture
 from occupy.report.chimerax import tile_bounds, tile_sphere
 from occupy.report.palette import ALARM, MINIMUM_SCALE, SOLVENT
 from occupy.report.slices import (
@@ -407,6 +407,6 @@ def write_figures(est: Estimate, folder: Path, stem: str) -> list[Path]:
     written = []
     for what, figure in figures.items():
         path = folder / f"{stem}_{what}.png"
-        write_png(path, figure)
+        write_picture(path, figure)
         written.append(path)
     return written

@@ -16,7 +16,7 @@ from occupy.errors import InputError
 from occupy.io.atomic import write_text
 from occupy.io.tables import csv_text, read_rows
 from occupy.regions.table import OccupancyTable
-from occupy.report.canvas import new_figure, plain, write_png
+from occupy.report.canvas import new_figure, plain, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,7 +124,7 @@ def write_history(folder: Path, steps: Sequence[Step]) -> dict[str, str]:
     )
     write_text(folder / "history.csv", csv_text(_REGIONS, regions))
     write_text(folder / "history_classes.csv", csv_text(_CLASSES, classes))
-    write_png(folder / "history.png", _history_figure(steps), dpi=100, metadata={"Software": None})
+    write_picture(folder / "history.png", _history_figure(steps), dpi=100, metadata={"Software": None})
     return {"regions": "history.csv", "classes": "history_classes.csv", "figure": "history.png"}
 
 

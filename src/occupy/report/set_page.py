@@ -28,8 +28,8 @@ from occupy.report.html import (
     write_page,
 )
 from occupy.report.palette import SCALE, UNCERTAINTY
+from occupy.report.set_figures import by_difference, map_tree
 from occupy.report.set_figures import heat_map as heat_map_figure
-from occupy.report.set_figures import map_tree
 from occupy.report.surfaces import LIMITS, Array, clear_level, spread_of, surface_message
 from occupy.report.tables import cell_text
 from occupy.volume import Volume
@@ -39,7 +39,7 @@ CLASSES = 6
 """Classes whose surfaces are shown, those with most particles."""
 
 _CELLS_DOWN, _COLUMNS = 40, 30
-_ROWS, _MAPS = 60, 12
+_ROWS, _MAPS, _PAGES = 60, 12, 3
 _DUST = 512.0
 _GROUP = "set"
 _SPARE = 200_000
@@ -115,7 +115,7 @@ def _summary(record: Mapping[str, Any], found: OccupancyTable | None) -> str:
         said.append("Parts that come and go were not looked for (--no-components).")
     text = paragraph(" ".join(said))
     names = {part["name"] for part in parts}
-    rows = [] if found is None else [i for i in _by_difference(found) if found.regions[i] not in names]
+    rows = [] if found is None else [i for i in by_difference(found) if found.regions[i] not in names]
     if found is None or not rows:
         return text
     apart = int((np.nanmax(found.low[rows], axis=1) > np.nanmin(found.high[rows], axis=1)).sum())
@@ -135,18 +135,11 @@ def _extremes(found: OccupancyTable, row: int) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _by_difference(found: OccupancyTable) -> list[int]:
-    """Return the rows that have values, those that differ most between maps first."""
-    known = [i for i in range(len(found.regions)) if np.isfinite(found.values[i]).any()]
-    spread = {i: float(np.nanmax(found.values[i]) - np.nanmin(found.values[i])) for i in known}
-    return sorted(known, key=lambda i: -spread[i])
-
-
 def _numbers(found: OccupancyTable | None) -> list[Section]:
     if found is None:
         return [Section("Occupancy", paragraph("No regions were given, and no parts found to read."))]
     caption = "Occupancy of regions (rows) in classes (columns)."
-    order = _by_difference(found)
+    order = by_difference(found)
     if len(found.maps) <= _COLUMNS:
         shown = order[:_CELLS_DOWN]
         if len(shown) < len(found.regions):
@@ -154,7 +147,7 @@ def _numbers(found: OccupancyTable | None) -> list[Section]:
         names = [found.regions[i] for i in shown]
         drawn = heat_map(names, found.maps, found.values[shown].tolist(), caption)
     else:
-        drawn = figure_png(heat_map_figure(found), caption)
+        drawn = "".join(figure_png(page, caption) for page in heat_map_figure(found)[:_PAGES])
     sections = [
         Section("Occupancy", drawn + paragraph(_READING)),
         Section("Occupancy with 95 % intervals", interval_table(found, order)),
