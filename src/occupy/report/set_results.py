@@ -21,6 +21,7 @@ from occupy.io.mapset import MapSet
 from occupy.io.models import ResidueKey, write_occupancies
 from occupy.io.mrc import read_map
 from occupy.model import AtomicModel
+from occupy.regions.joint import JointRegions, joint_record, with_joint
 from occupy.regions.region import Region, residue_values
 from occupy.regions.table import OccupancyTable, joined
 from occupy.report.chimerax import Shown, classes_script, difference_script, model_script, picked
@@ -339,6 +340,8 @@ class SetOutput:
         To be read besides the components.
     model : ModelFiles or None
         Where they are parts of a model.
+    joint : mapping of str to JointRegions
+        Class → joint fit of the regions; nothing where they are only read.
     compare : tuple of str or None
         Two classes to be compared in ChimeraX.
     keep : bool
@@ -357,6 +360,7 @@ class SetOutput:
     command: tuple[str, ...] = ()
     regions: tuple[Region, ...] = ()
     model: ModelFiles | None = None
+    joint: Mapping[str, JointRegions] = field(default_factory=dict)
     compare: tuple[str, str] | None = None
     keep: bool = False
     page: bool = False
@@ -388,9 +392,12 @@ def write_set(
     regions = output.regions + component_regions(est, components)
     made = write_class_maps(folder, est, keep=output.keep, regions=regions, execution=execution)
     files: dict[str, Any] = {**made.of_set, **_write_components(folder, est, components)}
-    if made.table is not None:
+    table = made.table
+    if table is not None and output.joint:
+        table = with_joint(table, output.joint)
+    if table is not None:
         model = output.model and ModelFiles(output.model.model, regions, output.model.paths)
-        files |= write_set_tables(folder, made.table, model=model, notes=[n.text for n in output.notices])
+        files |= write_set_tables(folder, table, model=model, notes=[n.text for n in output.notices])
     paths = {entry.name: entry.path for entry in output.found.maps}
     files |= write_class_scripts(
         folder,
@@ -414,9 +421,11 @@ def write_set(
         notices=output.notices,
         command=output.command,
     )
+    if table is not None and output.joint:
+        record["joint_fits"] = {n: joint_record(joint, table, n) for n, joint in output.joint.items()}
     if output.page:
         execution.report("report", 0, 0)
-        write_set_report(folder, record, made.table)
+        write_set_report(folder, record, table)
     sweep(folder)
     for entry in record["maps"]:
         entry["sha256"] = sha256_of(paths[entry["name"]])
@@ -424,7 +433,7 @@ def write_set(
     names = [name for name in files.values() if name not in made.sums]
     record["files"] = made.sums | {name: written(folder / name) for name in names}
     write_text(folder / NAME, to_json(record))
-    return made.table, files
+    return table, files
 
 
 def _shares(found: MapSet, est: SetEstimate) -> dict[str, float]:
