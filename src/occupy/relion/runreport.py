@@ -13,6 +13,7 @@ from occupy.errors import InputError, Notice, OccupyError
 from occupy.io.atomic import atomic_file, write_text
 from occupy.io.loop import FOLDER, ReconstructionCall, read_calls
 from occupy.io.star import read_star
+from occupy.relion.separation import LOOP
 from occupy.report.record import to_json
 
 
@@ -91,13 +92,6 @@ def _draw(path: Path, found: list[ClassIteration], calls: list[dict[str, Any]]) 
     with atomic_file(path) as part:
         figure.savefig(part, format="png", dpi=110)
 
-
-_SMALLEST_SHARE = 0.05
-"""A class with a smaller share of an even split than this is called empty."""
-
-_LEAST_ENERGY = 2.5
-"""Energy of an own part per particle, in units of the noise, below which it is not called significant: on
-simulated homogeneous particles it stayed below this, on heterogeneous ones it was above."""
 
 _DATA = re.compile(r".*_it(\d+)_data\.star")
 
@@ -186,7 +180,7 @@ def run_warnings(found: Sequence[ClassIteration], calls: Sequence[dict[str, Any]
     notices = []
     if found and calls:
         last, classes = found[-1], max(call["class"] for call in calls)
-        small = [k for k in range(1, classes + 1) if (last.share(k) or 0) < _SMALLEST_SHARE / classes]
+        small = [k for k in range(1, classes + 1) if (last.share(k) or 0) < LOOP.smallest_share / classes]
         if small:
             names = ", ".join(map(str, small))
             text = f"classes collapsed: {names} hold next to no particles; use fewer classes, or another seed"
@@ -210,7 +204,7 @@ def _self_bias(calls: Sequence[dict[str, Any]]) -> list[Notice]:
     last = max((call["iteration"] for call in calls), default=0)
     found = [energy_per_particle(call) for call in calls if call["iteration"] == last]
     ratios = [ratio for ratio in found if ratio is not None]
-    if ratios and max(ratios) < _LEAST_ENERGY:
+    if ratios and max(ratios) < LOOP.least_energy:
         text = (
             f"self-bias: no class has an own part of more than {max(ratios):.1f} noise units per particle, "
             "which noise alone can give: not significant; use fewer classes, more particles, or a "
@@ -248,7 +242,9 @@ def _row(call: dict[str, Any], one: ClassIteration | None) -> list[Any]:
         row += [round(one.certainty, 4), stability]
     row += [call.get("own"), call.get("strength")]
     energy = energy_per_particle(call)
-    row += [None, None] if energy is None else [round(energy, 3), "yes" if energy >= _LEAST_ENERGY else "no"]
+    row += (
+        [None, None] if energy is None else [round(energy, 3), "yes" if energy >= LOOP.least_energy else "no"]
+    )
     return [*row, call.get("state")]
 
 
