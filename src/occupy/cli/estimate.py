@@ -170,7 +170,7 @@ def _estimate_one(path: Path, folder: Path, job: Job, level: float | None, title
 
 def run(inputs: Inputs, folder: Path, job: Job, level: float | None, report: Report) -> Written:
     """Estimate one map that has been opened and write its results."""
-    from occupy.report.results import write_results
+    from occupy.report.results import Output, write_results
 
     est = inputs.estimate(job.settings, report)
     for source in inputs.sources.values():
@@ -183,10 +183,10 @@ def run(inputs: Inputs, folder: Path, job: Job, level: float | None, report: Rep
         est,
         job.settings,
         folder,
+        Output(**job.options(level)),
         inputs=inputs.by_role,
         command=sys.argv,
         progress=report,
-        **job.options(level),
     )
 
 

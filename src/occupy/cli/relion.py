@@ -7,29 +7,29 @@ from typing import Annotated
 
 import typer
 
-from occupy.cli.options import Debug, Run, takes_options
-from occupy.relion.class3d import PROGRAM, Class3D, guide
+from occupy.cli.options import Run, command
+from occupy.relion.class3d import Class3D
 
 relion_app = typer.Typer(
     help="Work together with RELION: inside the loop of Class3D.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
-@relion_app.command("class3d-command")
-@takes_options(without={"extra"})
-def class3d_command(job: Class3D, debug: Debug = False) -> None:
+@command("class3d-command", relion_app, without={"extra", "quiet"})
+def _class3d_command(job: Class3D, run: Run) -> None:
     """Print the command of a Class3D job with occupy in its loop, and how to use it."""
     import shutil
     import sys
+
+    from occupy.relion.class3d import PROGRAM, guide
 
     beside = Path(sys.executable).parent / PROGRAM
     program = str(beside) if beside.is_file() else shutil.which(PROGRAM) or PROGRAM
     typer.echo(guide(job, program), nl=False)
 
 
-@relion_app.command("class3d-report")
-@takes_options()
-def class3d_report(
+@command("class3d-report", relion_app)
+def _class3d_report(
     job: Annotated[Path, typer.Argument(metavar="JOB", help="Folder of the Class3D job.")], run: Run
 ) -> None:
     """Write the record of a job: table and picture; warn of collapse and self-bias."""

@@ -29,7 +29,7 @@ class Class3D:
     processes: int = option(1, "MPI processes.")
     threads: int = option(4, "Threads of each process.")
     gpu: str | None = option(None, "GPUs, as RELION takes them.")
-    extra: tuple[str, ...] = option((), "Further options for RELION.")
+    extra: tuple[str, ...] = ()
 
 
 def command(job: Class3D) -> list[str]:

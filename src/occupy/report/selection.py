@@ -6,13 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from occupy._version import __version__
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import write_text
 from occupy.io.checksum import reading
@@ -30,12 +28,9 @@ from occupy.io.sets import find_set
 from occupy.regions.choose import Condition, Verdict, condition_of, expected_composition
 from occupy.regions.table import OccupancyTable
 from occupy.report.particle_results import PRESENCE
-from occupy.report.record import to_json
-from occupy.report.region_record import file_of
+from occupy.report.record import file_of, opening, to_json
 from occupy.report.tables import cell_text, read_table
 from occupy.requests import ClassWish, Numbering, PartWish
-
-_FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,11 +191,7 @@ def _selection_record(
         for name in found.table.maps
     ]
     return {
-        "program": "occupy",
-        "format": _FORMAT,
-        "version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": list(command),
+        **opening(command),
         "inputs": dict(inputs),
         "condition": str(found.condition),
         "classes": classes,

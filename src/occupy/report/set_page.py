@@ -12,13 +12,13 @@ import numpy as np
 from occupy.errors import Notice
 from occupy.io.mrc import read_map
 from occupy.regions.table import OccupancyTable
-from occupy.report.heat_map import heat_map
 from occupy.report.html import (
     LARGEST,
     Colouring,
     Section,
     escaped,
     figure_png,
+    heat_map,
     page,
     paragraph,
     settings_table,
@@ -31,7 +31,7 @@ from occupy.report.palette import SCALE, UNCERTAINTY
 from occupy.report.set_figures import heat_map as heat_map_figure
 from occupy.report.set_figures import map_tree
 from occupy.report.surfaces import LIMITS, Array, clear_level, spread_of, surface_message
-from occupy.report.tables import cell_text
+from occupy.report.tables import cell_text, note_text
 from occupy.volume import Volume
 
 NAME = "occupy_report.html"
@@ -172,6 +172,15 @@ def interval_table(found: OccupancyTable, order: Sequence[int], maps: int = _MAP
     """
     columns = range(min(len(found.maps), maps))
     low, high = found.low, found.high
+    further: tuple[str, ...] = ()
+    if found.beside is not None:
+        further = ("note",) if len(found.maps) > 1 else ("local scale", "note")
+
+    def beside(i: int) -> tuple[str, ...]:
+        if found.beside is None:
+            return ()
+        read = cell_text(float(found.beside.values[i, 0]), float(found.beside.errors[i, 0]))
+        return (read, note_text(found, i))[-len(further) :]
 
     def cell(i: int, k: int) -> str:
         value = float(found.values[i, k])
@@ -180,9 +189,10 @@ def interval_table(found: OccupancyTable, order: Sequence[int], maps: int = _MAP
         return f"{value:.2f} ({low[i, k]:.2f}–{high[i, k]:.2f})"
 
     rows = [
-        (found.regions[i], f"{found.voxels[i]:.0f}", *(cell(i, k) for k in columns)) for i in order[:_ROWS]
+        (found.regions[i], f"{found.voxels[i]:.0f}", *(cell(i, k) for k in columns), *beside(i))
+        for i in order[:_ROWS]
     ]
-    text = table(rows, ("region", "voxels", *(found.maps[k] for k in columns)))
+    text = table(rows, ("region", "voxels", *(found.maps[k] for k in columns), *further))
     left = []
     if len(found.regions) > len(rows):
         left.append(f"{len(rows)} of {len(found.regions)} regions")
