@@ -17,6 +17,7 @@ from occupy.io.mrc import read_map
 from occupy.regions.joint import JointRegions, fit_regions_of_set, joint_record, not_fitted, with_joint
 from occupy.regions.region import Region, regions_of_masks, regions_of_model
 from occupy.regions.table import OccupancyTable, read_regions
+from occupy.report.estimate_page import write_region_report
 from occupy.report.record import (
     file_of,
     number_in,
@@ -26,7 +27,6 @@ from occupy.report.record import (
     region_record,
     to_json,
 )
-from occupy.report.region_page import write_region_report
 from occupy.report.set_results import ModelFiles, write_set_tables
 from occupy.requests import RegionRequest
 from occupy.volume import Volume

@@ -90,7 +90,7 @@ def set_numbers(est: SetEstimate) -> dict[str, Any]:
     return {
         "common_resolution_angstrom": round(scaled.resolution, 3),
         "working_voxel_size_angstrom": [round(a, 4) for a in scaled.voxel_size],
-        "full_value": est.full.value,
+        "full_value": est.full.value * est.unit,
         "spread_of_full_regions": est.full.spread,
         "scatter_without_difference": est.null.level,
         "width_of_its_logarithm": est.null.width,
@@ -180,7 +180,7 @@ def what_changed(folder: Path) -> str | None:
     return changed_file(folder, files)
 
 
-def remove_earlier(folder: Path) -> list[str]:
+def _remove_earlier(folder: Path) -> list[str]:
     """Remove what an earlier run over a set wrote, as its record says, and nobody changed since; list it."""
     removed = []
     try:
@@ -232,7 +232,7 @@ def begin(folder: Path, asked: Mapping[str, Any], *, old: Iterable[str] | None =
         Files of an earlier run that were removed.
     """
     make_folder(folder)
-    removed = [] if old is None else remove_earlier(folder)
+    removed = [] if old is None else _remove_earlier(folder)
     for name in (NAME, STARTED, *(old or ())):
         (folder / name).unlink(missing_ok=True)
     sweep(folder)
