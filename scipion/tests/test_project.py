@@ -1,18 +1,28 @@
 """A Scipion project with OccuPy's protocols, run without a window.
 
-SCIPION_HOME and SCIPION_USER_DATA must be folders of the test's own, since Scipion reads them when it is imported;
-OCCUPY_PROGRAM names the program `occupy`.
+SCIPION_HOME and SCIPION_USER_DATA must be folders of the test's own, since Scipion reads them when it is
+imported; OCCUPY_PROGRAM names the program `occupy`.
 """
 
 import os
 import subprocess
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pwem
 import pytest
 import pyworkflow
 from pwem.protocols import ProtImportPdb, ProtImportVolumes
 from pyworkflow.project import Manager
+
+
+class Brought(NamedTuple):
+    """A project, and what was brought into it."""
+
+    project: Any
+    volume: Any
+    classes: Any
+    structure: Any
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +59,7 @@ def brought(tmp_path_factory):
     model = ProtImportPdb.IMPORT_FROM_FILES
     path = str(data / "demo_model.cif")
     structure = launch(project, project.newProtocol(ProtImportPdb, inputPdbData=model, pdbFile=path))
-    return project, volume.outputVolume, classes.outputVolumes, structure.outputPdb
+    return Brought(project, volume.outputVolume, classes.outputVolumes, structure.outputPdb)
 
 
 def launch(project, protocol):
@@ -70,8 +80,7 @@ def test_the_plugin_and_its_protocols_are_found():
 
 
 def test_scale_of_a_volume(brought):
-    project, volume, classes, structure = brought
-    protocol = run(project, "OccupyProtScale", inputVolume=volume, amplify=3.0)
+    protocol = run(brought.project, "OccupyProtScale", inputVolume=brought.volume, amplify=3.0)
     assert protocol.outputScale.getSamplingRate() == 3.0
     assert Path(protocol.outputScale.getFileName()).is_file()
     assert protocol.outputScale.getDim() == (64, 64, 64)
@@ -80,21 +89,20 @@ def test_scale_of_a_volume(brought):
 
 
 def test_parts_of_a_structure(brought):
-    project, volume, classes, structure = brought
-    protocol = run(project, "OccupyProtRegions", inputVolume=volume, inputStructure=structure)
+    protocol = run(
+        brought.project, "OccupyProtRegions", inputVolume=brought.volume, inputStructure=brought.structure
+    )
     assert Path(protocol.outputStructure.getFileName()).stat().st_size > 1000
 
 
 def test_classes_of_a_set(brought):
-    project, volume, classes, structure = brought
-    protocol = run(project, "OccupyProtClasses", inputVolumes=classes)
+    protocol = run(brought.project, "OccupyProtClasses", inputVolumes=brought.classes)
     assert protocol.outputOccupancies.getSize() == 3
 
 
 def test_a_program_that_is_missing_is_said_before_anything_runs(brought, monkeypatch):
-    project, volume, classes, structure = brought
     plugin = pwem.Domain.getPlugin("scipion_occupy").Plugin
-    monkeypatch.setattr(plugin, "program", classmethod(lambda cls: "/nowhere/occupy"))
+    monkeypatch.setattr(plugin, "program", staticmethod(lambda: "/nowhere/occupy"))
     kind = pwem.Domain.importFromPlugin("scipion_occupy.protocols", "OccupyProtScale")
-    said = project.newProtocol(kind, inputVolume=volume).validate()
+    said = brought.project.newProtocol(kind, inputVolume=brought.volume).validate()
     assert any("/nowhere/occupy" in line for line in said)
