@@ -18,7 +18,8 @@ from occupy._version import __version__
 if TYPE_CHECKING:
     from occupy.classes import ClassesResult, estimate_classes
     from occupy.ensemble.components import find_components
-    from occupy.ensemble.pipeline import Member, estimate_set
+    from occupy.ensemble.members import Member
+    from occupy.ensemble.pipeline import estimate_set
     from occupy.errors import DownloadError, InputError, Notice, OccupyError, OutputError
     from occupy.inputs import InputFiles, Inputs, open_inputs
     from occupy.io.models import read_model

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy import tuning
-from occupy.numerics.coarse import block_means, interpolated_planes
+from occupy.numerics.resampling import block_means, interpolated_planes
 from occupy.numerics.smoothing import smooth_volume
 
 Array = npt.NDArray[np.float32]

@@ -16,10 +16,10 @@ from typing import Any, cast
 
 from occupy.ensemble.alignment import pose_notices
 from occupy.ensemble.components import Component, find_components, soft_mask
-from occupy.ensemble.ground import working_grid
-from occupy.ensemble.passes import LocalPool, Means, MemoryShelf, Pool, Progress, Shelf
-from occupy.ensemble.pipeline import ClassEstimate, Member, SetEstimate, estimate_set
-from occupy.ensemble.reading import component_regions, read_set
+from occupy.ensemble.execution import Execution, Executor, LocalExecutor, MemoryStorage, Storage
+from occupy.ensemble.members import Member, working_grid
+from occupy.ensemble.pipeline import ClassEstimate, SetEstimate, compare_members
+from occupy.ensemble.summary import component_regions, read_set
 from occupy.errors import InputError, Notice
 from occupy.inputs import open_inputs
 from occupy.io.mapset import ClassMap, MapSet
@@ -29,7 +29,7 @@ from occupy.regions.table import OccupancyTable
 from occupy.report.set_record import set_numbers, set_record
 from occupy.result import MapResult, Result, estimate
 from occupy.settings import Settings
-from occupy.volume import LazyMap, Volume
+from occupy.volume import LazyMap, Progress, Volume
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +78,13 @@ class MapFile:
         grid = read_map(self.onto, voxel_size=self.voxel_size)
         if volume.same_grid(grid):
             return volume
-        from occupy.ensemble.resample import resampled
+        from occupy.ensemble.members import resampled
 
         return resampled(volume, grid)
 
 
 @contextmanager
-def means_for(
+def execution_for(
     maps: Sequence[Path],
     grid: Callable[[], Volume],
     folder: Path,
@@ -94,7 +94,7 @@ def means_for(
     threads: int | None = None,
     scheduler: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
-) -> Iterator[Means]:
+) -> Iterator[Execution]:
     """Give what a set is worked on with, and clean up afterwards.
 
     Parameters
@@ -116,24 +116,26 @@ def means_for(
     tell : callable
         Is told what is waited for.
     """
-    from occupy.io.shelves import SCRATCH, scratch
+    from occupy.io.cluster import SCRATCH, scratch_storage
 
     with ExitStack() as stack:
-        files = stack.enter_context(scratch(folder))
+        files = stack.enter_context(scratch_storage(folder))
         if scheduler is not None:
             from occupy.io.cluster import cluster
 
             seen = [maps[0], maps[-1]]
-            pool: Pool = stack.enter_context(cluster(scheduler, seen, folder.absolute() / SCRATCH, tell))
+            executor: Executor = stack.enter_context(
+                cluster(scheduler, seen, folder.absolute() / SCRATCH, tell)
+            )
         else:
-            pool = LocalPool(threads or usual_threads(grid(), lowpass))
+            executor = LocalExecutor(threads or usual_threads(grid(), lowpass))
 
-        def room(count: int, shape: tuple[int, int, int]) -> Shelf:
+        def storage(count: int, shape: tuple[int, int, int]) -> Storage:
             if scheduler is None and count * prod(shape) <= IN_MEMORY:
-                return MemoryShelf(count, shape)
+                return MemoryStorage(count, shape)
             return files(count, shape)
 
-        yield Means(pool, room, report)
+        yield Execution(executor, storage, report)
 
 
 def usual_threads(grid: Volume, lowpass: float | None = None) -> int:
@@ -282,7 +284,7 @@ class ClassesResult(Result):
         begin(folder, begun)
         given = self.parts[: len(self.parts) - len(self.components)]
         output = SetOutput(self.found, begun, self.settings, notices=self.notices, regions=given)
-        write_set(folder, self.estimate, self.components, output, Means())
+        write_set(folder, self.estimate, self.components, output, Execution())
         return folder
 
     def of_class(self, name: str | int) -> ClassEstimate:
@@ -310,7 +312,7 @@ class ClassesResult(Result):
 
 
 def compare_classes(
-    members: Sequence[Member], means: Means, *, lowpass: float | None = None, components: bool = True
+    members: Sequence[Member], execution: Execution, *, lowpass: float | None = None, components: bool = True
 ) -> ClassesResult:
     """Estimate a set, check how its classes are aligned, and find what comes and goes.
 
@@ -318,8 +320,8 @@ def compare_classes(
     ----------
     members : sequence of Member
         The maps.
-    means : Means
-        With what to work.
+    execution : Execution
+        Where the work runs and arrays are kept.
     lowpass : float, optional
         Å: the resolution to compare at, instead of that of the maps.
     components : bool
@@ -330,9 +332,9 @@ def compare_classes(
     ClassesResult
         Without regions and table; see `estimate_classes`.
     """
-    est = estimate_set(members, lowpass=lowpass, room=means.room, pool=means.pool, progress=means.report)
-    notices = (*est.notices, *pose_notices(est.ground, est.names, est.weights, means))
-    means.report("components", 0, 0)
+    est = compare_members(members, execution, lowpass)
+    notices = (*est.notices, *pose_notices(est.scaled, est.names, est.weights, execution))
+    execution.report("components", 0, 0)
     return ClassesResult(est, find_components(est) if components else (), doubtful=notices)
 
 
@@ -395,15 +397,15 @@ def estimate_classes(
     asked = {"lowpass": lowpass, "resample": resample, "components": components, "voxel_size": voxel_size}
     folder = scratch or Path(tempfile.gettempdir()) / f"occupy-{uuid.uuid4().hex}"
     with ExitStack() as stack:
-        means = stack.enter_context(
-            means_for(
+        execution = stack.enter_context(
+            execution_for(
                 [], members[0].read, folder, progress or (lambda *_: None), lowpass=lowpass, threads=threads
             )
         )
-        found = compare_classes(members, means, lowpass=lowpass, components=components)
+        found = compare_classes(members, execution, lowpass=lowpass, components=components)
         est = found.estimate
         wanted = (*regions, *component_regions(est, found.components))
-        table = read_set(est, wanted, means) if wanted else None
+        table = read_set(est, wanted, execution) if wanted else None
         result = replace(
             found,
             parts=wanted,

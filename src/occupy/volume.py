@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from occupy.errors import Notice
 from occupy.numerics.parallel import for_each_slab, large_empty, one_blas_thread, planes_per_slab, slabs
-from occupy.numerics.resample import refine_slab
+from occupy.numerics.resampling import refine_slab
 
 Triple = tuple[float, float, float]
 IntTriple = tuple[int, int, int]

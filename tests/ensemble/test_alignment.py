@@ -53,13 +53,13 @@ def altered(tools, made, change):
     data = change(np.asarray(one.map)).astype(np.float32)
     members[1] = tools["member_of"]("moved", data, one.voxel_size, made.weights[1], one.ssnr)
     est = estimate_set(members)
-    return [n.text for n in pose_notices(est.ground, est.names, est.weights)]
+    return [n.text for n in pose_notices(est.scaled, est.names, est.weights)]
 
 
 def test_aligned_classes_give_no_notice(tools, regularised, alike):
     for made in (regularised, alike):
         est = estimate_set(tools["members_of"](made))
-        assert pose_notices(est.ground, est.names, est.weights) == []
+        assert pose_notices(est.scaled, est.names, est.weights) == []
 
 
 def test_a_shifted_class_is_named(tools, regularised):

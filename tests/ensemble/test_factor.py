@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occupy import tuning
-from occupy.ensemble.factor import (
+from occupy.ensemble.comparison import (
     products,
     relative_amplitudes,
-    smoothed,
 )
+from occupy.numerics.smoothing import scipy_smoothed
 
 SIGMA = (1.5, 1.5, 1.5)
 
@@ -19,7 +19,7 @@ SIGMA = (1.5, 1.5, 1.5)
 def test_smoothing_keeps_the_sum_away_from_the_edge():
     data = np.zeros((21, 21, 21), dtype=np.float32)
     data[10, 10, 10] = 8
-    assert abs(smoothed(data, SIGMA).sum() - 8) < 1e-4
+    assert abs(scipy_smoothed(data, SIGMA).sum() - 8) < 1e-4
 
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=3, max_size=7), st.integers(0, 99))
@@ -35,7 +35,7 @@ def test_amplitudes_are_solved_from_exact_products(o, seed):
 
 def test_noise_of_a_class_does_not_enter():
     rng = np.random.default_rng(1)
-    pattern = smoothed(rng.standard_normal((40, 40, 40)), (1, 1, 1)) * 30
+    pattern = scipy_smoothed(rng.standard_normal((40, 40, 40)), (1, 1, 1)) * 30
     o = np.array([1.0, 1.0, 0.5, 0.0])
     a = np.full(4, 0.25)
     sigma = np.array([0.5, 2.0, 1.0, 1.5])
@@ -51,7 +51,7 @@ def test_noise_of_a_class_does_not_enter():
 
 def test_a_part_of_one_class_alone_is_told_by_its_own_product():
     rng = np.random.default_rng(2)
-    pattern = smoothed(rng.standard_normal((24, 24, 24)), (1, 1, 1)) * 30
+    pattern = scipy_smoothed(rng.standard_normal((24, 24, 24)), (1, 1, 1)) * 30
     maps = np.stack([pattern, 0 * pattern, 0 * pattern]).astype(np.float32)
     out = np.empty_like(maps)
     products(maps, maps.mean(axis=0), np.full(3, 1 / 3), np.zeros(3), SIGMA, out)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from occupy.errors import InputError
-from occupy.io.selections import read_selections
+from occupy.io.tables import read_selections
 
 
 def test_all_ways_to_write_parts(tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.numerics.climb import climb, value_and_gradient
-from occupy.numerics.mesh import sample, surface
+from occupy.numerics.mesh import _value_and_gradient, climb, sample, surface
 from occupy.report.surfaces import beneath
 
 N = 24
@@ -42,7 +41,7 @@ def test_value_and_gradient_of_a_plane_are_its_own(
 ) -> None:
     data = (slope[0] * Z + slope[1] * Y + slope[2] * X).astype(np.float32)
     point = np.array([place], dtype=np.float32)
-    value, gradient = value_and_gradient(data, point)
+    value, gradient = _value_and_gradient(data, point)
     np.testing.assert_allclose(gradient[0], slope, atol=1e-3)
     np.testing.assert_allclose(value, sample([data], point)[0], atol=1e-3)
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.testing import assert_allclose
 
-from occupy.numerics.coarse import block_means, interpolated_planes
+from occupy.numerics.resampling import block_means, interpolated_planes
 
 
 def ramp(shape):

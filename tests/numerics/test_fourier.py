@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from occupy.numerics import fourier
 from occupy.numerics.fourier import (
+    _map_from_band,
+    _spectrum_in_band,
     fourier_crop,
     lowpass,
-    map_from_band,
     published_band,
-    spectrum_in_band,
     sphere_band,
 )
+from occupy.numerics.parallel import planes_per_slab
 from strategies import arrays, shapes
 
 BOXES = [(16, 16, 16), (15, 15, 15), (12, 17, 20), (9, 10, 31), (1, 8, 7), (5, 1, 6), (6, 5, 1), (2, 2, 2)]
@@ -100,7 +101,8 @@ def test_slabs_and_threads_change_nothing(monkeypatch, threads, slab):
     data = noise((13, 12, 11))
     band = sphere_band(data.shape, (4, 3.5, 3))
     whole = lowpass(data, band)
-    monkeypatch.setattr(fourier, "_SLAB", slab)
+    monkeypatch.setattr(fourier, "VOXELS_IN_CACHE", slab)
+    monkeypatch.setattr(fourier, "planes_per_slab", lambda shape: planes_per_slab(shape, slab))
     np.testing.assert_allclose(lowpass(data, band, threads=threads), whole, rtol=0, atol=1e-6)
 
 
@@ -135,11 +137,11 @@ def test_a_band_beyond_nyquist_changes_nothing(shape):
 def test_spectrum_there_and_back():
     data = noise((10, 11, 12))
     band = sphere_band(data.shape, (3, 3, 3))
-    spectrum = spectrum_in_band(data, band)
+    spectrum = _spectrum_in_band(data, band)
     full = np.fft.rfftn(data.astype(float)) * plain_sphere(data.shape, (3, 3, 3))
     wanted = full[np.ix_(band.rows[0], band.rows[1], np.arange(band.columns))]
     np.testing.assert_allclose(spectrum, wanted, atol=1e-4)
-    close(map_from_band(spectrum, band), lowpass(data, band), data)
+    close(_map_from_band(spectrum, band), lowpass(data, band), data)
 
 
 def cosines(shape, waves):

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.numerics.mesh import Mesh, TooManyCellsError, connected, keep, sample, surface, without_dust
+from occupy.numerics.mesh import (
+    Mesh,
+    TooManyCellsError,
+    _connected,
+    _keep_vertices,
+    sample,
+    surface,
+    without_dust,
+)
 from strategies import arrays, shapes
 
 N, RADIUS = 40, 13.0
@@ -82,7 +90,7 @@ def test_dust_goes_and_the_particle_stays() -> None:
 
 def test_keep_renumbers_faces() -> None:
     mesh = surface(ball(), 0.0)
-    everything = keep(mesh, np.ones(len(mesh.vertices), dtype=bool))
+    everything = _keep_vertices(mesh, np.ones(len(mesh.vertices), dtype=bool))
     assert np.array_equal(everything.faces, mesh.faces)
 
 
@@ -121,7 +129,7 @@ def test_connected_pieces_are_scipys(count: int, pairs: list[tuple[int, int]]) -
     from scipy.sparse.csgraph import connected_components
 
     links = np.array([p for p in pairs if max(p) < count], dtype=np.int32).reshape(-1, 2)
-    found = connected(count, links[:, 0], links[:, 1])
+    found = _connected(count, links[:, 0], links[:, 1])
     graph = coo_array((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(count, count))
     _, expected = connected_components(graph, directed=False)
     assert np.array_equal(found[:, None] == found, expected[:, None] == expected)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.numerics.resample import refine_slab
+from occupy.numerics.resampling import refine_slab
 from strategies import arrays, cuts, shapes
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.numerics.shells import shells_of
+from occupy.numerics.spectra import shells_of
 
 SIDES = st.integers(min_value=5, max_value=13)
 

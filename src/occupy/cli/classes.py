@@ -15,7 +15,7 @@ from occupy.errors import InputError
 
 if TYPE_CHECKING:
     from occupy.ensemble.components import Component
-    from occupy.ensemble.passes import Means
+    from occupy.ensemble.execution import Execution
     from occupy.ensemble.pipeline import SetEstimate
     from occupy.io.mapset import MapSet
     from occupy.regions.region import Region
@@ -80,9 +80,9 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
         warn(f"{folder}: starting anew, as {reason}", job.quiet)
         keep = False
     regions = _regions(used, job)
-    with progress(_stem(found), job.quiet) as report, _means(used, job, folder, report) as means:
+    with progress(_stem(found), job.quiet) as report, _means(used, job, folder, report) as execution:
         members = members_of(used, job.voxel_size, resample=job.resample)
-        result = compare_classes(members, means, lowpass=job.lowpass, components=job.discover)
+        result = compare_classes(members, execution, lowpass=job.lowpass, components=job.discover)
         removed = begin(folder, asked, old=None if keep else _kept_files(used))
         est, components = result.estimate, result.components
         extras = SetOutput(
@@ -99,7 +99,7 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
             page=job.report,
             voxel_size=job.voxel_size,
         )
-        table, files = write_set(folder, est, components, extras, means)
+        table, files = write_set(folder, est, components, extras, execution)
         for notice in result.notices:
             warn(notice.text, job.quiet)
         _summarise(est, components, table, files, folder, job)
@@ -110,15 +110,13 @@ def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob
 def regions_table(used: MapSet, regions: Sequence[Region], job: ClassesJob, scratch: Path) -> OccupancyTable:
     """Estimate a set and read regions in it; nothing is written, but for scratch files of large sets."""
     from occupy.classes import members_of
-    from occupy.ensemble.pipeline import estimate_set
-    from occupy.ensemble.reading import read_set
+    from occupy.ensemble.pipeline import compare_members
+    from occupy.ensemble.summary import read_set
 
-    with _means(used, job, scratch, lambda *_: None) as means:
+    with _means(used, job, scratch, lambda *_: None) as execution:
         members = members_of(used, job.voxel_size, resample=job.resample)
-        est = estimate_set(
-            members, lowpass=job.lowpass, room=means.room, pool=means.pool, progress=means.report
-        )
-        return read_set(est, regions, means)
+        est = compare_members(members, execution, job.lowpass)
+        return read_set(est, regions, execution)
 
 
 def regions_of_set(used: MapSet, job: ClassesJob) -> Found | None:
@@ -184,10 +182,10 @@ def _regions(used: MapSet, job: ClassesJob) -> Found | None:
 
 
 @contextmanager
-def _means(used: MapSet, job: ClassesJob, folder: Path, report: Report) -> Iterator[Means]:
-    from occupy.classes import means_for
+def _means(used: MapSet, job: ClassesJob, folder: Path, report: Report) -> Iterator[Execution]:
+    from occupy.classes import execution_for
 
-    with means_for(
+    with execution_for(
         [entry.path for entry in used.maps],
         lambda: _grid(used, job),
         folder,
@@ -196,8 +194,8 @@ def _means(used: MapSet, job: ClassesJob, folder: Path, report: Report) -> Itera
         threads=job.threads,
         scheduler=job.scheduler,
         tell=lambda text: say(text, job.quiet),
-    ) as means:
-        yield means
+    ) as execution:
+        yield execution
 
 
 def _summarise(
@@ -209,7 +207,7 @@ def _summarise(
     job: ClassesJob,
 ) -> None:
     quiet = job.quiet
-    say(f"compared at {est.ground.resolution:.1f} Å; {len(est.names)} classes", quiet)
+    say(f"compared at {est.scaled.resolution:.1f} Å; {len(est.names)} classes", quiet)
     if components:
         say(f"{len(components)} parts come and go between the classes:", quiet)
     elif job.discover:

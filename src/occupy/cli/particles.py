@@ -102,7 +102,7 @@ def _parts_of_model(job: ParticlesJob, images: ParticleImages, size: int, shorte
 
     from occupy.io.models import read_model
     from occupy.io.mrc import read_map
-    from occupy.io.selections import read_selections
+    from occupy.io.tables import read_selections
     from occupy.regions.region import regions_of_model
     from occupy.simulation.parts import PartAtoms, part_densities
     from occupy.volume import Volume
@@ -197,12 +197,11 @@ def _write(source: Path, folder: Path, found: ParticleOccupancy, job: ParticlesJ
 
 def _write_states(source: Path, folder: Path, found: ParticleOccupancy) -> str:
     """Write the particles with the number of their state as class, for RELION."""
-    from occupy.io.star import read_star
-    from occupy.io.star_rows import check_rows, find_rows, write_with_column
+    from occupy.io.star import check_star_rows, find_star_rows, read_star, write_with_column
 
     block, columns = next((n, t) for n, t in read_star(source).items() if t.has("rlnImageName"))
-    rows = find_rows(source, block)
-    check_rows(source, rows, columns.column(rows.first))
+    rows = find_star_rows(source, block)
+    check_star_rows(source, rows, columns.column(rows.first))
     target = folder / "particles_states.star"
     values = [str(number + 1) for number in found.state]
     write_with_column(rows, columns.columns, "rlnClassNumber", values, target)

@@ -86,7 +86,7 @@ def find_regions(asked: Asked, volume: Volume, voxel_size: float | None = None) 
     from occupy.io.checksum import reading
     from occupy.io.models import read_model
     from occupy.io.mrc import read_map
-    from occupy.io.selections import read_selections
+    from occupy.io.tables import read_selections
     from occupy.regions.region import regions_of_masks, regions_of_model
     from occupy.report.set_results import ModelFiles
 

@@ -63,9 +63,9 @@ def class3d_report(
 ) -> None:
     """Write the record of a job: table and picture; warn of collapse and self-bias."""
     from occupy.cli.console import say, warn
-    from occupy.relion.runreport import write_report
+    from occupy.relion.runreport import write_run_report
 
-    written, notices = write_report(job)
+    written, notices = write_run_report(job)
     for notice in notices:
         warn(notice.text, quiet)
     for path in written:

@@ -25,7 +25,7 @@ def select_by_presence(
     """Write the particles whose presence table fulfils every wish, and say how many."""
     import numpy as np
 
-    from occupy.io.presence import read_presence, write_chosen
+    from occupy.io.particles import read_presence, write_chosen
     from occupy.report.particle_results import PRESENCE
 
     names, presence = read_presence(source / PRESENCE if source.is_dir() else source)

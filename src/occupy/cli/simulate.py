@@ -264,7 +264,7 @@ def _check(asked: Asked) -> None:
 
 def _read(models: Sequence[Path]) -> tuple[gemmi.Structure, str]:
     """Return the complex and the name of its first file."""
-    from occupy.io.structures import join_models
+    from occupy.io.models import join_models
     from occupy.simulation import demo_structure
 
     if len(models) == 1 and str(models[0]) == "demo" and not models[0].exists():

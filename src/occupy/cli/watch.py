@@ -14,8 +14,8 @@ from occupy.errors import InputError
 
 if TYPE_CHECKING:
     from occupy.cli.classes import ClassesJob
-    from occupy.io.iterations import Iteration
     from occupy.io.mapset import MapSet
+    from occupy.io.relion_job import FinishedIteration
     from occupy.regions.region import Region
     from occupy.regions.table import OccupancyTable
     from occupy.report.history import Step
@@ -98,17 +98,19 @@ def follow(watch: Watch, read: ReadSet, sleep: Callable[[float], None] = time.sl
         Waits for so many seconds.
     """
     from occupy.io.atomic import make_folder
-    from occupy.io.iterations import has_ended, iterations
+    from occupy.io.relion_job import finished_iterations, has_ended
 
-    iterations(watch.folder)
+    finished_iterations(watch.folder)
     make_folder(watch.output)
     done, steps = _earlier(watch)
     failed: dict[int, int] = {}
     said: set[str] = set()
     waiting = False
     while True:
-        ended = watch.once or has_ended(watch.folder, next(iter(iterations(watch.folder)[::-1]), None))
-        found = iterations(watch.folder)
+        ended = watch.once or has_ended(
+            watch.folder, next(iter(finished_iterations(watch.folder)[::-1]), None)
+        )
+        found = finished_iterations(watch.folder)
         fresh = [
             each
             for each in found
@@ -141,7 +143,7 @@ def _finished(watch: Watch, steps: Mapping[int, Step]) -> list[Step]:
     return [steps[number] for number in sorted(steps)]
 
 
-def _step(each: Iteration, read: ReadSet, quiet: bool, said: set[str]) -> Step | None:
+def _step(each: FinishedIteration, read: ReadSet, quiet: bool, said: set[str]) -> Step | None:
     """Read one iteration; None, with a warning, where that is not possible.
 
     Notices of kinds in ``said`` were shown before; those shown now are added.

@@ -1,4 +1,7 @@
-"""Read atomic models, and write them with other occupancies. Parsing is gemmi's, imported when needed."""
+"""Read atomic models (one, or several files of one complex), and write them with other occupancies.
+
+Parsing is gemmi's, imported when needed.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from occupy.errors import InputError
-from occupy.io.atomic import atomic_file
-from occupy.io.structures import UNREADABLE, check_file, model_stem, read_structure, unreadable
+from occupy.io.atomic import as_letters, atomic_file, check_length
+from occupy.io.star import read_bytes
 from occupy.model.atomic import CARBON, AtomicModel, Kind, Residue
 
 if TYPE_CHECKING:
@@ -42,11 +45,11 @@ def _document(path: Path) -> Any:
 
     if not _is_mmcif(path):
         return read_structure(path).make_mmcif_document()
-    check_file(path)
+    _check_file(path)
     try:
         return gemmi.cif.read(str(path))
-    except UNREADABLE as error:
-        raise unreadable(path, error) from error
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
 
 
 def read_model(paths: str | Path | Sequence[str | Path]) -> AtomicModel:
@@ -95,7 +98,7 @@ def read_model(paths: str | Path | Sequence[str | Path]) -> AtomicModel:
     positions = np.array(xyz, dtype=np.float64).reshape(-1, 3)
     if not np.isfinite(positions).all():
         raise InputError(f"{files[0]}: positions that are not numbers")
-    names = _distinct([model_stem(path) for path in files])
+    names = _distinct([_model_stem(path) for path in files])
     return AtomicModel(
         names,
         positions,
@@ -179,8 +182,8 @@ def write_occupancies(
     try:
         count = sum(_set_occupancies(block, values) for block in document)
         text = document.as_string()
-    except UNREADABLE as error:
-        raise unreadable(Path(source), error) from error
+    except _UNREADABLE as error:
+        raise _unreadable(Path(source), error) from error
     if note:
         text = "".join(f"# {line}\n" for line in note.splitlines()) + text
     _write(Path(target), text)
@@ -218,7 +221,7 @@ def _set_occupancies(block: Any, values: Mapping[ResidueKey, float]) -> int:
     for (_, key), rows in groups.items():
         value = min(max(float(values[key]), 0.0), 1.0)
         shares = _shares([_plain(altlocs[r]) for r in rows], [_number(occupancy[r]) for r in rows])
-        parts = dict(zip(shares, rounded_parts(value, list(shares.values())), strict=True))
+        parts = dict(zip(shares, _rounded_parts(value, list(shares.values())), strict=True))
         for row in rows:
             name = _plain(altlocs[row])
             occupancy[row] = f"{parts[name] if name else round(value, _DECIMALS):.{_DECIMALS}f}"
@@ -257,7 +260,97 @@ def _shares(altlocs: Sequence[str], occupancies: Sequence[float]) -> dict[str, f
     return {name: mean / total if total > 0 else 1 / len(means) for name, mean in means.items()}
 
 
-def rounded_parts(value: float, shares: Sequence[float]) -> list[float]:
+def _rounded_parts(value: float, shares: Sequence[float]) -> list[float]:
     """Split a value into parts of three decimals that sum up to the value of three decimals."""
     edges = [round(value * float(s), _DECIMALS) for s in np.cumsum([0.0, *shares])]
     return [round(high - low, _DECIMALS) for low, high in pairwise(edges)]
+
+
+_MODEL_SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent")
+_UNREADABLE = (ValueError, RuntimeError, OSError, EOFError, IndexError)
+"""What gemmi raises for files it cannot read."""
+
+
+def _model_stem(path: str | Path) -> str:
+    """Return a model's name without folder and without .cif, .pdb, .gz."""
+    name = Path(path).name
+    if name.lower().endswith(".gz"):
+        name = name[:-3]
+    for suffix in _MODEL_SUFFIXES:
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+            break
+    return as_letters(name)
+
+
+def _check_file(path: Path) -> None:
+    """InputError where there is no file, or none that is a model by its name."""
+    check_length(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file" if not path.exists() else f"{path}: a folder, not a model")
+    if not path.name.lower().removesuffix(".gz").endswith(_MODEL_SUFFIXES):
+        raise InputError(f"{path}: not a model by its name ({', '.join(_MODEL_SUFFIXES)}, also with .gz)")
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    """Turn gemmi's error into one line."""
+    reason = " ".join(str(error).replace(str(path), "").split()).strip(": ")
+    return InputError(f"{path}: not a readable model ({reason})")
+
+
+def is_pdb(path: Path) -> bool:
+    """Tell whether a model is in the PDB format, by its name."""
+    return path.name.lower().removesuffix(".gz").endswith((".pdb", ".ent"))
+
+
+def _ascii_pdb(raw: bytes, path: Path) -> str:
+    """Return a PDB file as text. Remarks may hold anything; atoms stand in columns of ASCII."""
+    lines = raw.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if line[:6].upper() in (b"ATOM  ", b"HETATM") and not line.isascii():
+            raise InputError(
+                f"{path}: not a readable model (line {number}: an atom with a letter beyond ASCII)"
+            )
+    return "\n".join(line.decode("ascii", "replace").replace("\ufffd", "?") for line in lines)
+
+
+def read_structure(path: Path) -> gemmi.Structure:
+    """Read a structure with its entities told apart; InputError, in one line, where that is not possible."""
+    import gemmi
+
+    _check_file(path)
+    raw = read_bytes(path)
+    text = None if raw.isascii() or not is_pdb(path) else _ascii_pdb(raw, path)
+    try:
+        if text is None:
+            structure = gemmi.read_structure(str(path))
+        else:
+            structure = gemmi.read_pdb_string(text)
+            structure.merge_chain_parts()
+        structure.setup_entities()
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    if not len(structure) or not structure[0].count_atom_sites():
+        raise InputError(f"{path}: no atoms in it; is it a coordinate file (mmCIF or PDB)?")
+    return structure
+
+
+def join_models(paths: Sequence[Path]) -> gemmi.Structure:
+    """Read models and put the first of each into one structure.
+
+    Where a chain's name comes twice, the chains of all files are named ``<file>_<chain>``.
+    """
+    structures = [read_structure(path) for path in paths]
+    whole = structures[0]
+    if len(structures) == 1:
+        return whole
+    names = [name for structure in structures for name in {chain.name for chain in structure[0]}]
+    if len(set(names)) < len(names):
+        for path, structure in zip(paths, structures, strict=True):
+            for chain in structure[0]:
+                chain.name = f"{_model_stem(path)}_{chain.name}"
+    for other in structures[1:]:
+        for chain in other[0]:
+            whole[0].add_chain(chain)
+    whole.remove_empty_chains()
+    return whole

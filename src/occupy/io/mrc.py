@@ -26,11 +26,10 @@ import numpy.typing as npt
 
 from occupy._version import __version__
 from occupy.errors import InputError, Notice
-from occupy.io.atomic import atomic_file
-from occupy.io.checksum import FileSum, Kind, Source, Stamp, refuse_changed, source_of_open
+from occupy.io.atomic import as_letters, atomic_file, check_length
+from occupy.io.checksum import ChecksumKind, FileSum, ReadFile, Stamp, refuse_changed, source_of_open
 from occupy.io.mrc_header import HEADER_BYTES, data_type, frame_of, parse_header, with_extended
-from occupy.io.names import as_letters, check_length
-from occupy.numerics.moments import Moments, moments_of_parts
+from occupy.numerics.histogram import Moments, moments_of_parts
 from occupy.numerics.parallel import large_empty, one_blas_thread, planes_per_slab
 from occupy.volume import Frame, Grid, Volume
 
@@ -188,15 +187,17 @@ def read_map(path: str | Path, *, voxel_size: float | None = None) -> Volume:
 
 
 def read_source(
-    path: str | Path, *, voxel_size: float | None = None, kind: Kind = "sha256"
-) -> tuple[Volume, Source]:
+    path: str | Path, *, voxel_size: float | None = None, kind: ChecksumKind = "sha256"
+) -> tuple[Volume, ReadFile]:
     """Read a map as `read_map` does, and the checksum (of a kind) of the very bytes that were read."""
     volume, source = _read_open(Path(path), voxel_size, kind)
     assert source is not None
     return volume, source
 
 
-def _read_open(path: Path, voxel_size: float | None, kind: Kind | None) -> tuple[Volume, Source | None]:
+def _read_open(
+    path: Path, voxel_size: float | None, kind: ChecksumKind | None
+) -> tuple[Volume, ReadFile | None]:
     if path.name.lower().endswith(STACK_SUFFIXES):
         raise InputError(f"{path}: this is a stack of images, not a map")
     with _reading(path) as (stream, compressed):

@@ -1,6 +1,7 @@
-"""Particles and their classes: RELION's data.star, cryoSPARC's .cs, cryoDRGN's labels.
+"""Particles and their classes, or their parts: read them, and write some of them.
 
-Only the files named are read: the images they name are not looked at.
+RELION's data.star, cryoSPARC's .cs, cryoDRGN's labels, and the table of presence of `occupy particles`. Only
+the files named are read: the images they name are not looked at.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ import numpy.typing as npt
 from occupy.errors import InputError
 from occupy.io.atomic import atomic_file
 from occupy.io.plain_pickle import read_integers, write_integers
-from occupy.io.star import StarTable, read_star
-from occupy.io.star_rows import Rows, check_rows, find_rows, write_kept
+from occupy.io.star import StarRows, StarTable, check_star_rows, find_star_rows, read_star, write_kept
 
-ParticleKind = Literal["relion", "cryosparc", "cryodrgn"]
+_ParticleKind = Literal["relion", "cryosparc", "cryodrgn"]
 _ENDINGS = {"relion": ".star", "cryosparc": ".cs", "cryodrgn": ".pkl"}
 _CERTAINTY = "rlnMaxValueProbDistribution"
 _CLASS_FIELD = re.compile(r".+/class")
@@ -49,7 +49,7 @@ class Particles:
         has them for all classes.
     """
 
-    kind: ParticleKind
+    kind: _ParticleKind
     path: Path
     labels: npt.NDArray[np.int64]
     base: int | None = None
@@ -121,10 +121,10 @@ def _relion(path: Path) -> Particles:
         why = "" if tables else " (particles that were not classified?)"
         raise InputError(f"{path}: {what} with rlnClassNumber{why}; give the *_data.star of a classification")
     block, table = next(iter(tables.items()))
-    rows = find_rows(path, block)
+    rows = find_star_rows(path, block)
     if not rows.lines:
         raise InputError(f"{path}: one particle and no loop, or no particles; there is nothing to select")
-    check_rows(path, rows, read_star(path, columns=(rows.first,))[block].column(rows.first))
+    check_star_rows(path, rows, read_star(path, columns=(rows.first,))[block].column(rows.first))
     certainty = np.array(table.numbers(_CERTAINTY)) if table.has(_CERTAINTY) else None
     return _not_empty(Particles("relion", path, _class_numbers(table), 1, certainty, None, rows))
 
@@ -259,7 +259,7 @@ def write_particles(
     """
     check_target(particles, target)
     if particles.kind == "relion":
-        rows: Rows = particles._content
+        rows: StarRows = particles._content
         write_kept(rows, keep.tolist(), target)
     elif particles.kind == "cryosparc":
         with atomic_file(target) as part, part.open("wb") as out:
@@ -267,3 +267,83 @@ def write_particles(
     else:
         indices = np.flatnonzero(keep)
         write_integers(target, indices if parents is None else np.asarray(parents)[indices])
+
+
+_FIRST = ("particle", "state", "state_probability")
+
+
+def read_presence(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
+    """Read ``presence.tsv`` of `occupy particles`.
+
+    Returns
+    -------
+    names : tuple of str, length C
+        Parts.
+    presence : ndarray of float64, shape (N, C)
+        Probability that a particle has a part.
+
+    Raises
+    ------
+    InputError
+        Where there is no such table, or it is damaged.
+    """
+    try:
+        with path.open(encoding="utf-8") as stream:
+            header = stream.readline().rstrip("\n").split("\t")
+            if tuple(header[: len(_FIRST)]) != _FIRST:
+                raise InputError(f"{path}: not a table of presence (of occupy particles)")
+            table = np.loadtxt(stream, delimiter="\t", ndmin=2)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; give the folder that occupy particles wrote") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: damaged: {error}") from error
+    if table.shape[1] != len(header):
+        raise InputError(f"{path}: damaged: {table.shape[1]} columns under {len(header)} names")
+    return tuple(header[len(_FIRST) :]), table[:, len(_FIRST) :]
+
+
+def write_chosen(source: Path, keep: npt.NDArray[np.bool_], target: Path) -> None:
+    """Write the particles to keep, in the order and format of their file.
+
+    Parameters
+    ----------
+    source : Path
+        The file that `occupy particles` read: ``.star`` or ``.cs``.
+    keep : ndarray of bool, shape (N,)
+        Which of them.
+    target : Path
+        Of the same ending.
+
+    Raises
+    ------
+    InputError
+        Where the number of particles is another one, or names do not fit.
+    """
+    ending = ".cs" if source.name.lower().endswith(".cs") else ".star"
+    if not target.name.lower().endswith(ending):
+        raise InputError(f"{target}: particles of {source.name} are written to a {ending} file")
+    if target.exists() and target.samefile(source):
+        raise InputError(f"{target}: this is the file the particles are read from; choose another name")
+    if ending == ".cs":
+        content = read_structured(source)
+        _check_count(source, len(content), keep)
+        with atomic_file(target) as part, part.open("wb") as out:
+            np.lib.format.write_array(out, content[keep], allow_pickle=False)
+        return
+    found = [(name, table) for name, table in read_star(source).items() if table.has("rlnImageName")]
+    if len(found) != 1:
+        raise InputError(f"{source}: no particles (a table with rlnImageName) in it")
+    name, table = found[0]
+    rows = find_star_rows(source, name)
+    check_star_rows(source, rows, table.column(rows.first))
+    _check_count(source, len(rows.lines), keep)
+    write_kept(rows, keep.tolist(), target)
+
+
+def _check_count(source: Path, count: int, keep: npt.NDArray[np.bool_]) -> None:
+    if count != len(keep):
+        raise InputError(f"{source}: {count} particles, but the table of presence has {len(keep)}")

@@ -1,4 +1,4 @@
-"""How RELION 3.0 to 5 lays out the classes of a Class3D job."""
+"""How RELION 3.0 to 5 lays out the classes of a Class3D job, finished or still running."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from occupy.errors import InputError, Notice
+from occupy.io.atomic import is_file
 from occupy.io.loop import with_unregularised
 from occupy.io.mapset import ClassMap, MapSet, make_set, natural
-from occupy.io.names import is_file
 from occupy.io.star import StarTable, read_star
 
-_MODEL = re.compile(r".+_it(\d+)_model\.star")
+_MODEL = re.compile(r"(.+_it)(\d+)_model\.star")
 _ANY_ITERATION = re.compile(r".+_it(\d+)_(?:class\d+|model|data|optimiser)\b.*")
 # RELION writes 999 Å for no resolution.
 _NO_RESOLUTION = 999.0
@@ -48,7 +48,7 @@ def relion_folder(folder: Path, count_particles: bool) -> MapSet:
     for path in folder.iterdir():
         match = _MODEL.fullmatch(path.name)
         if match:
-            models.append((int(match[1]), natural(path), path))
+            models.append((int(match[2]), natural(path), path))
     if not models:
         raise InputError(f"{folder}: a RELION job without classes (no *_itNNN_model.star)")
     refused: list[str] = []
@@ -219,3 +219,69 @@ def _pixel_size(data: Path) -> float | None:
         if detector and magnification:
             return 1e4 * detector / magnification  # µm to Å
     return None
+
+
+_EXITS = ("SUCCESS", "FAILURE", "ABORTED")
+
+
+@dataclass(frozen=True)
+class FinishedIteration:
+    """One iteration that is complete.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    model : Path
+        Its model.star.
+    written : int
+        When that was written, nanoseconds since 1970.
+    """
+
+    number: int
+    model: Path
+    written: int
+
+
+def finished_iterations(folder: Path) -> list[FinishedIteration]:
+    """Return the complete iterations of a job, in order.
+
+    RELION writes optimiser, maps, model, data and sampling, in this order: an iteration is complete once
+    its sampling.star or a later model.star is there. Of two runs of one iteration (a job that was continued)
+    the later one counts.
+
+    Raises
+    ------
+    InputError
+        Where the folder cannot be read.
+    """
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        reason = "no such folder" if isinstance(error, FileNotFoundError) else str(error.strerror).lower()
+        raise InputError(f"{folder}: {reason}; give the folder of a Class3D job") from error
+    matches = [match for name in names if (match := _MODEL.fullmatch(name))]
+    last = max((int(match[2]) for match in matches), default=0)
+    found: dict[int, FinishedIteration] = {}
+    for match in matches:
+        number, path = int(match[2]), folder / match[0]
+        if number == 0 or not (number < last or f"{match[1]}{match[2]}_sampling.star" in names):
+            continue
+        entry = FinishedIteration(number, path, path.stat().st_mtime_ns)
+        if number not in found or found[number].written < entry.written:
+            found[number] = entry
+    return [found[number] for number in sorted(found)]
+
+
+def has_ended(folder: Path, last: FinishedIteration | None) -> bool:
+    """Tell whether a job will write no more: RELION says so, or the last iteration planned is there."""
+    if any((folder / f"RELION_JOB_EXIT_{ending}").exists() for ending in _EXITS):
+        return True
+    if last is None:
+        return False
+    optimiser = last.model.with_name(last.model.name.removesuffix("_model.star") + "_optimiser.star")
+    try:
+        general = read_star(optimiser)["optimiser_general"]
+        return last.number >= general.numbers("rlnNumberOfIterations")[0]
+    except (InputError, KeyError, IndexError):
+        return False

@@ -8,14 +8,17 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from occupy.numerics.parallel import for_each_slab, large_empty, one_blas_thread, planes_per_slab, scratch
+from occupy.numerics.parallel import (
+    VOXELS_IN_CACHE,
+    for_each_slab,
+    large_empty,
+    one_blas_thread,
+    planes_per_slab,
+    scratch,
+)
 
 Shape = tuple[int, int, int]
 Triple = tuple[float, float, float]
-# Larger slabs are handed back to the system after each step, and their pages cost more than the arithmetic.
-_SLAB = 1 << 17
-# Up to so many coefficients per line a matrix product is cheaper than a transform.
-_FEW = 80
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,12 @@ def _matrices(n: int, columns: int) -> tuple[npt.NDArray[np.float32], npt.NDArra
     )
 
 
-def rfft_kept(slab: npt.NDArray[np.float32], columns: int) -> npt.NDArray[np.complex64]:
+def _are_few(columns: int, half: int, most: int = 80) -> bool:
+    """Whether a matrix product for so many coefficients per line is cheaper than a transform; measured."""
+    return columns <= min(most, half)
+
+
+def _rfft_kept(slab: npt.NDArray[np.float32], columns: int) -> npt.NDArray[np.complex64]:
     """Return the first ``columns`` coefficients of a real transform along the last axis.
 
     Few coefficients are a matrix product. Otherwise, for an even length n, it is a complex transform of
@@ -123,7 +131,7 @@ def rfft_kept(slab: npt.NDArray[np.float32], columns: int) -> npt.NDArray[np.com
     nz, ny, n = slab.shape
     half = n // 2
     shape = (nz, ny, columns)
-    if columns <= min(_FEW, half):
+    if _are_few(columns, half):
         product = scratch("rfft", (nz * ny, 2 * columns))
         np.matmul(slab.reshape(-1, n), _matrices(n, columns)[0], out=product)
         return product.view(np.complex64).reshape(shape)
@@ -141,10 +149,10 @@ def rfft_kept(slab: npt.NDArray[np.float32], columns: int) -> npt.NDArray[np.com
     return back
 
 
-def irfft_from(part: npt.NDArray[np.complex64], out: npt.NDArray[np.float32]) -> None:
+def _irfft_from(part: npt.NDArray[np.complex64], out: npt.NDArray[np.float32]) -> None:
     """Write the real array whose first coefficients along the last axis are ``part`` into ``out``.
 
-    The counterpart of `rfft_kept`; the coefficients not given are zero.
+    The counterpart of `_rfft_kept`; the coefficients not given are zero.
 
     Parameters
     ----------
@@ -155,7 +163,7 @@ def irfft_from(part: npt.NDArray[np.complex64], out: npt.NDArray[np.float32]) ->
     """
     nz, ny, n = out.shape
     columns, half = part.shape[2], n // 2
-    if columns <= min(_FEW, half):
+    if _are_few(columns, half):
         rows = np.ascontiguousarray(part).view(np.float32).reshape(nz * ny, 2 * columns)
         np.matmul(rows, _matrices(n, columns)[1], out=out.reshape(-1, n))
         return
@@ -180,7 +188,7 @@ def irfft_from(part: npt.NDArray[np.complex64], out: npt.NDArray[np.float32]) ->
 
 
 @one_blas_thread()
-def spectrum_in_band(
+def _spectrum_in_band(
     data: npt.NDArray[np.floating], band: Band, *, threads: int = 1
 ) -> npt.NDArray[np.complex64]:
     """Transform a map, computing only the coefficients within a band.
@@ -204,11 +212,11 @@ def spectrum_in_band(
 
     def in_plane(start: int, stop: int) -> None:
         slab = np.ascontiguousarray(data[start:stop], dtype=np.float32)
-        along_x = rfft_kept(slab, band.columns)
+        along_x = _rfft_kept(slab, band.columns)
         along_y = np.fft.fft(along_x, axis=1, out=scratch("along y", along_x.shape, np.complex64))
         np.take(along_y, band.rows[1], axis=1, out=part[start:stop], mode="clip")
 
-    for_each_slab(in_plane, nz, planes_per_slab(band.shape, _SLAB), threads)
+    for_each_slab(in_plane, nz, planes_per_slab(band.shape), threads)
     out = np.empty(band.keep.shape, dtype=np.complex64)
 
     def along_z(start: int, stop: int) -> None:
@@ -217,12 +225,12 @@ def spectrum_in_band(
         np.take(found, band.rows[0], axis=0, out=out[:, start:stop], mode="clip")
         out[:, start:stop] *= band.keep[:, start:stop]
 
-    for_each_slab(along_z, part.shape[1], max(1, _SLAB // max(1, nz * band.columns)), threads)
+    for_each_slab(along_z, part.shape[1], max(1, VOXELS_IN_CACHE // max(1, nz * band.columns)), threads)
     return out
 
 
 @one_blas_thread()
-def map_from_band(
+def _map_from_band(
     spectrum: npt.NDArray[np.complex64], band: Band, *, threads: int = 1
 ) -> npt.NDArray[np.float32]:
     """Return the map (float32, shape ``band.shape``) whose coefficients in the band are ``spectrum``."""
@@ -235,7 +243,7 @@ def map_from_band(
         full[band.rows[0]] = spectrum[:, start:stop]
         part[:, start:stop] = np.fft.ifft(full, axis=0, out=full)
 
-    for_each_slab(along_z, part.shape[1], max(1, _SLAB // max(1, nz * band.columns)), threads)
+    for_each_slab(along_z, part.shape[1], max(1, VOXELS_IN_CACHE // max(1, nz * band.columns)), threads)
     out = large_empty(band.shape)
 
     def in_plane(start: int, stop: int) -> None:
@@ -243,15 +251,15 @@ def map_from_band(
         full.fill(0)
         full[:, band.rows[1]] = part[start:stop]
         np.fft.ifft(full, axis=1, out=full)
-        irfft_from(full, out[start:stop])
+        _irfft_from(full, out[start:stop])
 
-    for_each_slab(in_plane, nz, planes_per_slab(band.shape, _SLAB), threads)
+    for_each_slab(in_plane, nz, planes_per_slab(band.shape), threads)
     return out
 
 
 def lowpass(data: npt.NDArray[np.floating], band: Band, *, threads: int = 1) -> npt.NDArray[np.float32]:
     """Keep only the coefficients of ``data`` that lie in ``band``; float32, same shape."""
-    return map_from_band(spectrum_in_band(data, band, threads=threads), band, threads=threads)
+    return _map_from_band(_spectrum_in_band(data, band, threads=threads), band, threads=threads)
 
 
 def fourier_crop(
@@ -284,6 +292,6 @@ def fourier_crop(
         return Band(of, (rows[0], rows[1]), reach[2] + 1, keep)
 
     source, target = band(old), band(shape)
-    spectrum = spectrum_in_band(data, source, threads=threads)
+    spectrum = _spectrum_in_band(data, source, threads=threads)
     spectrum *= np.float32(np.prod(shape) / np.prod(old))
-    return map_from_band(spectrum, target, threads=threads)
+    return _map_from_band(spectrum, target, threads=threads)

@@ -1,8 +1,8 @@
-"""Closed surfaces of maps as triangles, with what a renderer wants to know at each vertex."""
+"""Closed surfaces of maps as triangles, what a renderer wants at each vertex, and ways uphill from there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -169,7 +169,7 @@ def without_dust(mesh: Mesh, smallest: float) -> Mesh:
         return mesh
     f = mesh.faces
     links = np.concatenate([f[:, 0], f[:, 0]]), f[:, 1:].T.ravel()
-    _, piece = np.unique(connected(len(mesh.vertices), *links), return_inverse=True)
+    _, piece = np.unique(_connected(len(mesh.vertices), *links), return_inverse=True)
     pieces = int(piece.max()) + 1
     corners = mesh.vertices[f].astype(np.float64)
     # Relative to the middle of each piece, so that open ones don't depend on where the origin is.
@@ -179,10 +179,10 @@ def without_dust(mesh: Mesh, smallest: float) -> Mesh:
     corners -= middle[of_face][:, None, :]
     signed = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
     enclosed = np.abs(np.bincount(of_face, signed, pieces))
-    return keep(mesh, (enclosed >= smallest)[piece])
+    return _keep_vertices(mesh, (enclosed >= smallest)[piece])
 
 
-def connected(count: int, first: Index, second: Index) -> Index:
+def _connected(count: int, first: Index, second: Index) -> Index:
     """Return for each of ``count`` items the lowest number among those it is linked to, directly or not.
 
     Parameters
@@ -205,7 +205,7 @@ def connected(count: int, first: Index, second: Index) -> Index:
             label = shorter
 
 
-def keep(mesh: Mesh, wanted: npt.NDArray[np.bool_]) -> Mesh:
+def _keep_vertices(mesh: Mesh, wanted: npt.NDArray[np.bool_]) -> Mesh:
     """Return the vertices that are wanted and the faces between them."""
     number = np.cumsum(wanted, dtype=np.int32) - np.int32(1)
     faces = mesh.faces[wanted[mesh.faces[:, 0]]]
@@ -224,17 +224,92 @@ def sample(arrays: Sequence[npt.NDArray[np.floating]], points: Float) -> list[Fl
     """
     if not arrays:
         return []
-    shape = arrays[0].shape
-    inside = [np.clip(points[:, a], 0, n - 1) for a, n in enumerate(shape)]
-    low = [np.minimum(v.astype(np.intp), n - 2) for v, n in zip(inside, shape, strict=True)]
-    part = [(v - i).astype(np.float32) for v, i in zip(inside, low, strict=True)]
-    first = (low[0] * shape[1] + low[1]) * shape[2] + low[2]
-    steps = _CORNERS @ np.array([shape[1] * shape[2], shape[2], 1])
+    last = np.array(arrays[0].shape) - 1
     out = [np.zeros(len(points), dtype=np.float32) for _ in arrays]
     flat = [array.reshape(-1) for array in arrays]
-    for corner, step in zip(_CORNERS, steps, strict=True):
-        sides = [part[a] if corner[a] else 1 - part[a] for a in range(3)]
+    for _, sides, index in _around(arrays[0].shape, np.clip(points, 0, last)):
         weight = sides[0] * sides[1] * sides[2]
         for result, values in zip(out, flat, strict=True):
-            result += weight * values[first + step]
+            result += weight * values[index]
     return out
+
+
+def _around(
+    shape: tuple[int, ...], points: npt.NDArray[np.floating]
+) -> Iterator[tuple[Index, list[Float], npt.NDArray[np.intp]]]:
+    """Yield the corners of the cells that points lie in: which, weights per axis, and flat indices."""
+    low = [np.minimum(points[:, a].astype(np.intp), n - 2) for a, n in enumerate(shape)]
+    part = [(points[:, a] - i).astype(np.float32) for a, i in enumerate(low)]
+    first = (low[0] * shape[1] + low[1]) * shape[2] + low[2]
+    steps = _CORNERS @ np.array([shape[1] * shape[2], shape[2], 1])
+    for corner, step in zip(_CORNERS, steps, strict=True):
+        yield corner, [part[a] if corner[a] else 1 - part[a] for a in range(3)], first + step
+
+
+def climb(
+    data: npt.NDArray[np.floating],
+    points: Float,
+    spacing: Sequence[float],
+    *,
+    reach: float,
+    step: float,
+) -> Float:
+    """Return where paths end that follow the gradient of a map uphill.
+
+    A path turns with the gradient after each step and ends where the next step would lead down, so that it
+    neither crosses a thin part nor leaves it.
+
+    Parameters
+    ----------
+    data : ndarray, shape (nz, ny, nx)
+        The map; at least two samples along each axis.
+    points : ndarray of float32, shape (n, 3)
+        Fractional indices z, y, x where paths begin.
+    spacing : sequence of float
+        Å per sample along z, y, x.
+    reach, step : float
+        Longest way and length of a step, in Å.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, 3)
+        Fractional indices; where the map does not rise, the points themselves.
+    """
+    size = np.asarray(spacing, dtype=np.float32)
+    last = np.array(data.shape, dtype=np.float32) - 1
+    here = np.clip(points, 0, last).astype(np.float32)
+    height, slope = _value_and_gradient(data, here)
+    moving = np.arange(len(here))
+    for _ in range(round(reach / step)):
+        uphill = slope / size
+        length = np.linalg.norm(uphill, axis=1, keepdims=True)
+        uphill = np.divide(uphill, length, out=np.zeros_like(uphill), where=length > 0)
+        ahead = np.clip(here[moving] + uphill * np.float32(step) / size, 0, last).astype(np.float32)
+        higher, slope = _value_and_gradient(data, ahead)
+        rises = higher > height
+        moving, height, slope = moving[rises], higher[rises], slope[rises]
+        here[moving] = ahead[rises]
+    return here
+
+
+def _value_and_gradient(data: npt.NDArray[np.floating], points: Float) -> tuple[Float, Float]:
+    """Return the linear interpolant of a map and its gradient, per sample along z, y, x.
+
+    Parameters
+    ----------
+    data : ndarray, shape (nz, ny, nx)
+        At least two samples along each axis.
+    points : ndarray, shape (n, 3)
+        Fractional indices z, y, x within the map.
+    """
+    flat = data.reshape(-1)
+    value = np.zeros(len(points), dtype=np.float32)
+    gradient = np.zeros((3, len(points)), dtype=np.float32)
+    for corner, sides, index in _around(data.shape, points):
+        found = flat[index]
+        value += sides[0] * sides[1] * sides[2] * found
+        for axis in range(3):
+            other, third = (a for a in range(3) if a != axis)
+            weight = sides[other] * sides[third] * found
+            gradient[axis] += weight if corner[axis] else -weight
+    return value, np.ascontiguousarray(gradient.T)

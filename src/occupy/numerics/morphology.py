@@ -11,8 +11,6 @@ import numpy.typing as npt
 from occupy.numerics.parallel import for_each_slab, planes_per_slab, scratch
 
 Widths = tuple[int, ...]
-# Voxels per step: all maxima of one block then stay in a core's second-level cache.
-_BLOCK = 1 << 16
 
 
 @cache
@@ -116,10 +114,12 @@ def _discs(
     return [made[row] for row in rows]
 
 
-def _blocks(shape: tuple[int, ...], start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-    """Cut planes into blocks that fit the cache: several whole planes, or a part of the rows of one."""
-    planes = planes_per_slab(shape, _BLOCK)
-    rows = shape[1] if planes > 1 else max(32, min(shape[1], _BLOCK // shape[2]))
+def _blocks(
+    shape: tuple[int, ...], start: int, stop: int, voxels: int = 1 << 16
+) -> Iterator[tuple[int, int, int, int]]:
+    """Cut planes into blocks whose maxima fit a second-level cache: whole planes, or a part of one's rows."""
+    planes = planes_per_slab(shape, voxels)
+    rows = shape[1] if planes > 1 else max(32, min(shape[1], voxels // shape[2]))
     for b0 in range(start, stop, planes):
         for y0 in range(0, shape[1], rows):
             yield b0, min(stop, b0 + planes), y0, min(shape[1], y0 + rows)

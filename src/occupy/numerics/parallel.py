@@ -18,12 +18,6 @@ import numpy.typing as npt
 
 # Slabs of this many voxels (float32: half a megabyte) stay in a core's cache between point-wise steps.
 VOXELS_IN_CACHE = 1 << 17
-_VOXELS_PER_THREAD = 24_000_000
-_LARGE = 1 << 25
-_ORDINARY = 32
-# MADV_POPULATE_WRITE of Linux 5.14, which Python's mmap module does not name yet.
-_POPULATE_WRITE = 23
-
 
 _local = threading.local()
 
@@ -49,19 +43,20 @@ def scratch(slot: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32
     return np.asarray(view)
 
 
-def large_empty(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+def large_empty(shape: tuple[int, ...], least: int = 1 << 25) -> npt.NDArray[np.float32]:
     """Return an uninitialised float32 array whose memory is already there, in huge pages where possible.
 
     Touching new memory page by page costs more processor time than filling it; on Linux the system is
-    asked for all of it at once. Elsewhere, and for small arrays, this is `numpy.empty`.
+    asked for all of it at once. Elsewhere, and for arrays below ``least`` bytes, this is `numpy.empty`.
     """
     size = 4 * math.prod(shape)
-    if size < _LARGE or not sys.platform.startswith("linux"):
+    if size < least or not sys.platform.startswith("linux"):
         return np.empty(shape, dtype=np.float32)
     try:
         memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         memory.madvise(mmap.MADV_HUGEPAGE)
-        memory.madvise(_POPULATE_WRITE)
+        # MADV_POPULATE_WRITE of Linux 5.14, which Python's mmap module does not name yet.
+        memory.madvise(23)
     except (AttributeError, OSError, ValueError):
         # An older system, or not enough memory at once: the ordinary way says so if it must.
         return np.empty(shape, dtype=np.float32)
@@ -101,13 +96,13 @@ def one_blas_thread() -> Iterator[None]:
                 first.restore_original_limits()
 
 
-def threads_worth_having(voxels: int) -> int:
+def threads_worth_having(voxels: int, each: int = 24_000_000) -> int:
     """Return how many threads pay for a map: one per so many voxels, at most all cores.
 
     Below that, handing slabs to threads costs more processor time than it saves in waiting; measured at
     128³ to 512³.
     """
-    return max(1, min(available_cores(), round(voxels / _VOXELS_PER_THREAD)))
+    return max(1, min(available_cores(), round(voxels / each)))
 
 
 def available_cores() -> int:
@@ -117,14 +112,14 @@ def available_cores() -> int:
     return max(1, os.cpu_count() or 1)
 
 
-def ordinary_unit(peak: float) -> float:
+def ordinary_unit(peak: float, most: int = 32) -> float:
     """Return the power of two to divide values by that reach ``peak``; 1 where their squares are safe.
 
-    Between 2⁻³² and 2³² products of single-precision values neither overflow nor lose digits. Dividing by a
-    power of two is exact.
+    Between 2⁻³² and 2³² (``most``) products of single-precision values neither overflow nor lose digits.
+    Dividing by a power of two is exact.
     """
     exponent = math.frexp(peak)[1]
-    return 1.0 if abs(exponent) <= _ORDINARY or not math.isfinite(peak) else math.ldexp(1.0, exponent)
+    return 1.0 if abs(exponent) <= most or not math.isfinite(peak) else math.ldexp(1.0, exponent)
 
 
 def slabs(planes: int, thickness: int) -> Iterator[tuple[int, int]]:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from occupy.numerics.climb import climb
-from occupy.numerics.mesh import Mesh, TooManyCellsError, sample, surface, without_dust
+from occupy.numerics.mesh import Mesh, TooManyCellsError, climb, sample, surface, without_dust
 from occupy.report.wire import pack, to_bytes
 
 Array = npt.NDArray[np.float32]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from occupy.numerics.coarse import interpolated_planes
+from occupy.numerics.resampling import interpolated_planes
 from occupy.numerics.smoothing import smooth_volume
 from occupy.statistics.leakage import Neighbourhood, without_leakage
 

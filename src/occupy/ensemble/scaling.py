@@ -1,4 +1,8 @@
-"""Bring the maps of a set onto one working grid, grey scale, fall-off and resolution."""
+"""Bring the maps of a set onto one working grid, grey scale, spectral fall-off and resolution.
+
+Assumed: all classes show the same particle in the same place, so that what they share differs between them
+only by a positive factor per shell, and their noise is independent.
+"""
 
 from __future__ import annotations
 
@@ -9,46 +13,169 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, gaussian_filter1d
 
 from occupy import tuning
-from occupy.ensemble import common
-from occupy.ensemble.factor import smoothed
-from occupy.ensemble.passes import Means, Shelf
+from occupy.ensemble.execution import Execution, Storage
+from occupy.ensemble.members import Stack
 from occupy.errors import InputError, Notice
-from occupy.numerics.fourier import fourier_crop
-from occupy.numerics.shells import Shells, shells_of
-from occupy.volume import Grid, LazyMap, Volume, on_finer_grid
+from occupy.numerics.smoothing import scipy_smoothed
+from occupy.numerics.spectra import Shells, shells_of
+from occupy.volume import Grid, LazyMap, on_finer_grid
+
+Numbers = npt.NDArray[np.float64]
+
+
+def wiener_gains(ssnr: Sequence[Sequence[float]], shells: int) -> Numbers:
+    """Return factors that bring every class to the shrinkage of the least certain one.
+
+    A regularised reconstruction is the data times w = SSNR/(1 + SSNR), per class and shell. Multiplying by
+    w_min/w_k leaves the same shrinkage in all classes and amplifies no noise.
+
+    Parameters
+    ----------
+    ssnr : sequence of K sequences
+        Spectral signal-to-noise ratio per shell; missing shells count as 0.
+    shells : int
+        Number of shells wanted.
+
+    Returns
+    -------
+    ndarray, shape (K, shells)
+        Within (0, 1]; 1 where a class holds nothing.
+    """
+    w = shrinkage(padded(ssnr, shells))
+    least = w.min(axis=0)
+    return np.where(w > tuning.SET.least_shrinkage, least / np.maximum(w, tuning.SET.least_shrinkage), 1.0)
+
+
+def shrinkage(ssnr: Numbers) -> Numbers:
+    """Return SSNR/(1 + SSNR)."""
+    return ssnr / (1 + ssnr)
+
+
+def padded(rows: Sequence[Sequence[float]], length: int) -> Numbers:
+    """Return rows of numbers as an array, cut or filled with zeros to a length."""
+    out = np.zeros((len(rows), length))
+    for row, values in zip(out, rows, strict=True):
+        n = min(len(values), length)
+        row[:n] = np.nan_to_num(np.asarray(values[:n], dtype=np.float64), nan=0.0, posinf=1e30)
+    return np.maximum(out, 0)
+
+
+def resolution_of(ssnr: Numbers, frequency: Numbers) -> Numbers:
+    """Return, per class, the resolution in Å where the signal-to-noise ratio falls below 0.3.
+
+    Parameters
+    ----------
+    ssnr : ndarray, shape (K, shells)
+    frequency : ndarray, shape (shells,)
+        1/Å.
+
+    Returns
+    -------
+    ndarray, shape (K,)
+        Of the first shell from the second on that has too little; of the last shell where none has.
+    """
+    out = np.empty(len(ssnr))
+    for k, row in enumerate(ssnr):
+        low = np.flatnonzero(row[2:] < tuning.SET.enough_signal)
+        shell = int(low[0]) + 2 if low.size else len(frequency) - 1
+        out[k] = 1 / frequency[shell]
+    return out
+
+
+def factors_of_products(products: Numbers, weights: Numbers, rounds: int = 60) -> Numbers:
+    """Return factors g_k of quantities that share one pattern, from products with the sum of all others.
+
+    Solves n_k = g_k (Σ_l a_l g_l − a_k g_k) up to a common factor: products of different members only, which
+    independent noise does not enter.
+
+    Parameters
+    ----------
+    products : ndarray, shape (K, ...)
+        n_k, the product of member k with the weighted sum of all others.
+    weights : ndarray, shape (K,)
+        a_l, positive.
+
+    Returns
+    -------
+    ndarray, shape (K, ...)
+        Not negative.
+    """
+    a = weights.reshape(-1, *[1] * (products.ndim - 1))
+    g = np.sqrt(np.maximum(products, 0))
+    floor = 1e-6 * max(float(g.max(initial=0)), 1e-300)
+    for _ in range(rounds):
+        rest = np.maximum((a * g).sum(axis=0) - a * g, floor)
+        g = 0.5 * g + 0.5 * np.maximum(products, 0) / rest
+    return g
+
+
+def matched_gains(products: Numbers, powers: Numbers, weights: Numbers) -> Numbers:
+    """Return factors per class and shell that bring what all classes share to one grey scale and fall-off.
+
+    Parameters
+    ----------
+    products : ndarray, shape (K, shells)
+        Cross-power of class k with the weighted sum of all others, within the conserved region.
+    powers : ndarray, shape (K, shells)
+        Power of each class there; used where there are two classes only, which one product can't tell apart.
+    weights : ndarray, shape (K,)
+        Of the classes in that sum.
+
+    Returns
+    -------
+    ndarray, shape (K, shells)
+        Smooth along shells, between 1/3 and 3, with a mean logarithm of 0 over the classes.
+    """
+    factor = np.sqrt(powers) if len(weights) < 3 else factors_of_products(products, weights)
+    mean = np.maximum((weights[:, None] * factor).sum(axis=0), 1e-300)
+    ratio = np.clip(factor / mean, 1 / tuning.SET.most_gain, tuning.SET.most_gain)
+    logs = gaussian_filter1d(np.log(ratio), tuning.SET.gain_smoothing, axis=1, mode="nearest")
+    gains: Numbers = np.exp(-(logs - logs.mean(axis=0)))
+    return gains
+
+
+def ssnr_of_products(products: Numbers, powers: Numbers, weights: Numbers) -> Numbers:
+    """Estimate the signal-to-noise ratio of each class and shell from what the classes share.
+
+    Parameters
+    ----------
+    products : ndarray, shape (K, shells)
+        As for `matched_gains`.
+    powers : ndarray, shape (K, shells)
+        Power of each class.
+    weights : ndarray, shape (K,)
+
+    Returns
+    -------
+    ndarray, shape (K, shells)
+        At most 1e6. With two classes both are taken to be equally good.
+    """
+    if len(weights) < 3:
+        shared = np.maximum(products / np.maximum(weights[::-1, None], 1e-300), 0)
+        ratio = shared / np.maximum(np.sqrt(powers.prod(axis=0)), 1e-300)
+        ratio = np.minimum(ratio, 1 - 1e-6)
+        return np.asarray(ratio / (1 - ratio))
+    factor = factors_of_products(products, weights)
+    signal: Numbers = np.minimum(factor**2, (1 - 1e-6) * powers)
+    return np.asarray(signal / np.maximum(powers - signal, 1e-300))
+
 
 Array = npt.NDArray[np.float32]
 Complex = npt.NDArray[np.complex64]
-Numbers = npt.NDArray[np.float64]
 Triple = tuple[float, float, float]
 Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Stack:
-    """Maps on the working grid, Å per voxel along z, y, x, and which of the maps hold anything."""
-
-    data: Shelf
-    voxel_size: Triple
-    kept: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.kept)
-
-    def __getitem__(self, k: int) -> Array:
-        return self.data[self.kept[k]]
-
-
-@dataclass(frozen=True, eq=False)
-class Ground:
+class ScaledMaps:
     """Maps that can be compared.
 
     Attributes
     ----------
-    maps : Shelf
+    maps : Storage
         K maps (z, y, x) on a box around the content of the working grid.
     total : ndarray, shape (z, y, x)
         Their weighted mean.
@@ -71,7 +198,7 @@ class Ground:
     notices : tuple of Notice
     """
 
-    maps: Shelf
+    maps: Storage
     total: Array
     noise: Numbers
     solvent: npt.NDArray[np.bool_]
@@ -113,94 +240,50 @@ def _box(corner: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))
 
 
-def working_grid(grid: Volume, lowpass: float | None = None) -> tuple[Shape, Triple]:
-    """Return shape and voxel size (z, y, x) of the grid to work on: even sides that transform fast.
-
-    Parameters
-    ----------
-    grid : Volume
-        A map of the set.
-    lowpass : float, optional
-        Å: common resolution asked for; where it is finer than usual, so is the grid.
-    """
-    finest = 2 * max(grid.voxel_size)
-    if lowpass is not None and not lowpass >= finest:
-        raise InputError(f"--lowpass {lowpass:g} Å is finer than two voxels of the maps ({finest:.3g} Å)")
-    usual = tuning.SET.finest
-    wanted = tuning.SET.working_voxel * min(1.0, (lowpass or usual) / usual)
-    columns, rows, sections = grid.frame.axes
-    of = {sections: 0, rows: 1, columns: 2}
-    along = [of[axis] for axis in (3, 2, 1)]
-    shape, voxel = [], []
-    for i in along:
-        n, a = grid.shape[i], grid.voxel_size[i]
-        least = int(np.ceil(n * a / wanted))
-        m = n if least >= n else _fast_even(least, n)
-        shape.append(m)
-        voxel.append(n * a / m)
-    return (shape[0], shape[1], shape[2]), (voxel[0], voxel[1], voxel[2])
-
-
-def _fast_even(least: int, most: int) -> int:
-    """Return the next fast even length from `least` on, or `most`."""
-    m = least + least % 2
-    while m < most and scipy.fft.next_fast_len(m, real=True) != m:
-        m += 2
-    return min(m, most)
-
-
-def working_copy(volume: Volume, shape: Shape) -> Array:
-    """Return a map's data in (z, y, x) order on the working grid."""
-    data = volume.standard()
-    if data.shape == shape:
-        return np.array(data, dtype=np.float32)
-    return fourier_crop(np.ascontiguousarray(data), shape)
-
-
-def common_ground(
+def scale_maps(
     stack: Stack,
     weights: Numbers,
     ssnr: Sequence[Sequence[float] | None],
     *,
     lowpass: float | None,
-    means: Means,
-) -> Ground:
+    execution: Execution,
+) -> ScaledMaps:
     """Bring maps to one grey scale, fall-off and resolution.
 
     Parameters
     ----------
     stack : Stack
-        Its room is given back.
+        Its storage is given back.
     weights : ndarray, shape (K,)
         With a sum of 1.
     ssnr : sequence of K
         Spectral signal-to-noise ratio by which a map was shrunk; None where unknown.
     lowpass : float or None
         Å.
-    means : Means
-        With what to work.
+    execution : Execution
+        Where the work runs and arrays are kept.
     """
     shape, count = stack.data.shape, len(stack)
     shells = shells_of(shape, stack.voxel_size)
-    gains, ratios = _wiener(stack, weights, ssnr, shells, means)
-    resolutions = common.resolution_of(ratios, shells.frequency)
+    gains, ratios = _wiener(stack, weights, ssnr, shells, execution)
+    resolutions = resolution_of(ratios, shells.frequency)
     resolution, notices = _common_resolution(resolutions, stack.voxel_size, lowpass)
-    passed = means.room(count, shape)
+    passed = execution.storage(count, shape)
     factors = gains * shells.soft_lowpass(resolution)
     shared = _Filtering(stack, passed, factors, shells, weights)
-    (total,), _ = means.folded("common resolution", _filter_one, shared, count)
+    (total,), _ = execution.folded("common resolution", _filter_one, shared, count)
     stack.data.clear()
-    density = smoothed(total, [tuning.SET.envelope / a for a in stack.voxel_size])
+    density = scipy_smoothed(total, [tuning.SET.envelope / a for a in stack.voxel_size])
     content = density > tuning.SET.envelope_level * np.quantile(density, 0.995)
     corner, stop = _bounds(content, [tuning.SET.margin / a for a in stack.voxel_size])
     inside = tuple(slice(a, b) for a, b in zip(corner, stop, strict=True))
     away = distance_transform_edt(~content, sampling=stack.voxel_size) > tuning.SET.solvent_distance
     away &= total != 0
     box = total[inside].copy()
-    maps = means.room(count, (box.shape[0], box.shape[1], box.shape[2]))
-    noise = np.array(list(means.each("content", _cut_one, (passed, maps, inside, away), count)))
+    maps = execution.storage(count, (box.shape[0], box.shape[1], box.shape[2]))
+    noise = np.array(list(execution.each("content", _cut_one, (passed, maps, inside, away), count)))
     passed.clear()
-    return Ground(
+    return ScaledMaps(
         maps,
         box,
         noise,
@@ -219,8 +302,8 @@ def common_ground(
 class _Filtering:
     """What filtering maps needs: maps, where to, factors per map and shell, and shares for their mean."""
 
-    maps: Stack | Shelf
-    out: Shelf
+    maps: Stack | Storage
+    out: Storage
     factors: Numbers
     shells: Shells
     weights: Numbers
@@ -244,50 +327,50 @@ def _cut_one(shared: tuple[Any, ...], k: int) -> float:
     return _variance(data[away])
 
 
-def matched_within(ground: Ground, weights: Numbers, conserved: Array, means: Means) -> Ground:
+def match_within(scaled: ScaledMaps, weights: Numbers, conserved: Array, execution: Execution) -> ScaledMaps:
     """Bring grey scale and fall-off of maps together by what they show within a conserved region.
 
     Parameters
     ----------
-    ground : Ground
-        The room of its maps is given back.
+    scaled : ScaledMaps
+        The storage of its maps is given back.
     weights : ndarray, shape (K,)
         With a sum of 1.
     conserved : ndarray
         Soft mask, on the box, of what all classes share.
-    means : Means
-        With what to work.
+    execution : Execution
+        Where the work runs and arrays are kept.
 
     Returns
     -------
     Ground
         With a new mean and new noise; ``gains`` as found here.
     """
-    count, shape = len(ground.maps), ground.maps.shape
-    shells = shells_of(shape, ground.voxel_size)
-    total = _transform(ground.total * conserved)
-    shared, power = _shell_products(ground.maps, weights, total, shells, conserved, means, "matching")
-    beyond = shells.frequency * ground.resolution > 1
-    gains = common.matched_gains(shared, power, weights)
+    count, shape = len(scaled.maps), scaled.maps.shape
+    shells = shells_of(shape, scaled.voxel_size)
+    total = _transform(scaled.total * conserved)
+    shared, power = _shell_products(scaled.maps, weights, total, shells, conserved, execution, "matching")
+    beyond = shells.frequency * scaled.resolution > 1
+    gains = matched_gains(shared, power, weights)
     gains[:, beyond] = gains[:, ~beyond][:, -1:]
-    maps = means.room(count, shape)
-    filtering = _Filtering(ground.maps, maps, gains, shells, weights, ground.solvent)
-    (mean,), noise = means.folded("matching", _filter_one, filtering, count)
-    ground.maps.clear()
-    return replace(ground, maps=maps, total=mean, noise=np.array(noise), gains=gains)
+    maps = execution.storage(count, shape)
+    filtering = _Filtering(scaled.maps, maps, gains, shells, weights, scaled.solvent)
+    (mean,), noise = execution.folded("matching", _filter_one, filtering, count)
+    scaled.maps.clear()
+    return replace(scaled, maps=maps, total=mean, noise=np.array(noise), gains=gains)
 
 
 def _shell_products(
-    maps: Stack | Shelf,
+    maps: Stack | Storage,
     weights: Numbers,
     total: Complex,
     shells: Shells,
     within: Array | None,
-    means: Means,
+    execution: Execution,
     stage: str,
 ) -> tuple[Numbers, Numbers]:
     """Return each map's product with the sum of the others, and with itself, per shell."""
-    rows = list(means.each(stage, _shell_products_one, (maps, weights, total, shells, within), len(maps)))
+    rows = list(execution.each(stage, _shell_products_one, (maps, weights, total, shells, within), len(maps)))
     return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
 
 
@@ -316,11 +399,11 @@ def _bounds(content: npt.NDArray[np.bool_], margin: Sequence[float]) -> tuple[Sh
     if not content.any():
         raise InputError("these maps show no density above solvent")
     first, last = [], []
-    for axis, room in enumerate(margin):
+    for axis, more in enumerate(margin):
         others = tuple(i for i in range(3) if i != axis)
         at = np.flatnonzero(content.any(axis=others))
-        first.append(max(int(at[0] - np.ceil(room)), 0))
-        last.append(min(int(at[-1] + np.ceil(room)) + 1, content.shape[axis]))
+        first.append(max(int(at[0] - np.ceil(more)), 0))
+        last.append(min(int(at[-1] + np.ceil(more)) + 1, content.shape[axis]))
     return (first[0], first[1], first[2]), (last[0], last[1], last[2])
 
 
@@ -329,15 +412,15 @@ def _wiener(
     weights: Numbers,
     ssnr: Sequence[Sequence[float] | None],
     shells: Shells,
-    means: Means,
+    execution: Execution,
 ) -> tuple[Numbers, Numbers]:
     """Return gains that undo unequal shrinkage, and signal-to-noise ratios, per class and shell."""
     known = [s for s in ssnr if s is not None]
     if len(known) == len(stack):
-        return common.wiener_gains(known, len(shells)), common.padded(known, len(shells))
-    (total,), _ = means.folded("spectra", _spectrum_one, (stack, weights), len(stack))
-    shared, power = _shell_products(stack, weights, total, shells, None, means, "spectra")
-    return np.ones_like(power), common.ssnr_of_products(shared, power, weights)
+        return wiener_gains(known, len(shells)), padded(known, len(shells))
+    (total,), _ = execution.folded("spectra", _spectrum_one, (stack, weights), len(stack))
+    shared, power = _shell_products(stack, weights, total, shells, None, execution, "spectra")
+    return np.ones_like(power), ssnr_of_products(shared, power, weights)
 
 
 def _spectrum_one(shared: tuple[Stack, Numbers], k: int) -> tuple[tuple[Complex, ...], None]:

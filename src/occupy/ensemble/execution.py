@@ -1,8 +1,9 @@
-"""Passes over the maps of a set: where per-map work runs, and where per-map arrays are kept.
+"""Where work on each map of a set runs (executor), and where arrays of each map are kept (storage).
 
 The numerics say what is done with map k, as a function of what all maps share and of k, whose only effect is
-to fill place k of a shelf. Whether that runs here, in threads or on a cluster, and whether shelves are memory
-or files, is decided elsewhere and does not change the answer: sums over maps are added up in a fixed order.
+to fill place k of a storage. Whether that runs here, in threads or on a cluster, and whether it is kept in
+memory or in files, is decided elsewhere and does not change the answer: sums over maps are added up in a
+fixed order.
 """
 
 from __future__ import annotations
@@ -16,16 +17,15 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from occupy.volume import Progress
+
 Array = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
-Progress = Callable[[str, int, int], None]
+Arrays = tuple[npt.NDArray[Any], ...]
 T = TypeVar("T")
 
-PARTS = 32
-"""Sums over maps are made of at most so many parts, however many maps there are."""
 
-
-class Shelf(Protocol):
+class Storage(Protocol):
     """One float32 array of one shape per map, all of them at once possibly larger than memory."""
 
     shape: Shape
@@ -46,17 +46,13 @@ class Shelf(Protocol):
         """Keep voxels from ``start`` on of all maps."""
 
     def clear(self) -> None:
-        """Give the room back."""
+        """Give memory or files back."""
 
 
-class Room(Protocol):
-    """Makes shelves."""
-
-    def __call__(self, count: int, shape: Shape) -> Shelf:
-        """Return a shelf for so many maps."""
+MakeStorage = Callable[[int, Shape], Storage]
 
 
-class Pool(Protocol):
+class Executor(Protocol):
     """Runs per-map work."""
 
     @property
@@ -71,8 +67,8 @@ class Pool(Protocol):
         """
 
 
-class MemoryShelf:
-    """A shelf in memory."""
+class MemoryStorage:
+    """Arrays of each map in memory."""
 
     def __init__(self, count: int, shape: Shape) -> None:
         self.shape = shape
@@ -103,7 +99,7 @@ class MemoryShelf:
 
 
 @dataclass(frozen=True)
-class LocalPool:
+class LocalExecutor:
     """Per-map work within this process, in threads: NumPy and SciPy free the interpreter in their loops."""
 
     threads: int = 1
@@ -115,12 +111,12 @@ class LocalPool:
                 yield work(shared, k)
             return
         waiting: deque[Future[T]] = deque()
-        with ThreadPoolExecutor(self.threads) as pool:
+        with ThreadPoolExecutor(self.threads) as executor:
             try:
                 for k in range(count):
                     if len(waiting) > self.threads:
                         yield waiting.popleft().result()
-                    waiting.append(pool.submit(work, shared, k))
+                    waiting.append(executor.submit(work, shared, k))
                 while waiting:
                     yield waiting.popleft().result()
             finally:
@@ -129,28 +125,41 @@ class LocalPool:
 
 
 @dataclass(frozen=True)
-class Means:
-    """With what a set is worked on: a pool, room for arrays, and whom to tell about progress."""
+class Execution:
+    """With what a set is worked on.
 
-    pool: Pool = LocalPool()
-    room: Room = MemoryShelf
+    Attributes
+    ----------
+    executor : Executor
+        Runs what is done to each map.
+    storage : callable
+        ``storage(count, shape)`` makes a storage of one array per map.
+    report : callable
+        ``report(stage, done, total)``.
+    parts : int
+        Sums over maps are made of at most so many parts, however many maps there are.
+    """
+
+    executor: Executor = LocalExecutor()
+    storage: MakeStorage = MemoryStorage
     report: Progress = lambda *_: None
+    parts: int = 32
 
     def each(self, stage: str, work: Callable[[Any, int], T], shared: Any, count: int) -> Iterator[T]:
         """Yield ``work(shared, k)`` for each map, in order, and report."""
         self.report(stage, 0, count)
-        for done, result in enumerate(self.pool.each(work, shared, count), start=1):
+        for done, result in enumerate(self.executor.each(work, shared, count), start=1):
             self.report(stage, done, count)
             yield result
 
     def folded(
         self,
         stage: str,
-        work: Callable[[Any, int], tuple[tuple[npt.NDArray[Any], ...], T]],
+        work: Callable[[Any, int], tuple[Arrays, T]],
         shared: Any,
         count: int,
         add: np.ufunc = np.add,
-    ) -> tuple[tuple[npt.NDArray[Any], ...], list[T]]:
+    ) -> tuple[Arrays, list[T]]:
         """Add arrays up over all maps.
 
         Parameters
@@ -160,7 +169,7 @@ class Means:
         work : callable
             ``work(shared, k)`` → new arrays of map ``k`` to be added up, and anything else to be kept.
         shared, count
-            As in `Pool.each`.
+            As in `Executor.each`.
         add : ufunc
             How: `numpy.add` or `numpy.maximum`.
 
@@ -169,8 +178,8 @@ class Means:
         arrays, kept
             Sums, the same bit for bit wherever the work runs, and what was kept, in order.
         """
-        size = -(-count // PARTS)
-        total: tuple[npt.NDArray[Any], ...] = ()
+        size = -(-count // self.parts)
+        total: Arrays = ()
         kept: list[T] = []
         for arrays, items in self.each(stage, _part, (work, shared, count, size, add), -(-count // size)):
             total = _added(total, arrays, add)
@@ -178,9 +187,9 @@ class Means:
         return total, kept
 
 
-def _part(shared: tuple[Any, ...], part: int) -> tuple[tuple[npt.NDArray[Any], ...], list[Any]]:
+def _part(shared: tuple[Any, ...], part: int) -> tuple[Arrays, list[Any]]:
     work, given, count, size, add = shared
-    total: tuple[npt.NDArray[Any], ...] = ()
+    total: Arrays = ()
     kept = []
     for k in range(part * size, min((part + 1) * size, count)):
         arrays, item = work(given, k)
@@ -189,9 +198,7 @@ def _part(shared: tuple[Any, ...], part: int) -> tuple[tuple[npt.NDArray[Any], .
     return total, kept
 
 
-def _added(
-    total: tuple[npt.NDArray[Any], ...], more: tuple[npt.NDArray[Any], ...], add: np.ufunc
-) -> tuple[npt.NDArray[Any], ...]:
+def _added(total: Arrays, more: Arrays, add: np.ufunc) -> Arrays:
     if not total:
         return more
     return tuple(add(a, b, out=a) for a, b in zip(total, more, strict=True))
