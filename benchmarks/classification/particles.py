@@ -98,8 +98,8 @@ SETS = {
 def coarser(settings: ParticleSet, box: int) -> ParticleSet:
     """Return a set as it would be after Fourier cropping to a smaller box: what is left of signal and noise.
 
-    White noise goes with the area that is cut away; signal and coloured noise lie at low frequencies, of which
-    a tenth is taken to go.
+    White noise goes with the area that is cut away; signal and coloured noise lie at low frequencies, and a
+    tenth of them is taken to go.
     """
     white = settings.white * (box / settings.box) ** 2
     noise = white + 0.9 * (1 - settings.white)

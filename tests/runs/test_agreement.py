@@ -69,9 +69,7 @@ def test_a_class_that_holds_nearly_everything_merges_nothing_by_chance() -> None
 
 def test_p_values_are_uniform_for_random_partitions() -> None:
     rng = np.random.default_rng(7)
-    found = [
-        agreement([random_run(rng), random_run(rng)], single(300), draws=99, seed=i) for i in range(200)
-    ]
+    found = [agreement([random_run(rng), random_run(rng)], single(300), draws=99, seed=i) for i in range(200)]
     overall = np.array([each.p_value for each in found])
     of_class = np.array([each.pairs[0].class_p_values[0] for each in found])
     for values in (overall, of_class):

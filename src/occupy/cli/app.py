@@ -407,6 +407,10 @@ from occupy.cli.particles import particles  # noqa: E402
 
 app.command("particles")(particles)
 
+from occupy.cli.compare_runs import compare_runs  # noqa: E402
+
+app.command("compare-runs")(compare_runs)
+
 from occupy.cli.relion import relion_app  # noqa: E402
 
 app.add_typer(relion_app, name="relion")

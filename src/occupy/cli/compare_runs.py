@@ -169,7 +169,7 @@ def _by_images(found: Comparison, common: CommonParticles, read: Sequence[Run], 
     """Occupancies of the consensus classes from the presence of parts in each particle."""
     import numpy as np
 
-    from occupy.io.presence import read_presence
+    from occupy.io.particles import read_presence
     from occupy.regions.table import OccupancyTable
     from occupy.report.runs import class_name
     from occupy.runs.occupancies import occupancy_by_images
@@ -218,7 +218,12 @@ def _write(
     from occupy.io.atomic import atomic_file, write_text
     from occupy.report.record import to_json
     from occupy.report.region_record import file_of
-    from occupy.report.runs import run_record, write_judged, write_run_report, write_run_tables
+    from occupy.report.runs import (
+        comparison_record,
+        write_comparison_page,
+        write_comparison_tables,
+        write_judged,
+    )
     from occupy.report.runs_figure import flow_figure
 
     read, common = source
@@ -229,14 +234,14 @@ def _write(
     names = read[0].keys[common.rows[0]].tolist()
     if read[0].named_by == "row":
         names = [row + 1 for row in common.rows[0].tolist()]
-    files = write_run_tables(folder, found, names) | write_judged(folder, judged)
+    files = write_comparison_tables(folder, found, names) | write_judged(folder, judged)
     files |= _write_particles(folder, found, read, common, job.probability)
     with atomic_file(picture) as part:
         flow_figure(found).savefig(part, format="png", dpi=110)
-    write_run_report(report, found, notices, judged)
+    write_comparison_page(report, found, notices, judged)
     files |= {"picture": picture.name, "report": report.name, "record": record.name}
     options = {"probability": job.probability, "class_field": job.class_field}
-    about = run_record(
+    about = comparison_record(
         found,
         judged,
         notices=notices,

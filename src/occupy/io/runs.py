@@ -1,7 +1,7 @@
 """Several runs over the same particles: find each one's file, and bring their particles together.
 
-A run is a RELION job or data.star, a cryoSPARC job or .cs, cryoDRGN's or RECOVAR's labels (one whole number per
-particle: .pkl or .txt), or a table with a column of particles and one of classes (.tsv or .csv; so is
+A run is a RELION job or data.star, a cryoSPARC job or .cs, cryoDRGN's or RECOVAR's labels (one whole number
+per particle: .pkl or .txt), or a table with a column of particles and one of classes (.tsv or .csv; so is
 ``presence.tsv`` of `occupy particles`). Images are not looked at.
 """
 
@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError, Notice
-from occupy.io.iterations import iterations
 from occupy.io.mapset import natural, some_of
 from occupy.io.particles import Particles, read_particles, read_structured
+from occupy.io.relion_job import finished_iterations
 from occupy.io.star import read_star
 from occupy.runs.partition import Entries, Integers, Partition, Reals, entries, partition
 
@@ -126,7 +126,7 @@ def _in_folder(folder: Path) -> Path:
     data = {int(m[1]): path for path in files if (m := _DATA.fullmatch(path.name)) and int(m[1])}
     if data:
         # An iteration that is being written is not taken, unless nothing tells that it is.
-        complete = [each.number for each in iterations(folder) if each.number in data]
+        complete = [each.number for each in finished_iterations(folder) if each.number in data]
         return data[max(complete or data)]
     found = [(int(m[1] or 1 << 40), path) for path in files if (m := _CS.fullmatch(path.name))]
     if found:
@@ -165,7 +165,7 @@ def _table(path: Path) -> Run:
         labels = np.array([int(row[columns[1]]) for row in rows[1:]], dtype=np.int64)
         chances = None if columns[2] is None else np.array([float(row[columns[2]]) for row in rows[1:]])
     except (ValueError, OverflowError) as error:
-        raise InputError(f"{path}: classes should be whole numbers, probabilities numbers ({error})") from error
+        raise InputError(f"{path}: a class or a probability is no number ({error})") from error
     keys = np.array([row[columns[0]] for row in rows[1:]])
     if all(key.isdecimal() for key in keys.tolist()):
         whole = keys.astype(np.uint64)
@@ -240,9 +240,9 @@ def common_particles(runs: Sequence[Run], names: Sequence[str] | None = None) ->
 def _sources(runs: Sequence[Run], keys: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """Return the particle of each entry of the first run, from whichever run tells."""
     for run, key in zip(runs, keys, strict=True):
-        if len(run.sources) == len(keys[0]) and len(np.unique(run.sources)) < len(key):
-            if run is runs[0] or np.array_equal(run.keys, runs[0].keys):
-                return run.sources
+        alike = run is runs[0] or np.array_equal(run.keys, runs[0].keys)
+        if alike and len(np.unique(run.sources)) < len(key):
+            return run.sources
     return keys[0]
 
 

@@ -171,7 +171,7 @@ def match_rows(found: Comparison) -> list[list[object]]:
 
 
 def particle_text(found: Comparison, names: Sequence[object]) -> str:
-    """Table of particles in the order of the first run's file: class, probability, settled, class in each run."""
+    """Table of particles in the first run's order: class, probability, settled, class in each run."""
     runs = [np.asarray(run.classes)[run.labels].tolist() for run in found.runs]
     header = ["particle", "class", "probability", "settled", *(run.name for run in found.runs)]
     labels = (found.consensus.labels + 1).tolist()
@@ -181,7 +181,7 @@ def particle_text(found: Comparison, names: Sequence[object]) -> str:
     return "\n".join(["\t".join(header), *("\t".join(map(str, row)) for row in rows)]) + "\n"
 
 
-def write_run_tables(folder: Path, found: Comparison, names: Sequence[object]) -> dict[str, str]:
+def write_comparison_tables(folder: Path, found: Comparison, names: Sequence[object]) -> dict[str, str]:
     """Write the tables; return product → file name."""
     write_text(folder / "classes.tsv", _tsv([*_CLASSES, *(r.name for r in found.runs)], class_rows(found)))
     header = ("run", "other", "ari", "by_chance", "by_chance_95", "p_value")
@@ -224,7 +224,7 @@ def write_judged(folder: Path, judged: Judged) -> dict[str, str]:
     return files
 
 
-def write_run_report(path: Path, found: Comparison, notices: Sequence[Notice], judged: Judged) -> Path:
+def write_comparison_page(path: Path, found: Comparison, notices: Sequence[Notice], judged: Judged) -> Path:
     """Write the page: verdict, flow of particles between runs, tables."""
     steps = next_steps(found, judged)
     opening = verdict(
@@ -251,9 +251,9 @@ def write_run_report(path: Path, found: Comparison, notices: Sequence[Notice], j
 
 
 _READING = (
-    "Agreement is on membership of the class between runs, beyond chance (kappa: 1 always, 0 as by chance); told "
-    "apart is the same between the class and the one it is most confused with. Probability is that of a "
-    "particle's class, by what all runs say of it. The last columns have the numbers of the runs' own classes."
+    "Agreement is on membership of the class between runs, beyond chance (kappa: 1 always, 0 as by chance); "
+    "told apart is the same between the class and the one it is most confused with. Probability is that of a "
+    "particle's class, by what all runs say of it. The last columns have the numbers of the runs' classes."
 )
 _FLOW = "Particles (height) in the classes of each run; colours are the classes of the consensus"
 
@@ -280,7 +280,7 @@ def _judged_sections(judged: Judged) -> list[Section]:
     return out
 
 
-def run_record(
+def comparison_record(
     found: Comparison,
     judged: Judged,
     *,

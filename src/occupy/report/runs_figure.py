@@ -21,8 +21,8 @@ _BAR, _GAP = 0.09, 0.02
 def flow_figure(found: Comparison) -> Figure:
     """Bars of classes for each run, and bands of the particles that go from one to the next.
 
-    Classes of a run stand in the order of the consensus classes they belong to; what has the colour of another
-    class than its neighbours changed its class.
+    Classes of a run stand in the order of the consensus classes they belong to; a band of another colour than
+    its bar is of particles that changed their class.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -31,7 +31,9 @@ def flow_figure(found: Comparison) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     kinds = np.where(found.settled, found.consensus.labels, found.consensus.count)
-    orders = [np.lexsort((-run.sizes, of)) for run, of in zip(found.runs, found.consensus.belongs, strict=True)]
+    orders = [
+        np.lexsort((-run.sizes, of)) for run, of in zip(found.runs, found.consensus.belongs, strict=True)
+    ]
     places = [_places(run.sizes[order]) for run, order in zip(found.runs, orders, strict=True)]
     for i, run in enumerate(found.runs):
         for k, (low, high) in zip(orders[i], places[i], strict=True):
@@ -64,7 +66,7 @@ def _places(sizes: np.ndarray) -> list[tuple[float, float]]:
 
 
 def _bands(axes: Any, found: Comparison, i: int, orders: Any, places: Any, kinds: np.ndarray) -> None:
-    """Draw what goes from the classes of run i to those of the next, one band per class and consensus class."""
+    """Draw what goes from the classes of run i to those of the next, a band per consensus class."""
     one, other = found.runs[i], found.runs[i + 1]
     rows, columns, total = len(one.classes), len(other.classes), len(kinds)
     left = [top for _, top in places[i]]

@@ -22,7 +22,7 @@ def contingency(a: Integers, b: Integers, rows: int, columns: int) -> Integers:
 
 
 def rand_of(table: npt.NDArray[Any]) -> float:
-    """Adjusted Rand index of a table of counts: 1 for the same partition, 0 expected by chance.
+    """Return the adjusted Rand index of a table of counts: 1 for the same partition, 0 expected by chance.
 
     Hubert & Arabie, J. Classif. 2, 193 (1985).
     """
@@ -38,7 +38,7 @@ def rand_of(table: npt.NDArray[Any]) -> float:
 
 
 def adjusted_rand(a: Sequence[Hashable], b: Sequence[Hashable]) -> float:
-    """Adjusted Rand index of two partitions of the same particles, given by the class of each."""
+    """Return the adjusted Rand index of two partitions, given by the class of each particle."""
     if len(a) != len(b):
         raise ValueError(f"{len(a)} particles in one partition, {len(b)} in the other")
     if not len(a):
@@ -69,8 +69,8 @@ def match(table: npt.NDArray[Any]) -> Integers:
 def class_agreement(table: npt.NDArray[Any], partner: Integers) -> Reals:
     """Agreement on membership of each row's class with its partner's, beyond chance, shape (rows,).
 
-    Cohen's kappa (Educ. Psychol. Meas. 20, 37, 1960): 1 where both classes hold the same entries, 0 where they
-    have no more in common than classes of their sizes have by chance. 0 for rows without a partner.
+    Cohen's kappa (Educ. Psychol. Meas. 20, 37, 1960): 1 where both classes hold the same entries, 0 where
+    they have no more in common than classes of their sizes have by chance. 0 for rows without a partner.
     """
     counts = np.asarray(table, dtype=np.float64)
     total, rows, columns = counts.sum(), counts.sum(axis=1), counts.sum(axis=0)
@@ -155,9 +155,7 @@ def shuffles(of: Entries, rng: np.random.Generator) -> Iterator[Integers]:
     order = np.argsort(of.particle, kind="stable")
     sizes = np.bincount(of.particle, minlength=of.count)
     begins = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    blocks = [
-        order[begins[sizes == size][:, None] + np.arange(size)] for size in np.unique(sizes[sizes > 0])
-    ]
+    blocks = [order[begins[sizes == size][:, None] + np.arange(size)] for size in np.unique(sizes[sizes > 0])]
     while True:
         shuffled = np.empty(len(of.particle), dtype=np.int64)
         for block in blocks:
@@ -230,8 +228,8 @@ def _pair(
 def merged_rows(table: npt.NDArray[Any]) -> dict[int, tuple[int, ...]]:
     """Columns into which two or more rows go with most of their entries: column → rows.
 
-    Seen from the columns it is a split. Classes that hold more than half of all entries take most of anything:
-    a row counts only where the column has more of it than by chance.
+    Seen from the columns it is a split. Classes of more than half of all entries take most of anything: a row counts
+    only where the column has more of it than by chance.
     """
     counts = np.asarray(table, dtype=np.float64)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -1,4 +1,4 @@
-"""Several runs compared as a whole: agreement, reproducible classes, consensus, particles that never settle."""
+"""Several runs compared as a whole: agreement, reproducible classes, consensus, what never settles."""
 
 from __future__ import annotations
 
@@ -107,7 +107,9 @@ def compare(
     rules, without = rules or Rules(), None
     if homogeneous is not None:
         without = agreement(*homogeneous, draws=draws)
-        rules = replace(rules, least_distinct=max(rules.least_distinct, candidate_distinctness(homogeneous[0])))
+        rules = replace(
+            rules, least_distinct=max(rules.least_distinct, candidate_distinctness(homogeneous[0]))
+        )
     found = agreement(runs, entries, draws=draws)
     return Comparison(tuple(runs), entries, found, consensus(runs, rules), rules, without)
 

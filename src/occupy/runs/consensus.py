@@ -71,9 +71,9 @@ def _pivot(runs: Sequence[Partition]) -> int:
 
 
 def _start(runs: Sequence[Partition]) -> Reals:
-    """What the run says that agrees most with the others, and doubt, shape (N, its classes)."""
+    """Return what the run says that agrees most with the others, and doubt, shape (N, its classes)."""
     pivot = runs[_pivot(runs)]
-    start = np.full((len(pivot.labels), len(pivot.classes)), 0.2 / len(pivot.classes))
+    start: Reals = np.full((len(pivot.labels), len(pivot.classes)), 0.2 / len(pivot.classes))
     start[np.arange(len(pivot.labels)), pivot.labels] += 0.8
     return start
 

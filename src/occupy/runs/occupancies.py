@@ -1,4 +1,4 @@
-"""What consensus classes hold: occupancies of several runs brought together, and judged by single particles."""
+"""What consensus classes hold: occupancies of several runs brought together, or by single particles."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def combine(
 ) -> CombinedOccupancies:
     """Bring the occupancies of several runs to consensus classes, with the variance between runs.
 
-    Runs over the same particles share most of their noise: their mean is hardly more certain than one of them.
-    So the stated variance is kept as it is and not divided by the number of runs, and what runs differ by is
+    Runs over the same particles share most of their noise: their mean is hardly more certain than one of
+    them. So the stated variance is kept as it is and not divided by the number of runs, and what runs differ by is
     added to it (DerSimonian & Laird, Control. Clin. Trials 7, 177, 1986, for the excess).
 
     Parameters
@@ -89,8 +89,8 @@ def occupancy_by_images(
 ) -> tuple[Reals, Reals]:
     """Occupancy of every part in every class, from the probability that each particle has the part.
 
-    Such a probability already leans to the part's occupancy in all particles; its odds are divided by that, and
-    a class's own occupancy is the one that its particles make most likely (expectation maximisation).
+    Such a probability already leans to the part's occupancy in all particles; its odds are divided by that,
+    and a class's own occupancy is the one that its particles make most likely (expectation maximisation).
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def occupancy_by_images(
 
 
 def _errors(ratio: Reals, share: Reals, particle: Integers) -> Reals:
-    """Standard errors of shares from the curvature of the likelihood, entries of one particle added up."""
+    """Return standard errors of shares from the likelihood's curvature, entries of one particle added up."""
     score = (ratio - 1) / (share * ratio + 1 - share)
     information = (score**2).sum(axis=0)
     _, index = np.unique(particle, return_inverse=True)
@@ -162,7 +162,9 @@ class Difference:
     copies: bool
 
 
-def differences(values: Reals, errors: Reals, *, least: float = 0.05, chance: float = 0.05) -> list[Difference]:
+def differences(
+    values: Reals, errors: Reals, *, least: float = 0.05, chance: float = 0.05
+) -> list[Difference]:
     """Compare every two classes part by part.
 
     Parameters
@@ -186,8 +188,6 @@ def differences(values: Reals, errors: Reals, *, least: float = 0.05, chance: fl
         ranked: npt.NDArray[np.float64] = np.where(np.isfinite(strength), strength + 1e3 * beyond, -1)
         part = int(ranked.argmax())
         found.append(
-            Difference(
-                one, other, part, float(difference[part]), float(error[part]), not bool(beyond.any())
-            )
+            Difference(one, other, part, float(difference[part]), float(error[part]), not bool(beyond.any()))
         )
     return found

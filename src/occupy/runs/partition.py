@@ -88,7 +88,7 @@ def entries(keys: Sequence[Any] | npt.NDArray[Any]) -> Entries:
 
 
 def share_error(member: npt.NDArray[Any], of: Entries) -> float:
-    """Standard error of the mean of a value per entry, counted in particles.
+    """Return the standard error of the mean of a value per entry, counted in particles.
 
     Entries of one particle share its image, so they are no further evidence: the error is that of the sum of
     each particle's deviations from the mean (the linearised variance of a ratio; Cochran, Sampling
