@@ -113,8 +113,8 @@ def next_steps(found: Comparison, judged: Judged | None = None) -> list[str]:
             + (", although the runs agree more than by chance" if significant else "")
         )
         steps.append(
-            "try occupy in the loop (occupy relion class3d-command), a focused mask, or fewer classes; or take "
-            "it that these particles are of one state, as far as this can tell"
+            "try occupy in the loop (occupy relion class3d-command), a focused mask, or fewer classes; or "
+            "these particles are of one state, as far as this can tell"
         )
         return steps
     for each in copies:

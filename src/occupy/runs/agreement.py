@@ -226,10 +226,10 @@ def _pair(
 
 
 def merged_rows(table: npt.NDArray[Any]) -> dict[int, tuple[int, ...]]:
-    """Columns into which two or more rows go with most of their entries: column → rows.
+    """Return columns into which two or more rows go with most of their entries: column → rows.
 
-    Seen from the columns it is a split. Classes of more than half of all entries take most of anything: a row counts
-    only where the column has more of it than by chance.
+    Seen from the columns it is a split. Classes of more than half of all entries take most of anything: a
+    row counts only where the column has more of it than by chance.
     """
     counts = np.asarray(table, dtype=np.float64)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from occupy.runs.agreement import contingency, match, rand_of
 from occupy.runs.partition import Integers, Partition, Reals
 
+_DOUBT = 1e-4  # No run is surer than this of a particle: a probability of 1 would outvote all others.
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -46,6 +48,8 @@ class Consensus:
         How well runs tell each pair of classes apart (kappa); NaN on the diagonal.
     candidates : int
         Classes there were before those that runs do not tell apart were put together.
+    too_sure : tuple of float
+        For each run the temperature of its stated probabilities: 1 where they are taken as they are.
     """
 
     labels: Integers
@@ -53,6 +57,7 @@ class Consensus:
     belongs: tuple[Integers, ...]
     distinct: Reals
     candidates: int
+    too_sure: tuple[float, ...] = ()
 
     @property
     def count(self) -> int:
@@ -81,10 +86,9 @@ def _start(runs: Sequence[Partition]) -> Reals:
 def _confusion(run: Partition, posterior: Reals) -> Reals:
     """Chance of each class of a run given the consensus class, shape (K, classes of the run)."""
     count = posterior.shape[1]
-    sums = np.stack(
+    sums = 0.5 + np.stack(
         [np.bincount(run.labels, posterior[:, z], minlength=len(run.classes)) for z in range(count)]
     )
-    sums += 0.5
     return np.asarray(sums / sums.sum(axis=1, keepdims=True))
 
 
@@ -157,12 +161,76 @@ def consensus(runs: Sequence[Partition], rules: Rules | None = None) -> Consensu
         keep, gone = sorted(np.unravel_index(np.nanargmin(distinct), distinct.shape))
         posterior[:, keep] += posterior[:, gone]
         posterior = np.delete(posterior, gone, axis=1)
-    order = np.argsort(-posterior.sum(axis=0), kind="stable")
-    posterior, distinct = posterior[:, order], distinct[np.ix_(order, order)]
+    chance, too_sure = pooled(runs, posterior, belongs)
+    order = np.argsort(-np.bincount(chance.argmax(axis=1), minlength=len(distinct)), kind="stable")
+    chance, distinct = chance[:, order], distinct[np.ix_(order, order)]
     rank = np.argsort(order)
     return Consensus(
-        posterior.argmax(axis=1), posterior.max(axis=1), tuple(rank[b] for b in belongs), distinct, candidates
-    )
+        chance.argmax(axis=1), chance.max(axis=1), tuple(rank[of] for of in belongs), distinct, candidates,
+        tuple(too_sure.tolist()),
+    )  # fmt: skip
+
+
+def pooled(runs: Sequence[Partition], posterior: Reals, belongs: Sequence[Integers]) -> tuple[Reals, Reals]:
+    """Return the probability of each consensus class for each particle, from what runs state and agree on.
+
+    Runs see the same images, so that what an image leaves open is in what each of them states, and is not
+    less for being said several times: the logarithms of stated probabilities are averaged, not added. What
+    runs disagree in comes from the noise of each one's maps. It makes each state more than it knows; by how
+    much is the temperature t at which its probabilities predict the labels of the other runs best. With the
+    log-odds of a run off by noise of variance v, t² = 1 + cv (the usual approximation of a logistic function
+    averaged over a normal distribution: Spiegelhalter & Lauritzen, Networks 20, 579, 1990). The mean of R runs
+    is off by v/R: its temperature is the root of 1 + (t² - 1)/R.
+
+    Returns
+    -------
+    chance : ndarray of float64, shape (N, K)
+        The probabilities.
+    too_sure : ndarray of float64, shape (runs,)
+        The temperature of each run: 1 where its stated probabilities are taken as they are.
+    """
+    count = posterior.shape[1]
+    stated = [np.log(_stated(run, of, posterior)) for run, of in zip(runs, belongs, strict=True)]
+    labels = [of[run.labels] for run, of in zip(runs, belongs, strict=True)]
+    if count == 1:
+        return np.ones((len(posterior), 1)), np.ones(len(runs))
+    too_sure = np.array([_temperature(mine, labels[:i] + labels[i + 1 :]) for i, mine in enumerate(stated)])
+    together = np.sqrt(1 + (too_sure**2 - 1) / len(runs))
+    mean = sum(each / t for each, t in zip(stated, together, strict=True)) / len(runs)
+    return _softmax(np.asarray(mean)), too_sure
+
+
+def _stated(run: Partition, belongs: Integers, posterior: Reals) -> Reals:
+    """Return the probability of each consensus class as a run states it, shape (N, K).
+
+    What is left of a particle's probability is spread evenly over the run's other classes: no more is known
+    of them. A consensus class that a run has no class for is in the class that holds most of it.
+    """
+    classes, count = len(run.classes), posterior.shape[1]
+    sure = np.ones(len(run.labels)) if run.certainty is None else run.certainty
+    sure = np.clip(sure, 1 / classes, 1 - _DOUBT)
+    own = np.tile(((1 - sure) / max(classes - 1, 1))[:, None], (1, classes))
+    own[np.arange(len(sure)), run.labels] = sure
+    where = np.zeros((classes, count))
+    where[np.arange(classes), belongs] = 1
+    empty = where.sum(axis=0) == 0
+    where[_confusion(run, posterior).argmax(axis=1)[empty], np.flatnonzero(empty)] = 1
+    found = np.maximum(own @ where, _DOUBT / classes)
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
+
+
+def _temperature(stated: Reals, others: Sequence[Integers]) -> float:
+    """Return by what the logarithms of stated probabilities are divided so that they predict the other runs best."""
+    from scipy.optimize import minimize_scalar
+
+    rows = np.arange(len(stated))
+
+    def loss(log_temperature: float) -> float:
+        chance = _softmax(stated / np.exp(log_temperature))
+        return -float(np.mean([np.log(chance[rows, labels] + 1e-12).mean() for labels in others]))
+
+    # Never below 1: that runs agree does not tell that an image is clearer than each of them says.
+    return float(np.exp(minimize_scalar(loss, bounds=(0.0, 4.0), method="bounded").x))
 
 
 def candidate_distinctness(runs: Sequence[Partition]) -> float:

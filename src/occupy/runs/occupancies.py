@@ -49,8 +49,8 @@ def combine(
     """Bring the occupancies of several runs to consensus classes, with the variance between runs.
 
     Runs over the same particles share most of their noise: their mean is hardly more certain than one of
-    them. So the stated variance is kept as it is and not divided by the number of runs, and what runs differ by is
-    added to it (DerSimonian & Laird, Control. Clin. Trials 7, 177, 1986, for the excess).
+    them. So the stated variance is kept as it is and not divided by the number of runs, and what runs
+    differ by is added to it (DerSimonian & Laird, Control. Clin. Trials 7, 177, 1986, for the excess).
 
     Parameters
     ----------
