@@ -179,8 +179,8 @@ def pooled(runs: Sequence[Partition], posterior: Reals, belongs: Sequence[Intege
     runs disagree in comes from the noise of each one's maps. It makes each state more than it knows; by how
     much is the temperature t at which its probabilities predict the labels of the other runs best. With the
     log-odds of a run off by noise of variance v, t² = 1 + cv (the usual approximation of a logistic function
-    averaged over a normal distribution: Spiegelhalter & Lauritzen, Networks 20, 579, 1990). The mean of R runs
-    is off by v/R: its temperature is the root of 1 + (t² - 1)/R.
+    averaged over a normal distribution: Spiegelhalter & Lauritzen, Networks 20, 579, 1990). The mean of R
+    runs is off by v/R: its temperature is the root of 1 + (t² - 1)/R.
 
     Returns
     -------
@@ -220,7 +220,7 @@ def _stated(run: Partition, belongs: Integers, posterior: Reals) -> Reals:
 
 
 def _temperature(stated: Reals, others: Sequence[Integers]) -> float:
-    """Return by what the logarithms of stated probabilities are divided so that they predict the other runs best."""
+    """Return by what logarithms of stated probabilities are divided to predict the other runs best."""
     from scipy.optimize import minimize_scalar
 
     rows = np.arange(len(stated))
