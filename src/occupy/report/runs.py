@@ -109,8 +109,8 @@ def next_steps(found: Comparison, judged: Judged | None = None) -> list[str]:
     if count == 1:
         significant = found.agreement.p_value < 0.01
         steps.append(
-            "the classes of these runs are mostly noise: do not interpret them"
-            + (", although the runs agree more than by chance" if significant else "")
+            "the classes of one run do not come back in another: at most one run can be right, and nothing tells "
+            "which" + (", although they agree a little more than by chance" if significant else "")
         )
         steps.append(
             "try occupy in the loop (occupy relion class3d-command), a focused mask, or fewer classes; or "
