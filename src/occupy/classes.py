@@ -33,26 +33,40 @@ from occupy.volume import LazyMap, Progress, Volume
 
 log = logging.getLogger(__name__)
 
-FEW_PARTICLES = 50
-"""Classes of fewer particles are left out."""
 
-LEAST_SHARE = 0.002
-"""… and those with a smaller share of all particles, where only that is known."""
+@dataclass(frozen=True)
+class Limits:
+    """What is left out of a set, and how much of the machine it may take.
 
-IN_MEMORY = 1 << 26
-"""Numbers (256 MiB of them) that all maps may hold together before they are kept on disk."""
+    Attributes
+    ----------
+    few_particles : int
+        Classes of fewer are left out …
+    least_share : float
+        … and those with a smaller share of all particles, where only that is known.
+    in_memory : int
+        Numbers that all maps may hold together before they are kept on disk (256 MiB of them).
+    per_thread : int
+        Arrays of the working grid that a thread needs at a time …
+    for_threads : int
+        … and bytes that all threads may take together, unless the user says how many there are to be.
+    most_threads : int
+        By default.
+    """
 
-PER_THREAD = 16
-"""Arrays of the working grid that a thread needs at a time …"""
+    few_particles: int = 50
+    least_share: float = 0.002
+    in_memory: int = 1 << 26
+    per_thread: int = 16
+    for_threads: int = 1 << 30
+    most_threads: int = 8
 
-FOR_THREADS = 1 << 30
-"""… and bytes that all threads may take together, unless the user says how many there are to be."""
 
-MOST_THREADS = 8
+LIMITS = Limits()
 
 
 @dataclass(frozen=True)
-class MapFile:
+class _MapFile:
     """Reads a map; can be sent to another process.
 
     Attributes
@@ -128,20 +142,27 @@ def execution_for(
                 cluster(scheduler, seen, folder.absolute() / SCRATCH, tell)
             )
         else:
-            executor = LocalExecutor(threads or usual_threads(grid(), lowpass))
+            executor = LocalExecutor(threads or _usual_threads(grid(), lowpass))
 
         def storage(count: int, shape: tuple[int, int, int]) -> Storage:
-            if scheduler is None and count * prod(shape) <= IN_MEMORY:
+            if scheduler is None and count * prod(shape) <= LIMITS.in_memory:
                 return MemoryStorage(count, shape)
             return files(count, shape)
 
         yield Execution(executor, storage, report)
 
 
-def usual_threads(grid: Volume, lowpass: float | None = None) -> int:
+def _usual_threads(grid: Volume, lowpass: float | None = None) -> int:
     """Return how many maps are worked on at a time."""
     shape, _ = working_grid(grid, lowpass)
-    return max(1, min(available_cores(), MOST_THREADS, FOR_THREADS // (4 * PER_THREAD * prod(shape))))
+    return max(
+        1,
+        min(
+            available_cores(),
+            LIMITS.most_threads,
+            LIMITS.for_threads // (4 * LIMITS.per_thread * prod(shape)),
+        ),
+    )
 
 
 def without_small(found: MapSet) -> tuple[MapSet, list[Notice]]:
@@ -151,8 +172,12 @@ def without_small(found: MapSet) -> tuple[MapSet, list[Notice]]:
     def small(entry: ClassMap) -> bool:
         # A map is a sum over all particles by their probabilities: its soft share counts.
         if entry.weight is not None:
-            return entry.weight * particles < FEW_PARTICLES if particles else entry.weight < LEAST_SHARE
-        return entry.particles is not None and entry.particles < FEW_PARTICLES
+            return (
+                entry.weight * particles < LIMITS.few_particles
+                if particles
+                else entry.weight < LIMITS.least_share
+            )
+        return entry.particles is not None and entry.particles < LIMITS.few_particles
 
     out = [entry for entry in found.maps if small(entry)]
     if not out:
@@ -166,7 +191,8 @@ def without_small(found: MapSet) -> tuple[MapSet, list[Notice]]:
     )
     if len(kept) < 2:
         raise InputError(
-            f"{found.source}: fewer than two classes hold {FEW_PARTICLES} particles or more ({names} do not)"
+            f"{found.source}: fewer than two classes hold {LIMITS.few_particles} particles or more "
+            f"({names} do not)"
         )
     return replace(found, maps=kept), [
         Notice("small-class", f"left out, as they hold too few particles: {names}")
@@ -188,7 +214,7 @@ def members_of(used: MapSet, voxel_size: float | None = None, *, resample: bool 
     onto = used.maps[0].path.absolute() if resample else None
     return [
         # Interpolation changes what the source said of the shells.
-        Member(e.name, MapFile(e.path.absolute(), voxel_size, onto), e.weight, None if onto else e.ssnr)
+        Member(e.name, _MapFile(e.path.absolute(), voxel_size, onto), e.weight, None if onto else e.ssnr)
         for e in used.maps
     ]
 
@@ -207,7 +233,7 @@ class ClassesResult(Result):
         What was read: the regions given, then the components.
     table : OccupancyTable or None
         What the regions read in every class; None where there are none.
-    doubtful : tuple of Notice
+    warnings : tuple of Notice
         See `notices`.
     found : MapSet or None
         The files the maps are of; None where they were in memory.
@@ -219,7 +245,7 @@ class ClassesResult(Result):
     components: tuple[Component, ...] = ()
     parts: tuple[Region, ...] = ()
     table: OccupancyTable | None = None
-    doubtful: tuple[Notice, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     found: MapSet | None = None
     asked: Mapping[str, Any] = field(default_factory=dict)
 
@@ -235,8 +261,8 @@ class ClassesResult(Result):
 
     @property
     def notices(self) -> tuple[Notice, ...]:
-        """What is doubtful: about the set, classes left out, resolution, alignment."""
-        return self.doubtful
+        """What makes the result doubtful: about the set, classes left out, resolution, alignment."""
+        return self.warnings
 
     @cached_property
     def maps(self) -> Mapping[str, Mapping[str, LazyMap]]:
@@ -275,8 +301,8 @@ class ClassesResult(Result):
         """
         if self.found is None:
             raise InputError("the maps of this set are in memory; write them as files and estimate those")
-        from occupy.report.set_folder import SetOutput, write_set
-        from occupy.report.set_progress import asked_of, begin
+        from occupy.report.set_record import asked_of, begin
+        from occupy.report.set_results import SetOutput, write_set
 
         folder = Path(folder)
         paths = [entry.path for entry in self.found.maps if entry.name in self.names]
@@ -335,7 +361,7 @@ def compare_classes(
     est = compare_members(members, execution, lowpass)
     notices = (*est.notices, *pose_notices(est.scaled, est.names, est.weights, execution))
     execution.report("components", 0, 0)
-    return ClassesResult(est, find_components(est) if components else (), doubtful=notices)
+    return ClassesResult(est, find_components(est) if components else (), warnings=notices)
 
 
 Source = str | Path | Sequence[str | Path] | Sequence[Member] | Mapping[str, Volume]
@@ -381,7 +407,7 @@ def estimate_classes(
     Returns
     -------
     ClassesResult or MapResult
-        Its notices tell what is doubtful, classes that are not aligned among it. Of one map there is nothing
+        Its notices warn, classes that are not aligned among it. Of one map there is nothing
         to compare: the result is that of `estimate`.
 
     Raises
@@ -410,7 +436,7 @@ def estimate_classes(
             found,
             parts=wanted,
             table=table,
-            doubtful=(*notices, *found.notices),
+            warnings=(*notices, *found.notices),
             found=source,
             asked=asked,
         )

@@ -23,7 +23,7 @@ from occupy.model import AtomicModel
 from occupy.regions.region import By, Region, regions_of_model
 from occupy.regions.table import OccupancyTable, read_regions
 from occupy.report import record as records
-from occupy.report.results import write_results
+from occupy.report.results import Output, write_results
 from occupy.report.set_record import NAME as SET_RECORD
 from occupy.report.set_record import read_set_record
 from occupy.settings import Settings
@@ -134,7 +134,7 @@ class Result(ABC):
         return None
 
     def _figure(self) -> Any:
-        from occupy.report.lazy_slices import lazy_slices
+        from occupy.report.slices import lazy_slices
 
         return lazy_slices(self.maps)
 
@@ -223,7 +223,7 @@ class MapResult(Result):
             voxel_size = None
         else:
             read, voxel_size = self.inputs.by_role, self.inputs.asked.voxel_size
-        write_results(self.estimate, self.asked, folder, inputs=read, voxel_size=voxel_size)
+        write_results(self.estimate, self.asked, folder, Output(voxel_size=voxel_size), inputs=read)
         return folder
 
     def _figure(self) -> Any:
@@ -252,6 +252,10 @@ class LoadedResult(Result):
 
     path: Path
     read: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        what = f"{len(self.names)} maps" if self._of_set else self.names[0]
+        return f"<result of {what} in {str(self.path.parent)!r}>"
 
     @property
     def _of_set(self) -> bool:

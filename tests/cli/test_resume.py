@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from occupy.report.set_progress import STARTED
-from occupy.report.set_record import NAME
+from occupy.report.set_record import NAME, STARTED
 
 KILLED = """
 import os, pathlib, signal, sys
@@ -35,7 +34,7 @@ def replace(self, target):
 
 # Every file appears under its name by this, results and scratch files alike.
 pathlib.Path.replace = replace
-occupy.classes.IN_MEMORY = 0
+occupy.classes.LIMITS = occupy.classes.Limits(in_memory=0)
 main(sys.argv[3:])
 """
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hook_calls import N, call, gridding
+from occupy.io.checksum import written
 from occupy.io.loop import (
     _SUFFIX,
     drawn_notice,
@@ -166,6 +167,42 @@ def test_other_jobs_are_read_as_they_are(drawn):
     assert not found.unregularised
     assert found.maps[0].path.name == "run_it002_class001.mrc"
     assert found.maps[0].ssnr == (5, 4)
+
+
+@pytest.fixture
+def recorded(drawn):
+    """Return such a job whose record says which map its call wrote."""
+    star = drawn / "run_it002_class001_external_reconstruct.star"
+    result = star.with_suffix(".mrc")
+    about = {"file": result.name} | written(result)
+    record_call(drawn / "occupy_relion", read_call(star), {"state": "separated", "map": about})
+    assert find_set([drawn]).unregularised
+    return drawn
+
+
+def test_a_job_done_again_without_occupy_is_read_as_it_is(recorded):
+    assert is_drawn(recorded / "run_it002_class001.mrc")
+    # RELION's own program was called for the same class.
+    call(recorded, 2, 1, 2 * smooth(1), current=2 * FINEST)
+    assert not is_drawn(recorded / "run_it002_class001.mrc")
+    found = find_set([recorded])
+    assert not found.unregularised
+    assert found.maps[0].path.name == "run_it002_class001.mrc"
+    assert drawn_notice(found.maps[0].path) is None
+
+
+@pytest.mark.parametrize("external", [0, 1])
+def test_a_job_done_again_without_another_program_is_read_as_it_is(recorded, external):
+    text = f"data_optimiser_general\n\n_rlnDoExternalReconstruct {external}\n\n"
+    (recorded / "run_it002_optimiser.star").write_text(text)
+    assert find_set([recorded]).unregularised == bool(external)
+
+
+@pytest.mark.parametrize("about", [None, "x", {"file": 3}, {"file": "a\0b", "bytes": 1}])
+def test_a_record_that_does_not_tell_counts(drawn, about):
+    star = drawn / "run_it002_class001_external_reconstruct.star"
+    record_call(drawn / "occupy_relion", read_call(star), {"state": "separated", "map": about})
+    assert is_drawn(drawn / "run_it002_class001.mrc")
 
 
 def test_one_such_map_by_itself_is_warned_of(drawn):

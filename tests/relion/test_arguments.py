@@ -26,6 +26,14 @@ def commands(*words: str) -> list[str]:
         ("--in_3dref m.mrc --exclude_solvent yes", f"estimate m.mrc -o {JOB} --exclude-solvent --plot"),
         ("--in_3dref m.mrc --exclude_solvent", f"estimate m.mrc -o {JOB} --exclude-solvent --plot"),
         ("--in_3dref m.mrc --naive no --plot no", f"estimate m.mrc -o {JOB}"),
+        ("--in_3dref m.mrc --neighbours no", f"estimate m.mrc -o {JOB} --no-neighbours --plot"),
+        ("--in_3dref m.mrc --find_half_maps no --plot no", f"estimate m.mrc -o {JOB} --no-neighbours"),
+        (
+            "--in_3dref m.mrc --model a.cif --neighbours no",
+            f"regions m.mrc -o {JOB} --model a.cif --no-neighbours",
+        ),
+        ("--model_star r_model.star --components no", f"classes r_model.star -o {JOB} --no-components"),
+        ("--model_star r_model.star --neighbours no", f"classes r_model.star -o {JOB}"),
         ("--in_3dref m.mrc --in_mask k.mrc", f"estimate m.mrc -o {JOB} --target-mask k.mrc --plot"),
         (
             "--in_3dref m.mrc --model a.cif b.cif --in_mask k.mrc",

@@ -13,7 +13,7 @@ import pytest
 
 from occupy.errors import Notice, OutputError
 from occupy.pipeline import Estimate, estimate
-from occupy.report import figures, slices
+from occupy.report import canvas, figures, slices
 from occupy.report.palette import MINIMUM_SCALE, SCALE_PALETTE
 from occupy.report.slices import LOWEST_SHOWN, lowest_shown_scale
 from occupy.resolve import resolve
@@ -242,14 +242,14 @@ def test_modification_figure_takes_every_power(power: float) -> None:
 def test_files_are_written_whole_and_only_those_asked_for(
     plain: Estimate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "DPI", 30)
+    monkeypatch.setattr(canvas, "DPI", 30)
     folder = tmp_path / "new" / "folder"
     written = figures.write_figures(plain, folder, "a b")
     assert [path.name for path in written] == ["a b_slices.png", "a b_solvent.png", "a b_modification.png"]
     assert sorted(folder.iterdir()) == sorted(written)
     assert all(path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in written)
     for make in ("slices_figure", "solvent_figure"):
-        monkeypatch.setattr(figures, make, lambda est: figures._new_figure(1, 1))
+        monkeypatch.setattr(figures, make, lambda est: canvas.new_figure(1, 1))
     nothing = replace(plain, settings=replace(plain.settings, amplify=None, sigmoid=None))
     assert len(figures.write_figures(nothing, tmp_path, "b")) == 2
     with pytest.raises(OutputError):
@@ -259,6 +259,6 @@ def test_files_are_written_whole_and_only_those_asked_for(
 def test_neither_pyplot_nor_a_display_is_needed_and_matplotlib_is_loaded_late() -> None:
     code = "import sys, occupy.report.figures; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
-    figure = figures._new_figure(1, 1)
+    figure = canvas.new_figure(1, 1)
     assert type(figure.canvas).__name__ == "FigureCanvasAgg"
     assert not hasattr(figure, "number")  # which pyplot gives to the figures it keeps

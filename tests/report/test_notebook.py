@@ -10,7 +10,7 @@ import pytest
 
 from conftest_browser import need
 from occupy.report.notebook import module_text, surface_widget
-from occupy.report.wire import unpack
+from occupy.report.surfaces import unpack
 from occupy.result import MapResult, estimate
 from occupy.volume import Volume
 

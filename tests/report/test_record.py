@@ -16,7 +16,7 @@ from occupy.errors import InputError
 from occupy.io.mrc import read_map, write_map
 from occupy.pipeline import estimate
 from occupy.report.record import FORMAT, output_file, read_record, record_of, sha256_of, to_json
-from occupy.report.results import write_results
+from occupy.report.results import Output, write_results
 from occupy.report.text import log_text, number_lines
 from occupy.resolve import ResolvedSettings
 from occupy.settings import Settings
@@ -40,10 +40,11 @@ def source(tmp_path_factory):
     return path
 
 
-def run(source: Path, folder: Path, settings: Settings, **options):
+def run(source: Path, folder: Path, settings: Settings, command=None, **options):
     volume = read_map(source)
     est = estimate(volume, settings)
-    return est, write_results(est, settings, folder, inputs={"map": (volume, source)}, **options)
+    inputs = {"map": (volume, source)}
+    return est, write_results(est, settings, folder, Output(**options), inputs=inputs, command=command)
 
 
 def strict(text: str):

@@ -13,8 +13,8 @@ from occupy.ensemble.summary import read_set
 from occupy.errors import InputError
 from occupy.io.mrc import read_map
 from occupy.regions.region import Region
-from occupy.report.set_maps import OF_SET, PRODUCTS, write_class_maps, write_components
 from occupy.report.set_record import NAME, read_set_record
+from occupy.report.set_results import OF_SET, PRODUCTS, write_class_maps, write_components
 from occupy.simulation import demo_structure, simulate_classes
 from occupy.volume import Volume
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from occupy.cli.arguments import Debug, Output, Quiet
 from occupy.cli.console import progress, say, warn
 from occupy.errors import InputError, Notice
+from occupy.options import as_written
+from occupy.requests import RunsRequest
 
 if TYPE_CHECKING:
     from occupy.io.runs import CommonParticles, Run
@@ -20,68 +18,28 @@ if TYPE_CHECKING:
     from occupy.runs.compare import Comparison
 
 
-@dataclass(frozen=True)
-class RunsJob:
-    """What to do with several runs.
-
-    Attributes
-    ----------
-    homogeneous : tuple of Path
-        Runs of the same settings on particles of one state.
-    occupancies : tuple of Path
-        Results of `occupy classes`, one per run and in their order.
-    presence : Path or None
-        Result of `occupy particles` on these particles.
-    probability : float
-        How probable a particle's class must be for the particle to be written.
-    class_field : str or None
-        Field of .cs files with the class.
-    quiet : bool
-        Print errors only.
-    """
-
-    homogeneous: tuple[Path, ...] = ()
-    occupancies: tuple[Path, ...] = ()
-    presence: Path | None = None
-    probability: float = 0.9
-    class_field: str | None = None
-    quiet: bool = False
-
-    def check(self, runs: int) -> None:
-        """Refuse what can't be compared; InputError says why."""
-        if runs < 2:
-            raise InputError("one run has nothing to be compared with: give two or more, of other seeds")
-        if len(self.homogeneous) == 1:
-            raise InputError("--homogeneous: give two runs or more, to see how far they agree by themselves")
-        if self.occupancies and len(self.occupancies) != runs:
-            raise InputError(
-                f"--occupancies: {len(self.occupancies)} results of occupy classes for {runs} runs; give one "
-                "for each run, in their order"
-            )
-
-
-def compare_all(paths: Sequence[Path], output: Path | None, job: RunsJob) -> Comparison:
+def compare_all(paths: Sequence[Path], output: Path | None, asked: RunsRequest, quiet: bool) -> Comparison:
     """Read runs, compare them, write everything, print the verdict."""
     from occupy.io.atomic import make_folder
     from occupy.io.runs import common_particles, read_run
     from occupy.runs.compare import compare
 
-    job.check(len(paths))
-    with progress("runs", job.quiet, "runs") as report:
+    asked.check(len(paths))
+    with progress("runs", quiet, "runs") as report:
         report("reading", 0, 0)
-        read = [read_run(path, job.class_field) for path in paths]
+        read = [read_run(path, asked.class_field) for path in paths]
         common = common_particles(read)
         homogeneous = None
-        if job.homogeneous:
-            one = common_particles([read_run(path, job.class_field) for path in job.homogeneous])
+        if asked.homogeneous:
+            one = common_particles([read_run(path, asked.class_field) for path in asked.homogeneous])
             homogeneous = (one.runs, one.entries)
         report("comparing", 0, 0)
         found = compare(common.runs, common.entries, homogeneous=homogeneous)
-        judged, notices = _judge(found, common, read, job)
+        judged, notices = _judge(found, common, read, asked)
     every = (*common.notices, *notices, *_doubts(found))
     folder = make_folder(output or Path("occupy_runs"))
-    files = _write(folder, found, judged, (read, common), every, job)
-    _summarise(found, judged, files, every, folder, job.quiet)
+    files = _write(folder, found, judged, (read, common), every, asked)
+    _summarise(found, judged, files, every, folder, quiet)
     return found
 
 
@@ -99,7 +57,7 @@ def _doubts(found: Comparison) -> list[Notice]:
 
 
 def _judge(
-    found: Comparison, common: CommonParticles, read: Sequence[Run], job: RunsJob
+    found: Comparison, common: CommonParticles, read: Sequence[Run], asked: RunsRequest
 ) -> tuple[Judged, list[Notice]]:
     """Find out what the classes hold, by maps and by images, where there are results of either."""
     from occupy.report.runs import Judged
@@ -107,11 +65,11 @@ def _judge(
 
     notices: list[Notice] = []
     maps = images = None
-    if job.occupancies:
-        maps, more = _by_maps(found, read, job.occupancies)
+    if asked.occupancies:
+        maps, more = _by_maps(found, read, asked.occupancies)
         notices += more
-    if job.presence is not None:
-        images = _by_images(found, common, read, job.presence)
+    if asked.particles is not None:
+        images = _by_images(found, common, read, asked.particles)
     source = images or maps
     compared = () if source is None else tuple(differences(source.values, source.errors))
     return Judged(maps, images, compared), notices
@@ -213,7 +171,7 @@ def _write(
     judged: Judged,
     source: tuple[Sequence[Run], CommonParticles],
     notices: Sequence[Notice],
-    job: RunsJob,
+    asked: RunsRequest,
 ) -> dict[str, str]:
     from occupy.io.atomic import atomic_file, write_text
     from occupy.report.record import to_json
@@ -235,12 +193,12 @@ def _write(
     if read[0].named_by == "row":
         names = [row + 1 for row in common.rows[0].tolist()]
     files = write_comparison_tables(folder, found, names) | write_judged(folder, judged)
-    files |= _write_particles(folder, found, read, common, job.probability)
+    files |= _write_particles(folder, found, read, common, asked.probability)
     with atomic_file(picture) as part:
         flow_figure(found).savefig(part, format="png", dpi=110)
     write_comparison_page(report, found, notices, judged)
     files |= {"picture": picture.name, "report": report.name, "record": record.name}
-    options = {"probability": job.probability, "class_field": job.class_field}
+    options = as_written(asked)
     about = comparison_record(
         found,
         judged,
@@ -302,65 +260,3 @@ def _summarise(
         say(f"  {step}", quiet)
     for what, name in files.items():
         say(f"  {what:<13} {folder / name}", quiet)
-
-
-Runs = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="RUN...",
-        help="Job folders, *_data.star, .cs, labels.pkl or .txt, or tables (.tsv) of particle and class.",
-    ),
-]
-Homogeneous = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--homogeneous",
-        metavar="RUN",
-        help="Run of the same settings on particles of one state; give two or more.",
-        show_default=False,
-    ),
-]
-Occupancies = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--occupancies",
-        metavar="FOLDER",
-        help="Result of occupy classes for each run, in their order.",
-        show_default=False,
-    ),
-]
-Presence = Annotated[
-    Path | None,
-    typer.Option(
-        "--particles",
-        metavar="FOLDER",
-        help="Result of occupy particles: judge classes by it.",
-        show_default=False,
-    ),
-]
-Sure = Annotated[
-    float,
-    typer.Option("--probability", min=0.0, max=1.0, help="How sure a particle must be to be written."),
-]
-Field = Annotated[
-    str | None,
-    typer.Option("--class-field", help="Field of .cs files with the class.", show_default=False),
-]
-
-
-def compare_runs(
-    runs: Runs,
-    homogeneous: Homogeneous = None,
-    occupancies: Occupancies = None,
-    particles: Presence = None,
-    probability: Sure = 0.9,
-    class_field: Field = None,
-    output: Output = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Tell which classes are real, and how many, from several runs over the same particles."""
-    job = RunsJob(
-        tuple(homogeneous or ()), tuple(occupancies or ()), particles, probability, class_field, quiet
-    )
-    compare_all(runs, output, job)

@@ -18,7 +18,7 @@ Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Pose:
+class _Pose:
     """How a map lies against a reference: shift (Å), rotation (degrees), correlation once both are undone."""
 
     shift: float
@@ -27,7 +27,7 @@ class Pose:
 
 
 @one_blas_thread()
-def pose_of(data: Array, reference: Array, voxel_size: tuple[float, float, float]) -> Pose:
+def _pose_of(data: Array, reference: Array, voxel_size: tuple[float, float, float]) -> _Pose:
     """Find how a map is shifted and turned against a reference of the same content.
 
     A whole-voxel shift is found by cross-correlation; then the difference is fitted by the reference's
@@ -56,7 +56,7 @@ def pose_of(data: Array, reference: Array, voxel_size: tuple[float, float, float
     agreement = 1 - float(residual.var() / max(float(target.var()), 1e-30))
     gain = fit[0] if abs(fit[0]) > 1e-6 else 1e-6
     shift = whole * np.array(voxel_size) - fit[1:4] / gain
-    return Pose(
+    return _Pose(
         float(np.linalg.norm(shift)),
         float(np.degrees(np.linalg.norm(fit[4:] / gain))),
         float(np.sqrt(max(agreement, 0.0))),
@@ -106,9 +106,9 @@ def pose_notices(
     return found
 
 
-def _pose_one(shared: tuple[ScaledMaps, npt.NDArray[np.float64]], k: int) -> Pose:
+def _pose_one(shared: tuple[ScaledMaps, npt.NDArray[np.float64]], k: int) -> _Pose:
     scaled, weights = shared
-    own = scaled.maps[k]
+    one = scaled.maps[k]
     rest = np.float32(max(1 - weights[k], 1e-6))
-    others = (scaled.total - np.float32(weights[k]) * own) / rest
-    return pose_of(own, np.asarray(others, dtype=np.float32), scaled.voxel_size)
+    others = (scaled.total - np.float32(weights[k]) * one) / rest
+    return _pose_of(one, np.asarray(others, dtype=np.float32), scaled.voxel_size)

@@ -29,7 +29,7 @@ Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.floating]
 
 
-def products(
+def _products(
     maps: Array,
     total: Array,
     weights: Numbers,
@@ -60,7 +60,7 @@ def products(
     return out
 
 
-def relative_amplitudes(
+def _relative_amplitudes(
     out: Array, weights: Numbers, highest: float | None = None, rounds: int = 40
 ) -> tuple[Array, Array]:
     """Solve n_k = o_k (Σ_l a_l o_l − (1 − λ) a_k o_k) at every voxel.
@@ -68,7 +68,7 @@ def relative_amplitudes(
     Parameters
     ----------
     out : ndarray, shape (K, z, y, x)
-        n_k, from `products`; overwritten with o_k divided by their weighted mean.
+        n_k, from `_products`; overwritten with o_k divided by their weighted mean.
     weights : ndarray, shape (K,)
         a_k, with a sum of 1.
     highest : float, optional
@@ -165,7 +165,7 @@ def _products_one(shared: tuple[ScaledMaps, Numbers, Storage], k: int) -> float:
     scaled, weights, out = shared
     one = np.empty((1, *scaled.maps.shape), dtype=np.float32)
     sigma = scaled.voxels(tuning.SET.product_window)
-    products(scaled.maps[k][None], scaled.total, weights[k : k + 1], scaled.noise[k : k + 1], sigma, one)
+    _products(scaled.maps[k][None], scaled.total, weights[k : k + 1], scaled.noise[k : k + 1], sigma, one)
     out[k] = one[0]
     return float(one.max())
 
@@ -178,7 +178,7 @@ def _amplitudes_of_span(shared: tuple[Any, ...], i: int) -> Array:
     # Steps that stay in cache.
     step = max(1, (1 << 15) // len(values))
     for start in range(0, values.shape[1], step):
-        relative_amplitudes(values[:, None, None, start : start + step], weights, top)
+        _relative_amplitudes(values[:, None, None, start : start + step], weights, top)
     out.put_span(i * span, values)
     highest: Array = values.max(axis=0)
     return highest
@@ -189,7 +189,7 @@ def conserved_region(scaled: ScaledMaps, ratios: Storage, execution: Execution) 
 
     A class's commonest ratio is its grey scale; where all classes are near theirs, nothing differs.
     """
-    power = local_power(scaled)
+    power = power_of_mean(scaled)
     content = power > tuning.SET.conserved_power * float(np.quantile(power, 0.995))
     (distance,), _ = execution.folded("matching", _distance_one, (ratios, content), len(ratios), np.maximum)
     near = content & (distance < max(tuning.SET.conserved, float(np.quantile(distance[content], 0.1))))
@@ -209,7 +209,7 @@ def _commonest(logs: Array) -> float:
     return float(edges[int(np.argmax(smooth))] + 0.015)
 
 
-def local_power(scaled: ScaledMaps) -> Array:
+def power_of_mean(scaled: ScaledMaps) -> Array:
     """Return the local power of the mean map."""
     return scipy_smoothed(scaled.total**2, scaled.voxels(tuning.SET.product_window))
 
@@ -226,7 +226,7 @@ def ratio_variance(scaled: ScaledMaps, power: Array, ratio: Array, k: int) -> Ar
 
 def scatter_of(scaled: ScaledMaps, ratios: Storage, execution: Execution) -> Array:
     """Return the mean square of standardised differences from the mean, pooled over a neighbourhood."""
-    power = local_power(scaled)
+    power = power_of_mean(scaled)
     (total,), _ = execution.folded("scatter", _scatter_one, (scaled, power, ratios), len(ratios))
     total /= len(ratios) - 1
     sigma = scaled.voxels(tuning.SET.evidence_window)

@@ -102,7 +102,7 @@ def _fast_even(least: int, most: int) -> int:
     return min(m, most)
 
 
-def working_copy(volume: Volume, shape: Shape) -> Array:
+def _working_copy(volume: Volume, shape: Shape) -> Array:
     """Return a map's data in (z, y, x) order on the working grid."""
     data = volume.standard()
     if data.shape == shape:
@@ -188,7 +188,7 @@ def _keep_one(volume: Volume, name: str, storage: Storage, k: int) -> float:
     span = float(np.ptp(volume.data))
     # Small ones may be all that an empty class holds: the largest of all maps decides there.
     _check_span(max(span, 1.0))
-    data = working_copy(volume, storage.shape)
+    data = _working_copy(volume, storage.shape)
     if not np.isfinite(data).all():
         raise InputError(f"{name} holds values that are not numbers")
     storage[k] = data

@@ -26,7 +26,7 @@ from occupy.volume import Grid, LazyMap, on_finer_grid
 Numbers = npt.NDArray[np.float64]
 
 
-def wiener_gains(ssnr: Sequence[Sequence[float]], shells: int) -> Numbers:
+def _wiener_gains(ssnr: Sequence[Sequence[float]], shells: int) -> Numbers:
     """Return factors that bring every class to the shrinkage of the least certain one.
 
     A regularised reconstruction is the data times w = SSNR/(1 + SSNR), per class and shell. Multiplying by
@@ -44,17 +44,17 @@ def wiener_gains(ssnr: Sequence[Sequence[float]], shells: int) -> Numbers:
     ndarray, shape (K, shells)
         Within (0, 1]; 1 where a class holds nothing.
     """
-    w = shrinkage(padded(ssnr, shells))
+    w = _shrinkage(_padded(ssnr, shells))
     least = w.min(axis=0)
     return np.where(w > tuning.SET.least_shrinkage, least / np.maximum(w, tuning.SET.least_shrinkage), 1.0)
 
 
-def shrinkage(ssnr: Numbers) -> Numbers:
+def _shrinkage(ssnr: Numbers) -> Numbers:
     """Return SSNR/(1 + SSNR)."""
     return ssnr / (1 + ssnr)
 
 
-def padded(rows: Sequence[Sequence[float]], length: int) -> Numbers:
+def _padded(rows: Sequence[Sequence[float]], length: int) -> Numbers:
     """Return rows of numbers as an array, cut or filled with zeros to a length."""
     out = np.zeros((len(rows), length))
     for row, values in zip(out, rows, strict=True):
@@ -63,7 +63,7 @@ def padded(rows: Sequence[Sequence[float]], length: int) -> Numbers:
     return np.maximum(out, 0)
 
 
-def resolution_of(ssnr: Numbers, frequency: Numbers) -> Numbers:
+def _resolution_of(ssnr: Numbers, frequency: Numbers) -> Numbers:
     """Return, per class, the resolution in Å where the signal-to-noise ratio falls below 0.3.
 
     Parameters
@@ -85,7 +85,7 @@ def resolution_of(ssnr: Numbers, frequency: Numbers) -> Numbers:
     return out
 
 
-def factors_of_products(products: Numbers, weights: Numbers, rounds: int = 60) -> Numbers:
+def _factors_of_products(products: Numbers, weights: Numbers, rounds: int = 60) -> Numbers:
     """Return factors g_k of quantities that share one pattern, from products with the sum of all others.
 
     Solves n_k = g_k (Σ_l a_l g_l − a_k g_k) up to a common factor: products of different members only, which
@@ -112,7 +112,7 @@ def factors_of_products(products: Numbers, weights: Numbers, rounds: int = 60) -
     return g
 
 
-def matched_gains(products: Numbers, powers: Numbers, weights: Numbers) -> Numbers:
+def _matched_gains(products: Numbers, powers: Numbers, weights: Numbers) -> Numbers:
     """Return factors per class and shell that bring what all classes share to one grey scale and fall-off.
 
     Parameters
@@ -129,7 +129,7 @@ def matched_gains(products: Numbers, powers: Numbers, weights: Numbers) -> Numbe
     ndarray, shape (K, shells)
         Smooth along shells, between 1/3 and 3, with a mean logarithm of 0 over the classes.
     """
-    factor = np.sqrt(powers) if len(weights) < 3 else factors_of_products(products, weights)
+    factor = np.sqrt(powers) if len(weights) < 3 else _factors_of_products(products, weights)
     mean = np.maximum((weights[:, None] * factor).sum(axis=0), 1e-300)
     ratio = np.clip(factor / mean, 1 / tuning.SET.most_gain, tuning.SET.most_gain)
     logs = gaussian_filter1d(np.log(ratio), tuning.SET.gain_smoothing, axis=1, mode="nearest")
@@ -137,13 +137,13 @@ def matched_gains(products: Numbers, powers: Numbers, weights: Numbers) -> Numbe
     return gains
 
 
-def ssnr_of_products(products: Numbers, powers: Numbers, weights: Numbers) -> Numbers:
+def _ssnr_of_products(products: Numbers, powers: Numbers, weights: Numbers) -> Numbers:
     """Estimate the signal-to-noise ratio of each class and shell from what the classes share.
 
     Parameters
     ----------
     products : ndarray, shape (K, shells)
-        As for `matched_gains`.
+        As for `_matched_gains`.
     powers : ndarray, shape (K, shells)
         Power of each class.
     weights : ndarray, shape (K,)
@@ -158,7 +158,7 @@ def ssnr_of_products(products: Numbers, powers: Numbers, weights: Numbers) -> Nu
         ratio = shared / np.maximum(np.sqrt(powers.prod(axis=0)), 1e-300)
         ratio = np.minimum(ratio, 1 - 1e-6)
         return np.asarray(ratio / (1 - ratio))
-    factor = factors_of_products(products, weights)
+    factor = _factors_of_products(products, weights)
     signal: Numbers = np.minimum(factor**2, (1 - 1e-6) * powers)
     return np.asarray(signal / np.maximum(powers - signal, 1e-300))
 
@@ -266,7 +266,7 @@ def scale_maps(
     shape, count = stack.data.shape, len(stack)
     shells = shells_of(shape, stack.voxel_size)
     gains, ratios = _wiener(stack, weights, ssnr, shells, execution)
-    resolutions = resolution_of(ratios, shells.frequency)
+    resolutions = _resolution_of(ratios, shells.frequency)
     resolution, notices = _common_resolution(resolutions, stack.voxel_size, lowpass)
     passed = execution.storage(count, shape)
     factors = gains * shells.soft_lowpass(resolution)
@@ -351,7 +351,7 @@ def match_within(scaled: ScaledMaps, weights: Numbers, conserved: Array, executi
     total = _transform(scaled.total * conserved)
     shared, power = _shell_products(scaled.maps, weights, total, shells, conserved, execution, "matching")
     beyond = shells.frequency * scaled.resolution > 1
-    gains = matched_gains(shared, power, weights)
+    gains = _matched_gains(shared, power, weights)
     gains[:, beyond] = gains[:, ~beyond][:, -1:]
     maps = execution.storage(count, shape)
     filtering = _Filtering(scaled.maps, maps, gains, shells, weights, scaled.solvent)
@@ -376,9 +376,9 @@ def _shell_products(
 
 def _shell_products_one(shared: tuple[Any, ...], k: int) -> tuple[Numbers, Numbers]:
     maps, weights, total, shells, within = shared
-    own = _transform(maps[k] if within is None else maps[k] * within)
-    power = shells.product(own, own)
-    return shells.product(own, total) - weights[k] * power, power
+    one = _transform(maps[k] if within is None else maps[k] * within)
+    power = shells.product(one, one)
+    return shells.product(one, total) - weights[k] * power, power
 
 
 def _transform(data: Array) -> Complex:
@@ -417,10 +417,10 @@ def _wiener(
     """Return gains that undo unequal shrinkage, and signal-to-noise ratios, per class and shell."""
     known = [s for s in ssnr if s is not None]
     if len(known) == len(stack):
-        return wiener_gains(known, len(shells)), padded(known, len(shells))
+        return _wiener_gains(known, len(shells)), _padded(known, len(shells))
     (total,), _ = execution.folded("spectra", _spectrum_one, (stack, weights), len(stack))
     shared, power = _shell_products(stack, weights, total, shells, None, execution, "spectra")
-    return np.ones_like(power), ssnr_of_products(shared, power, weights)
+    return np.ones_like(power), _ssnr_of_products(shared, power, weights)
 
 
 def _spectrum_one(shared: tuple[Stack, Numbers], k: int) -> tuple[tuple[Complex, ...], None]:

@@ -36,6 +36,30 @@ def explain(error: OSError, path: Path) -> OutputError:
     return OutputError(f"cannot write {path}: {error.strerror or error}")
 
 
+@contextmanager
+def read_errors(path: Path, missing: str = "no such file", suffix: str = "") -> Iterator[None]:
+    """Turn what the system says of a file that is read in this block into an InputError of one line.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    missing : str
+        What to say where there is none.
+    suffix : str
+        What to add to any of these lines.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: {missing}{suffix}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read: it is not text in UTF-8{suffix}") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{path}: cannot be read: {reason}{suffix}") from error
+
+
 def make_folder(folder: Path) -> Path:
     """Create a folder for results (and its parents); OutputError where that is not possible."""
     try:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from occupy.errors import InputError
+from occupy.io.atomic import read_errors
 
 _PIECE = 1 << 18
 
@@ -149,12 +150,11 @@ def _checksum_of_open(descriptor: int, path: Path, stamp: Stamp, kind: ChecksumK
         buffer = memoryview(bytearray(_PIECE))
         start = 0
         try:
-            while count := _read_at(kept, buffer, start):
-                yield buffer[:count]
-                start += count
+            with read_errors(path):
+                while count := _read_at(kept, buffer, start):
+                    yield buffer[:count]
+                    start += count
             refuse_changed(kept, path, stamp)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
         finally:
             os.close(kept)
 
@@ -257,14 +257,9 @@ def reading(path: Path) -> Iterator[dict[str, Any]]:
 
     InputError where it was changed or replaced between the checksum and the end of the block.
     """
-    try:
-        with path.open("rb") as stream:
-            stamp = Stamp.of(stream.fileno())
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    with read_errors(path), path.open("rb") as stream:
+        stamp = Stamp.of(stream.fileno())
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     yield {"path": str(path.resolve()), "sha256": digest, "bytes": stamp.size}
     refuse_changed(path, path, stamp)
 

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError, Notice, OccupyError
-from occupy.io.atomic import explain, make_folder
+from occupy.io.atomic import explain, make_folder, read_errors
+from occupy.io.checksum import is_as_written
 from occupy.io.mapset import MapSet, check_map
 from occupy.io.mrc import read_header, write_map
 from occupy.io.star import StarTable, read_star
@@ -31,7 +33,7 @@ FOLDER = "occupy_relion"
 
 CALLS = "calls.jsonl"
 _SUFFIX = "_unregularised.mrc"
-_CLASS = re.compile(r"(?P<stem>.+_it(?P<iteration>\d+)(?:_half[12])?_class(?P<number>\d+))\.mrc")
+_CLASS = re.compile(r"(?P<stem>(?P<root>.+_it(?P<iteration>\d+))(?:_half[12])?_class(?P<number>\d+))\.mrc")
 _EXCHANGE = "_external_reconstruct.star"
 _EDGE = 3.0
 """Voxels over which a map falls to 0 at the sphere that fits the box, as RELION's masks do."""
@@ -46,13 +48,8 @@ def read_calls(folder: Path) -> list[dict[str, Any]]:
         Where there is none.
     """
     path = folder / CALLS
-    try:
+    with read_errors(path, suffix="; was RELION run with occupy-relion-reconstruct?"):
         text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        reason = (
-            "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        )
-        raise InputError(f"{path}: {reason}; was RELION run with occupy-relion-reconstruct?") from error
     calls: dict[tuple[int, int, int], dict[str, Any]] = {}
     for line in text.splitlines():
         try:
@@ -99,13 +96,13 @@ def _strict_json(values: Any) -> str:
     return json.dumps(plain, allow_nan=False)
 
 
-def _separated_iterations(job: Path) -> frozenset[int]:
-    """Return the iterations in which a class of a job was drawn towards the others."""
+def _separated_calls(job: Path, iteration: int) -> list[dict[str, Any]]:
+    """Return the calls of an iteration that drew a class towards the others."""
     try:
         calls = read_calls(job / FOLDER)
     except InputError:
-        return frozenset()
-    return frozenset(int(call["iteration"]) for call in calls if call.get("state") == "separated")
+        return []
+    return [c for c in calls if int(c["iteration"]) == iteration and c.get("state") == "separated"]
 
 
 def unregularised_name(path: Path) -> Path:
@@ -189,11 +186,38 @@ def with_unregularised(found: MapSet) -> MapSet:
 
 
 def is_drawn(path: Path) -> bool:
-    """Tell whether a map is a class that occupy drew towards the others in RELION's loop."""
+    """Tell whether a map is a class that occupy drew towards the others in RELION's loop.
+
+    A job that was run again in the same folder, without occupy, leaves what occupy wrote before: then RELION
+    says that it reconstructed by itself, or the map it was given is not the one occupy recorded.
+    """
     match = _CLASS.fullmatch(path.name)
-    if match is None:
+    if match is None or not _was_external(path.with_name(f"{match['root']}_optimiser.star")):
         return False
-    return unregularised_name(path).is_file() or int(match["iteration"]) in _separated_iterations(path.parent)
+    calls = _separated_calls(path.parent, int(match["iteration"]))
+    of_class = [call for call in calls if int(call["class"]) == int(match["number"])]
+    if calls:
+        return any(_is_as_recorded(path.parent, call) for call in of_class or calls)
+    return unregularised_name(path).is_file()
+
+
+def _was_external(optimiser: Path) -> bool:
+    """Tell whether another program made the maps of an iteration; also where RELION's file does not say."""
+    try:
+        for table in read_star(optimiser, columns=("rlnDoExternalReconstruct",)).values():
+            return any(table.numbers("rlnDoExternalReconstruct"))
+    except InputError:
+        pass
+    return True
+
+
+def _is_as_recorded(job: Path, call: Mapping[str, Any]) -> bool:
+    """Tell whether the map a call gave to RELION is still what the record says; also where nobody knows."""
+    try:
+        about = call["map"]
+        return is_as_written(job / Path(about["file"]).name, about)
+    except (OSError, TypeError, KeyError, ValueError):  # no such file any more, or a record of version 0.1
+        return True
 
 
 def drawn_notice(path: Path) -> Notice | None:
@@ -363,10 +387,8 @@ def half_complex(path: Path) -> npt.NDArray[np.float32]:
     InputError
         Where the file is missing, cut short, or something else.
     """
-    try:
+    with read_errors(path):
         header = np.fromfile(path, dtype="<i4", count=24)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     if len(header) < 24 or header[3] != 2 or not 0 < header[0] <= header[1] == header[2]:
         raise InputError(f"{path}: not an array of RELION's external reconstruction")
     nx, ny, nz = (int(v) for v in header[:3])

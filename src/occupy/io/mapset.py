@@ -16,7 +16,6 @@ from occupy.io.mrc import STACK_SUFFIXES, SUFFIXES, map_stem, read_header
 _SetKind = Literal["relion", "cryosparc", "cryodrgn", "files"]
 
 _KINDS = {"relion": "RELION classes", "cryosparc": "cryoSPARC volumes", "cryodrgn": "cryoDRGN volumes"}
-_SHOWN = 12
 _ENDINGS = tuple(s + packed for s in (*SUFFIXES, *STACK_SUFFIXES) for packed in ("", ".gz", ".bz2"))
 
 
@@ -97,23 +96,26 @@ class MapSet:
         """Return lines for people: what was found."""
         iteration = "" if self.iteration is None else f", iteration {self.iteration}"
         lines = [f"{len(self.maps)} {_KINDS.get(self.kind, 'maps')} of {self.source}{iteration}"]
-        grid = []
-        if self.box is not None:
-            grid.append(f"box {self.box}")
-        if self.pixel_size is not None:
-            grid.append(f"voxel size {self.pixel_size:.4g} Å")
-        if self.tau_fudge is not None:
-            grid.append(f"T = {self.tau_fudge:g}")
-        if self.base is not None and self.kind != "relion":
-            grid.append(f"numbered from {self.base}")
-        lines += [", ".join(grid)] if grid else []
+        base = None if self.kind == "relion" else self.base
+        grid = [
+            text.format(value)
+            for text, value in (
+                ("box {}", self.box),
+                ("voxel size {:.4g} Å", self.pixel_size),
+                ("T = {:g}", self.tau_fudge),
+                ("numbered from {}", base),
+            )
+            if value is not None
+        ]
+        lines += [", ".join(grid)] * bool(grid)
         if self.unregularised:
             lines.append(
                 "occupy was in RELION's loop: occupancy is read in the unregularised maps of the classes"
             )
-        lines += [_describe_map(entry) for entry in self.maps[:_SHOWN]]
-        if len(self.maps) > _SHOWN:
-            lines.append(f"  … and {len(self.maps) - _SHOWN} more, the last {self.maps[-1].name}")
+        shown = self.maps[:12]
+        lines += [_describe_map(entry) for entry in shown]
+        if len(self.maps) > len(shown):
+            lines.append(f"  … and {len(self.maps) - len(shown)} more, the last {self.maps[-1].name}")
         return lines
 
 

@@ -6,10 +6,10 @@ Parsing is gemmi's, imported when needed.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -74,50 +74,51 @@ def read_model(paths: str | Path | Sequence[str | Path]) -> AtomicModel:
     if not files:
         raise InputError("no model given")
     residues: list[Residue] = []
-    xyz: list[list[float]] = []
-    owner: list[int] = []
-    trace: list[bool] = []
-    elements: list[int] = []
-    shares: list[float] = []
+    atoms: list[_Atom] = []
+    for residue, group in _residues(files):
+        atoms += _atoms(group, residue, len(residues))
+        residues.append(residue)
+    positions = np.array([atom.xyz for atom in atoms], dtype=np.float64).reshape(-1, 3)
+    if not np.isfinite(positions).all():
+        raise InputError(f"{files[0]}: positions that are not numbers")
+    stems = [_model_stem(path) for path in files]
+    names = tuple(f"{n}_{i}" if stems.count(n) > 1 else n for i, n in enumerate(stems, 1))
+    owner, trace, elements, shares = (np.array([atom[k] for atom in atoms]) for k in range(1, 5))
+    return AtomicModel(names, positions, owner, trace, tuple(residues), elements, shares)
+
+
+def _residues(files: Sequence[Path]) -> Iterator[tuple[Residue, gemmi.Residue]]:
     for number, path in enumerate(files):
         structure = read_structure(path)
         entities = _entities(structure)
         for chain in structure[0]:
             for group in chain:
-                residue = _residue(number, chain.name, group, entities)
-                conformations = _conformations(group)
-                for atom in group:
-                    if atom.element.name in ("H", "D"):
-                        continue
-                    xyz.append(atom.pos.tolist())
-                    owner.append(len(residues))
-                    trace.append(residue.kind == "polymer" and _on_trace(atom))
-                    elements.append(atom.element.atomic_number or CARBON)
-                    shares.append(conformations.get(atom.altloc, 1.0))
-                residues.append(residue)
-    positions = np.array(xyz, dtype=np.float64).reshape(-1, 3)
-    if not np.isfinite(positions).all():
-        raise InputError(f"{files[0]}: positions that are not numbers")
-    names = _distinct([_model_stem(path) for path in files])
-    return AtomicModel(
-        names,
-        positions,
-        np.array(owner),
-        np.array(trace),
-        tuple(residues),
-        np.array(elements),
-        np.array(shares),
-    )
+                yield _residue(number, chain.name, group, entities), group
+
+
+class _Atom(NamedTuple):
+    xyz: list[float]
+    residue: int
+    on_trace: bool
+    element: int
+    share: float
+
+
+def _atoms(group: gemmi.Residue, residue: Residue, number: int) -> Iterator[_Atom]:
+    """Yield a residue's atoms but hydrogens, with the share of their conformation."""
+    conformations = _conformations(group)
+    for atom in group:
+        if atom.element.name not in ("H", "D"):
+            # The alpha carbon or the phosphorus stands for a residue.
+            trace = residue.kind == "polymer" and (atom.name, atom.element.name) in (("CA", "C"), ("P", "P"))
+            element = atom.element.atomic_number or CARBON
+            yield _Atom(atom.pos.tolist(), number, trace, element, conformations.get(atom.altloc, 1.0))
 
 
 def _conformations(group: gemmi.Residue) -> dict[str, float]:
     """Return each alternative conformation's share of a residue."""
     named = [(atom.altloc, atom.occ) for atom in group if atom.altloc != "\0"]
     return _shares([name for name, _ in named], [occupancy for _, occupancy in named]) if named else {}
-
-
-def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"{n}_{i}" if names.count(n) > 1 else n for i, n in enumerate(names, 1))
 
 
 def _entities(structure: gemmi.Structure) -> dict[str, str]:
@@ -135,10 +136,6 @@ def _entities(structure: gemmi.Structure) -> dict[str, str]:
         if part.subchain_id() in unsaid and set(sequence) != {"UNK"}:
             names[part.subchain_id()] = first.setdefault(sequence, names[part.subchain_id()])
     return names
-
-
-def _on_trace(atom: gemmi.Atom) -> bool:
-    return (atom.name, atom.element.name) in (("CA", "C"), ("P", "P"))
 
 
 def _residue(file: int, chain: str, group: gemmi.Residue, entities: Mapping[str, str]) -> Residue:
@@ -200,41 +197,43 @@ def _write(target: Path, text: str) -> None:
 
 def _set_occupancies(block: Any, values: Mapping[ResidueKey, float]) -> int:
     """Set the occupancies in one block of a mmCIF document; return of how many atoms."""
-    columns = {role: _column(block, tags) for role, tags in _TAGS.items()}
-    chain, number = columns["chain"], columns["number"]
-    if chain is None or number is None:
+    if _column(block, "chain") is None or _column(block, "number") is None:
         return 0
-    occupancy = columns["occupancy"]
-    if occupancy is None:
-        loop = block.find_loop("_atom_site.id").get_loop()
-        loop.add_columns(["_atom_site.occupancy"], "1.0")
-        columns = {role: _column(block, tags) for role, tags in _TAGS.items()}
-        chain, number, occupancy = columns["chain"], columns["number"], columns["occupancy"]
-    groups: dict[tuple[str, ResidueKey], list[int]] = defaultdict(list)
-    blank = ["."] * len(chain)
-    insertions, models = columns["insertion"] or blank, columns["model"] or blank
-    for row, (c, n, i, m) in enumerate(zip(chain, number, insertions, models, strict=True)):
-        key = (_plain(c), int(n) if _plain(n) else 0, _plain(i))
-        if key in values and np.isfinite(values[key]):
-            groups[m, key].append(row)
-    altlocs = columns["altloc"] or blank
+    if _column(block, "occupancy") is None:
+        block.find_loop("_atom_site.id").get_loop().add_columns(["_atom_site.occupancy"], "1.0")
+    occupancy = _column(block, "occupancy")
+    altlocs = _texts(block, "altloc")
+    groups = _rows_of(block, values)
     for (_, key), rows in groups.items():
         value = min(max(float(values[key]), 0.0), 1.0)
-        shares = _shares([_plain(altlocs[r]) for r in rows], [_number(occupancy[r]) for r in rows])
+        shares = _shares([altlocs[r] for r in rows], [_number(occupancy[r]) for r in rows])
         parts = dict(zip(shares, _rounded_parts(value, list(shares.values())), strict=True))
         for row in rows:
-            name = _plain(altlocs[row])
-            occupancy[row] = f"{parts[name] if name else round(value, _DECIMALS):.{_DECIMALS}f}"
+            occupancy[row] = f"{parts.get(altlocs[row], round(value, _DECIMALS)):.{_DECIMALS}f}"
     return sum(len(rows) for rows in groups.values())
 
 
-def _column(block: Any, tags: Sequence[str]) -> Any:
-    """Return the first of these columns that the atoms have."""
-    for tag in tags:
-        column = block.find_loop(f"_atom_site.{tag}")
-        if len(column):
-            return column
-    return None
+def _rows_of(block: Any, values: Mapping[ResidueKey, float]) -> dict[tuple[str, ResidueKey], list[int]]:
+    """Return model and residue → the rows of its atoms, for residues that have a value."""
+    groups: dict[tuple[str, ResidueKey], list[int]] = defaultdict(list)
+    named = (_texts(block, role) for role in ("chain", "number", "insertion", "model"))
+    for row, (c, n, i, m) in enumerate(zip(*named, strict=True)):
+        key = (c, int(n) if n else 0, i)
+        if np.isfinite(values.get(key, np.nan)):
+            groups[m, key].append(row)
+    return groups
+
+
+def _texts(block: Any, role: str) -> list[str]:
+    """Return a column of the atoms as plain text; empty where there is none."""
+    column = _column(block, role)
+    return [""] * len(_column(block, "chain")) if column is None else [_plain(value) for value in column]
+
+
+def _column(block: Any, role: str) -> Any:
+    """Return the first of the columns for a role that the atoms have."""
+    columns = (block.find_loop(f"_atom_site.{tag}") for tag in _TAGS[role])
+    return next((column for column in columns if len(column)), None)
 
 
 def _plain(value: str) -> str:
@@ -344,8 +343,8 @@ def join_models(paths: Sequence[Path]) -> gemmi.Structure:
     whole = structures[0]
     if len(structures) == 1:
         return whole
-    names = [name for structure in structures for name in {chain.name for chain in structure[0]}]
-    if len(set(names)) < len(names):
+    names = [{chain.name for chain in structure[0]} for structure in structures]
+    if len(set.union(*names)) < sum(map(len, names)):
         for path, structure in zip(paths, structures, strict=True):
             for chain in structure[0]:
                 chain.name = f"{_model_stem(path)}_{chain.name}"

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError
-from occupy.io.atomic import atomic_file
+from occupy.io.atomic import atomic_file, read_errors
 
 _Integers = npt.NDArray[np.int64]
 _KINDS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
@@ -127,11 +127,8 @@ def read_integers(path: Path) -> _Integers:
     InputError
         Where the file cannot be read, is no pickle, or asks for anything else than plain arrays.
     """
-    try:
+    with read_errors(path):
         raw = path.read_bytes()
-    except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror).lower()
-        raise InputError(f"{path}: cannot be read: {reason}") from error
     try:
         _check_sizes(raw)
         found = _Reader(io.BytesIO(raw)).load()

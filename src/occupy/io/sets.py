@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from occupy.errors import InputError, Notice
+from occupy.io.atomic import read_errors
 from occupy.io.loop import with_unregularised
 from occupy.io.mapset import (
     ClassMap,
@@ -120,25 +121,27 @@ def _set_of_files(paths: Sequence[Path], source: Path, notices: Sequence[Notice]
 
 def _folder(folder: Path, count_particles: bool) -> MapSet:
     """Tell what kind of folder this is, and find its maps."""
-    try:
+    with read_errors(folder):
         names = sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read: {(error.strerror or str(error)).lower()}") from error
     if any(name.endswith("_model.star") for name in names):
         return relion_folder(folder, count_particles)
     found = _cryodrgn_folder(folder) or _cryosparc_folder(folder)
     if found is not None:
         return found
     maps = maps_in(folder)
-    if maps:
-        left = [path for path in maps if _HALF_OR_MASK.search(path.name)]
-        kept = [path for path in maps if path not in left] or maps
-        notices = []
-        if left and kept is not maps:
-            text = f"{folder}: left out as half-maps or masks: {some_of(path.name for path in left)}"
-            notices.append(Notice("left-out", text))
-        return _set_of_files(kept, folder, notices)
-    raise InputError(f"{folder}: no maps here ({_contents(folder, names)})")
+    if not maps:
+        raise InputError(f"{folder}: no maps here ({_contents(folder, names)})")
+    return _without_halves(folder, maps)
+
+
+def _without_halves(folder: Path, maps: Sequence[Path]) -> MapSet:
+    """Leave out half-maps and masks, unless there is nothing else."""
+    left = [path for path in maps if _HALF_OR_MASK.search(path.name)]
+    kept = [path for path in maps if path not in left]
+    if not left or not kept:
+        return _set_of_files(maps, folder)
+    text = f"{folder}: left out as half-maps or masks: {some_of(path.name for path in left)}"
+    return _set_of_files(kept, folder, [Notice("left-out", text)])
 
 
 def _contents(folder: Path, names: Sequence[str]) -> str:
@@ -201,27 +204,29 @@ def _cryosparc_folder(folder: Path) -> MapSet | None:
             f"{folder}: classes of more than one job ({some_of(roots)}); give the maps of one, "
             f"for example '{folder / roots[0]}_class_*_volume.mrc'"
         )
+    return _last_complete(folder, classes)
+
+
+def _last_complete(folder: Path, classes: Sequence[_Found]) -> MapSet:
+    """Take the classes of the last iteration that has all of them."""
     numbers = sorted({found.number for found in classes})
     refused: list[str] = []
     for iteration in sorted({found.iteration for found in classes}, reverse=True):
         chosen = _of_iteration(classes, iteration)
         reason = _why_incomplete(chosen, numbers)
-        if reason is None:
-            notices = (
-                [Notice("incomplete-iteration", f"a later iteration is left out: {refused[0]}")]
-                if refused
-                else []
-            )
-            return make_set(
-                "cryosparc",
-                folder,
-                [chosen[number].path for number in numbers],
-                numbers,
-                iteration=None if math.isinf(iteration) else int(iteration),
-                base=numbers[0] if numbers[0] in (0, 1) else None,
-                notices=notices,
-            )
-        refused.append(reason)
+        if reason is not None:
+            refused.append(reason)
+            continue
+        notices = [f"a later iteration is left out: {text}" for text in refused[:1]]
+        return make_set(
+            "cryosparc",
+            folder,
+            [chosen[number].path for number in numbers],
+            numbers,
+            iteration=None if math.isinf(iteration) else int(iteration),
+            base=numbers[0] if numbers[0] in (0, 1) else None,
+            notices=[Notice("incomplete-iteration", text) for text in notices],
+        )
     raise InputError(f"{folder}: no iteration with all {len(numbers)} classes: {refused[0]}")
 
 
@@ -269,20 +274,28 @@ def _cryodrgn_folder(folder: Path) -> MapSet | None:
     """
     if _numbered(folder, _STATE):
         return _ensemble(folder, _STATE)
-    marks = (*_ROWS, "labels.txt", "labels.pkl")
-    if _numbered(folder, _VOLUME) and (
-        _KMEANS.fullmatch(folder.resolve().name) or any((folder / mark).is_file() for mark in marks)
-    ):
+    if _numbered(folder, _VOLUME) and _is_analysis(folder):
         return _ensemble(folder, _VOLUME)
+    return _inside_analysis(folder)
+
+
+def _inside_analysis(folder: Path) -> MapSet | None:
+    """Take the one folder within an analysis that holds volumes."""
     inside = sorted((path for path in folder.iterdir() if path.is_dir()), key=natural)
     states = [path for path in inside if _numbered(path, _STATE)]
-    volumes = [path for path in inside if _KMEANS.fullmatch(path.name) and _numbered(path, _VOLUME)]
-    choice = states or volumes
+    choice = states or [path for path in inside if _KMEANS.fullmatch(path.name) and _numbered(path, _VOLUME)]
     if len(choice) > 1:
         raise InputError(
             f"{folder}: volumes in {some_of(path.name for path in choice)}: name one of these folders"
         )
     return _ensemble(choice[0], _STATE if states else _VOLUME) if choice else None
+
+
+def _is_analysis(folder: Path) -> bool:
+    """Tell by its name, or by the text files beside volumes, whether cryoDRGN made a folder."""
+    marks = (*_ROWS, "labels.txt", "labels.pkl")
+    named = _KMEANS.fullmatch(folder.resolve().name)
+    return bool(named) or any((folder / mark).is_file() for mark in marks)
 
 
 def _numbered(folder: Path, pattern: re.Pattern[str]) -> list[tuple[int, Path]]:
@@ -335,7 +348,7 @@ def _base(folder: Path, numbers: Sequence[int], rows: int | None) -> tuple[int |
     Where neither is there, only a row without gaps and of unknown length is taken to begin with 1.
     """
     low, high = min(numbers), max(numbers)
-    if rows is not None and (len(numbers) > rows or high > rows or (low == 0 and high == rows)):
+    if rows is not None and (max(len(numbers), high) > rows or (low, high) == (0, rows)):
         text = f"{folder}: {len(numbers)} volumes, the last {high}, of {rows}: a mixture of two analyses?"
         return None, [Notice("numbering", text)]
     notices = []
@@ -343,9 +356,7 @@ def _base(folder: Path, numbers: Sequence[int], rows: int | None) -> tuple[int |
         notices.append(Notice("missing-volumes", f"{folder}: {len(numbers)} of {rows} volumes are there"))
     if low == 0:
         return 0, notices
-    if rows is not None and high == rows:
-        return 1, notices
-    if rows is None and low == 1 and high == len(numbers):
+    if high == rows or (rows is None and (low, high) == (1, len(numbers))):
         return 1, notices
     text = f"{folder}: it cannot be told whether volumes are numbered from 0 or from 1"
     return None, [*notices, Notice("numbering", text)]

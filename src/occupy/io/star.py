@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from occupy.errors import InputError
-from occupy.io.atomic import atomic_file
+from occupy.io.atomic import atomic_file, read_errors
 
 # Tables of numbers shrink to a third or a tenth; gzip can shrink zeros a thousandfold.
 _LARGEST_RATIO = 200
@@ -116,15 +116,12 @@ def read_star(path: str | Path, *, columns: Collection[str] | None = None) -> di
 
 def read_bytes(path: Path) -> bytes:
     """Return the content of a file, unpacked where gzip packed it; InputError where that is not possible."""
-    try:
+    with read_errors(path):
         raw = path.read_bytes()
+    try:
         return _unpacked(raw, path) if raw[:2] == b"\x1f\x8b" else raw
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: the compressed file is damaged or truncated") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
 def _unpacked(raw: bytes, path: Path) -> bytes:
@@ -176,18 +173,24 @@ def _table(
     block: Any, name: str, path: Path, wanted: Collection[str] | None, escaped: bool
 ) -> StarTable | None:
     """Make one table of a block; None where it has none of the wanted columns."""
+    found = _columns(block, name, path)
+    labels = [(_unescape(tag) if escaped else tag).lstrip("_") for tag, _ in found]
+    kept = [i for i, label in enumerate(labels) if wanted is None or label in wanted]
+    if wanted is not None and not kept:
+        return None
+    texts = [[_text(value, escaped) for value in found[i][1]] for i in kept]
+    return StarTable(name, tuple(labels[i] for i in kept), tuple(zip(*texts, strict=True)), str(path))
+
+
+def _columns(block: Any, name: str, path: Path) -> list[tuple[str, Any]]:
+    """Return tags and values of the one loop of a block, or of its pairs."""
     loops = [item.loop for item in block if item.loop is not None]
     pairs = [item.pair for item in block if item.pair is not None]
     if len(loops) > 1 or (loops and pairs):
         raise InputError(f"{path}: block data_{name} holds more than one table, which RELION does not write")
-    tags = list(loops[0].tags) if loops else [tag for tag, _ in pairs]
-    labels = [(_unescape(tag) if escaped else tag).lstrip("_") for tag in tags]
-    kept = [i for i, label in enumerate(labels) if wanted is None or label in wanted]
-    if wanted is not None and not kept:
-        return None
-    columns = [block.find_loop(tags[i]) for i in kept] if loops else [[pairs[i][1]] for i in kept]
-    texts = [[_text(value, escaped) for value in column] for column in columns]
-    return StarTable(name, tuple(labels[i] for i in kept), tuple(zip(*texts, strict=True)), str(path))
+    if loops:
+        return [(tag, block.find_loop(tag)) for tag in loops[0].tags]
+    return [(tag, [value]) for tag, value in pairs]
 
 
 def _text(value: str, escaped: bool) -> str:
@@ -221,12 +224,16 @@ class StarRows:
     first: str = ""
 
 
-def _lines(content: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield start, end and stripped text of every line."""
-    start = 0
+def _lines(content: bytes, block: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield start, end and stripped text of every line of a block, but for blank lines and comments."""
+    start, inside = 0, False
     while start < len(content):
         stop = content.find(b"\n", start) + 1 or len(content)
-        yield start, stop, content[start:stop].strip()
+        text = content[start:stop].strip()
+        if text[:5].lower() == b"data_":
+            inside = text[5:].split(b"#")[0].strip() == block
+        elif inside and text and not text.startswith(b"#"):
+            yield start, stop, text
         start = stop
 
 
@@ -247,20 +254,15 @@ def find_star_rows(path: Path, block: str) -> StarRows:
     """
     content = read_bytes(path)
     rows: list[tuple[int, int]] = []
-    inside = loop = False
+    loop = False
     first = ""
-    for start, stop, text in _lines(content):
-        lowered = text[:5].lower()
-        if lowered == b"data_":
-            inside, loop = text[5:].split(b"#")[0].strip() == block.encode(), False
-        elif not inside or not text or text.startswith(b"#"):
-            continue
-        elif lowered == b"loop_":
-            loop = True
-        elif text.startswith(b";"):
+    for start, stop, text in _lines(content, block.encode()):
+        if text.startswith(b";"):
             raise InputError(
                 f"{path}: block data_{block} holds a text of several lines; this is not supported"
             )
+        if text[:5].lower() == b"loop_":
+            loop = True
         elif loop and text.startswith(b"_"):
             first = first or _SPACES.split(text[1:], maxsplit=1)[0].decode("utf-8", "replace")
         elif loop:

@@ -1,7 +1,7 @@
-"""Small files that users write: tables with one row per chain, and selections of parts of a model.
+"""Small files: tables as CSV, how all are read and written; selections of parts of a model.
 
-Tables are CSV: occupancies and B-factors asked for, compositions of classes, truth. Selections are YAML:
-names of regions and the parts they consist of.
+Tables of chains hold occupancies and B-factors asked for, compositions of classes, truth. Selections are
+YAML: names of regions and the parts they consist of.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from occupy.errors import InputError
-from occupy.io.atomic import write_text
+from occupy.io.atomic import read_errors, write_text
 
 _KEYS = ("chain", "unit")
-_NOT_VALUES = (*_KEYS, "block")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,79 @@ class ChainTable:
     blocks: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What a CSV file holds.
+
+    Attributes
+    ----------
+    source : Path
+        The file.
+    header : tuple of str
+        Names of the columns.
+    rows : tuple of (int, dict)
+        Number of the line, and column → text (None where the line is too short) of every row.
+    """
+
+    source: Path
+    header: tuple[str, ...]
+    rows: tuple[tuple[int, dict[str, str | None]], ...]
+
+
+def read_rows(path: Path, check: Callable[[tuple[str, ...]], str | None]) -> Rows:
+    """Read a CSV file whose first line names the columns.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    check : callable
+        ``check(header)`` returns what is wrong with the names of the columns, or None.
+
+    Raises
+    ------
+    InputError
+        Where it is missing or no CSV, its columns are wrong, or a line has more cells than there are columns.
+    """
+    with read_errors(path):
+        text = path.read_text(encoding="utf-8-sig")
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    rows = []
+    try:
+        header = tuple(name.strip() for name in reader.fieldnames or ())
+        if (wrong := check(header)) is not None:
+            raise InputError(f"{path}: {wrong}")
+        for row in reader:
+            if None in row:
+                raise InputError(f"{path}: line {reader.line_num}: more cells than columns")
+            rows.append((reader.line_num, {str(name).strip(): cell for name, cell in row.items()}))
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num}: not a readable CSV file ({error})") from error
+    return Rows(path, header, tuple(rows))
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table as CSV."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([header, *rows])
+    return out.getvalue()
+
+
+def number_in(text: str | None, where: str) -> float:
+    """Return the number in a cell, NaN where it is empty; InputError where it is missing or none."""
+    if text is None:
+        raise InputError(f"{where}: missing")
+    if not text.strip():
+        return math.nan
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{where} is not a number: {text!r}")
+    return value
+
+
 def read_chain_table(path: Path) -> ChainTable:
     """Read a CSV file whose column ``chain`` (or ``unit``) names chains and whose others are numbers.
 
@@ -46,54 +119,34 @@ def read_chain_table(path: Path) -> ChainTable:
         Where the file is missing, has no such column, names a chain twice, or holds something else than
         numbers.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            rows = list(reader)
-            header = [name.strip() for name in reader.fieldnames or []]
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable CSV file ({error})") from error
-    key = next((name for name in _KEYS if name in header), None)
-    if key is None or len(set(header)) < len(header):
-        what = "no column 'chain'" if key is None else "two columns of one name"
-        raise InputError(f"{path}: {what}; the first line must name the columns, such as chain,occupancy")
-    columns: dict[str, dict[str, float]] = {name: {} for name in header if name not in _NOT_VALUES}
+    table = read_rows(path, _wrong_with_chains)
+    header = table.header
+    key = next(name for name in _KEYS if name in header)
+    columns: dict[str, dict[str, float]] = {name: {} for name in header if name not in (*_KEYS, "block")}
     blocks: dict[str, str] = {}
     seen: set[str] = set()
-    for line, raw in enumerate(rows, start=2):
-        row = {str(name).strip(): cell for name, cell in raw.items() if name is not None}
+    for line, row in table.rows:
         chain = (row[key] or "").strip()
-        if None in raw or not chain or chain in seen:
-            what = (
-                "more cells than columns"
-                if None in raw
-                else f"chain {chain!r} twice"
-                if chain
-                else "no chain"
-            )
-            raise InputError(f"{path}, line {line}: {what}")
+        if not chain or chain in seen:
+            raise InputError(f"{path}: line {line}: {f'chain {chain!r} twice' if chain else 'no chain'}")
         seen.add(chain)
-        if row.get("block"):
-            blocks[chain] = str(row["block"]).strip()
+        if block := (row.get("block") or "").strip():
+            blocks[chain] = block
         for name, values in columns.items():
-            cell = (row[name] or "").strip()
-            if cell:
-                values[chain] = _number(cell, f"{path}, line {line}, column {name}")
+            value = number_in(row[name] or "", f"{path}: line {line}: column {name}")
+            if math.isfinite(value):
+                values[chain] = value
     if not seen:
         raise InputError(f"{path}: no rows")
     return ChainTable(columns, blocks)
 
 
-def _number(text: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{where}: not a number: {text!r}")
-    return value
+def _wrong_with_chains(header: tuple[str, ...]) -> str | None:
+    missing = not set(_KEYS) & set(header)
+    if not missing and len(set(header)) == len(header):
+        return None
+    what = "no column 'chain'" if missing else "two columns of one name"
+    return f"{what}; the first line must name the columns, such as chain,occupancy"
 
 
 def write_chain_table(
@@ -115,13 +168,11 @@ def write_chain_table(
     units : sequence of str, optional
         Rows and their order; by default the chains of the first column.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["unit", "block", *columns])
-    for unit in units or list(next(iter(columns.values()))):
-        block = (blocks or {}).get(unit, unit)
-        writer.writerow([unit, block, *(f"{values[unit]:.10g}" for values in columns.values())])
-    write_text(path, text.getvalue())
+    rows = (
+        [unit, (blocks or {}).get(unit, unit), *(f"{values[unit]:.10g}" for values in columns.values())]
+        for unit in units or list(next(iter(columns.values())))
+    )
+    write_text(path, csv_text(["unit", "block", *columns], rows))
 
 
 _EXAMPLE = "write for example  stalk: [A, B:1-80, L7]"
@@ -151,11 +202,8 @@ def read_selections(path: str | Path) -> dict[str, tuple[str, ...]]:
     import yaml
 
     source = Path(path)
-    try:
+    with read_errors(source):
         text = source.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise InputError(f"{source}: cannot be read: {reason}") from error
     try:
         _check_plain(text, source)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -197,14 +245,13 @@ def _parts(node: Any, source: Path) -> list[str]:
         return [part for item in node.value for part in _parts(item, source)]
     if isinstance(node, yaml.MappingNode):  # "B: 1-80", with a space
         return [f"{_scalar(key, source)}:{_scalar(value, source)}" for key, value in node.value]
-    text = _scalar(node, source)
     # "A, B:1-80" without brackets; within one part a comma stands between numbers.
     parts: list[str] = []
-    for piece in text.split(","):
-        if parts and piece.strip().lstrip("-")[:1].isdigit() and ":" in parts[-1] and ":" not in piece:
-            parts[-1] += "," + piece.strip()
+    for piece in map(str.strip, _scalar(node, source).split(",")):
+        if parts and ":" in parts[-1] and re.match(r"-*\d[^:]*$", piece):
+            parts[-1] += "," + piece
         else:
-            parts.append(piece.strip())
+            parts.append(piece)
     return parts
 
 

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from occupy.errors import InputError
+from occupy.options import option
 
 VARIABLE = "RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE"
 PROGRAM = "occupy-relion-reconstruct"
@@ -39,19 +40,19 @@ class Class3D:
         Further options for RELION.
     """
 
-    particles: str
-    reference: str
-    output: str = "Class3D/occupy/run"
-    diameter: float = 200.0
-    classes: int = 4
-    iterations: int = 25
-    fudge: float = 4.0
-    initial: float = 40.0
-    limit: float | None = None
-    align: bool = False
-    processes: int = 1
-    threads: int = 4
-    gpu: str | None = None
+    particles: str = option(..., "STAR file with poses.", argument=True, metavar="PARTICLES")
+    reference: str = option(..., "Map to begin with.", argument=True, metavar="REFERENCE")
+    output: str = option("Class3D/occupy/run", "Root of RELION's output names.", flags=("-o", "--output"))
+    diameter: float = option(200.0, "Of the particle (Å).")
+    classes: int = option(4, "Number of classes.", flags=("--classes", "-K"))
+    iterations: int = option(25, "Number of iterations.")
+    fudge: float = option(4.0, "RELION's regularisation parameter T.")
+    initial: float = option(40.0, "Low-pass of the reference (Å).")
+    limit: float | None = option(None, "Finest resolution of the expectation step (Å).")
+    align: bool = option(False, "Search orientations too.")
+    processes: int = option(1, "MPI processes.")
+    threads: int = option(4, "Threads of each process.")
+    gpu: str | None = option(None, "GPUs, as RELION takes them.")
     extra: tuple[str, ...] = ()
 
 

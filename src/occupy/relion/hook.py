@@ -170,7 +170,10 @@ def improve(star: Path, options: HookOptions) -> str:
         record_call(star.parent / FOLDER, call, record)
     else:
         with atomic_file(call.result) as part:
-            write_map(part, outcome.volume, "shared and own part of a class")
+            file = write_map(part, outcome.volume, "shared and own part of a class", checksum=True)
+            assert file is not None
+            # What tells this map from that of a later run without us.
+            record["map"] = {"file": call.result.name} | file.about()
             record_call(star.parent / FOLDER, call, record)
     return f"{where}: {outcome.line}"
 

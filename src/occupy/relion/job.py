@@ -12,10 +12,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from occupy._version import __version__
@@ -183,6 +184,12 @@ _OF_SELECT = ("region", "present", "absent", "any", "where", "certain")
 _OF_REGIONS = ("model", "masks", "by", "regions")
 # They would write or look elsewhere than the job's folder says.
 _REFUSED = ("output", "resume", "quiet", "debug")
+# Options that are on unless their opposite is given, per command.
+_ON = {
+    "estimate": {"neighbours": "neighbours", "find_half_maps": "neighbours"},
+    "classes": {"components": "components"},
+}
+_ON["regions"] = _ON["estimate"]
 _NO = ("no", "false", "0", "none")
 _YES = ("yes", "true", "1", "")
 
@@ -261,7 +268,7 @@ def parse_job(arguments: Sequence[str]) -> JobRequest:
         as_region = is_set or any(name in _OF_REGIONS for name, _ in rest)
         rest.append(("masks" if as_region else "target_mask", (once["in_mask"],)))
     command = _command(is_set, rest)
-    main = [command, source, "-o", folder, *_options(rest)]
+    main = [command, source, "-o", folder, *_options(rest, _ON[command])]
     main += ["--plot"] if command == "estimate" and "plot" not in once else []
     main += ["--threads", once["j"]] if once.get("j") else []
     commands = [tuple(main)]
@@ -303,12 +310,18 @@ def _command(is_set: bool, rest: Sequence[tuple[str, tuple[str, ...]]]) -> str:
     return "regions" if any(name in _OF_REGIONS for name, _ in rest) else "estimate"
 
 
-def _options(given: Sequence[tuple[str, tuple[str, ...]]]) -> list[str]:
-    """Return options as `occupy` takes them: ``yes`` is a flag, ``no`` leaves it out, a list repeats it."""
+def _options(
+    given: Sequence[tuple[str, tuple[str, ...]]], on: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
+    """Return options as `occupy` takes them: ``yes`` is a flag, ``no`` leaves it out, a list repeats it.
+
+    What is ``on`` by default is switched off by ``no``.
+    """
     words: list[str] = []
     for name, values in given:
         flag = "--" + name.replace("_", "-")
         if len(values) == 1 and values[0].lower() in ("no", "false"):
+            words += [f"--no-{on[name]}"] if name in on else []
             continue
         if not values or (len(values) == 1 and values[0].lower() in ("yes", "true")):
             words.append(flag)

@@ -1,12 +1,8 @@
-"""Figures of an estimate: central slices, solvent fit, modification curves.
-
-Figures are made without pyplot, so no display is needed and no global state is touched.
-"""
+"""Figures of an estimate: central slices, solvent fit, modification curves."""
 
 from __future__ import annotations
 
 import textwrap
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy import modify
-from occupy.io.atomic import atomic_file, make_folder
+from occupy.io.atomic import make_folder
 from occupy.pipeline import Estimate
+from occupy.report.canvas import new_figure, plain, scale_colormap, write_png
 from occupy.report.chimerax import tile_bounds, tile_sphere
-from occupy.report.notices import doubtful
-from occupy.report.palette import ALARM, MINIMUM_SCALE, SCALE_PALETTE, SOLVENT
+from occupy.report.palette import ALARM, MINIMUM_SCALE, SOLVENT
 from occupy.report.slices import (
     central_slice,
     confidence_slice,
@@ -28,28 +24,19 @@ from occupy.report.slices import (
     lowest_shown_scale,
     shown_scale,
 )
+from occupy.report.text import doubtful
 from occupy.resolve import ResolvedSettings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float32]
 
 AXES = "zyx"
-DPI = 300
 _ALARM_TEXT = "BAD SOLVENT FIT — do not trust the confidence, nor maps weighted by it"
 _WIDTH = 9.6  # inches; every measure below in inches is for this width
 _BLUE, _ORANGE, _GREEN, _PURPLE = "#0072b2", "#e69f00", "#009e73", "#cc79a7"  # Okabe & Ito
-
-
-def scale_colormap() -> LinearSegmentedColormap:
-    """Return the palette of local scale as a matplotlib colour map."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    # 257 steps: one falls on every colour of the palette.
-    return LinearSegmentedColormap.from_list("occupy_scale", list(SCALE_PALETTE), N=257)
 
 
 def tile_rectangle(est: Estimate, axis: int) -> tuple[float, float, float, float] | None:
@@ -72,34 +59,15 @@ def tile_rectangle(est: Estimate, axis: int) -> tuple[float, float, float, float
     return float(low[right] * size[right]), float(low[up] * size[up]), float(width), float(height)
 
 
-def _plain(text: str, longest: int = 10_000) -> str:
-    """Return one line, shortened in the middle, that matplotlib will not take for a formula."""
-    line = " ".join(text.split())
-    if len(line) > longest:
-        half = (longest - 1) // 2
-        line = f"{line[:half]}…{line[-half:]}"
-    return line.replace("$", r"\$")
-
-
 def _halo(width: float) -> list[Any]:
     from matplotlib.patheffects import withStroke
 
     return [withStroke(linewidth=width, foreground="black")]
 
 
-def _new_figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _notice_lines(est: Estimate, width: int) -> list[str]:
-    wrapped = (
-        textwrap.wrap("! " + _plain(n.text), width, subsequent_indent="  ") for n in doubtful(est.notices)
-    )
+    texts = ["! " + plain(notice.text, 10_000) for notice in doubtful(est.notices)]
+    wrapped = (textwrap.wrap(text, width, subsequent_indent="  ") for text in texts)
     return [line for lines in wrapped for line in lines]
 
 
@@ -234,8 +202,8 @@ def _slices_grid(est: Estimate) -> tuple[Figure, list[list[Axes]], list[Axes]]:
     top = 1.42 if est.solvent_fit_is_bad else 1.0
     bottom = 1.1 + 0.155 * len(lines)
     total = top + sum(heights) + 2 * 0.22 + bottom
-    figure = _new_figure(_WIDTH, total)
-    _headline(figure, est, _plain(est.volume.name, 50) + ": local scale")
+    figure = new_figure(_WIDTH, total)
+    _headline(figure, est, plain(est.volume.name, 50) + ": local scale")
     if est.full_scale.source == "tile":
         _footer(figure, [_tile_note(est)], 0.18 + 0.155 * len(lines), "#444444")
     _footer(figure, lines, 0.14, ALARM)
@@ -268,8 +236,8 @@ def solvent_figure(est: Estimate) -> Figure:
     """
     lines = _notice_lines(est, 140)
     height = 4.9 + 0.155 * len(lines) + (0.43 if est.solvent_fit_is_bad else 0)
-    figure = _new_figure(_WIDTH, height)
-    used = _headline(figure, est, _plain(est.volume.name, 50) + ": solvent and confidence")
+    figure = new_figure(_WIDTH, height)
+    used = _headline(figure, est, plain(est.volume.name, 50) + ": solvent and confidence")
     _footer(figure, lines, 0.14, ALARM)
     bottom = (0.25 + 0.155 * len(lines) + 1.0) / height
     top = 1 - (used + 0.62) / height
@@ -392,7 +360,7 @@ def modification_figure(settings: ResolvedSettings, lowest_confident_scale: floa
     lowest_confident_scale : float
         Scale below which a voxel is rather solvent than content (0 when recalibrated).
     """
-    figure = _new_figure(5.2, 6.1)
+    figure = new_figure(5.2, 6.1)
     axes = figure.add_axes((0.125, 0.23, 0.82, 0.715))
     scale = np.linspace(0, 1, 2001, dtype=np.float32)
     axes.plot([0, 1], [0, 1], color="#888888", lw=1, ls="--", label="unchanged")
@@ -439,9 +407,6 @@ def write_figures(est: Estimate, folder: Path, stem: str) -> list[Path]:
     written = []
     for what, figure in figures.items():
         path = folder / f"{stem}_{what}.png"
-        with atomic_file(path) as part, warnings.catch_warnings():
-            # A name in letters that the font lacks is no reason to speak up.
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            figure.savefig(part, format="png", dpi=DPI)
+        write_png(path, figure)
         written.append(path)
     return written

@@ -51,7 +51,7 @@ def write_region_report(
     path : Path
         The HTML file.
     record : mapping
-        From `occupy.report.region_record.region_record`.
+        From `occupy.report.record.region_record`.
     estimated : mapping
         Record of the estimate.
     found : OccupancyTable

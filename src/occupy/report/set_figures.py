@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -13,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from occupy.io.atomic import atomic_file
 from occupy.regions.relations import Correlation, Tree, correlations, pairs, tree_of, tree_of_correlation
 from occupy.regions.table import OccupancyTable
-from occupy.report.figures import DPI, scale_colormap
-from occupy.report.palette import DIFFERENCE, ink_on, scale_colour
+from occupy.report.canvas import Page, difference_colormap, plain, scale_colormap, write_png
+from occupy.report.palette import ink_on, scale_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,46 +29,13 @@ _TREE = 0.75
 _VALUES_UP_TO = 600  # cells
 _LINE = 0.16
 _GREY = "#777777"
-_LONGEST_NAME = 28
 
 Numbers = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class _Page:
-    """A figure measured in inches from its upper left corner."""
-
-    figure: Figure
-    width: float
-    height: float
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Add axes by their upper left corner and size in inches."""
-        box = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
-        return self.figure.add_axes(box)
-
-    def text(self, left: float, top: float, text: str, size: float, **look: Any) -> None:
-        """Write text by the upper left corner, in inches."""
-        self.figure.text(left / self.width, 1 - top / self.height, text, size=size, va="top", **look)
-
-
-def _page(width: float, height: float) -> _Page:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    return _Page(figure, width, height)
-
-
-def _plain(name: str, longest: int = _LONGEST_NAME) -> str:
-    text = " ".join(name.split()).replace("$", r"\$")
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
 def _label_space(names: Sequence[str], size: float) -> float:
     """Return the inches that the longest label takes (0.62 em a letter)."""
-    return 0.12 + max((len(_plain(name)) for name in names), default=0) * 0.62 * size / 72
+    return 0.12 + max((len(plain(name)) for name in names), default=0) * 0.62 * size / 72
 
 
 @dataclass(frozen=True)
@@ -91,7 +56,7 @@ class _Labels:
     def put(self, axis: Any, names: Sequence[str], **look: Any) -> None:
         """Write the labels along a matplotlib axis."""
         at = range(0, len(names), self.every)
-        axis.set_ticks(at, [_plain(names[i]) for i in at], fontsize=self.size, **look)
+        axis.set_ticks(at, [plain(names[i]) for i in at], fontsize=self.size, **look)
 
 
 def heat_map(table: OccupancyTable) -> Figure:
@@ -118,7 +83,7 @@ def heat_map(table: OccupancyTable) -> Figure:
     names, below = _label_space(regions, down.size), _label_space(maps, across.size)
     trees = _TREE if len(regions) > 2 else 0.1, 0.55 if len(maps) > 2 else 0.1
     left, top = 0.2 + trees[0], 1.0 + trees[1]
-    page = _page(max(4.2, left + width + names + 0.2), top + height + below + 0.25)
+    page = Page.of(max(4.2, left + width + names + 0.2), top + height + below + 0.25)
     page.text(0.2, 0.12, f"{_title(table)} of {len(regions)} regions in {len(maps)} maps", 10.5)
     _colour_bar(page.axes(0.2, 0.42, 2.4, 0.12), _title(table))
     axes = page.axes(left, top, width, height)
@@ -137,7 +102,7 @@ def heat_map(table: OccupancyTable) -> Figure:
 
 def _with_share(table: OccupancyTable, column: int) -> str:
     weight = table.weights[column]
-    name = _plain(table.maps[column], 22)
+    name = plain(table.maps[column], 22)
     return f"{name} {100 * weight:.0f}%" if np.isfinite(weight) else name
 
 
@@ -222,7 +187,7 @@ def correlation_figure(found: Correlation) -> Figure | None:
     width = max(6.2, 0.2 + _TREE + side + space + 0.2)
     lines = [line for text in _honest_words(found) for line in textwrap.wrap(text, int(width * 15.5))]
     top = 1.15 + 0.03
-    page = _page(width, top + side + space + 0.2 + _LINE * len(lines))
+    page = Page.of(width, top + side + space + 0.2 + _LINE * len(lines))
     page.text(0.2, 0.12, f"Which regions come together: {count} regions, {found.maps} maps", 10.5)
     _correlation_bar(page.axes(0.2, 0.55, 2.4, 0.12))
     axes = page.axes(0.2 + _TREE, top, side, side)
@@ -237,21 +202,14 @@ def correlation_figure(found: Correlation) -> Figure | None:
     return page.figure
 
 
-def _difference_colours() -> Any:
-    """Return the colours of differences as a matplotlib colour map."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("occupy_difference", list(DIFFERENCE), N=257)
-
-
 def _paled(r: Numbers, significant: npt.NDArray[np.bool_]) -> Numbers:
-    colour = np.asarray(_difference_colours()((np.nan_to_num(r) + 1) / 2), dtype=np.float64)[..., :3]
+    colour = np.asarray(difference_colormap()((np.nan_to_num(r) + 1) / 2), dtype=np.float64)[..., :3]
     keep = np.where(significant, 1.0, 0.3)[..., None]
     return np.asarray(colour * keep + np.array([0.96, 0.96, 0.96]) * (1 - keep))
 
 
 def _correlation_bar(axes: Axes) -> None:
-    axes.imshow(np.linspace(0, 1, 256)[None], cmap=_difference_colours(), aspect="auto", extent=(-1, 1, 0, 1))
+    axes.imshow(np.linspace(0, 1, 256)[None], cmap=difference_colormap(), aspect="auto", extent=(-1, 1, 0, 1))
     axes.set_yticks([])
     axes.set_xticks([-1, 0, 1], ["excludes (−1)", "unrelated", "comes with (+1)"])
     first, _, last = axes.get_xticklabels()
@@ -295,7 +253,7 @@ def map_tree(table: OccupancyTable) -> Figure | None:
     names = [_with_share(table, i) for i in tree.order]
     down = _Labels.of(len(names), 0.24, _TALLEST)
     height, space = max(0.8, down.cell * len(names)), _label_space(names, down.size)
-    page = _page(4.6 + space, height + 1.25)
+    page = Page.of(4.6 + space, height + 1.25)
     page.text(0.25, 0.12, f"How alike {len(names)} maps are ({len(table.regions)} regions)", 10.5)
     axes = page.axes(0.3, 0.5, 4.0, height)
     _draw_tree(axes, tree, "left")
@@ -316,8 +274,8 @@ def strip(table: OccupancyTable, column: int = 0) -> Figure:
     names = [table.regions[i] for i in order]
     down = _Labels.of(len(names), _ROW, _TALLEST)
     height, space = max(0.5, down.cell * len(names)), _label_space(names, down.size)
-    page = _page(space + 4.6, height + 1.05)
-    page.text(0.2, 0.12, f"{_title(table)} of {len(names)} regions in {_plain(table.maps[column], 40)}", 10.5)
+    page = Page.of(space + 4.6, height + 1.05)
+    page.text(0.2, 0.12, f"{_title(table)} of {len(names)} regions in {plain(table.maps[column], 40)}", 10.5)
     axes = page.axes(space, 0.45, 4.4, height)
     shown = np.nan_to_num(values[order])
     axes.barh(np.arange(len(names)), shown, height=0.8, color=_colours()(np.clip(shown, 0, 1)), lw=0)
@@ -344,8 +302,8 @@ def forest(table: OccupancyTable, column: int = 0) -> Figure:
     names, rows = list(table.regions), np.arange(len(table.regions))
     down = _Labels.of(len(names), _ROW, _TALLEST)
     height, space = max(0.5, down.cell * len(names)), _label_space(names, down.size)
-    page = _page(space + 4.6, height + 1.3)
-    title = f"Occupancy of {len(names)} parts in {_plain(table.maps[column])}, 95 % intervals"
+    page = Page.of(space + 4.6, height + 1.3)
+    title = f"Occupancy of {len(names)} parts in {plain(table.maps[column])}, 95 % intervals"
     page.text(0.2, 0.12, title, 9.5)
     axes = page.axes(space, 0.45, 4.4, height)
     read = table.beside.values[:, column]
@@ -383,8 +341,5 @@ def write_set_figures(table: OccupancyTable, folder: Path, stem: str = "occupanc
     names = {}
     for what, figure in set_figures(table).items():
         names[what] = f"{stem}_{what}.png"
-        with atomic_file(folder / names[what]) as part, warnings.catch_warnings():
-            # A name in letters that the font lacks is no reason to speak up.
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            figure.savefig(part, format="png", dpi=DPI)
+        write_png(folder / names[what], figure)
     return names

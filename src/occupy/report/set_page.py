@@ -12,13 +12,13 @@ import numpy as np
 from occupy.errors import Notice
 from occupy.io.mrc import read_map
 from occupy.regions.table import OccupancyTable
-from occupy.report.heat_map import heat_map
 from occupy.report.html import (
     LARGEST,
     Colouring,
     Section,
     escaped,
     figure_png,
+    heat_map,
     page,
     paragraph,
     settings_table,

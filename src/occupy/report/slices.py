@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from occupy.pipeline import Estimate
+from occupy.report.canvas import new_figure
 from occupy.report.surfaces import LEVEL
 from occupy.scale import scale_stream
-from occupy.volume import Volume
+from occupy.volume import LazyMap, Volume
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 Array = npt.NDArray[np.float32]
 
@@ -129,3 +135,30 @@ def finer(image: np.ma.MaskedArray[Any, Any]) -> np.ma.MaskedArray[Any, Any]:
     parts = (image.data, np.ma.getmaskarray(image).astype(np.float32))
     values, hidden = (zoom(part, factor, order=1, mode="nearest", grid_mode=True) for part in parts)
     return np.ma.masked_array(values, hidden > 0.5)
+
+
+MOST_MAPS = 8
+SHOWN = {"scale": 1.0, "confidence": 1.0, "occupancy": 1.0, "relative": 1.0, "uncertainty": 0.5}
+"""What is drawn, and the value of its brightest colour."""
+
+
+def lazy_slices(maps: Mapping[str, Mapping[str, LazyMap]]) -> Figure:
+    """Draw the middle section of each map's scale and confidence, or occupancy and uncertainty.
+
+    Parameters
+    ----------
+    maps : mapping
+        Name → what there is of that map → lazy map. The first eight are drawn, one row each.
+    """
+    names = list(maps)[:MOST_MAPS]
+    columns = [what for what in SHOWN if what in maps[names[0]]]
+    figure = new_figure(2.6 * len(columns), 2.6 * len(names), dpi=100, layout="constrained")
+    grid = figure.subplots(len(names), len(columns), squeeze=False)
+    for row, name in zip(grid, names, strict=True):
+        for axes, what in zip(row, columns, strict=True):
+            lazy = maps[name][what]
+            middle = lazy.shape[0] // 2
+            axes.imshow(lazy.planes(middle, middle + 1)[0], vmin=0, vmax=SHOWN[what], cmap="viridis")
+            axes.set_axis_off()
+            axes.set_title(f"{name}: {what}", size=8)
+    return figure

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from occupy.errors import Notice
 
 
 def number_text(value: Any) -> str:
@@ -79,3 +81,17 @@ def log_text(record: Mapping[str, Any]) -> str:
         *(f"  {product:<20} {name}" for product, name in record["outputs"].items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+# Half-maps that were found beside a map and used: the result is better for it.
+_INFORMATION = ("neighbours",)
+
+
+def doubtful(notices: Sequence[Notice]) -> list[Notice]:
+    """Return the notices that make a result doubtful."""
+    return [notice for notice in notices if notice.code not in _INFORMATION]
+
+
+def information(notices: Sequence[Notice]) -> list[Notice]:
+    """Return the notices that are only worth knowing."""
+    return [notice for notice in notices if notice.code in _INFORMATION]

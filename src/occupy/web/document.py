@@ -15,7 +15,7 @@ from occupy import masks
 from occupy.errors import InputError
 from occupy.inputs import InputFiles, Inputs
 from occupy.io.mrc import read_header
-from occupy.modification import modifications, modified_maps, modified_values
+from occupy.modify import modifications, modified_maps, modified_values
 from occupy.pipeline import Estimate
 from occupy.report.chimerax import contour_level, tile_sphere
 from occupy.report.figures import value_spans
