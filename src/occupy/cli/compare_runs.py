@@ -174,8 +174,7 @@ def _write(
     asked: RunsRequest,
 ) -> dict[str, str]:
     from occupy.io.atomic import atomic_file, write_text
-    from occupy.report.record import to_json
-    from occupy.report.region_record import file_of
+    from occupy.report.record import file_of, to_json
     from occupy.report.runs import (
         comparison_record,
         write_comparison_page,

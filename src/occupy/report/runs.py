@@ -13,7 +13,7 @@ import numpy as np
 from occupy._version import __version__
 from occupy.errors import Notice
 from occupy.io.atomic import write_text
-from occupy.report.html import Section, figure_png, page, paragraph, table, verdict, write_page
+from occupy.report.html import Section, figure_png, heat_map, page, paragraph, table, verdict, write_page
 from occupy.report.runs_figure import flow_figure
 from occupy.runs.compare import ClassSummary, Comparison, class_summaries, merges
 
@@ -109,8 +109,8 @@ def next_steps(found: Comparison, judged: Judged | None = None) -> list[str]:
     if count == 1:
         significant = found.agreement.p_value < 0.01
         steps.append(
-            "the classes of one run do not come back in another: at most one run can be right, and nothing tells "
-            "which" + (", although they agree a little more than by chance" if significant else "")
+            "the classes of one run do not come back in another: at most one run can be right, and nothing "
+            "tells which" + (", although they agree a little more than by chance" if significant else "")
         )
         steps.append(
             "try occupy in the loop (occupy relion class3d-command), a focused mask, or fewer classes; or "
@@ -259,8 +259,6 @@ _FLOW = "Particles (height) in the classes of each run; colours are the classes 
 
 
 def _judged_sections(judged: Judged) -> list[Section]:
-    from occupy.report.heat_map import heat_map
-
     out = []
     for title, found in (("by the maps", judged.by_maps), ("by single particles", judged.by_images)):
         if found is not None:
