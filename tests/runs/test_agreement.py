@@ -85,7 +85,7 @@ def test_random_partitions_that_ignore_copies_would_be_far_too_sure() -> None:
     runs = [[partition("r", np.repeat(rng.integers(0, 3, 60), 6)) for _ in range(2)] for _ in range(100)]
     right = np.array([agreement(pair, of, draws=99, seed=i).p_value for i, pair in enumerate(runs)])
     wrong = np.array([agreement(pair, single(360), draws=99, seed=i).p_value for i, pair in enumerate(runs)])
-    assert stats.kstest(right - rng.random(100) / 100, "uniform").pvalue > 0.01
+    assert np.mean(right <= 0.05) < 0.12
     assert np.mean(wrong <= 0.05) > 0.3
 
 

@@ -48,7 +48,7 @@ def adjusted_rand(a: Sequence[Hashable], b: Sequence[Hashable]) -> float:
 
 
 def _indices(values: Sequence[Hashable]) -> tuple[Integers, int]:
-    names, labels = np.unique(np.asarray(values), return_inverse=True)
+    names, labels = np.unique(np.asarray(list(values)), return_inverse=True)
     return labels.astype(np.int64), len(names)
 
 
