@@ -14,7 +14,8 @@ from occupy.relion import hook
 from occupy.relion.class3d import Class3D, class3d_words, guide
 from occupy.relion.classes import earlier_classes, read_weights
 from occupy.relion.options import HookOptions, read_hook_options
-from occupy.relion.runreport import _class_iterations, _ClassIteration, _run_warnings, _table, adjusted_rand
+from occupy.relion.runreport import _class_iterations, _ClassIteration, _run_warnings, _table
+from occupy.runs.agreement import adjusted_rand
 
 
 def test_a_class_keeps_its_own_and_loses_its_noise(job):
