@@ -83,7 +83,7 @@ def _is_entry(name: str) -> bool:
     return looks_like_entry_id(name)
 
 
-def with_sets_opened(names: list[str], quiet: bool) -> list[str]:
+def _with_sets_opened(names: list[str], quiet: bool) -> list[str]:
     """Put the maps of a job in the place of its folder or STAR file, and say what was found."""
     from occupy.io.loop import drawn_notice
 
@@ -118,7 +118,7 @@ def with_sets_opened(names: list[str], quiet: bool) -> list[str]:
 
 def estimate_all(names: list[str], output: Path | None, job: Job) -> int:
     """Estimate every map; return how many failed. One that fails does not stop the others."""
-    names = with_sets_opened(names, job.quiet)
+    names = _with_sets_opened(names, job.quiet)
     if job.reading.half_maps is not None and len(names) > 1:
         raise InputError(f"--half-maps belong to one map, but {len(names)} maps were given")
     if len(names) == 1:

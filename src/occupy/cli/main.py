@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-STOPPED = "stopped; unfinished files were removed"
+_STOPPED = "stopped; unfinished files were removed"
 COMMANDS = (
     "estimate", "modify", "mask", "classes", "regions", "particles", "select", "watch", "view", "fetch",
     "demo", "simulate", "relion", "legacy",
@@ -66,9 +66,9 @@ def run(words: list[str]) -> int:
         if sys.stdout is not None:  # closed before we began
             sys.stdout.flush()
         # Typer turns Ctrl-C into a code (older ones into Abort).
-        return _say(STOPPED, 130) if code == 130 else code if isinstance(code, int) else 0
+        return _say(_STOPPED, 130) if code == 130 else code if isinstance(code, int) else 0
     except KeyboardInterrupt:
-        return _say(STOPPED, 130)
+        return _say(_STOPPED, 130)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except OccupyError as error:
@@ -87,7 +87,7 @@ def _unexpected(error: Exception, debug: bool) -> int:
     import typer
 
     if isinstance(error, typer.Abort):
-        return _say(STOPPED, 130)
+        return _say(_STOPPED, 130)
     if isinstance(error, typer.Exit):
         return error.exit_code
     # Usage errors come from click, or from the copy of it inside newer Typers: known by what they can do.
