@@ -75,33 +75,9 @@ def estimate(
     half_maps: tuple[Volume, Volume] | None = None,
     progress: Progress | None = None,
 ) -> Estimate:
-    """Find full scale, solvent model and confidence of a map.
+    """Find full scale, solvent model and confidence of a map in memory.
 
-    Parameters
-    ----------
-    volume : Volume
-        Best an averaged reconstruction: unsharpened, not masked, with solvent noise.
-    settings : Settings, optional
-        What the user wants; defaults choose by themselves.
-    solvent_mask : Volume, optional
-        Mask of the solvent or of the content (thresholded at 0.9), to help the solvent fit.
-    target_mask : Volume, optional
-        Mask of a part whose occupancy is wanted.
-    half_maps : tuple of Volume, optional
-        Independent halves of the map, on its grid: the noise is then measured where the particle is, and no
-        solvent is needed for it. For the calibrated estimator.
-    progress : callable, optional
-        ``progress(stage, done, total)``.
-
-    Returns
-    -------
-    Estimate
-        Numbers now; ``.scale`` and ``.confidence`` are computed when first asked for.
-
-    Raises
-    ------
-    InputError
-        Where no right answer exists (constant, not finite, two-dimensional, …).
+    Parameters, errors and result are those of `occupy.estimate`, whose ``estimate`` this is.
     """
     settings = settings or Settings()
     resolved = resolve(settings, volume.shape, volume.voxel_size)

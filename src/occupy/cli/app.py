@@ -167,6 +167,33 @@ def _classes(
     estimate_classes(inputs, output, regions, asked, run.quiet)
 
 
+@command("cryosparc", app)
+def _cryosparc(
+    project: Annotated[str, typer.Argument(metavar="PROJECT", help="Such as P3.")],
+    job: Annotated[
+        str, typer.Argument(metavar="JOB", help="3D classification or heterogeneous refinement, such as J42.")
+    ],
+    model: Annotated[
+        list[Path] | None, typer.Option(help="Model in the maps' frame; may be repeated.", show_default=False)
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="chain|residue|entity|ligand", help="What is a region of the model.", show_default=False
+        ),
+    ] = None,
+    present: Annotated[
+        float, typer.Option(help="Occupancy at which a class has a part.", min=0.0, max=1.0)
+    ] = 0.7,
+) -> None:
+    """Estimate a cryoSPARC classification in an External job of its project, connected to it."""
+    from occupy.suites.cryosparc import connect, run_external
+
+    words = [word for path in model or () for word in ("--model", str(path.absolute()))]
+    made = run_external(connect(), project, job, [*words, *(("--by", by) if by else ())], present)
+    typer.echo(f"{project} {made}: occupancies, masks and particles of {job}")
+
+
 @command(
     "regions",
     app,
