@@ -103,10 +103,6 @@ def _unexpected(error: Exception, debug: bool) -> int:
         return _say(f"error: {what}{error.strerror or error} (reading or writing failed)", 1)
     if isinstance(error, MemoryError):
         return _say("error: not enough memory; try --max-box 256, or fewer modifications in one run", 1)
-    if isinstance(error, OSError) and error.strerror:
-        # What the file system says (a name too long, a disk that fails) is nobody's mistake here.
-        name = f"{str(error.filename)[:200]}: " if error.filename else ""
-        return _say(f"error: {name}{error.strerror.lower()}", 1)
     return _say(f"error: {type(error).__name__}: {error} (this is our mistake; --debug shows where)", 1)
 
 

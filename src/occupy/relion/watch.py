@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -112,37 +112,60 @@ def follow(watch: Watch, read: _ReadSet, sleep: Callable[[float], None] = time.s
     finished_iterations(watch.folder)
     make_folder(watch.output)
     done, steps = _earlier(watch)
-    failed: dict[int, int] = {}
-    said: set[str] = set()
+    past = _Past(done, steps)
     waiting = False
     while True:
         # Looked at before the iterations that are read: what is written in between counts next time.
         seen = finished_iterations(watch.folder)
         ended = watch.once or has_ended(watch.folder, seen[-1] if seen else None)
-        found = finished_iterations(watch.folder)
-        fresh = [
-            each
-            for each in found
-            if (each.number % watch.every == 0 or (ended and each is found[-1]))
-            and each.written not in (done.get(each.number), failed.get(each.number))
-        ]
+        fresh = _fresh(watch, past, ended)
         for each in fresh:
-            # A job that was started anew writes its iterations again: the later ones of old no longer count.
-            if each.number in steps:
-                steps = {number: step for number, step in steps.items() if number < each.number}
-                done = {number: written for number, written in done.items() if number < each.number}
-            step = _step(watch, each, read, said)
-            if step is None:
-                failed[each.number] = each.written
-                continue
-            steps[each.number], done[each.number] = step, each.written
-            _write(watch, done, steps)
+            _read_iteration(watch, past, each, read)
         if ended:
-            return _finished(watch, steps)
+            return _finished(watch, past.steps)
         if not (fresh or waiting):
             watch.say(f"waiting for {watch.folder} …")
         waiting = True
         sleep(watch.interval)
+
+
+@dataclass
+class _Past:
+    """What was read of a job: when each iteration was written and what it holds, and what failed."""
+
+    done: dict[int, int]
+    steps: dict[int, Step]
+    failed: dict[int, int] = field(default_factory=dict)
+    said: set[str] = field(default_factory=set)
+
+    def forget(self, first: int) -> None:
+        """Drop an iteration and later ones."""
+        self.steps = {number: step for number, step in self.steps.items() if number < first}
+        self.done = {number: written for number, written in self.done.items() if number < first}
+
+
+def _fresh(watch: Watch, past: _Past, ended: bool) -> list[FinishedIteration]:
+    """Return the iterations to read now."""
+    found = finished_iterations(watch.folder)
+    return [
+        each
+        for each in found
+        if (each.number % watch.every == 0 or (ended and each is found[-1]))
+        and each.written not in (past.done.get(each.number), past.failed.get(each.number))
+    ]
+
+
+def _read_iteration(watch: Watch, past: _Past, each: FinishedIteration, read: _ReadSet) -> None:
+    """Read an iteration, and write the history with it."""
+    # A job that was started anew writes its iterations again: the later ones of old no longer count.
+    if each.number in past.steps:
+        past.forget(each.number)
+    step = _step(watch, each, read, past.said)
+    if step is None:
+        past.failed[each.number] = each.written
+        return
+    past.steps[each.number], past.done[each.number] = step, each.written
+    _write(watch, past.done, past.steps)
 
 
 def _finished(watch: Watch, steps: Mapping[int, Step]) -> list[Step]:
@@ -210,12 +233,10 @@ def _earlier(watch: Watch) -> tuple[dict[int, int], dict[int, Step]]:
 
 
 def _plain(options: Mapping[str, Any]) -> Any:
-
     return json.loads(json.dumps(plain(options, infinite=True), default=str, allow_nan=False))
 
 
 def _write(watch: Watch, done: Mapping[int, int], steps: Mapping[int, Step]) -> None:
-
     outputs = write_history(watch.output, [steps[number] for number in sorted(steps)])
     record = {
         "program": "occupy",
