@@ -83,7 +83,7 @@ def test_fast_slices_equal_those_of_whole_maps(axes: list[int], settings: Settin
     est = estimate(permuted(blob((33, 40, 47)), axes, (3.0, 2.5, 3.5)), settings)
     for axis in range(3):
         whole = slices.central_slice(est.volume, est.scale, axis)
-        np.testing.assert_array_equal(slices.scale_slice(est, axis), whole)
+        np.testing.assert_array_equal(slices._scale_slice(est, axis), whole)
         whole = slices.central_slice(est.volume, est.confidence, axis)
         np.testing.assert_array_equal(slices.confidence_slice(est, axis), whole)
 
@@ -97,7 +97,7 @@ def test_the_tile_is_outlined_around_what_it_holds(axes: list[int], max_box: int
     full = est.full_scale
     coarse = [n / m for n, m in zip(est.volume.shape, est.settings.shape, strict=True)]
     for axis in range(3):
-        box = figures.tile_rectangle(est, axis)
+        box = figures._tile_rectangle(est, axis)
         order = slices.file_axes(est.volume)
         along = order[axis]
         inside = est.volume.shape[along] // 2 / coarse[along] - full.largest.start[along]
@@ -119,7 +119,7 @@ def test_the_tile_is_outlined_around_what_it_holds(axes: list[int], max_box: int
     ("extent", "length"), [(100, 20), (80, 20), (79, 10), (352, 50), (1000, 200), (4.1, 1)]
 )
 def test_scale_bars_are_round_and_fit(extent: float, length: float) -> None:
-    assert figures.nice_length(extent) == pytest.approx(length)
+    assert figures._nice_length(extent) == pytest.approx(length)
 
 
 def test_slices_figure_has_nine_panels_three_bars_and_the_numbers(plain: Estimate) -> None:

@@ -146,7 +146,7 @@ def _mask_solvent(
     write_solvent_definition(scale, output, asked, run.quiet)
 
 
-@command("classes", app, without={"by_reading"})
+@command("classes", app)
 def _classes(
     inputs: Annotated[
         list[str],

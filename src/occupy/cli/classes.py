@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from occupy.cli.console import progress, say, warn
-from occupy.errors import InputError
+from occupy.errors import InputError, Notice
 from occupy.requests import RegionRequest, SetRequest
 
 if TYPE_CHECKING:
     from occupy.classes import ClassesResult
     from occupy.io.mapset import MapSet
+    from occupy.regions.joint import JointRegions
     from occupy.regions.table import OccupancyTable
     from occupy.report.region_results import FoundRegions
     from occupy.report.set_results import SetOutput
@@ -38,6 +39,7 @@ def estimate_classes(
     named = replace(asked, compare=None if asked.compare is None else _pair(used, asked.compare))
     folder = output or Path(f"occupy_{_stem(found)}")
     of_regions = regions.options if regions.models or regions.masks else {}
+    of_regions |= {"by_reading": True} if regions.by_reading else {}
     begun = asked_of([entry.path for entry in used.maps], asked.options | of_regions)
     keep = asked.resume and _goes_on(begun, folder, quiet)
     if keep and is_complete(folder):
@@ -46,18 +48,22 @@ def estimate_classes(
             return
         warn(f"{folder}: starting anew, as {reason}", quiet)
         keep = False
+    made = _regions(used, regions, asked)
+    joint, doubts = _fitted(made, used, asked)
+    for notice in doubts:
+        warn(notice.text, quiet)
     extras = SetOutput(
         found=found,
         begun=begun,
         options=named.options | of_regions,
-        notices=(*found.notices, *left),
+        notices=(*found.notices, *left, *doubts),
         command=tuple(sys.argv),
+        joint=joint,
         compare=named.compare,
         keep=keep,
         page=asked.report,
         voxel_size=asked.voxel_size,
     )
-    made = _regions(used, regions, asked)
     if made is not None:
         extras = replace(extras, regions=made.regions, model=made.model, inputs=made.inputs)
     _compare(used, folder, asked, extras, quiet)
@@ -144,6 +150,21 @@ def _regions(used: MapSet, regions: RegionRequest, asked: SetRequest) -> FoundRe
     from occupy.report.region_results import find_regions
 
     return find_regions(regions, read_map(used.maps[0].path, voxel_size=asked.voxel_size), asked.voxel_size)
+
+
+def _fitted(
+    made: FoundRegions | None, used: MapSet, asked: SetRequest
+) -> tuple[Mapping[str, JointRegions], list[Notice]]:
+    """Fit the model's regions in all classes together; or say why they are read."""
+    if made is None or made.model is None or made.asked.by_reading:
+        return {}, []
+    from occupy.classes import members_of
+    from occupy.regions.joint import not_fitted
+    from occupy.report.region_results import fits_of
+
+    members = members_of(used, asked.voxel_size, resample=asked.resample)
+    fits = fits_of(made, {member.name: member.read for member in members})
+    return ({}, [not_fitted(fits)]) if isinstance(fits, str) else (fits, [])
 
 
 def _summarise(

@@ -14,31 +14,7 @@ PROGRAM = "occupy-relion-reconstruct"
 
 @dataclass(frozen=True)
 class Class3D:
-    """What a Class3D job needs to be told.
-
-    Attributes
-    ----------
-    particles, reference, output : str
-        STAR file, map, and the root of the output names (``Class3D/occupy/run``).
-    diameter : float
-        Of the particle, Å.
-    classes, iterations : int
-        How many.
-    fudge : float
-        Regularisation parameter T.
-    initial : float
-        Å; low-pass of the reference.
-    limit : float or None
-        Å; finest resolution of the expectation step.
-    align : bool
-        Search orientations too; otherwise those of the particles are kept.
-    processes, threads : int
-        MPI processes (1: no MPI) and threads of each.
-    gpu : str or None
-        GPUs, as RELION's ``--gpu`` takes them.
-    extra : tuple of str
-        Further options for RELION.
-    """
+    """What a Class3D job needs to be told; the command line reads the same descriptions."""
 
     particles: str = option(..., "STAR file with poses.", argument=True, metavar="PARTICLES")
     reference: str = option(..., "Map to begin with.", argument=True, metavar="REFERENCE")
@@ -70,17 +46,8 @@ def command(job: Class3D) -> list[str]:
         "--pad", "1", "--j", str(job.threads), "--pool", "30", "--dont_combine_weights_via_disc",
         "--external_reconstruct",
     ]  # fmt: skip
-    words += [
-        "--oversampling",
-        "1",
-        "--healpix_order",
-        "2",
-        "--offset_range",
-        "5",
-        "--offset_step",
-        "2",
-    ] * job.align
-    words += ["--skip_align"] * (not job.align)
+    search = "--oversampling 1 --healpix_order 2 --offset_range 5 --offset_step 2"
+    words += search.split() if job.align else ["--skip_align"]
     words += ["--strict_highres_exp", f"{job.limit:g}"] if job.limit else []
     words += ["--gpu", job.gpu] if job.gpu is not None else []
     return [*words, *job.extra]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,16 +84,29 @@ def _colormap(name: str, colours: tuple[str, ...]) -> LinearSegmentedColormap:
 
 
 def _save(figure: Figure, target: Any, **how: Any) -> None:
+    from matplotlib import rc_context
+
     with warnings.catch_warnings():
         # A name in letters that the font lacks is no reason to speak up.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(target, **how)
+        # Text stays text: smaller, and can be searched and edited.
+        with rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
+            figure.savefig(target, **how)
 
 
-def write_png(path: Path, figure: Figure, **how: Any) -> None:
-    """Write a figure as PNG, complete or not at all."""
+def write_picture(path: Path, figure: Figure, **how: Any) -> None:
+    """Write a figure as PNG, SVG or PDF by the end of its name, complete or not at all."""
     with atomic_file(path) as part:
-        _save(figure, part, format="png", **{"dpi": DPI, **how})
+        _save(figure, part, format=path.suffix[1:], **{"dpi": DPI, **how})
+
+
+def write_pdf(path: Path, pages: Sequence[Figure]) -> None:
+    """Write figures as the pages of a PDF, complete or not at all."""
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    with atomic_file(path) as part, PdfPages(part) as pdf:
+        for figure in pages:
+            _save(figure, pdf, format="pdf", dpi=DPI)
 
 
 def png_text(figure: Figure, dpi: int) -> str:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from occupy import modify
 from occupy.io.atomic import make_folder
 from occupy.pipeline import Estimate
-from occupy.report.canvas import new_figure, plain, scale_colormap, write_png
+from occupy.report.canvas import new_figure, plain, scale_colormap, write_picture
 from occupy.report.chimerax import tile_bounds, tile_sphere
 from occupy.report.palette import ALARM, MINIMUM_SCALE, SOLVENT
 from occupy.report.slices import (
@@ -39,7 +39,7 @@ _WIDTH = 9.6  # inches; every measure below in inches is for this width
 _BLUE, _ORANGE, _GREEN, _PURPLE = "#0072b2", "#e69f00", "#009e73", "#cc79a7"  # Okabe & Ito
 
 
-def tile_rectangle(est: Estimate, axis: int) -> tuple[float, float, float, float] | None:
+def _tile_rectangle(est: Estimate, axis: int) -> tuple[float, float, float, float] | None:
     """Return where the full-scale tile shows on a central slice.
 
     Returns
@@ -98,14 +98,14 @@ def _footer(figure: Figure, lines: list[str], height: float, colour: str) -> Non
     figure.text(x, y, "\n".join(lines), size=8, color=colour, va="bottom", linespacing=1.35)
 
 
-def nice_length(extent: float) -> float:
+def _nice_length(extent: float) -> float:
     """Return a round length (1, 2 or 5 times a power of ten) of about a quarter of ``extent``."""
     power = 10.0 ** np.floor(np.log10(extent / 4))
     return float(max(step * power for step in (1, 2, 5) if step * power <= extent / 4))
 
 
 def _scale_bar(axes: Axes, width: float, height: float) -> None:
-    length, right, y = nice_length(width), 0.96 * width, 0.06 * height
+    length, right, y = _nice_length(width), 0.96 * width, 0.06 * height
     ends = [right - length, right]
     axes.plot(ends, [y, y], color="white", lw=2.5, solid_capstyle="butt", path_effects=_halo(4.5))
     look: dict[str, Any] = {"color": "white", "size": 8, "ha": "center", "va": "bottom"}
@@ -125,7 +125,7 @@ def _panel(axes: Axes, image: Array, est: Estimate, axis: int, column: int, look
     axes.set(xticks=[], yticks=[])
     axes.set_xlabel(f"{AXES[right]} →", size=8, labelpad=1.5, loc="left", color="#444444")
     axes.set_ylabel(f"{AXES[up]} →", size=8, labelpad=1.5, loc="bottom", color="#444444")
-    box = tile_rectangle(est, axis)
+    box = _tile_rectangle(est, axis)
     if box is not None and est.full_scale.source == "tile":
         axes.add_patch(Rectangle(box[:2], *box[2:], fill=False, ec="white", lw=1.4, path_effects=_halo(3)))
     name = f"{AXES[axis]} slice {est.volume.shape[order[axis]] // 2}"
@@ -221,7 +221,7 @@ def _slices_grid(est: Estimate) -> tuple[Figure, list[list[Axes]], list[Axes]]:
 
 def _tile_note(est: Estimate) -> str:
     centre, radius = tile_sphere(est, est.full_scale.largest)
-    seen = [AXES[axis] for axis in range(3) if tile_rectangle(est, axis) is not None]
+    seen = [AXES[axis] for axis in range(3) if _tile_rectangle(est, axis) is not None]
     where = ", ".join(f"{value + 0.0:.0f}" for value in centre)
     crossed = "outlined" if seen else "on none of these slices"
     return (
@@ -407,6 +407,6 @@ def write_figures(est: Estimate, folder: Path, stem: str) -> list[Path]:
     written = []
     for what, figure in figures.items():
         path = folder / f"{stem}_{what}.png"
-        write_png(path, figure)
+        write_picture(path, figure)
         written.append(path)
     return written

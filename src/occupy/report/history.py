@@ -16,7 +16,7 @@ from occupy.errors import InputError
 from occupy.io.atomic import write_text
 from occupy.io.tables import csv_text, read_rows
 from occupy.regions.table import OccupancyTable
-from occupy.report.canvas import new_figure, plain, write_png
+from occupy.report.canvas import new_figure, plain, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,7 +124,7 @@ def write_history(folder: Path, steps: Sequence[Step]) -> dict[str, str]:
     )
     write_text(folder / "history.csv", csv_text(_REGIONS, regions))
     write_text(folder / "history_classes.csv", csv_text(_CLASSES, classes))
-    write_png(folder / "history.png", history_figure(steps), dpi=100, metadata={"Software": None})
+    write_picture(folder / "history.png", _history_figure(steps), dpi=100, metadata={"Software": None})
     return {"regions": "history.csv", "classes": "history_classes.csv", "figure": "history.png"}
 
 
@@ -173,16 +173,16 @@ def _step(number: int, regions: Sequence[Mapping[str, str]], classes: Sequence[M
 # --- picture ------------------------------------------------------------------------------------------
 
 
-def shown_regions(steps: Sequence[Step]) -> list[str]:
+def _shown_regions(steps: Sequence[Step]) -> list[str]:
     """Return the regions to draw: those in which the classes of the last iteration differ most."""
     table = steps[-1].table
     spread = np.nan_to_num(difference(table).spread, nan=-1.0)
     return [table.regions[row] for row in np.argsort(-spread, kind="stable")[:_SHOWN]]
 
 
-def history_figure(steps: Sequence[Step]) -> Figure:
+def _history_figure(steps: Sequence[Step]) -> Figure:
     """Draw shares of classes, how far they differ, and the regions that differ most, against iteration."""
-    regions = shown_regions(steps)
+    regions = _shown_regions(steps)
     rows = math.ceil((2 + len(regions)) / _COLUMNS)
     height = 1.1 + 2.3 * rows
     figure = new_figure(11, height, dpi=100)

@@ -17,7 +17,7 @@ from occupy.report.text import number_lines
 HEIGHT = 420
 
 
-def module_text() -> str:
+def _module_text() -> str:
     """Return the widget's JavaScript, one module that needs nothing else."""
     return in_one_module("geometry.js", "surface.js", "widget.js")
 
@@ -41,7 +41,7 @@ def surface_widget(est: Estimate, *, level: float | None = None, height: int = H
     """
     base, traitlets = import_module("anywidget").AnyWidget, import_module("traitlets")
     members = {
-        "_esm": module_text(),
+        "_esm": _module_text(),
         "mesh": traitlets.Bytes().tag(sync=True),
         "colours": traitlets.List().tag(sync=True),
         "height": traitlets.Int(HEIGHT).tag(sync=True),

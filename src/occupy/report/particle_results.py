@@ -42,7 +42,7 @@ def _tsv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def part_rows(found: ParticleOccupancy) -> list[list[object]]:
+def _part_rows(found: ParticleOccupancy) -> list[list[object]]:
     """One row per part: name, occupancy, error, interval, mean amplitude, level, varies, gain, variance."""
     low, high = found.interval()
     levels = found.levels
@@ -80,15 +80,15 @@ def pair_rows(found: ParticleOccupancy) -> list[list[object]]:
 
 def write_tables(folder: Path, found: ParticleOccupancy) -> dict[str, str]:
     """Write the tables; return product → file name."""
-    write_text(folder / PARTS, _tsv(_COLUMNS, part_rows(found)))
+    write_text(folder / PARTS, _tsv(_COLUMNS, _part_rows(found)))
     write_text(folder / CORRELATIONS, _tsv(_PAIR_COLUMNS, pair_rows(found)))
     states = ("state", "population", "standard_error", "most_probable_in", "lacks")
     write_text(folder / STATES, _tsv(states, state_rows(found)))
-    write_text(folder / PRESENCE, presence_text(found))
+    write_text(folder / PRESENCE, _presence_text(found))
     return {"parts": PARTS, "correlations": CORRELATIONS, "states": STATES, "presence": PRESENCE}
 
 
-def presence_text(found: ParticleOccupancy) -> str:
+def _presence_text(found: ParticleOccupancy) -> str:
     """Table of particles, in the order of their file: state, its probability, probability of each part."""
     lines = ["\t".join(("particle", "state", "state_probability", *found.names))]
     for i, row in enumerate(found.presence):
@@ -113,7 +113,7 @@ def particle_record(
         "inputs": dict(inputs), "options": dict(options),
         "numbers": {
             "particles": len(found.state),
-            "parts": [dict(zip(_COLUMNS, row, strict=True)) for row in part_rows(found)],
+            "parts": [dict(zip(_COLUMNS, row, strict=True)) for row in _part_rows(found)],
             "states": [{"population": float(w), "standard_error": float(e),
                         "parts": [n for n, b in zip(found.names, bits, strict=True) if b]}
                        for w, e, bits in zip(found.states.weights, found.state_error, found.states.bits,
@@ -130,7 +130,7 @@ def particle_record(
 
 def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> Path:
     """Write the page: forest plot, correlations, states."""
-    forest = figure_png(forest_plot(found), "Occupancy of each part, 95 % interval")
+    forest = figure_png(_forest_plot(found), "Occupancy of each part, 95 % interval")
     states = [
         [number, f"{share:.3f} ± {error:.3f}", count, lacks]
         for number, share, error, count, lacks in state_rows(found)
@@ -139,12 +139,12 @@ def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> 
     sections = [Section("Parts", paragraph(_READING) + forest), Section("States", table(states, header))]
     if found.levels.varying.sum() > 1:
         caption = "Correlation between parts over the particles"
-        sections.insert(1, Section("Which come together", figure_png(correlation_plot(found), caption)))
+        sections.insert(1, Section("Which come together", figure_png(_correlation_plot(found), caption)))
     count = f"{len(found.state)} particles of {source}"
     return write_page(path, page("Who has what", count, verdict(found.notices), sections))
 
 
-def forest_plot(found: ParticleOccupancy) -> Figure:
+def _forest_plot(found: ParticleOccupancy) -> Figure:
     """Occupancies with intervals, the lowest on top; open circles for parts that are always there."""
     order = np.argsort(-found.occupancy, kind="stable")
     low, high = found.interval()
@@ -161,7 +161,7 @@ def forest_plot(found: ParticleOccupancy) -> Figure:
     return figure
 
 
-def correlation_plot(found: ParticleOccupancy) -> Figure:
+def _correlation_plot(found: ParticleOccupancy) -> Figure:
     """Correlations between the parts that vary."""
     varying = np.flatnonzero(found.levels.varying)
     values: npt.NDArray[np.float64] = found.correlation[np.ix_(varying, varying)]

@@ -84,7 +84,7 @@ def numbers_of(est: Estimate, variability_limit: float) -> dict[str, Any]:
     return found
 
 
-def input_of(volume: Volume, file: ReadFile | Path) -> dict[str, Any]:
+def _input_of(volume: Volume, file: ReadFile | Path) -> dict[str, Any]:
     """Describe an input file: where, checksum, box, voxel size and frame.
 
     With a `ReadFile` the checksum is that of the bytes that were read; of a path it is that of the file there
@@ -157,7 +157,7 @@ def record_of(
             "system": f"{platform.system()} {platform.machine()}",
             "byteorder": sys.byteorder,
         },
-        "inputs": {role: input_of(volume, path) for role, (volume, path) in inputs.items()},
+        "inputs": {role: _input_of(volume, path) for role, (volume, path) in inputs.items()},
         "settings_asked": asdict(asked),
         "options": dict(options or {}),
         "settings": est.settings.as_dict(),

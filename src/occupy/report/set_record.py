@@ -180,7 +180,7 @@ def what_changed(folder: Path) -> str | None:
     return changed_file(folder, files)
 
 
-def remove_earlier(folder: Path) -> list[str]:
+def _remove_earlier(folder: Path) -> list[str]:
     """Remove what an earlier run over a set wrote, as its record says, and nobody changed since; list it."""
     removed = []
     try:
@@ -232,7 +232,7 @@ def begin(folder: Path, asked: Mapping[str, Any], *, old: Iterable[str] | None =
         Files of an earlier run that were removed.
     """
     make_folder(folder)
-    removed = [] if old is None else remove_earlier(folder)
+    removed = [] if old is None else _remove_earlier(folder)
     for name in (NAME, STARTED, *(old or ())):
         (folder / name).unlink(missing_ok=True)
     sweep(folder)

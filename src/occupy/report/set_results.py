@@ -21,6 +21,7 @@ from occupy.io.mapset import MapSet
 from occupy.io.models import ResidueKey, write_occupancies
 from occupy.io.mrc import read_map
 from occupy.model import AtomicModel
+from occupy.regions.joint import JointRegions, joint_record, with_joint
 from occupy.regions.region import Region, residue_values
 from occupy.regions.table import OccupancyTable, joined
 from occupy.report.chimerax import Shown, classes_script, difference_script, model_script, picked
@@ -52,7 +53,7 @@ class ModelFiles:
     paths: tuple[Path, ...]
 
 
-def file_name(text: str) -> str:
+def _file_name(text: str) -> str:
     """Return a name as part of a file name: without separators and quotes."""
     return "".join("_" if c in "/\\:\"'" or ord(c) < 32 else c for c in text) or "map"
 
@@ -97,11 +98,11 @@ def write_set_tables(
 
         files |= write_set_figures(table, folder, stem)
     if model is not None:
-        files |= write_model_files(folder, table, model, stem)
+        files |= _write_model_files(folder, table, model, stem)
     return files
 
 
-def write_model_files(
+def _write_model_files(
     folder: Path, table: OccupancyTable, model: ModelFiles, stem: str = "occupancy"
 ) -> dict[str, str]:
     """Write, per map, a model coloured by its regions (``.defattr``, script) and with occupancies (mmCIF).
@@ -117,26 +118,26 @@ def write_model_files(
             attribute += "_"
         used.add(attribute)
         values = residue_values(model.model, model.regions, table.values[:, column])
-        defattr = f"{file_name(name)}.defattr"
+        defattr = f"{_file_name(name)}.defattr"
         write_text(folder / defattr, defattr_text(model.model, values, attribute))
         attributes[name] = attribute, defattr
         files[f"defattr_{name}"] = defattr
         for number, path in enumerate(model.paths if len(table.maps) <= MOST_MODELS else ()):
-            target = f"{file_name(name)}_{file_name(model.model.names[number])}_occupancies.cif"
+            target = f"{_file_name(name)}_{_file_name(model.model.names[number])}_occupancies.cif"
             note = f"occupancies by OccuPy: regions of the model read in {' '.join(name.split())}"
-            write_occupancies(path, folder / target, by_residue(model.model, values, number), note)
+            write_occupancies(path, folder / target, _by_residue(model.model, values, number), note)
             files[f"model_{name}" + (f"_{number + 1}" if len(model.paths) > 1 else "")] = target
     script = f"{stem}_model.cxc"
     opened: list[str] = []
     for number, path in enumerate(model.paths):
-        name, copied = model_for_chimerax(folder, path, file_name(model.model.names[number]))
+        name, copied = model_for_chimerax(folder, path, _file_name(model.model.names[number]))
         opened.append(name)
         files |= {f"input_{model.model.names[number]}": name} if copied else {}
     write_text(folder / script, model_script(opened, attributes))
     return files | {"model_script": script}
 
 
-def by_residue(model: AtomicModel, values: npt.ArrayLike, file: int = 0) -> dict[ResidueKey, float]:
+def _by_residue(model: AtomicModel, values: npt.ArrayLike, file: int = 0) -> dict[ResidueKey, float]:
     """Return (chain, number, insertion code) → value for the residues of one file that have one."""
     return {
         (residue.chain, residue.number, residue.insertion): float(value)
@@ -182,17 +183,17 @@ def write_class_scripts(
     shown: list[Shown] = []
     copies: dict[str, str] = {}
     for name in picked(list(maps)):
-        opened, copied = map_for_chimerax(folder, maps[name][0], file_name(name), voxel_size)
+        opened, copied = map_for_chimerax(folder, maps[name][0], _file_name(name), voxel_size)
         copies |= {f"input_{name}": opened} if copied else {}
         shown.append(Shown(name, opened, seen_from(folder, maps[name][1]), (shares or {}).get(name)))
     write_text(folder / "classes.cxc", classes_script(shown, level=level, of=len(maps)))
     files = {"classes_script": "classes.cxc", **copies}
     if compare is not None:
         first, second = compare
-        drawn, _ = map_for_chimerax(folder, surface or maps[second][0], file_name(second), voxel_size)
+        drawn, _ = map_for_chimerax(folder, surface or maps[second][0], _file_name(second), voxel_size)
         occupancies = seen_from(folder, maps[first][1]), seen_from(folder, maps[second][1])
         text = difference_script(drawn, occupancies, compare, level=level)
-        files["difference_script"] = f"{file_name(second)}_minus_{file_name(first)}.cxc"
+        files["difference_script"] = f"{_file_name(second)}_minus_{_file_name(first)}.cxc"
         write_text(folder / files["difference_script"], text)
     return files
 
@@ -235,7 +236,7 @@ class Written:
 
 def names_of_maps(names: Sequence[str]) -> dict[str, dict[str, str]]:
     """Return class → product → file name."""
-    return {name: {p: f"{file_name(name)}_{p}.mrc" for p in PRODUCTS} for name in names}
+    return {name: {p: f"{_file_name(name)}_{p}.mrc" for p in PRODUCTS} for name in names}
 
 
 def write_class_maps(
@@ -303,7 +304,7 @@ def _write_maps(folder: Path, maps: dict[str, tuple[str, LazyMap]]) -> dict[str,
     return {name: file.about() for name, file in write_lazy_maps(folder, maps).items()} if maps else {}
 
 
-def write_components(folder: Path, est: SetEstimate, components: Sequence[Component]) -> dict[str, str]:
+def _write_components(folder: Path, est: SetEstimate, components: Sequence[Component]) -> dict[str, str]:
     """Write components as soft masks into ``components/``; masks of an earlier run are removed first."""
     inside = folder / "components"
     for old in inside.glob("component??.mrc"):
@@ -339,6 +340,8 @@ class SetOutput:
         To be read besides the components.
     model : ModelFiles or None
         Where they are parts of a model.
+    joint : mapping of str to JointRegions
+        Class → joint fit of the regions; nothing where they are only read.
     compare : tuple of str or None
         Two classes to be compared in ChimeraX.
     keep : bool
@@ -357,6 +360,7 @@ class SetOutput:
     command: tuple[str, ...] = ()
     regions: tuple[Region, ...] = ()
     model: ModelFiles | None = None
+    joint: Mapping[str, JointRegions] = field(default_factory=dict)
     compare: tuple[str, str] | None = None
     keep: bool = False
     page: bool = False
@@ -387,10 +391,13 @@ def write_set(
     (folder / PAGE).unlink(missing_ok=True)
     regions = output.regions + component_regions(est, components)
     made = write_class_maps(folder, est, keep=output.keep, regions=regions, execution=execution)
-    files: dict[str, Any] = {**made.of_set, **write_components(folder, est, components)}
-    if made.table is not None:
+    files: dict[str, Any] = {**made.of_set, **_write_components(folder, est, components)}
+    table = made.table
+    if table is not None and output.joint:
+        table = with_joint(table, output.joint)
+    if table is not None:
         model = output.model and ModelFiles(output.model.model, regions, output.model.paths)
-        files |= write_set_tables(folder, made.table, model=model, notes=[n.text for n in output.notices])
+        files |= write_set_tables(folder, table, model=model, notes=[n.text for n in output.notices])
     paths = {entry.name: entry.path for entry in output.found.maps}
     files |= write_class_scripts(
         folder,
@@ -414,9 +421,11 @@ def write_set(
         notices=output.notices,
         command=output.command,
     )
+    if table is not None and output.joint:
+        record["joint_fits"] = {n: joint_record(joint, table, n) for n, joint in output.joint.items()}
     if output.page:
         execution.report("report", 0, 0)
-        write_set_report(folder, record, made.table)
+        write_set_report(folder, record, table)
     sweep(folder)
     for entry in record["maps"]:
         entry["sha256"] = sha256_of(paths[entry["name"]])
@@ -424,7 +433,7 @@ def write_set(
     names = [name for name in files.values() if name not in made.sums]
     record["files"] = made.sums | {name: written(folder / name) for name in names}
     write_text(folder / NAME, to_json(record))
-    return made.table, files
+    return table, files
 
 
 def _shares(found: MapSet, est: SetEstimate) -> dict[str, float]:

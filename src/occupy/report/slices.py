@@ -53,7 +53,7 @@ def central_slice(volume: Volume, data: Array, axis: int) -> Array:
     return np.asarray(standard.take(standard.shape[axis] // 2, axis=axis))
 
 
-def scale_slice(est: Estimate, axis: int) -> Array:
+def _scale_slice(est: Estimate, axis: int) -> Array:
     """Return the central slice of the local scale; see `central_slice`.
 
     Only a slab as thick as the footprint is dilated, so that no whole map is made for three slices.
@@ -78,7 +78,7 @@ def scale_slice(est: Estimate, axis: int) -> Array:
     return central_slice(est.volume, np.broadcast_to(plane, est.volume.shape), axis)
 
 
-def smoothed_scale(est: Estimate, axis: int) -> Array:
+def _smoothed_scale(est: Estimate, axis: int) -> Array:
     """Return the central slice of the local scale without the shape of the footprint.
 
     A maximum within a footprint draws discs and crosses around every peak; a Gaussian of a quarter of the
@@ -89,10 +89,10 @@ def smoothed_scale(est: Estimate, axis: int) -> Array:
     order = [n for i, n in enumerate(file_axes(est.volume)) if i != axis]
     # On the map's grid, which may be finer than the one the footprint is given on.
     width = [est.settings.kernel_size[n] * est.volume.shape[n] / est.settings.shape[n] / 4 for n in order]
-    return np.asarray(gaussian_filter(scale_slice(est, axis), width, mode="nearest"))
+    return np.asarray(gaussian_filter(_scale_slice(est, axis), width, mode="nearest"))
 
 
-def lowpassed_slice(est: Estimate, axis: int) -> Array:
+def _lowpassed_slice(est: Estimate, axis: int) -> Array:
     """Return the central slice of the low-passed map; see `central_slice`."""
     data = est.maps["lowpass"].data if est.resampled else est.lowpassed
     return central_slice(est.volume, data, axis)
@@ -105,8 +105,8 @@ def shown_scale(est: Estimate, axis: int) -> np.ma.MaskedArray[Any, Any]:
     shown from `lowest_shown_scale` on, and where the low-passed map has the share of local full scale at
     which surfaces are contoured.
     """
-    scale = smoothed_scale(est, axis)
-    matter = lowpassed_slice(est, axis) >= LEVEL * est.full_scale.value * scale
+    scale = _smoothed_scale(est, axis)
+    matter = _lowpassed_slice(est, axis) >= LEVEL * est.full_scale.value * scale
     return np.ma.masked_array(scale, (scale < lowest_shown_scale(est)) | ~matter)
 
 

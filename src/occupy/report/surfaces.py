@@ -87,7 +87,7 @@ def surface_message(
     """
     mesh, step = fitting_mesh(data, level, limits, dust / float(np.prod(spacing)))
     points = mesh.vertices * np.float32(step)
-    arrays: dict[str, npt.NDArray[Any]] = packed_mesh(mesh, points, data.shape)
+    arrays: dict[str, npt.NDArray[Any]] = _packed_mesh(mesh, points, data.shape)
     inside = beneath(data, points, spacing[::-1])
     for wanted, where in ((False, inside), (True, points)):
         names = [name for name in layers if (name in ON_SURFACE) == wanted]
@@ -105,7 +105,7 @@ def surface_message(
     return pack({**about, **(head or {})}, arrays)
 
 
-def packed_mesh(mesh: Mesh, points: Array, shape: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
+def _packed_mesh(mesh: Mesh, points: Array, shape: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
     """Return positions x, y, z over the box as 16 bits, normals as 8 and indices as 32."""
     extent = np.maximum(np.array(shape, dtype=np.float32) - 1, 1)
     scaled = np.rint(points / extent * np.float32(65535))

@@ -35,6 +35,7 @@ _WHAT = {
     "relative": "occupancy relative to the best map at each place",
     "scale": "local scale",
 }
+_NAMED = 3
 _READ, _FITTED = "of regions: median over the region's voxels", "of parts by a joint fit to the map"
 
 
@@ -80,17 +81,34 @@ def tsv_text(table: OccupancyTable, notes: Iterable[str] = ()) -> str:
     if np.isfinite(table.weights).any():
         shares = (_text(100 * weight, 1) for weight in table.weights)
         head.append("\t".join(["# share of particles, %", "", *shares]))
-    # Of one map there is room for what stands beside its occupancies.
-    further = beside is not None and len(table.maps) == 1
-    rows = ["\t".join(["region", "voxels", *map(_plain, table.maps), *(["local scale", "note"] * further)])]
+    # Of one map there is room for the local scale too.
+    further = () if beside is None else ("local scale", "note")[len(table.maps) > 1 :]
+    rows = ["\t".join(["region", "voxels", *map(_plain, table.maps), *further])]
     for row, region in enumerate(table.regions):
         cells = map(cell_text, table.values[row].tolist(), table.errors[row].tolist())
         more: tuple[str, ...] = ()
-        if beside is not None and further:
+        if beside is not None:
             read = cell_text(float(beside.values[row, 0]), float(beside.errors[row, 0]))
-            more = (read, beside.notes[row][0])
+            more = (read, note_text(table, row))[-len(further) :]
         rows.append("\t".join([_plain(region), _text(table.voxels[row], 0), *cells, *more]))
     return "\n".join([*head, *rows]) + "\n"
+
+
+def note_text(table: OccupancyTable, row: int) -> str:
+    """Return what is noted of a region, with the maps it is noted of; empty where there is nothing."""
+    if table.beside is None:
+        return ""
+    notes = table.beside.notes[row]
+    of: dict[str, list[str]] = {}
+    for name, note in zip(table.maps, notes, strict=True):
+        of.setdefault(note, []).append(name)
+    if len(of) == 1:
+        return notes[0]
+    return "; ".join(
+        f"{note} ({', '.join(names[:_NAMED])}{' …' * (len(names) > _NAMED)})"
+        for note, names in of.items()
+        if note
+    )
 
 
 def _plain(name: str) -> str:
