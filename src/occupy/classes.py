@@ -170,35 +170,29 @@ def _usual_threads(grid: Volume, lowpass: float | None = None) -> int:
 def without_small(found: MapSet) -> tuple[MapSet, list[Notice]]:
     """Leave out classes that hold a handful of particles, and say which."""
     particles = sum(entry.particles or 0 for entry in found.maps)
-
-    def small(entry: ClassMap) -> bool:
-        # A map is a sum over all particles by their probabilities: its soft share counts.
-        if entry.weight is not None:
-            return (
-                entry.weight * particles < LIMITS.few_particles
-                if particles
-                else entry.weight < LIMITS.least_share
-            )
-        return entry.particles is not None and entry.particles < LIMITS.few_particles
-
-    out = [entry for entry in found.maps if small(entry)]
+    out = [entry for entry in found.maps if _is_small(entry, particles)]
     if not out:
         return found, []
     kept = tuple(entry for entry in found.maps if entry not in out)
-    names = ", ".join(
-        f"{e.name} ({100 * e.weight:.2g} %)"
-        if e.weight is not None
-        else f"{e.name} ({e.particles} particles)"
-        for e in out
-    )
+    shares = (f"{e.particles} particles" if e.weight is None else f"{100 * e.weight:.2g} %" for e in out)
+    names = ", ".join(f"{e.name} ({share})" for e, share in zip(out, shares, strict=True))
     if len(kept) < 2:
         raise InputError(
             f"{found.source}: fewer than two classes hold {LIMITS.few_particles} particles or more "
             f"({names} do not)"
         )
-    return replace(found, maps=kept), [
-        Notice("small-class", f"left out, as they hold too few particles: {names}")
-    ]
+    text = f"left out, as they hold too few particles: {names}"
+    return replace(found, maps=kept), [Notice("small-class", text)]
+
+
+def _is_small(entry: ClassMap, particles: int) -> bool:
+    """Tell whether a class holds too little, given the number of particles of all (0 where unknown)."""
+    # A map is a sum over all particles by their probabilities: its soft share counts.
+    if entry.weight is None:
+        return entry.particles is not None and entry.particles < LIMITS.few_particles
+    if particles:
+        return entry.weight * particles < LIMITS.few_particles
+    return entry.weight < LIMITS.least_share
 
 
 def members_of(used: MapSet, voxel_size: float | None = None, *, resample: bool = False) -> list[Member]:

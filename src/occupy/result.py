@@ -23,7 +23,7 @@ from occupy.model import AtomicModel
 from occupy.regions.region import By, Region, regions_of_model
 from occupy.regions.table import OccupancyTable, read_regions
 from occupy.report import record as records
-from occupy.report.results import Output, write_results
+from occupy.report.results import write_results
 from occupy.report.set_record import NAME as SET_RECORD
 from occupy.report.set_record import read_set_record
 from occupy.settings import Settings
@@ -223,7 +223,7 @@ class MapResult(Result):
             voxel_size = None
         else:
             read, voxel_size = self.inputs.by_role, self.inputs.asked.voxel_size
-        write_results(self.estimate, self.asked, folder, Output(voxel_size=voxel_size), inputs=read)
+        write_results(self.estimate, self.asked, folder, inputs=read, voxel_size=voxel_size)
         return folder
 
     def _figure(self) -> Any:

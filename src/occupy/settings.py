@@ -127,6 +127,9 @@ class Output:
     """What is written of an estimate, besides its maps."""
 
     plot: bool = option(False, "Draw slices, solvent fit and modification curve.", "Output")
+    figure_width: Literal["one", "two"] | None = option(
+        None, "Draw a figure for a paper, one or two columns wide (89 or 183 mm).", "Output"
+    )
     report: bool = option(False, "Write a page with everything, for any browser, offline.", "Output")
     intermediate: bool = option(
         False, "Write the low-passed map too.", "Output", flags=("--save-intermediate",)

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -254,6 +255,21 @@ def test_files_are_written_whole_and_only_those_asked_for(
     assert len(figures.write_figures(nothing, tmp_path, "b")) == 2
     with pytest.raises(OutputError):
         figures.write_figures(nothing, written[0], "c")
+
+
+@pytest.mark.parametrize(("columns", "width"), [("one", 3.5), ("two", 7.2)])
+def test_the_figure_of_a_paper_has_its_width_and_six_panels(
+    plain: Estimate, columns: Literal["one", "two"], width: float, tmp_path: Path
+) -> None:
+    figure = figures.paper_figure(plain, columns)
+    assert figure.get_size_inches()[0] == width
+    panels = figure.axes[:6]
+    sides = {axes.get_window_extent().width / np.ptp(axes.get_xlim()) for axes in panels}
+    assert max(sides) == pytest.approx(min(sides))  # one scale
+    assert all(axes.get_position().x0 >= 0 and axes.get_position().x1 <= 1 for axes in panels)
+    written = figures.write_paper_figure(plain, tmp_path, "a", columns)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(written.values())
+    assert sorted(written.values()) == ["a_figure.pdf", "a_figure.png", "a_figure.svg"]
 
 
 def test_neither_pyplot_nor_a_display_is_needed_and_matplotlib_is_loaded_late() -> None:

@@ -130,7 +130,7 @@ def _pair(used: MapSet, names: tuple[str, str]) -> tuple[str, str]:
 
 
 def _named(found: MapSet, text: str) -> str:
-    """Return the name of the class that a name or a number execution."""
+    """Return the name of the class that a name or a number means."""
     names = [entry.name for entry in found.maps]
     if text in names:
         return text

@@ -91,7 +91,7 @@ class SetEstimate(OnGrid):
     ratios : Storage
         K arrays (z, y, x): local amplitude of each class relative to the weighted mean, not shrunk.
     reading : ndarray
-        Local scale of the mean map, in map units, noise taken off.
+        Local scale of the mean map, noise taken off.
     best : ndarray
         Highest shrunk ratio of any class …
     best_without_leakage : ndarray
@@ -108,6 +108,8 @@ class SetEstimate(OnGrid):
         Voxels inside the particle, in any class.
     notices : tuple of Notice
         What is doubtful.
+    unit : float
+        Of all values of maps here, in the maps' own: a power of two, 1 unless they are very large or small.
     """
 
     names: tuple[str, ...]
@@ -123,6 +125,7 @@ class SetEstimate(OnGrid):
     full: FullLevel
     content: npt.NDArray[np.bool_]
     notices: tuple[Notice, ...]
+    unit: float = 1.0
 
     def __post_init__(self) -> None:
         _freeze(
@@ -270,6 +273,7 @@ def compare_members(members: Sequence[Member], execution: Execution, lowpass: fl
         full_level(top[content]),
         content,
         (*notices, *scaled.notices),
+        stack.unit,
     )
 
 

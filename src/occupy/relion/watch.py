@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -111,18 +111,23 @@ def follow(watch: Watch, read: _ReadSet, sleep: Callable[[float], None] = time.s
     """
     finished_iterations(watch.folder)
     make_folder(watch.output)
-    done, steps = _earlier(watch)
-    past = _Past(done, steps)
+    known = _Known(*_earlier(watch))
     waiting = False
     while True:
         # Looked at before the iterations that are read: what is written in between counts next time.
         seen = finished_iterations(watch.folder)
         ended = watch.once or has_ended(watch.folder, seen[-1] if seen else None)
-        fresh = _fresh(watch, past, ended)
+        fresh = known.fresh(finished_iterations(watch.folder), watch.every, ended)
         for each in fresh:
-            _read_iteration(watch, past, each, read)
+            known.forget_from(each.number)
+            step = _step(watch, each, read, known.said)
+            if step is None:
+                known.failed[each.number] = each.written
+                continue
+            known.steps[each.number], known.done[each.number] = step, each.written
+            _write(watch, known.done, known.steps)
         if ended:
-            return _finished(watch, past.steps)
+            return _finished(watch, known.steps)
         if not (fresh or waiting):
             watch.say(f"waiting for {watch.folder} …")
         waiting = True
@@ -130,42 +135,26 @@ def follow(watch: Watch, read: _ReadSet, sleep: Callable[[float], None] = time.s
 
 
 @dataclass
-class _Past:
-    """What was read of a job: when each iteration was written and what it holds, and what failed."""
+class _Known:
+    """What is known of a job by now: per iteration when it was written, and what it told."""
 
     done: dict[int, int]
     steps: dict[int, Step]
     failed: dict[int, int] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
 
-    def forget(self, first: int) -> None:
-        """Drop an iteration and later ones."""
-        self.steps = {number: step for number, step in self.steps.items() if number < first}
-        self.done = {number: written for number, written in self.done.items() if number < first}
+    def fresh(self, found: Sequence[FinishedIteration], every: int, ended: bool) -> list[FinishedIteration]:
+        """Return the iterations to read: every so many-th, and the last once the job has ended."""
+        wanted = [each for each in found if each.number % every == 0 or (ended and each is found[-1])]
+        old = self.done.items() | self.failed.items()
+        return [each for each in wanted if (each.number, each.written) not in old]
 
-
-def _fresh(watch: Watch, past: _Past, ended: bool) -> list[FinishedIteration]:
-    """Return the iterations to read now."""
-    found = finished_iterations(watch.folder)
-    return [
-        each
-        for each in found
-        if (each.number % watch.every == 0 or (ended and each is found[-1]))
-        and each.written not in (past.done.get(each.number), past.failed.get(each.number))
-    ]
-
-
-def _read_iteration(watch: Watch, past: _Past, each: FinishedIteration, read: _ReadSet) -> None:
-    """Read an iteration, and write the history with it."""
-    # A job that was started anew writes its iterations again: the later ones of old no longer count.
-    if each.number in past.steps:
-        past.forget(each.number)
-    step = _step(watch, each, read, past.said)
-    if step is None:
-        past.failed[each.number] = each.written
-        return
-    past.steps[each.number], past.done[each.number] = step, each.written
-    _write(watch, past.done, past.steps)
+    def forget_from(self, number: int) -> None:
+        """Forget an iteration that is there again, and those of old that came after it."""
+        if number in self.steps:
+            for later in [n for n in self.steps if n >= number]:
+                del self.steps[later]
+                self.done.pop(later, None)
 
 
 def _finished(watch: Watch, steps: Mapping[int, Step]) -> list[Step]:
@@ -233,10 +222,12 @@ def _earlier(watch: Watch) -> tuple[dict[int, int], dict[int, Step]]:
 
 
 def _plain(options: Mapping[str, Any]) -> Any:
+
     return json.loads(json.dumps(plain(options, infinite=True), default=str, allow_nan=False))
 
 
 def _write(watch: Watch, done: Mapping[int, int], steps: Mapping[int, Step]) -> None:
+
     outputs = write_history(watch.output, [steps[number] for number in sorted(steps)])
     record = {
         "program": "occupy",

@@ -32,7 +32,7 @@ from occupy.report.record import read_input, read_output
 from occupy.report.set_figures import strip
 from occupy.report.set_page import interval_table
 from occupy.report.surfaces import LIMITS, Array, content_level, surface_message
-from occupy.report.text import full_scale_source, number_text, tile_place
+from occupy.report.text import fit_text, full_scale_source, number_text, tile_place
 
 _BAD = "The solvent fit is bad: do not trust the confidence, nor maps weighted by it."
 _UNSUITABLE = "This map is not suitable: "
@@ -145,7 +145,7 @@ def _numbers(numbers: Mapping[str, Any]) -> str:
     source = full_scale_source(numbers)
     if "calibration" in numbers:
         source = f"from the histogram of the local maxima; {source}"
-    misfit = f"misfit of the Gaussian {number_text(solvent['misfit'])}"
+    misfit = fit_text(solvent)
     rows = [
         ("Full scale", number_text(numbers["full_scale_value"]), "map units", source),
         ("Lowest confident scale", number_text(numbers["lowest_confident_scale"]), "of full scale",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from occupy import modify
 from occupy.io.atomic import make_folder
 from occupy.pipeline import Estimate
-from occupy.report.canvas import new_figure, plain, scale_colormap, write_picture
+from occupy.report.canvas import Page, new_figure, plain, scale_colormap, write_picture
 from occupy.report.chimerax import tile_bounds, tile_sphere
 from occupy.report.palette import ALARM, MINIMUM_SCALE, SOLVENT
 from occupy.report.slices import (
@@ -219,6 +219,42 @@ def _slices_grid(est: Estimate) -> tuple[Figure, list[list[Axes]], list[Axes]]:
     return figure, grid, [figure.add_axes((x0, y0 / total, *size)) for x0 in starts]
 
 
+def paper_figure(est: Estimate, columns: Literal["one", "two"]) -> Figure:
+    """Draw central slices of input and scale for a paper, one or two columns wide (89 or 183 mm).
+
+    Nothing is written around them: what a reader must know belongs into the legend of the paper.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One column: slices across z, y, x under each other, input and scale beside each other; two columns:
+        the other way round. All at one scale.
+    """
+    inputs = [central_slice(est.volume, est.volume.data, axis) for axis in range(3)]
+    looks = _looks(est, inputs)
+    images: list[list[Any]] = [list(inputs), [shown_scale(est, axis) for axis in range(3)]]
+    z, y, x = (est.volume.shape[i] * est.volume.voxel_size[i] for i in file_axes(est.volume))
+    sizes = ((x, y), (x, z), (y, z))  # of the slices across z, y, x
+    # What stands where: input (0) or scale (1), and the axis that is cut.
+    down = [[(k, axis) for axis in range(3)] for k in (0, 1)]
+    grid = [list(row) for row in zip(*down, strict=True)] if columns == "one" else down
+    width, edge, gap = 3.5 if columns == "one" else 7.2, 0.2, 0.22
+    widest = [max(sizes[axis][0] for _, axis in column) for column in zip(*grid, strict=True)]
+    inch = (width - edge - gap * (len(widest) - 1) - 0.05) / sum(widest)
+    tall = [max(sizes[axis][1] for _, axis in row) * inch + gap for row in grid]
+    page = Page.of(width, 0.05 + sum(tall) + 0.5)
+    for i, row in enumerate(grid):
+        for j, (k, axis) in enumerate(row):
+            left, top = edge + sum(widest[:j]) * inch + gap * j, 0.05 + sum(tall[:i])
+            axes = page.axes(left, top, sizes[axis][0] * inch, sizes[axis][1] * inch)
+            drawn = _panel(axes, images[k][axis], est, axis, i + j, looks[k])
+    place = page.axes(edge + 0.1, page.height - 0.42, min(2.4, width - 0.5), 0.09)
+    bar = page.figure.colorbar(drawn, cax=place, orientation="horizontal")
+    bar.set_label("local scale (1 = fully present)", size=7, labelpad=1)
+    bar.ax.tick_params(labelsize=7, length=2, pad=1.5)
+    return page.figure
+
+
 def _tile_note(est: Estimate) -> str:
     centre, radius = tile_sphere(est, est.full_scale.largest)
     seen = [AXES[axis] for axis in range(3) if _tile_rectangle(est, axis) is not None]
@@ -280,7 +316,8 @@ def _solvent_panel(axes: Axes, est: Estimate, span: tuple[float, float]) -> list
     with np.errstate(under="ignore"):
         fit = solvent.density(x)
     fit[fit <= floor] = np.nan
-    (fitted,) = axes.plot(x, fit, color="black", lw=1.4, label="Gaussian solvent")
+    known = f", misfit {solvent.misfit:.0%}" if np.isfinite(solvent.misfit) else ""
+    (fitted,) = axes.plot(x, fit, color="black", lw=1.4, label=f"Gaussian solvent{known}")
     axes.set(yscale="log", xlim=span, ylim=(floor, 4 * max(density.max(), solvent.height)))
     axes.set_xlabel("low-passed map value", size=8.5)
     axes.tick_params(labelsize=8)
@@ -390,6 +427,17 @@ def modification_figure(settings: ResolvedSettings, lowest_confident_scale: floa
     axes.set_axisbelow(True)
     figure.legend(fontsize=8, loc="lower center", ncols=2, frameon=False, bbox_to_anchor=(0.53, 0.015))
     return figure
+
+
+def write_paper_figure(
+    est: Estimate, folder: Path, stem: str, columns: Literal["one", "two"]
+) -> dict[str, str]:
+    """Write ``<stem>_figure.png`` (300 dpi), ``.svg`` and ``.pdf``; return product → file name."""
+    figure = paper_figure(est, columns)
+    names = {f"figure_{kind}": f"{stem}_figure.{kind}" for kind in ("png", "svg", "pdf")}
+    for name in names.values():
+        write_picture(make_folder(folder) / name, figure)
+    return names
 
 
 def write_figures(est: Estimate, folder: Path, stem: str) -> list[Path]:

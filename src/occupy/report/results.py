@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +22,10 @@ from occupy.report.contents import WHAT as WHAT
 from occupy.report.contents import make_way
 from occupy.report.record import record_of, to_json
 from occupy.report.text import log_text
-from occupy.settings import Settings
+from occupy.settings import Output, Settings
 from occupy.volume import Consume, LazyMap, Progress, Volume, compute_planes
 
 Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Output:
-    """What is written besides maps, and how; the options of a record.
-
-    Attributes
-    ----------
-    intermediate, plot, report : bool
-        Write the low-passed map; draw pictures; make a page of everything that opens in any browser.
-    level : float or None
-        Contour level for ChimeraX, in the map's units.
-    minimum_scale : float
-        Lower end of the colours.
-    voxel_size : float or None
-        What the user gave in place of the header's, for the record.
-    """
-
-    intermediate: bool = False
-    plot: bool = False
-    report: bool = False
-    level: float | None = None
-    minimum_scale: float = 0.0
-    voxel_size: float | None = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +162,13 @@ def _pictures(est: Estimate, folder: Path, stem: str) -> dict[str, str]:
     return {path.stem.removeprefix(f"{stem}_") + "_picture": path.name for path in paths}
 
 
+def recorded_options(output: Output, voxel_size: float | None) -> dict[str, Any]:
+    """Return what a record says of what was written; what came after 0.1 only where it was asked for."""
+    names = ("intermediate", "plot", "report", "level", "minimum_scale")
+    told = {name: getattr(output, name) for name in names} | {"voxel_size": voxel_size}
+    return told | ({} if output.figure_width is None else {"figure_width": output.figure_width})
+
+
 def write_results(
     est: Estimate,
     asked: Settings,
@@ -194,6 +177,7 @@ def write_results(
     *,
     inputs: Mapping[str, tuple[Volume, ReadFile | Path]],
     command: Sequence[str] | None = None,
+    voxel_size: float | None = None,
     progress: Progress | None = None,
 ) -> Written:
     """Write maps, ChimeraX script, pictures and, last, the record ``<stem>_occupy.json``.
@@ -212,6 +196,8 @@ def write_results(
         Role (``map``, ``solvent_mask``, ``target_mask``) → volume and the file it was read from.
     command : sequence of str, optional
         The command line.
+    voxel_size : float, optional
+        What the user gave in place of the header's, for the record.
     progress : callable, optional
         ``progress(stage, done, total)``.
     """
@@ -238,12 +224,16 @@ def write_results(
     write_text(folder / files["chimerax"], script)
     if output.plot:
         files |= _pictures(est, folder, stem)
+    if output.figure_width is not None:
+        from occupy.report.figures import write_paper_figure
+
+        files |= write_paper_figure(est, folder, stem, output.figure_width)
     if output.report:
         files["report"] = f"{stem}_report.html"
     files["log"] = f"{stem}_occupy.log"
     record = record_of(
         est, asked, inputs=inputs, outputs=files, variability_limit=made.variability_limit, command=command,
-        options=asdict(output),
+        options=recorded_options(output, voxel_size),
     )  # fmt: skip
     if output.report:
         from occupy.report.estimate_page import write_report

@@ -90,7 +90,7 @@ def set_numbers(est: SetEstimate) -> dict[str, Any]:
     return {
         "common_resolution_angstrom": round(scaled.resolution, 3),
         "working_voxel_size_angstrom": [round(a, 4) for a in scaled.voxel_size],
-        "full_value": est.full.value,
+        "full_value": est.full.value * est.unit,
         "spread_of_full_regions": est.full.spread,
         "scatter_without_difference": est.null.level,
         "width_of_its_logarithm": est.null.width,

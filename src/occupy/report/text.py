@@ -33,12 +33,20 @@ def full_scale_source(numbers: Mapping[str, Any]) -> str:
     return f"95 % {low} to {high}; noise reads {noise} of it (from {found['noise_floor_from']})"
 
 
+def fit_text(solvent: Mapping[str, Any]) -> str:
+    """Return in words how well a Gaussian fits the solvent: the misfit, and what it means above a tenth."""
+    misfit = solvent["misfit"]
+    if misfit is None or not math.isfinite(misfit):
+        return "no fit"
+    rough = bool(solvent["good_fit"]) and misfit > 0.1
+    words = ": not quite a Gaussian, so confidence near its edge is rough" if rough else ""
+    return f"misfit {misfit:.0%}{words}"
+
+
 def number_lines(numbers: Mapping[str, Any]) -> list[str]:
     """Return the numbers of a run, one per line, with units."""
     solvent = numbers["solvent"]
-    misfit = solvent["misfit"]
-    fit = "no fit" if misfit is None or not math.isfinite(misfit) else f"misfit {misfit:.0%}"
-    spread = f"{number_text(solvent['mean'])} ± {number_text(solvent['sigma'])}, {fit}"
+    spread = f"{number_text(solvent['mean'])} ± {number_text(solvent['sigma'])}, {fit_text(solvent)}"
     lowest = number_text(numbers["lowest_confident_scale"])
     rows = [
         ("full scale", f"{number_text(numbers['full_scale_value'])} map units, {full_scale_source(numbers)}"),

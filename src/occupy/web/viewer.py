@@ -24,10 +24,10 @@ from occupy.report.estimate_page import write_report
 from occupy.report.figures import modifications
 from occupy.report.palette import MINIMUM_SCALE
 from occupy.report.record import read_record, record_of
-from occupy.report.results import WHAT, Output, Written, write_results
+from occupy.report.results import WHAT, Written, write_results
 from occupy.report.surfaces import pack
 from occupy.result import LoadedResult, load
-from occupy.settings import Settings
+from occupy.settings import Output, Settings
 from occupy.web.document import MapDocument
 from occupy.web.forms import (
     Said,
@@ -360,7 +360,7 @@ class Viewer:
         extra = [*(["--plot"] if plot else []), *(["--report"] if report else [])]
         level, size = document.given_level, document.files.voxel_size
         written = write_results(
-            est, asked, folder, Output(plot=plot, report=report, level=level, voxel_size=size), inputs=inputs,
+            est, asked, folder, Output(plot=plot, report=report, level=level), inputs=inputs, voxel_size=size,
             command=shlex.split(self._command(document, asked, extra)), progress=job.report,
         )  # fmt: skip
         job.say(f"written to {folder}")
