@@ -23,6 +23,7 @@ from occupy.requests import (
     PartWish,
     Processing,
     RegionRequest,
+    RunsRequest,
     SetRequest,
     SimulationRequest,
     SubtractionRequest,
@@ -396,6 +397,26 @@ def _particles(
     from occupy.cli.particles import estimate_particles
 
     estimate_particles(source, output, parts, asked, run.quiet)
+
+
+@command("compare-runs", app)
+def _compare_runs(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Job folders, *_data.star, .cs, labels.pkl or .txt, or tables (.tsv) of particle and class.",
+        ),
+    ],
+    *,
+    output: OutputFolder = None,
+    asked: RunsRequest,
+    run: Run,
+) -> None:
+    """Tell which classes are real, and how many, from several runs over the same particles."""
+    from occupy.cli.compare_runs import compare_all
+
+    compare_all(runs, output, asked, run.quiet)
 
 
 app.add_typer(relion_app, name="relion")

@@ -15,6 +15,7 @@ from occupy.io.loop import FOLDER, ReconstructionCall, read_calls
 from occupy.io.star import read_star
 from occupy.relion.separation import LOOP
 from occupy.report.record import to_json
+from occupy.runs.agreement import adjusted_rand
 
 
 def write_run_report(job: Path) -> tuple[list[Path], list[Notice]]:
@@ -93,19 +94,6 @@ def _draw(path: Path, found: list[ClassIteration], calls: list[dict[str, Any]]) 
 
 
 _DATA = re.compile(r".*_it(\d+)_data\.star")
-
-
-def adjusted_rand(a: Sequence[str], b: Sequence[str]) -> float:
-    """Return the adjusted Rand index of two partitions of the same particles.
-
-    1 for the same partition, 0 expected by chance (Hubert & Arabie, J. Classif. 2, 193, 1985).
-    """
-    pairs = sum(n * (n - 1) / 2 for n in Counter(zip(a, b, strict=True)).values())
-    rows = sum(n * (n - 1) / 2 for n in Counter(a).values())
-    columns = sum(n * (n - 1) / 2 for n in Counter(b).values())
-    chance = rows * columns / max(len(a) * (len(a) - 1) / 2, 1)
-    most = (rows + columns) / 2
-    return 1.0 if most == chance else (pairs - chance) / (most - chance)
 
 
 @dataclass(frozen=True)
