@@ -36,9 +36,7 @@ def estimate_classes(
     used, left = without_small(found)
     for notice in (*found.notices, *left):
         warn(notice.text, quiet)
-    compare = None
-    if asked.compare is not None:
-        compare = (_named(used, asked.compare[0]), _named(used, asked.compare[1]))
+    named = replace(asked, compare=None if asked.compare is None else _pair(used, asked.compare))
     folder = output or Path(f"occupy_{_stem(found)}")
     of_regions = regions.options if regions.models or regions.masks else {}
     of_regions |= {"by_reading": True} if regions.by_reading else {}
@@ -57,18 +55,17 @@ def estimate_classes(
     extras = SetOutput(
         found=found,
         begun=begun,
-        options=replace(asked, compare=compare).options | of_regions,
+        options=named.options | of_regions,
         notices=(*found.notices, *left, *doubts),
         command=tuple(sys.argv),
-        regions=() if made is None else made.regions,
-        model=None if made is None else made.model,
         joint=joint,
-        inputs={} if made is None else made.inputs,
-        compare=compare,
+        compare=named.compare,
         keep=keep,
         page=asked.report,
         voxel_size=asked.voxel_size,
     )
+    if made is not None:
+        extras = replace(extras, regions=made.regions, model=made.model, inputs=made.inputs)
     _compare(used, folder, asked, extras, quiet)
 
 
@@ -126,6 +123,10 @@ def _goes_on(begun: dict[str, Any], folder: Path, quiet: bool) -> bool:
 def _stem(found: MapSet) -> str:
     source = found.source
     return source.name.removesuffix(".star").removesuffix("_model").removesuffix("_optimiser") or "set"
+
+
+def _pair(used: MapSet, names: tuple[str, str]) -> tuple[str, str]:
+    return _named(used, names[0]), _named(used, names[1])
 
 
 def _named(found: MapSet, text: str) -> str:
