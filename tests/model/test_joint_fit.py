@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from occupy.model.density import map_coefficients
 from occupy.model.fit import chains_of, fit_parts, fit_set
 from occupy.model.level import level_of
 from occupy.model.normal import products_of
-from occupy.model.solve import solve
+from occupy.model.solve import _factored, solve
 
 
 def test_without_noise_the_truth_is_found():
@@ -159,3 +161,13 @@ def test_small_parts_have_larger_errors_of_the_model():
     level = level_of(occupancy, errors, sizes=sizes)
     assert level.model_errors[5] == pytest.approx(4 * level.model_errors[4], rel=0.01)
     assert level.high[5] - level.low[5] > 1.5 * (level.high[4] - level.low[4])
+
+
+def test_a_model_that_fits_nowhere_gives_numbers_and_what_is_singular_a_word():
+    scattered = replace(molecule(), xyz=np.random.default_rng(3).uniform(5, 65, size=molecule().xyz.shape))
+    fit = fit_parts(clean_map(), VOXEL, scattered)
+    assert np.isfinite(fit.values).all()
+    singular = np.ones((3, 3))
+    assert np.isfinite(_factored(singular)[0]).all()
+    with pytest.raises(InputError, match="can't be fitted"):
+        _factored(np.full((3, 3), np.nan))

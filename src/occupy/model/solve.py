@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
 
+from occupy.errors import InputError
 from occupy.model.density import Lattice, Numbers
 from occupy.model.normal import Products, products_of
 
@@ -32,6 +33,8 @@ B_PRIOR = 60.0
 _B_BETWEEN_MAPS = 10.0
 """Å²: how much a part's B-factor differs between the maps of a set. 30 Å² gives a little less."""
 _POOLING_ROUNDS = 2
+_MOST_B = 1000.0
+"""Å²: steps of the fit go no further."""
 OCCUPANCY_PRIOR = 0.8
 """Mean and standard deviation of an occupancy before the map is looked at, where the mean over all parts,
 weighted by what they scatter, is 1."""
@@ -126,16 +129,31 @@ def solve(
         normal[np.diag_indices(count)] += 1 / middle**2
         gradient[:count] -= (occupancy - middle) / middle**2
         normal[np.diag_indices(2 * count)] += 1e-9 * np.diag(normal) + 1e-12
-        factor = cho_factor(normal)
+        factor = _factored(normal)
         step = cho_solve(factor, gradient)
         reach = max(1.0, float(np.abs(step[count:]).max()) / 100.0, float(np.abs(step[:count]).max()))
         occupancy = occupancy + step[:count] / reach
-        b_factor = b_factor + step[count:] / reach
+        b_factor = np.clip(b_factor + step[count:] / reach, -_MOST_B, _MOST_B)
         covariance = cho_solve(factor, np.eye(2 * count))
         if np.abs(step[:count]).max() < CONVERGED and reach == 1.0:
             break
     scale, noise = scale_and_noise(products, which, damping(products.frequency, b_factor) * occupancy)
     return Solution(occupancy, b_factor, covariance, scale, noise)
+
+
+def _factored(normal: Numbers) -> tuple[Numbers, bool]:
+    """Return the Cholesky factor of the normal matrix, with as much on its diagonal as that takes.
+
+    A model that does not lie on its density makes it nearly singular.
+    """
+    for power in range(-9, 0):
+        try:
+            factor: tuple[Numbers, bool] = cho_factor(normal)
+        except (LinAlgError, ValueError):
+            normal = normal + np.diag(np.abs(np.diag(normal))) * 10.0**power
+        else:
+            return factor
+    raise InputError("the model can't be fitted to the map: is it in the map's frame, and of its hand?")
 
 
 def solve_all(products: Products, start: Solution | None = None) -> list[Solution]:
