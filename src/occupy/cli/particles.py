@@ -61,7 +61,8 @@ class ParticlesJob:
 def estimate_particles(source: Path, output: Path | None, job: ParticlesJob) -> None:
     """Read everything, estimate, write everything, print a summary."""
     from occupy.io.atomic import make_folder
-    from occupy.io.particle_images import read_particle_images
+    from occupy.io.particle_images import read_particle_images, state_of
+    from occupy.io.particle_store import FolderStore
     from occupy.numerics.parallel import available_cores
     from occupy.particles.pipeline import SHORTEST, Options, grid_for, particle_occupancy
 
@@ -80,10 +81,12 @@ def estimate_particles(source: Path, output: Path | None, job: ParticlesJob) -> 
             raise InputError(
                 "one part only: there is nothing to compare it with; use --by chain or --regions"
             )
-        found = particle_occupancy(images, names, volumes, options, report)
+        folder = make_folder(output or Path(f"occupy_particles_{source.name.split('.')[0]}"))
+        store = FolderStore(folder, *state_of(images), volumes, repr(replace(options, threads=1)))
+        found = particle_occupancy(images, names, volumes, options, report, store)
     found = replace(found, notices=(*notices, *more, *found.notices))
-    folder = make_folder(output or Path(f"occupy_particles_{source.name.split('.')[0]}"))
     files = _write(source, folder, found, job)
+    store.clear()
     _summarise(found, files, folder, job.quiet)
 
 

@@ -107,8 +107,8 @@ def particle_record(
     command: Sequence[str],
 ) -> dict[str, Any]:
     """Return the record as plain values."""
-    spread = dict(zip(NUISANCES, found.offsets.spread.tolist(), strict=True))
-    left = dict(zip(NUISANCES, found.offsets.left.tolist(), strict=True))
+    spread = dict(zip(NUISANCES, found.offsets_spread.tolist(), strict=True))
+    left = dict(zip(NUISANCES, found.offsets_left.tolist(), strict=True))
     return {
         "program": "occupy", "format": FORMAT, "what": "particles", "version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": list(command),

@@ -1,0 +1,169 @@
+"""Scale, noise and errors of poses, and which parts vary, learnt from some of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.particles.columns import NUISANCES, Block, blocks, in_order, read_block, whole_and_moments
+from occupy.particles.covariance import fit_spread
+from occupy.particles.evidence import Evidence, Fitted, told_by
+from occupy.particles.images import ParticleImages
+from occupy.particles.poses import Extent, Seen, displacement_variance, extent_of, turned
+from occupy.particles.presence import find_levels
+from occupy.particles.refine import Model, Offsets, no_offsets, refine
+from occupy.particles.scaling import Scaling, fit_scaling, shell_sums
+from occupy.particles.slices import Band, FourierVolumes, fourier_volumes
+
+Array = npt.NDArray[np.float64]
+Bits = npt.NDArray[np.bool_]
+
+_LEARNT_FROM = 5_000
+"""Images, evenly spaced: scale and noise of a shell are means over some hundred thousand numbers then."""
+
+_OF_GROUP = 500
+"""Images of each optics group, where it has so many."""
+
+_COARSE = (20.0, 12.0)
+"""Å to which first steps towards a pose look: where it is off by more than a fine shell's wave, fine shells
+lead astray."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What is to be done.
+
+    Attributes
+    ----------
+    images : ParticleImages
+        At known poses.
+    band : Band
+        Coefficients that are used.
+    volumes : ndarray of float32, shape (C, m, m, m)
+        Density of each part.
+    refine : bool
+        Whether poses are corrected.
+    threads : int
+        How many.
+    report : callable
+        Told stage, steps done and steps in all.
+    """
+
+    images: ParticleImages
+    band: Band
+    volumes: npt.NDArray[np.float32]
+    refine: bool
+    threads: int
+    report: Callable[[str, int, int], None]
+
+    @property
+    def rounds(self) -> tuple[float, ...]:
+        """Å to which each step towards a pose looks, from nothing."""
+        return (*_COARSE, 0.0, 0.0) if self.refine else ()
+
+    def model(self, scaling: Scaling, outside: Bits) -> Model:
+        """Return the parts that find poses, and the rest, at their mean amplitudes."""
+        sums = [
+            np.tensordot((scaling.amplitudes * chosen).astype(np.float32), self.volumes, 1)
+            for chosen in (~outside, outside)
+        ]
+        return Model(self.band, whole_and_moments(sums[0], sums[1], self.band.last), scaling)
+
+
+def learn(job: Job) -> dict[str, npt.NDArray[Any]]:
+    """Learn all that is common to the images.
+
+    Poses found with a part make it look present where it is not: parts that are found to vary do not take
+    part in finding poses in a second round.
+
+    Returns
+    -------
+    dict of str to ndarray
+        For `fitted_of`: scale and noise of each shell, mean amplitudes, how far off images are, and which
+        parts do not take part in finding poses.
+    """
+    job.report("learning", 0, 3)
+    chosen = blocks(job.images.group, _chosen(job.images.group))
+    seen = list(in_order(lambda rows: read_block(job.images, job.band, rows), chosen, job.threads))
+    lesson = _Lesson(job, seen, fourier_volumes(list(job.volumes), job.band.last), _extent(job))
+    none = np.zeros(len(job.volumes), dtype=bool)
+    start = Seen(job.images.matrices, np.zeros((len(job.images), len(NUISANCES))), none)
+    scaling = fit_scaling(shell_sums(seen, job.band, lesson.parts, start, job.threads))
+    scaling, offsets = lesson.fit(scaling, no_offsets(len(job.images)), none)
+    job.report("learning", 1, 3)
+    evidence = lesson.evidence(scaling, offsets, none)
+    varying = find_levels(evidence, fit_spread(evidence)).varying
+    outside = varying if not varying.all() else none
+    if outside.any():
+        job.report("learning", 2, 3)
+        scaling, offsets = lesson.fit(scaling, offsets, outside)
+    return {
+        "scale": scaling.scale, "noise": scaling.noise, "amplitudes": scaling.amplitudes,
+        "spread": offsets.spread, "outside": outside,
+    }  # fmt: skip
+
+
+def fitted_of(job: Job, learnt: dict[str, npt.NDArray[Any]]) -> Fitted:
+    """Return what was learnt, ready to look at images with."""
+    scaling = Scaling(learnt["scale"], learnt["noise"], learnt["amplitudes"])
+    parts = fourier_volumes(list(job.volumes), job.band.last)
+    return _fitted(job, parts, _extent(job), scaling, learnt["spread"], learnt["outside"])
+
+
+def _chosen(group: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Evenly spaced images of each optics group."""
+    found = []
+    for number in np.unique(group):
+        rows = np.flatnonzero(group == number)
+        count = min(len(rows), max(_OF_GROUP, round(_LEARNT_FROM * len(rows) / len(group))))
+        found.append(rows[np.arange(count) * len(rows) // count])
+    return np.concatenate(found).astype(np.int64)
+
+
+def _extent(job: Job) -> Extent:
+    return extent_of(job.volumes, job.band.side / job.volumes.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """Images to learn from, and what they are compared with."""
+
+    job: Job
+    blocks: Sequence[Block]
+    parts: FourierVolumes
+    extent: Extent
+
+    def fit(self, scaling: Scaling, offsets: Offsets, outside: Bits) -> tuple[Scaling, Offsets]:
+        """Fit scaling and poses alternately."""
+        job, matrices = self.job, self.job.images.matrices
+        for rounds in ((*_COARSE, 0.0), (0.0, 0.0)):
+            model = job.model(scaling, outside)
+            offsets = refine(self.blocks, matrices, model, offsets, rounds, job.threads)
+            if not job.refine:
+                offsets = offsets.unmoved()
+            here = turned(matrices, offsets.values)
+            variance = displacement_variance(offsets.covariance, here, self.extent)
+            seen = Seen(matrices, offsets.values, outside, variance)
+            scaling = fit_scaling(shell_sums(self.blocks, job.band, self.parts, seen, job.threads))
+        return scaling, offsets
+
+    def evidence(self, scaling: Scaling, offsets: Offsets, outside: Bits) -> Evidence:
+        """Look at these images only."""
+        job, matrices = self.job, self.job.images.matrices
+        fitted = _fitted(job, self.parts, self.extent, scaling, offsets.spread, outside)
+        told = list(
+            in_order(lambda block: told_by(block, matrices[block.rows], fitted), self.blocks, job.threads)
+        )
+        gradient = np.concatenate([each.gradient for each in told])
+        curvature = np.concatenate([each.curvature for each in told])
+        return Evidence(gradient, curvature, scaling.amplitudes)
+
+
+def _fitted(
+    job: Job, parts: FourierVolumes, extent: Extent, scaling: Scaling, spread: Array, outside: Bits
+) -> Fitted:
+    return Fitted(job.model(scaling, outside), parts, extent, spread, outside, job.rounds)
