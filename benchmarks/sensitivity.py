@@ -214,12 +214,12 @@ def share_wrong(made: TrueSet, est: Any) -> float:
     together = np.zeros(est.content.shape, dtype=bool)
     for part in parts:
         together |= part.mask
-    whole = est.ground.whole(together.astype(np.float32))
+    whole = est.scaled.whole(together.astype(np.float32))
     wrong = total = 0
     for unit, points in marked_points(made.structure).items():
         if unit in made.truth[0]:
             varies = np.ptp([one[unit] for one in made.truth]) > 0.1
-            at = np.rint(points[:, ::-1] / est.ground.voxel_size).astype(int)
+            at = np.rint(points[:, ::-1] / est.scaled.voxel_size).astype(int)
             wrong += int(np.count_nonzero((whole[tuple(at.T)] > 0.5) != varies))
             total += len(points)
     return wrong / max(total, 1)

@@ -102,7 +102,7 @@ def tabulated(est: SetEstimate, regions: Sequence[Region]) -> OccupancyTable:
     """Read regions in all classes, as the command line does."""
     found = ((name, est.of_class(k)) for k, name in enumerate(est.names))
     pairs = ((name, (whole(est, one.occupancy), whole(est, one.uncertainty))) for name, one in found)
-    return read_regions(regions, pairs, est.grid, resolution=est.ground.resolution, common_error=True)
+    return read_regions(regions, pairs, est.grid, resolution=est.scaled.resolution, common_error=True)
 
 
 def scored(estimate: Numbers, truth: Numbers, error: Numbers | None = None) -> dict[str, float]:
@@ -169,7 +169,7 @@ def run_set(made: TrueSet, start: Sequence[str] | None, work: Path) -> Row:
         int((truth < FULL).sum()),
         numbers,
         len(components),
-        est.ground.resolution,
+        est.scaled.resolution,
         seconds,
     )
 
@@ -194,7 +194,7 @@ def run_alike(made: TrueSet) -> Row:
         0,
         numbers,
         len(components),
-        est.ground.resolution,
+        est.scaled.resolution,
         seconds,
     )
 
@@ -212,10 +212,10 @@ def block_overlaps(est: SetEstimate, components: Sequence[Component], relion: Pa
     blocks = np.concatenate([np.full(len(at), block_of[unit]) for unit, at in points.items()])
     box = read_map(relion / "consensus.mrc")
     extents = [np.array(v.shape) * v.voxel_size for v in (est.grid, box)]
-    size = np.array(est.ground.voxel_size)
+    size = np.array(est.scaled.voxel_size)
     xyz = np.concatenate(list(points.values()))
     at = np.rint((xyz[:, ::-1] + (extents[0] - extents[1]) / 2) / size).astype(int)
-    inside = [est.ground.whole(part.mask.astype(np.float32))[tuple(at.T)] > 0.5 for part in components]
+    inside = [est.scaled.whole(part.mask.astype(np.float32))[tuple(at.T)] > 0.5 for part in components]
     found = {}
     for block in sorted(set(blocks) - {"core"}):
         own = blocks == block

@@ -6,7 +6,7 @@ import pytest
 from occupy.numerics.fourier import lowpass, sphere_band
 from occupy.numerics.histogram import two_histograms
 from occupy.numerics.morphology import ball_footprint, ball_widths, dilate
-from occupy.numerics.quantiles import central_tiles, extreme_tile, tile_starts
+from occupy.numerics.quantiles import Tiling, extreme_tile
 from occupy.solvent import inscribed_ellipsoid
 
 N = 128
@@ -36,9 +36,9 @@ def test_low_pass(benchmark, data, shells):
 
 @pytest.mark.parametrize("side", [6, 40])
 def test_full_scale_tile(benchmark, data, side):
-    starts = (tile_starts(N, side, 20),) * 3
+    tiling = Tiling.central((N, N, N), (side, side, side))
     rank = int(0.96 * side**3)
-    best = benchmark(extreme_tile, data, starts, (side,) * 3, central_tiles(20, 9), rank)
+    best = benchmark(extreme_tile, data, tiling, rank)
     block = data[tuple(slice(s, s + side) for s in best.start)]
     assert best.value == np.sort(block, axis=None)[rank]
 

@@ -73,6 +73,17 @@ def write_set(folder: Path, maps: int = 3) -> Path:
         save(f"components/{name}.mrc", masks[name])
     head = "region,map,occupancy,standard_error,low_95,high_95,voxels,independent_voxels"
     (folder / "occupancy.csv").write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
-    record = {"program": "occupy", "format": 1, "what": "set", "maps": listed, "notices": []}
+    outputs = {name: f"{name}.mrc" for name in ("composite", "mean_occupancy", "variability")}
+    outputs |= {name: f"components/{name}.mrc" for name in ("lobe_a", "lobe_b")} | {"csv": "occupancy.csv"}
+    record = {
+        "program": "occupy",
+        "format": 1,
+        "what": "set",
+        "maps": listed,
+        "outputs": outputs,
+        "numbers": {},
+        "options": {},
+        "notices": [],
+    }
     (folder / "occupy_set.json").write_text(json.dumps(record), encoding="utf-8")
     return folder

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from occupy import InputError, Settings, Volume
-from occupy.bfactor import UNKNOWN, band_centres, relative_b_factors
+from occupy.bfactor import UNKNOWN, _band_centres, relative_b_factors
 from occupy.pipeline import estimate
 
 VOXEL = 2.0
@@ -70,7 +70,7 @@ def test_nothing_is_said_where_nothing_is_known():
 
 def test_bands_lie_within_what_the_voxels_hold():
     for voxel in (0.8, 1.5, 4.0):
-        centres, _ = band_centres((voxel,) * 3)
+        centres, _ = _band_centres((voxel,) * 3)
         assert (np.diff(centres) > 0).all()
         assert centres[-1] < 0.5 / voxel
 

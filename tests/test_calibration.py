@@ -16,7 +16,7 @@ from occupy.calibration import (
     occupancy,
     standard_error,
 )
-from occupy.notices import calibration_notices
+from occupy.pipeline import _calibration_notices
 
 
 def smooth(shape, seed, width=1.2):
@@ -120,12 +120,12 @@ def test_a_second_level_that_explains_the_map_is_warned_about():
     two = ((0.9, 0.1), (1.0, 0.5), (1.2, 0.05), (1.6, 0.08), (1.8, 0.2), (2.0, 0.07))
     found = Calibration(0.01, 5.0, 0.3, 0.2, others=two)
     assert found.other_level == 1.8
-    (notice,) = calibration_notices(found)
+    (notice,) = _calibration_notices(found)
     assert notice.code == "ambiguous-level"
     assert "5 map units (taken) or 9" in notice.text
     one = Calibration(0.01, 5.0, 0.3, 0.2, others=(*two[:3], (1.8, 0.02)))
     assert one.other_level is None
-    assert calibration_notices(one) == []
+    assert _calibration_notices(one) == []
 
 
 def test_full_parts_among_many_alike_partial_ones_make_the_level_ambiguous():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.checks import MASKED_SHARE, MapFacts, input_notices, look_at
+from occupy.checks import MapFacts, input_notices, look_at
 from occupy.errors import InputError
 from occupy.volume import Frame, Volume
 from strategies import arrays
@@ -63,7 +63,7 @@ def test_maps_of_few_different_values_are_not_taken_for_masked():
     """As 8-bit files hold; but masked ones of them are."""
     data = np.rint(8 * noise((30, 30, 30)))
     data[0, 0, 0] = 0
-    assert np.mean(data == 0) > MASKED_SHARE
+    assert np.mean(data == 0) > MapFacts.masked_share
     assert not look_at(volume(data)).masked
     z, y, x = np.ogrid[:30, :30, :30]
     data[(z - 15) ** 2 + (y - 15) ** 2 + (x - 15) ** 2 > 12**2] = 0
@@ -75,9 +75,9 @@ def test_maps_of_few_different_values_are_not_taken_for_masked():
 def test_a_few_equal_voxels_are_no_mask():
     """Two values of a float map may be equal by chance."""
     data = noise((30, 30, 30))
-    data.flat[: int(0.9 * MASKED_SHARE * data.size)] = 0
+    data.flat[: int(0.9 * MapFacts.masked_share * data.size)] = 0
     assert not look_at(volume(data)).masked
-    data.flat[: int(1.1 * MASKED_SHARE * data.size)] = 0
+    data.flat[: int(1.1 * MapFacts.masked_share * data.size)] = 0
     assert look_at(volume(data)).masked
 
 

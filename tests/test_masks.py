@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from occupy.errors import InputError
-from occupy.masks import smooth, soften, solvent_definition, subtraction_mask, to_unit_range
+from occupy.masks import _soften, _to_unit_range, smooth, solvent_definition, subtraction_mask
 
 scales = hnp.arrays(
     np.float32,
@@ -72,7 +72,7 @@ def test_values_a_rounding_beyond_the_range_do_no_harm():
     scale = np.array([[[-1e-7, 0, 1 + 1e-6]]], np.float32)
     for options in ({"attenuate": 2.5}, {"sigmoid": 3.0}):
         assert subtraction_mask(scale, **options).tolist() == [[[0, 0, 1]]]
-    assert to_unit_range(np.array([1.00001, -1e-9, 0.5])).tolist() == [1, 0, 0.5]
+    assert _to_unit_range(np.array([1.00001, -1e-9, 0.5])).tolist() == [1, 0, 0.5]
 
 
 @pytest.mark.parametrize("options", [{}, {"attenuate": 2.0, "sigmoid": 2.0}])
@@ -177,14 +177,14 @@ def test_a_soft_edge_is_a_raised_cosine_of_its_width(voxel, extend):
 def test_masks_hold_their_content_and_stay_in_range(scale, extend, soft_edge):
     content = scale > 0.5
     if content.any():
-        mask = soften(content, (1.0, 1.5, 0.8), extend=extend, soft_edge=soft_edge)
+        mask = _soften(content, (1.0, 1.5, 0.8), extend=extend, soft_edge=soft_edge)
         assert within_unit_range(mask)
         assert np.all(mask[content] == 1)
 
 
 def test_without_content_or_with_nothing_to_soften():
     content = particle() > 0.5
-    assert np.array_equal(soften(content, ONE), content)
+    assert np.array_equal(_soften(content, ONE), content)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from scipy.ndimage import gaussian_filter
 
 from occupy import modify
 from occupy.modify import (
+    _blend,
     amplification,
     amplify,
     attenuate,
     attenuation,
-    blend,
     sigmoid,
     sigmoid_curve,
     sigmoid_gain,
@@ -108,11 +108,11 @@ def test_sigmoid_gain_is_the_curve_over_the_scale():
 def test_blending(data, modified):
     c = CONFIDENCE.astype(float)
     atol = 1e-6 * max(np.abs(data).max(), np.abs(modified).max())
-    excluded = blend(data, modified, CONFIDENCE, exclude_solvent=True)
-    np.testing.assert_allclose(blend(data, modified, CONFIDENCE), c * modified + (1 - c) * data, atol=atol)
+    excluded = _blend(data, modified, CONFIDENCE, exclude_solvent=True)
+    np.testing.assert_allclose(_blend(data, modified, CONFIDENCE), c * modified + (1 - c) * data, atol=atol)
     np.testing.assert_allclose(excluded, c * modified, atol=atol)
-    np.testing.assert_array_equal(blend(data, modified, None), modified)
-    np.testing.assert_array_equal(blend(data, modified, np.zeros_like(data)), data)
+    np.testing.assert_array_equal(_blend(data, modified, None), modified)
+    np.testing.assert_array_equal(_blend(data, modified, np.zeros_like(data)), data)
 
 
 @pytest.mark.parametrize(

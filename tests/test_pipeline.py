@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from occupy import Frame, InputError, Settings, Volume
-from occupy.modification import finished, modifications
+from occupy.modify import _finished, modifications
 from occupy.pipeline import estimate
 from occupy.volume import compute_planes
 
@@ -189,7 +189,7 @@ def test_a_coarser_working_grid_changes_little(max_box):
 
 def test_a_low_passed_output_has_nothing_beyond():
     est = estimate(volume(phantom()), Settings(amplify=3, lowpass_output=10))
-    data = finished(est.settings, est.volume, est.volume.data)
+    data = _finished(est.settings, est.volume, est.volume.data)
     r = np.sqrt(sum(np.meshgrid(*[np.fft.fftfreq(64) ** 2] * 3, indexing="ij")))
     power = np.abs(np.fft.fftn(data)) ** 2
     # Clipping to the input's range puts a little back.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from occupy.errors import InputError
 from occupy.numerics.morphology import ball_footprint
 from occupy.numerics.quantiles import tau_of
-from occupy.resolve import resolve, working_grid
+from occupy.resolve import _working_grid, resolve
 from occupy.settings import Settings, parse_tile
 
 
@@ -204,20 +204,20 @@ def test_settings_cannot_be_changed():
 
 
 def test_a_small_map_keeps_its_grid():
-    assert working_grid((100, 90, 80), (1.0, 2.0, 3.0), None) == ((100, 90, 80), (1.0, 2.0, 3.0))
-    assert working_grid((100, 90, 80), (1.0, 2.0, 3.0), 100) == ((100, 90, 80), (1.0, 2.0, 3.0))
+    assert _working_grid((100, 90, 80), (1.0, 2.0, 3.0), None) == ((100, 90, 80), (1.0, 2.0, 3.0))
+    assert _working_grid((100, 90, 80), (1.0, 2.0, 3.0), 100) == ((100, 90, 80), (1.0, 2.0, 3.0))
 
 
 def test_a_large_map_shrinks_in_proportion():
-    shape, size = working_grid((200, 100, 150), (1.0, 1.0, 1.5), 100)
+    shape, size = _working_grid((200, 100, 150), (1.0, 1.0, 1.5), 100)
     assert shape == (100, 50, 74)
     assert size == pytest.approx((2.0, 2.0, 1.5 * 150 / 74))
-    assert working_grid((400, 400, 1), (1.0,) * 3, 256)[0] == (256, 256, 1)
+    assert _working_grid((400, 400, 1), (1.0,) * 3, 256)[0] == (256, 256, 1)
 
 
 @given(st.tuples(*[st.integers(1, 700)] * 3), st.tuples(*[st.floats(0.5, 5)] * 3), st.integers(32, 512))
 def test_the_working_grid_fills_the_same_box(shape, voxel, max_box):
-    grid, size = working_grid(shape, voxel, max_box)
+    grid, size = _working_grid(shape, voxel, max_box)
     for n, m, a, b in zip(shape, grid, voxel, size, strict=True):
         assert 1 <= m <= max(n, 1) or (m, n) == (2, 1)
         assert m * b == pytest.approx(n * a)

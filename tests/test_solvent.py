@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from occupy import InputError
-from occupy.confidence import confidence_curve, rise_monotonically, rising_fit
+from occupy.confidence import _rise_monotonically, _rising_fit, confidence_curve
 from occupy.solvent import fit_solvent, inscribed_ellipsoid, solvent_side
 
 
@@ -65,7 +65,7 @@ def test_half_confidence_lies_where_the_densities_are_equal():
 def test_the_curve_rises_from_zero_to_one_with_falling_slope():
     rng = np.random.default_rng(0)
     raw = 1 - np.exp(-np.linspace(-1, 8, 400)) + 0.05 * rng.standard_normal(400)
-    out = rise_monotonically(raw)
+    out = _rise_monotonically(raw)
     steps = np.diff(out)
     assert (steps >= 0).all()
     assert out[0] == 0
@@ -77,7 +77,7 @@ def test_the_curve_rises_from_zero_to_one_with_falling_slope():
 
 def test_a_second_rise_below_is_not_content():
     raw = np.r_[np.ones(50), np.zeros(50), np.linspace(0, 1, 100)]
-    assert (rise_monotonically(raw)[:100] == 0).all()
+    assert (_rise_monotonically(raw)[:100] == 0).all()
 
 
 def test_the_rising_fit_is_the_weighted_least_squares_one():
@@ -85,7 +85,7 @@ def test_the_rising_fit_is_the_weighted_least_squares_one():
 
     rng = np.random.default_rng(3)
     values, weights = rng.standard_normal(200) + np.linspace(0, 3, 200), rng.random(200) + 0.01
-    assert_allclose(rising_fit(values, weights), isotonic_regression(values, weights=weights).x, atol=1e-9)
+    assert_allclose(_rising_fit(values, weights), isotonic_regression(values, weights=weights).x, atol=1e-9)
 
 
 def test_hedging_is_a_power():

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from occupy import Settings, Volume, estimate_set, read_map, write_map
 from occupy.cli.main import run, with_command
-from occupy.ensemble.pipeline import Member
+from occupy.ensemble.members import Member
 from occupy.errors import InputError
 from occupy.numerics.fourier import fourier_crop
 from occupy.numerics.parallel import one_blas_thread, ordinary_unit

@@ -82,7 +82,8 @@ def methods(thing: Any) -> list[tuple[str, str]]:
 def entry(name: str) -> str:
     """Section of the page for one public name."""
     thing = getattr(occupy, name)
-    text = f"## {name}\n\n```text\n{signature(name, thing)}\n```\n\n{body(inspect.getdoc(thing) or '')}\n"
+    head = f'<a id="{_anchor(name)}"></a>\n\n## {name}'
+    text = f"{head}\n\n```text\n{signature(name, thing)}\n```\n\n{body(inspect.getdoc(thing) or '')}\n"
     listed = methods(thing)
     if listed:
         text += "\n| attribute | what it is |\n|---|---|\n"
@@ -90,14 +91,17 @@ def entry(name: str) -> str:
     return text
 
 
+def _anchor(name: str) -> str:
+    """Anchor of a name's section: a function may have the name of the class it returns, in small letters."""
+    return ("class-" if inspect.isclass(getattr(occupy, name)) else "") + name.lower()
+
+
 def page() -> str:
     """Make the whole page."""
     names = [name for name in occupy.__all__ if not name.startswith("_")]
     table = "| name | what it is |\n|---|---|\n"
-    for i, name in enumerate(names):
-        # A function may have the name of the class it returns, in small letters: its heading comes second.
-        twin = "-1" * any(other.lower() == name.lower() for other in names[:i])
-        table += f"| [`{name}`](#{name.lower()}{twin}) | {summary(name).replace('``', '`')} |\n"
+    for name in names:
+        table += f"| [`{name}`](#{_anchor(name)}) | {summary(name).replace('``', '`')} |\n"
     return HEAD + table + "\n" + "\n".join(entry(name) for name in names)
 
 

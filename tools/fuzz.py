@@ -57,9 +57,8 @@ OFTEN = {
 def targets(folder: Path) -> dict[str, Target]:
     """Return what is damaged, by name; files that are needed are made in the folder."""
     from occupy.io.particles import read_particles
-    from occupy.io.selections import read_selections
     from occupy.io.sets import find_set
-    from occupy.io.tables import read_chain_table
+    from occupy.io.tables import read_chain_table, read_selections
 
     record, set_record = files.record_files(folder)
     mmcif, pdb = files.model_files()

@@ -44,7 +44,7 @@ class Requests:
         self.looks, self.acts = LOOKS, ACTS
         self.viewer = Viewer(Shelf.of(shelf))
         # Who may come in: a token, or what keeps tokens that are used once.
-        keeper = "occupy.web.access"
+        keeper = "occupy.web.security"
         access: Any = importlib.import_module(keeper).Access() if find_spec(keeper) else TOKEN
         gate: Any = application(self.viewer, access)
         self.app = gate

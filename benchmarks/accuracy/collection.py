@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import gemmi
 
-from occupy.io.structures import join_models
+from occupy.io.models import join_models
 from occupy.simulation import (
     Processing,
     Simulation,

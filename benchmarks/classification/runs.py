@@ -17,14 +17,14 @@ import numpy.typing as npt
 
 import occupy
 from occupy.errors import OccupyError
-from occupy.io import exchange
+from occupy.io import loop
 from occupy.io.loop import FOLDER, read_calls
 from occupy.io.mrc import read_map
 from occupy.io.star import read_star
 from occupy.numerics import spectra
-from occupy.relion import classes, options, separation, state, weights
+from occupy.relion import classes, options, separation
 from occupy.relion.class3d import VARIABLE, Class3D, command
-from occupy.relion.runrecord import adjusted_rand, energy_per_particle
+from occupy.relion.runreport import adjusted_rand, energy_per_particle
 
 VARIANTS: dict[str, dict[str, str] | None] = {
     "plain": None,
@@ -77,10 +77,7 @@ class Run:
 
 def version() -> str:
     """Return the version of the package and a digest of the code that decides the result of a run."""
-    sources = (
-        Path(str(module.__file__))
-        for module in (classes, exchange, options, separation, spectra, state, weights)
-    )
+    sources = (Path(str(module.__file__)) for module in (classes, loop, options, separation, spectra))
     digest = hashlib.sha256("".join(_code(path) for path in sources).encode())
     return f"{occupy.__version__}+{digest.hexdigest()[:8]}"
 

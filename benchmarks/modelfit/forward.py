@@ -15,10 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_filter1d
 
-from occupy.simulation.models import heavy_atoms, marker_points, place
-from occupy.simulation.noise import coloured_noise
-from occupy.simulation.potential import frequency_of, soft_low_pass
-from occupy.simulation.readout import voxels_near
+from occupy.simulation.models import heavy_atoms, marker_points, place, voxels_near
+from occupy.simulation.potential import coloured_noise, frequency_of, soft_low_pass
 
 WITH_HYDROGENS: Mapping[str, float] = {"C": 1.22, "N": 1.18, "O": 1.06}
 """Scattering of an atom with the hydrogens it has on average in protein, relative to the bare atom."""

@@ -21,9 +21,9 @@ import numpy.typing as npt
 from benchmarks.classification.__main__ import without_relion
 from benchmarks.classification.particles import SETS, ParticleSet, make
 from benchmarks.particles.scores import score
+from occupy.io.models import read_structure
 from occupy.io.particle_images import read_particle_images
 from occupy.io.star import read_star
-from occupy.io.structures import read_structure
 from occupy.particles.pipeline import Options, grid_for, particle_occupancy
 from occupy.simulation.models import heavy_atoms, place
 from occupy.simulation.parts import MODEL_B, PartAtoms, part_densities

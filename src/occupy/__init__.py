@@ -18,7 +18,8 @@ from occupy._version import __version__
 if TYPE_CHECKING:
     from occupy.classes import ClassesResult, estimate_classes
     from occupy.ensemble.components import find_components
-    from occupy.ensemble.pipeline import Member, estimate_set
+    from occupy.ensemble.members import Member
+    from occupy.ensemble.pipeline import estimate_set
     from occupy.errors import DownloadError, InputError, Notice, OccupyError, OutputError
     from occupy.inputs import InputFiles, Inputs, open_inputs
     from occupy.io.models import read_model
@@ -80,49 +81,29 @@ __all__ = [
     "write_map",
 ]
 
-_ROOM = {
-    "AtomicModel": "model",
-    "ClassesResult": "classes",
-    "DownloadError": "errors",
-    "Estimate": "pipeline",
-    "Frame": "volume",
-    "InputError": "errors",
-    "InputFiles": "inputs",
-    "Inputs": "inputs",
-    "LazyMap": "volume",
-    "LoadedResult": "result",
-    "MapResult": "result",
-    "Member": "ensemble.pipeline",
-    "Notice": "errors",
-    "OccupancyTable": "regions.table",
-    "OccupyError": "errors",
-    "OutputError": "errors",
-    "Region": "regions.region",
-    "Result": "result",
-    "Settings": "settings",
-    "Volume": "volume",
-    "amplify": "modify",
-    "attenuate": "modify",
-    "estimate": "result",
-    "estimate_classes": "classes",
-    "estimate_set": "ensemble.pipeline",
-    "exclude_solvent": "modify",
-    "find_components": "ensemble.components",
-    "fit_model": "regions.joint",
-    "load": "result",
-    "open_inputs": "inputs",
-    "read_map": "io.mrc",
-    "read_model": "io.models",
-    "read_regions": "regions.table",
-    "regions_of_masks": "regions.region",
-    "regions_of_model": "regions.region",
-    "sigmoid": "modify",
-    "simulate": "simulation",
-    "simulate_classes": "simulation",
-    "solvent_definition": "masks",
-    "subtraction_mask": "masks",
-    "write_map": "io.mrc",
+_ROOMS = {
+    "classes": ("ClassesResult", "estimate_classes"),
+    "ensemble.components": ("find_components",),
+    "ensemble.pipeline": ("Member", "estimate_set"),
+    "errors": ("DownloadError", "InputError", "Notice", "OccupyError", "OutputError"),
+    "inputs": ("InputFiles", "Inputs", "open_inputs"),
+    "io.models": ("read_model",),
+    "io.mrc": ("read_map", "write_map"),
+    "masks": ("solvent_definition", "subtraction_mask"),
+    "model": ("AtomicModel",),
+    "modify": ("amplify", "attenuate", "exclude_solvent", "sigmoid"),
+    "pipeline": ("Estimate",),
+    "regions.joint": ("fit_model",),
+    "regions.region": ("Region", "regions_of_masks", "regions_of_model"),
+    "regions.table": ("OccupancyTable", "read_regions"),
+    "result": ("LoadedResult", "MapResult", "Result", "estimate", "load"),
+    "settings": ("Settings",),
+    "simulation": ("simulate", "simulate_classes"),
+    "volume": ("Frame", "LazyMap", "Volume"),
 }
+"""Module → public names in it."""
+
+_ROOM = {name: room for room, names in _ROOMS.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -47,13 +47,13 @@ class BFactors:
         return interpolated_planes(getattr(self, what), self.sides, start, stop, shape, offsets)
 
 
-def block_sides(voxel_size: Sequence[float]) -> tuple[int, int, int]:
+def _block_sides(voxel_size: Sequence[float]) -> tuple[int, int, int]:
     """Return the voxels per place along each axis."""
     sides = [max(1, int(tuning.B_FACTOR.place / a)) for a in voxel_size]
     return sides[0], sides[1], sides[2]
 
 
-def band_centres(voxel_size: Sequence[float]) -> tuple[npt.NDArray[np.float64], float]:
+def _band_centres(voxel_size: Sequence[float]) -> tuple[npt.NDArray[np.float64], float]:
     """Return the frequencies (1/Å) of the bands, equally spaced, and the standard deviation of each.
 
     Narrow bands would ring far beyond a part; these reach some 5 Å.
@@ -64,7 +64,7 @@ def band_centres(voxel_size: Sequence[float]) -> tuple[npt.NDArray[np.float64], 
     return centres, tuning.B_FACTOR.width
 
 
-def band_powers(
+def _band_powers(
     maps: tuple[Array, Array] | tuple[Array], voxel_size: tuple[float, float, float]
 ) -> tuple[list[Array], npt.NDArray[np.float64]]:
     """Measure the local power in each band: of one map, or the cross-power of two halves.
@@ -89,8 +89,8 @@ def band_powers(
     x = np.fft.rfftfreq(shape[2], voxel_size[2]).astype(np.float32)
     squared = f[0][:, None, None] ** 2 + f[1][:, None] ** 2 + x**2
     frequency = np.sqrt(squared)
-    centres, width = band_centres(voxel_size)
-    sides = block_sides(voxel_size)
+    centres, width = _band_centres(voxel_size)
+    sides = _block_sides(voxel_size)
     sigma = tuple(tuning.B_FACTOR.window / (s * a) for s, a in zip(sides, voxel_size, strict=True))
     out, q2 = [], []
     spectrum = (transforms[0] * transforms[-1].conj()).real
@@ -103,7 +103,7 @@ def band_powers(
     return out, np.array(q2)
 
 
-def fitted(
+def _fitted(
     powers: Sequence[Array],
     q2: npt.NDArray[np.float64],
     content: npt.NDArray[np.bool_],
@@ -117,7 +117,7 @@ def fitted(
     Parameters
     ----------
     powers : sequence of ndarray
-        From `band_powers`.
+        From `_band_powers`.
     q2 : ndarray
         q² of the bands.
     content, solvent : ndarray of bool
@@ -206,16 +206,16 @@ def relative_b_factors(
     BFactors or None
         None where fewer than two bands stand out of the noise.
     """
-    sides = block_sides(voxel_size)
+    sides = _block_sides(voxel_size)
     inside, outside = content(sides)
     if min(np.count_nonzero(inside), np.count_nonzero(outside)) < tuning.B_FACTOR.least_places:
         return None
-    centres, width = band_centres(voxel_size)
+    centres, width = _band_centres(voxel_size)
     volume = (2 * np.sqrt(np.pi) * tuning.B_FACTOR.window) ** 3
     # The shell that the square of a Gaussian band takes up in Fourier space, in one half of it.
     independent = [volume * 2 * np.pi * c**2 * 2 * np.sqrt(np.pi) * width for c in centres]
-    powers, q2 = band_powers((data,) if halves is None else halves, voxel_size)
-    found = fitted(powers, q2, inside, outside, independent, cross=halves is not None)
+    powers, q2 = _band_powers((data,) if halves is None else halves, voxel_size)
+    found = _fitted(powers, q2, inside, outside, independent, cross=halves is not None)
     if found is None:
         return None
     values, errors, used = found

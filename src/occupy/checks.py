@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +11,6 @@ import numpy.typing as npt
 from occupy.errors import InputError, Notice
 from occupy.numerics.parallel import for_each_slab, planes_per_slab
 from occupy.volume import Volume
-
-SMALLEST_BOX = 12
-MASKED_SHARE = 0.01
-_SAMPLE = 300_000
 
 
 @dataclass(frozen=True)
@@ -28,17 +25,20 @@ class MapFacts:
         Value of the box's first voxel or zero, whichever is more frequent.
     flat_share : float
         Share of a sample of the voxels with exactly this value: near 0 in a raw map, large in a masked one.
+    masked_share : float
+        More than this share is the work of a mask.
     """
 
     low: float
     high: float
     flat_value: float
     flat_share: float
+    masked_share: ClassVar[float] = 0.01
 
     @property
     def masked(self) -> bool:
         """Whether so many voxels are equal that the map must have been masked or flattened."""
-        return self.flat_share > MASKED_SHARE
+        return self.flat_share > self.masked_share
 
 
 def look_at(volume: Volume, *, threads: int = 1) -> MapFacts:
@@ -66,33 +66,33 @@ def look_at(volume: Volume, *, threads: int = 1) -> MapFacts:
     return MapFacts(low, high, value, share)
 
 
-def _flat_share(data: npt.NDArray[np.float32]) -> tuple[float, float]:
-    """Return the value that many voxels share exactly, and how many do, judged from a sample.
+def _flat_share(data: npt.NDArray[np.float32], most: int = 300_000) -> tuple[float, float]:
+    """Return the value that many voxels share exactly, and how many do, in a sample of about ``most``.
 
     Values shared because the file holds few different ones (8-bit maps), and not by a mask, don't count.
     """
-    step = max(1, int((data.size / _SAMPLE) ** (1 / 3)))
+    step = max(1, int((data.size / most) ** (1 / 3)))
     sample = data[::step, ::step, ::step]
     corner = data[0, 0, 0]
     value = max((corner, np.float32(0)), key=lambda v: int(np.count_nonzero(sample == v)))
     share = float(np.mean(sample == value))
-    if share > MASKED_SHARE:
+    if share > MapFacts.masked_share:
         counts = np.sort(np.unique(sample, return_counts=True)[1])
         if len(counts) > 1 and counts[-2] > 0.2 * counts[-1]:
             share = 0.0
     return float(value), share
 
 
-def _check_shape(volume: Volume) -> None:
+def _check_shape(volume: Volume, least: int = 12) -> None:
     shape = " x ".join(str(n) for n in reversed(volume.shape))
     if volume.frame.space_group >= 401:
         group = volume.frame.space_group
         raise InputError(f"{volume.name}: this is a stack of volumes (space group {group}); split it first")
     if min(volume.shape) == 1:
         raise InputError(f"{volume.name}: this is a 2D image ({shape}), not a map")
-    if min(volume.shape) < SMALLEST_BOX:
+    if min(volume.shape) < least:
         raise InputError(
-            f"{volume.name}: the box is too small: {shape} voxels, fewer than {SMALLEST_BOX} along an axis"
+            f"{volume.name}: the box is too small: {shape} voxels, fewer than {least} along an axis"
         )
 
 

@@ -16,10 +16,10 @@ from typing import Any, cast
 
 from occupy.ensemble.alignment import pose_notices
 from occupy.ensemble.components import Component, find_components, soft_mask
-from occupy.ensemble.ground import working_grid
-from occupy.ensemble.passes import LocalPool, Means, MemoryShelf, Pool, Progress, Shelf
-from occupy.ensemble.pipeline import ClassEstimate, Member, SetEstimate, estimate_set
-from occupy.ensemble.reading import component_regions, read_set
+from occupy.ensemble.execution import Execution, Executor, LocalExecutor, MemoryStorage, Storage
+from occupy.ensemble.members import Member, working_grid
+from occupy.ensemble.pipeline import ClassEstimate, SetEstimate, compare_members
+from occupy.ensemble.summary import component_regions, read_set
 from occupy.errors import InputError, Notice
 from occupy.inputs import open_inputs
 from occupy.io.mapset import ClassMap, MapSet
@@ -29,30 +29,44 @@ from occupy.regions.table import OccupancyTable
 from occupy.report.set_record import set_numbers, set_record
 from occupy.result import MapResult, Result, estimate
 from occupy.settings import Settings
-from occupy.volume import LazyMap, Volume
+from occupy.volume import LazyMap, Progress, Volume
 
 log = logging.getLogger(__name__)
 
-FEW_PARTICLES = 50
-"""Classes of fewer particles are left out."""
 
-LEAST_SHARE = 0.002
-"""… and those with a smaller share of all particles, where only that is known."""
+@dataclass(frozen=True)
+class Limits:
+    """What is left out of a set, and how much of the machine it may take.
 
-IN_MEMORY = 1 << 26
-"""Numbers (256 MiB of them) that all maps may hold together before they are kept on disk."""
+    Attributes
+    ----------
+    few_particles : int
+        Classes of fewer are left out …
+    least_share : float
+        … and those with a smaller share of all particles, where only that is known.
+    in_memory : int
+        Numbers that all maps may hold together before they are kept on disk (256 MiB of them).
+    per_thread : int
+        Arrays of the working grid that a thread needs at a time …
+    for_threads : int
+        … and bytes that all threads may take together, unless the user says how many there are to be.
+    most_threads : int
+        By default.
+    """
 
-PER_THREAD = 16
-"""Arrays of the working grid that a thread needs at a time …"""
+    few_particles: int = 50
+    least_share: float = 0.002
+    in_memory: int = 1 << 26
+    per_thread: int = 16
+    for_threads: int = 1 << 30
+    most_threads: int = 8
 
-FOR_THREADS = 1 << 30
-"""… and bytes that all threads may take together, unless the user says how many there are to be."""
 
-MOST_THREADS = 8
+LIMITS = Limits()
 
 
 @dataclass(frozen=True)
-class MapFile:
+class _MapFile:
     """Reads a map; can be sent to another process.
 
     Attributes
@@ -78,13 +92,13 @@ class MapFile:
         grid = read_map(self.onto, voxel_size=self.voxel_size)
         if volume.same_grid(grid):
             return volume
-        from occupy.ensemble.resample import resampled
+        from occupy.ensemble.members import resampled
 
         return resampled(volume, grid)
 
 
 @contextmanager
-def means_for(
+def execution_for(
     maps: Sequence[Path],
     grid: Callable[[], Volume],
     folder: Path,
@@ -94,7 +108,7 @@ def means_for(
     threads: int | None = None,
     scheduler: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
-) -> Iterator[Means]:
+) -> Iterator[Execution]:
     """Give what a set is worked on with, and clean up afterwards.
 
     Parameters
@@ -116,30 +130,39 @@ def means_for(
     tell : callable
         Is told what is waited for.
     """
-    from occupy.io.shelves import SCRATCH, scratch
+    from occupy.io.cluster import SCRATCH, scratch_storage
 
     with ExitStack() as stack:
-        files = stack.enter_context(scratch(folder))
+        files = stack.enter_context(scratch_storage(folder))
         if scheduler is not None:
             from occupy.io.cluster import cluster
 
             seen = [maps[0], maps[-1]]
-            pool: Pool = stack.enter_context(cluster(scheduler, seen, folder.absolute() / SCRATCH, tell))
+            executor: Executor = stack.enter_context(
+                cluster(scheduler, seen, folder.absolute() / SCRATCH, tell)
+            )
         else:
-            pool = LocalPool(threads or usual_threads(grid(), lowpass))
+            executor = LocalExecutor(threads or _usual_threads(grid(), lowpass))
 
-        def room(count: int, shape: tuple[int, int, int]) -> Shelf:
-            if scheduler is None and count * prod(shape) <= IN_MEMORY:
-                return MemoryShelf(count, shape)
+        def storage(count: int, shape: tuple[int, int, int]) -> Storage:
+            if scheduler is None and count * prod(shape) <= LIMITS.in_memory:
+                return MemoryStorage(count, shape)
             return files(count, shape)
 
-        yield Means(pool, room, report)
+        yield Execution(executor, storage, report)
 
 
-def usual_threads(grid: Volume, lowpass: float | None = None) -> int:
+def _usual_threads(grid: Volume, lowpass: float | None = None) -> int:
     """Return how many maps are worked on at a time."""
     shape, _ = working_grid(grid, lowpass)
-    return max(1, min(available_cores(), MOST_THREADS, FOR_THREADS // (4 * PER_THREAD * prod(shape))))
+    return max(
+        1,
+        min(
+            available_cores(),
+            LIMITS.most_threads,
+            LIMITS.for_threads // (4 * LIMITS.per_thread * prod(shape)),
+        ),
+    )
 
 
 def without_small(found: MapSet) -> tuple[MapSet, list[Notice]]:
@@ -149,8 +172,12 @@ def without_small(found: MapSet) -> tuple[MapSet, list[Notice]]:
     def small(entry: ClassMap) -> bool:
         # A map is a sum over all particles by their probabilities: its soft share counts.
         if entry.weight is not None:
-            return entry.weight * particles < FEW_PARTICLES if particles else entry.weight < LEAST_SHARE
-        return entry.particles is not None and entry.particles < FEW_PARTICLES
+            return (
+                entry.weight * particles < LIMITS.few_particles
+                if particles
+                else entry.weight < LIMITS.least_share
+            )
+        return entry.particles is not None and entry.particles < LIMITS.few_particles
 
     out = [entry for entry in found.maps if small(entry)]
     if not out:
@@ -164,7 +191,8 @@ def without_small(found: MapSet) -> tuple[MapSet, list[Notice]]:
     )
     if len(kept) < 2:
         raise InputError(
-            f"{found.source}: fewer than two classes hold {FEW_PARTICLES} particles or more ({names} do not)"
+            f"{found.source}: fewer than two classes hold {LIMITS.few_particles} particles or more "
+            f"({names} do not)"
         )
     return replace(found, maps=kept), [
         Notice("small-class", f"left out, as they hold too few particles: {names}")
@@ -186,7 +214,7 @@ def members_of(used: MapSet, voxel_size: float | None = None, *, resample: bool 
     onto = used.maps[0].path.absolute() if resample else None
     return [
         # Interpolation changes what the source said of the shells.
-        Member(e.name, MapFile(e.path.absolute(), voxel_size, onto), e.weight, None if onto else e.ssnr)
+        Member(e.name, _MapFile(e.path.absolute(), voxel_size, onto), e.weight, None if onto else e.ssnr)
         for e in used.maps
     ]
 
@@ -205,7 +233,7 @@ class ClassesResult(Result):
         What was read: the regions given, then the components.
     table : OccupancyTable or None
         What the regions read in every class; None where there are none.
-    doubtful : tuple of Notice
+    warnings : tuple of Notice
         See `notices`.
     found : MapSet or None
         The files the maps are of; None where they were in memory.
@@ -217,7 +245,7 @@ class ClassesResult(Result):
     components: tuple[Component, ...] = ()
     parts: tuple[Region, ...] = ()
     table: OccupancyTable | None = None
-    doubtful: tuple[Notice, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     found: MapSet | None = None
     asked: Mapping[str, Any] = field(default_factory=dict)
 
@@ -233,8 +261,8 @@ class ClassesResult(Result):
 
     @property
     def notices(self) -> tuple[Notice, ...]:
-        """What is doubtful: about the set, classes left out, resolution, alignment."""
-        return self.doubtful
+        """What makes the result doubtful: about the set, classes left out, resolution, alignment."""
+        return self.warnings
 
     @cached_property
     def maps(self) -> Mapping[str, Mapping[str, LazyMap]]:
@@ -282,7 +310,7 @@ class ClassesResult(Result):
         begin(folder, begun)
         given = self.parts[: len(self.parts) - len(self.components)]
         output = SetOutput(self.found, begun, self.settings, notices=self.notices, regions=given)
-        write_set(folder, self.estimate, self.components, output, Means())
+        write_set(folder, self.estimate, self.components, output, Execution())
         return folder
 
     def of_class(self, name: str | int) -> ClassEstimate:
@@ -310,7 +338,7 @@ class ClassesResult(Result):
 
 
 def compare_classes(
-    members: Sequence[Member], means: Means, *, lowpass: float | None = None, components: bool = True
+    members: Sequence[Member], execution: Execution, *, lowpass: float | None = None, components: bool = True
 ) -> ClassesResult:
     """Estimate a set, check how its classes are aligned, and find what comes and goes.
 
@@ -318,8 +346,8 @@ def compare_classes(
     ----------
     members : sequence of Member
         The maps.
-    means : Means
-        With what to work.
+    execution : Execution
+        Where the work runs and arrays are kept.
     lowpass : float, optional
         Å: the resolution to compare at, instead of that of the maps.
     components : bool
@@ -330,10 +358,10 @@ def compare_classes(
     ClassesResult
         Without regions and table; see `estimate_classes`.
     """
-    est = estimate_set(members, lowpass=lowpass, room=means.room, pool=means.pool, progress=means.report)
-    notices = (*est.notices, *pose_notices(est.ground, est.names, est.weights, means))
-    means.report("components", 0, 0)
-    return ClassesResult(est, find_components(est) if components else (), doubtful=notices)
+    est = compare_members(members, execution, lowpass)
+    notices = (*est.notices, *pose_notices(est.scaled, est.names, est.weights, execution))
+    execution.report("components", 0, 0)
+    return ClassesResult(est, find_components(est) if components else (), warnings=notices)
 
 
 Source = str | Path | Sequence[str | Path] | Sequence[Member] | Mapping[str, Volume]
@@ -379,7 +407,7 @@ def estimate_classes(
     Returns
     -------
     ClassesResult or MapResult
-        Its notices tell what is doubtful, classes that are not aligned among it. Of one map there is nothing
+        Its notices warn, classes that are not aligned among it. Of one map there is nothing
         to compare: the result is that of `estimate`.
 
     Raises
@@ -395,20 +423,20 @@ def estimate_classes(
     asked = {"lowpass": lowpass, "resample": resample, "components": components, "voxel_size": voxel_size}
     folder = scratch or Path(tempfile.gettempdir()) / f"occupy-{uuid.uuid4().hex}"
     with ExitStack() as stack:
-        means = stack.enter_context(
-            means_for(
+        execution = stack.enter_context(
+            execution_for(
                 [], members[0].read, folder, progress or (lambda *_: None), lowpass=lowpass, threads=threads
             )
         )
-        found = compare_classes(members, means, lowpass=lowpass, components=components)
+        found = compare_classes(members, execution, lowpass=lowpass, components=components)
         est = found.estimate
         wanted = (*regions, *component_regions(est, found.components))
-        table = read_set(est, wanted, means) if wanted else None
+        table = read_set(est, wanted, execution) if wanted else None
         result = replace(
             found,
             parts=wanted,
             table=table,
-            doubtful=(*notices, *found.notices),
+            warnings=(*notices, *found.notices),
             found=source,
             asked=asked,
         )

@@ -8,10 +8,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from occupy.checks import MapFacts
+from occupy.errors import Notice
 from occupy.numerics.histogram import bin_index
+from occupy.scale import FullScale
 from occupy.solvent import SolventModel, expected_solvent, truncated_null
-
-_FINE = 8192
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class ConfidenceCurve:
         return self.high if len(reached) == 0 else self.low + float(reached[0]) * step
 
 
-def rise_monotonically(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _rise_monotonically(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Force a raw confidence to fall, ever more steeply, from the highest value down to zero.
 
     Going down, each value is at most the one before it and at most the straight continuation of the two
@@ -70,7 +71,7 @@ def rise_monotonically(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.fl
     return out
 
 
-def rising_fit(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _rising_fit(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the non-decreasing sequence nearest to ``values`` in weighted least squares.
 
     Pool-adjacent-violators: neighbours in the wrong order are replaced by their weighted mean until none
@@ -94,7 +95,9 @@ def _one_minus_ratio(
     return 1.0 - ratio
 
 
-def confidence_curve(model: SolventModel, *, hedge: float = 1.0, published: bool = False) -> ConfidenceCurve:
+def confidence_curve(
+    model: SolventModel, *, hedge: float = 1.0, published: bool = False, steps: int = 8192
+) -> ConfidenceCurve:
     """Return 1 − g(v)/h(v), made monotone.
 
     Parameters
@@ -108,6 +111,8 @@ def confidence_curve(model: SolventModel, *, hedge: float = 1.0, published: bool
         region, g is taken at the lower edge of each bin, and voxels look up the bin below their own.
         Otherwise both come from the region, at the middles of the bins, interpolated in between; monotone
         by weighted regression from the solvent's mean on, and zero below it.
+    steps : int
+        Of the table, where it is not the published one.
 
     References
     ----------
@@ -116,7 +121,7 @@ def confidence_curve(model: SolventModel, *, hedge: float = 1.0, published: bool
     region = model.region
     if published:
         raw = _one_minus_ratio(model.density(region.edges[:-1]), model.everything.density)
-        table = rise_monotonically(np.concatenate([raw[:1], raw[:-1]]))
+        table = _rise_monotonically(np.concatenate([raw[:1], raw[:-1]]))
         return ConfidenceCurve(region.low, region.high, (table**hedge).astype(np.float32))
     # A region without content says what solvent looks like; how much content there is, the box says.
     counts = model.everything.counts if model.one_sided else region.counts
@@ -126,9 +131,9 @@ def confidence_curve(model: SolventModel, *, hedge: float = 1.0, published: bool
     weights = np.maximum(h, 1e-9 * h.max())
     first = int(np.searchsorted(region.centres, model.mean))
     coarse = np.zeros(len(raw))
-    coarse[first:] = np.clip(rising_fit(raw[first:], weights[first:]), 0.0, 1.0)
-    step = (region.high - region.low) / _FINE
-    fine = np.interp(region.low + (np.arange(_FINE) + 0.5) * step, region.centres, coarse)
+    coarse[first:] = np.clip(_rising_fit(raw[first:], weights[first:]), 0.0, 1.0)
+    step = (region.high - region.low) / steps
+    fine = np.interp(region.low + (np.arange(steps) + 0.5) * step, region.centres, coarse)
     return ConfidenceCurve(region.low, region.high, (fine**hedge).astype(np.float32))
 
 
@@ -175,3 +180,36 @@ def fdr_threshold(model: SolventModel, rate: float) -> float:
     # From the highest value down, as long as the rate holds.
     bad = np.flatnonzero(~found[: occupied[-1] + 1])
     return float(edges[bad[-1] + 1] if bad.size else edges[0])
+
+
+def solvent_notices(
+    solvent: SolventModel, curve: ConfidenceCurve, facts: MapFacts, full: FullScale
+) -> list[Notice]:
+    """Return what is doubtful about the solvent fit."""
+    problem = None
+    share = solvent.height * solvent.sigma * np.sqrt(2 * np.pi)
+    crossing = curve.crossing(0.5)
+    if solvent.sigma < 1.5 * solvent.region.width:
+        problem = "the solvent has no width (flattened)"
+    elif crossing > 0.5 * (facts.low + facts.high):
+        problem = "the solvent peak reaches above the middle of the map's values"
+    elif crossing > 0.6 * full.value:  # little of a partial map would be seen
+        problem = f"content is told from solvent only above {crossing / full.value:.2f} of full scale"
+    elif not np.isfinite(solvent.misfit):
+        problem = "the values end at the solvent peak"
+    elif solvent.misfit > 0.35:  # a Gaussian solvent leaves 2–10 %
+        problem = f"the solvent is not Gaussian (misfit {solvent.misfit:.0%})"
+    elif share < 0.15:
+        problem = f"only {share:.0%} of the box looks like solvent"
+    notices = []
+    if problem is not None:
+        advice = "do not trust the confidence; give an unmasked map, or --solvent-mask"
+        notices.append(Notice("solvent-fit", f"bad solvent fit: {problem}; {advice}"))
+    elif abs(solvent.mean) > max(2 * solvent.sigma, 0.05 * full.value):
+        notices.append(
+            Notice(
+                "offset",
+                f"the solvent lies at {solvent.mean:.3g} and not at 0, but the scale is relative to 0",
+            )
+        )
+    return notices

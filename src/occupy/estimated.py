@@ -16,7 +16,7 @@ from occupy.calibration import Calibration
 from occupy.checks import MapFacts
 from occupy.confidence import ConfidenceCurve, fdr_threshold
 from occupy.errors import Notice
-from occupy.modification import modified_maps
+from occupy.modify import modified_maps
 from occupy.resolve import ResolvedSettings
 from occupy.scale import FullScale, TargetOccupancy, scale_stream
 from occupy.solvent import SolventModel

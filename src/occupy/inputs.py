@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from occupy import pipeline
 from occupy.errors import InputError, Notice
-from occupy.io.checksum import Source
-from occupy.io.half_maps import find_half_maps
+from occupy.io.checksum import ReadFile
+from occupy.io.mapset import find_half_maps
 from occupy.io.mrc import read_header, read_source
 from occupy.pipeline import Estimate, Progress
 from occupy.settings import Settings
 from occupy.volume import Volume
 
-Reader = Callable[..., tuple[Volume, Source]]
+Reader = Callable[..., tuple[Volume, ReadFile]]
 HALVES = ("half_map_1", "half_map_2")
 
 
@@ -47,6 +48,28 @@ class InputFiles:
     target_mask: Path | None = None
     voxel_size: float | None = None
     neighbours: bool = True
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any], source: Path, find: Callable[[str], Path]) -> InputFiles:
+        """Return what a result was made of.
+
+        Parameters
+        ----------
+        record : mapping
+            Record of an estimate.
+        source : Path
+            Where its map is now.
+        find : callable
+            ``find(path)`` returns where another of its files is now.
+        """
+        roles = ("solvent_mask", "target_mask", *HALVES)
+        named = {role: find(about["path"]) for role, about in record["inputs"].items() if role in roles}
+        first, second = (named.pop(role, None) for role in HALVES)
+        halves = None if first is None or second is None else (first, second)
+        # Those that would be found again need not be named again.
+        found = halves is not None and halves == find_half_maps(source)
+        size = record["options"].get("voxel_size")
+        return cls(source, None if found else halves, voxel_size=size, neighbours=found, **named)
 
     def beside(self, settings: Settings) -> tuple[Path, Path] | None:
         """Return half-maps that lie beside the map and may be taken; None where none are, or of no use."""
@@ -76,7 +99,7 @@ class InputFiles:
         settings : Settings, optional
             Half-maps beside the map are taken only where the estimator has a use for them.
         read : callable, optional
-            ``read(path, voxel_size=…)`` returns a `Volume` and the `Source` it was read from.
+            ``read(path, voxel_size=…)`` returns a `Volume` and the `ReadFile` it was read from.
         """
         settings = settings or Settings()
         try:
@@ -129,7 +152,7 @@ class Inputs:
 
     asked: InputFiles
     volumes: Mapping[str, Volume] = field(repr=False)
-    sources: Mapping[str, Source] = field(repr=False)
+    sources: Mapping[str, ReadFile] = field(repr=False)
 
     @property
     def files(self) -> dict[str, Path]:
@@ -153,7 +176,7 @@ class Inputs:
         return HALVES if self.asked.half_maps is None and HALVES[0] in self.files else ()
 
     @property
-    def by_role(self) -> dict[str, tuple[Volume, Source | Path]]:
+    def by_role(self) -> dict[str, tuple[Volume, ReadFile | Path]]:
         """Volume and source of every role, as `occupy.report.results.write_results` takes them."""
         return {role: (self.volumes[role], source) for role, source in self.sources.items()}
 

@@ -11,11 +11,8 @@ from occupy.modify import sigmoid_curve
 Array = npt.NDArray[np.float32]
 Triple = tuple[float, float, float]
 
-# Å; a shorter edge cannot be told from a hard one, and would divide by nearly nothing.
-_SHORTEST_EDGE = 1e-3
 
-
-def to_unit_range(mask: npt.NDArray[np.floating]) -> Array:
+def _to_unit_range(mask: npt.NDArray[np.floating]) -> Array:
     """Return a mask as float32 with every value within [0, 1] (RELION refuses 1.00001)."""
     return np.clip(np.asarray(mask, dtype=np.float32), np.float32(0), np.float32(1))
 
@@ -45,10 +42,10 @@ def subtraction_mask(
     """
     if (attenuate is None) == (sigmoid is None):
         raise InputError("a subtraction mask needs either an attenuation or a sigmoid power, and not both")
-    scale = to_unit_range(scale)
+    scale = _to_unit_range(scale)
     if attenuate is not None:
         _at_least_one(attenuate, "attenuate")
-        return to_unit_range(np.power(scale, np.float32(attenuate - 1)))
+        return _to_unit_range(np.power(scale, np.float32(attenuate - 1)))
     power = 1.0 if sigmoid is None else float(sigmoid)
     _at_least_one(power, "sigmoid")
     if not 0 < pivot < 1:
@@ -57,7 +54,7 @@ def subtraction_mask(
     out = np.ones_like(scale)
     s = scale[below].astype(np.float64)
     out[below] = np.divide(sigmoid_curve(s, power, pivot), s, out=np.zeros_like(s), where=s > 0)
-    return to_unit_range(out)
+    return _to_unit_range(out)
 
 
 def _at_least_one(power: float, name: str) -> None:
@@ -112,7 +109,7 @@ def solvent_definition(
     content = _connected(scale, threshold, weak, smallest / float(np.prod(voxel_size)))
     if not content.any():
         raise InputError(f"nothing has a scale above {threshold}: the mask would be empty; lower --threshold")
-    return to_unit_range(soften(content, voxel_size, extend=extend, soft_edge=soft_edge))
+    return _to_unit_range(_soften(content, voxel_size, extend=extend, soft_edge=soft_edge))
 
 
 def _connected(scale: Array, threshold: float, weak: float | None, smallest: float) -> npt.NDArray[np.bool_]:
@@ -129,7 +126,7 @@ def _connected(scale: Array, threshold: float, weak: float | None, smallest: flo
     return np.asarray(keep[pieces], dtype=bool)
 
 
-def soften(
+def _soften(
     content: npt.NDArray[np.bool_], voxel_size: Triple, *, extend: float = 0.0, soft_edge: float = 0.0
 ) -> Array:
     """Grow a binary mask by ``extend`` Å and let it fall off over ``soft_edge`` Å as a raised cosine."""
@@ -138,7 +135,8 @@ def soften(
     from scipy.ndimage import distance_transform_edt
 
     distance = distance_transform_edt(~content, sampling=voxel_size).astype(np.float32) - np.float32(extend)
-    if soft_edge < _SHORTEST_EDGE:
+    # Å; a shorter edge cannot be told from a hard one, and would divide by nearly nothing.
+    if soft_edge < 1e-3:
         return np.asarray(distance <= 0, dtype=np.float32)
     fall = np.clip(distance / np.float32(soft_edge), 0, 1)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * fall), dtype=np.float32)
@@ -153,4 +151,4 @@ def smooth(mask: Array, voxel_size: Triple, width: float) -> Array:
         reach = int(width / voxel)
         kernel = 1 + np.cos(np.pi * np.arange(-reach, reach + 1) * voxel / max(width, voxel))
         out = correlate1d(out, kernel / kernel.sum(), axis=axis, mode="nearest")
-    return to_unit_range(out)
+    return _to_unit_range(out)

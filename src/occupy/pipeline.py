@@ -1,6 +1,6 @@
 """From a map to its local scale and its confidence.
 
-``estimate`` finds all numbers: full scale, solvent model, confidence curve. The maps themselves are
+`estimate` finds all numbers: full scale, solvent model, confidence curve. The maps themselves are
 computed slab by slab when they are wanted (`Estimate.maps`), so that no more than the input, its low-passed
 copy and a few slabs are in memory at once.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from math import frexp
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +18,13 @@ from occupy import tuning
 from occupy.bfactor import BFactors, relative_b_factors
 from occupy.calibration import Calibration, calibrate, noise_floor
 from occupy.checks import MapFacts, input_notices, look_at
-from occupy.confidence import confidence_curve
+from occupy.confidence import ConfidenceCurve, confidence_curve, solvent_notices
 from occupy.errors import InputError, Notice
 from occupy.estimated import Estimate as Estimate
-from occupy.notices import calibration_notices, setting_notices, solvent_notices
 from occupy.numerics.fourier import fourier_crop, lowpass
-from occupy.numerics.parallel import one_blas_thread
-from occupy.resolve import ResolvedSettings, resolve
+from occupy.numerics.histogram import Histogram
+from occupy.numerics.parallel import one_blas_thread, ordinary_unit
+from occupy.resolve import ResolvedSettings, resolve, setting_notices
 from occupy.scale import (
     FullScale,
     calibrated_full_scale,
@@ -33,8 +34,7 @@ from occupy.scale import (
     target_occupancy,
 )
 from occupy.settings import Settings
-from occupy.solvent import inscribed_ellipsoid, solvent_of
-from occupy.units import curve_in, full_scale_in, solvent_in, unit_of
+from occupy.solvent import SolventModel, inscribed_ellipsoid, solvent_of
 from occupy.volume import Progress as Progress
 from occupy.volume import Volume
 
@@ -109,13 +109,13 @@ def estimate(
     report = progress or (lambda *_: None)
     report("reading", 0, 4)
     facts = look_at(volume, threads=resolved.threads)
-    unit = unit_of(volume.name, facts.low, facts.high)
+    unit = _unit_of(volume.name, facts.low, facts.high)
     if unit != 1:
         halves = half_maps and (_in_unit(half_maps[0], unit), _in_unit(half_maps[1], unit))
         masks = {"solvent_mask": solvent_mask, "target_mask": target_mask}
         scaled = estimate(_in_unit(volume, unit), settings, **masks, half_maps=halves, progress=progress)
         return _from_unit(scaled, volume, facts, unit)
-    doubts = input_notices(volume, facts) + setting_notices(resolved)
+    warnings = input_notices(volume, facts) + setting_notices(resolved)
     if half_maps is not None and resolved.estimator != "calibrated":
         raise InputError(
             f"half-maps are of use to the calibrated estimator only, not to {resolved.estimator}"
@@ -131,7 +131,7 @@ def estimate(
     if resolved.estimator == "calibrated":
         difference = _half_difference(half_maps, volume, resolved)
         found = _calibrate(low, raw, facts, difference, resolved)
-        doubts += calibration_notices(found)
+        warnings += _calibration_notices(found)
     # The tiles are searched to the last voxel only where full scale comes from one.
     full = (
         find_full_scale(working, resolved)
@@ -142,14 +142,14 @@ def estimate(
     if resolved.bfactor and found is not None:
         b_factors = _b_factors(raw, low, half_maps, found, facts, resolved)
     if resolved.bfactor and b_factors is None:
-        doubts.append(
+        warnings.append(
             Notice("bfactor", "too little signal above the noise for relative B-factors: none written")
         )
     report("solvent", 3, 4)
     solvent = solvent_of(low, raw, solvent_data, facts, resolved)
     curve = confidence_curve(solvent, hedge=resolved.hedge, published=published)
     lowest = min(max(_scale_of_value(curve.crossing(0.5), full), 0.0), 0.999)
-    notices = (*volume.notices, *doubts, *solvent_notices(solvent, curve, facts, full))
+    notices = (*volume.notices, *warnings, *solvent_notices(solvent, curve, facts, full))
     for notice in notices:
         log.warning("%s", notice.text)
     target = (
@@ -174,9 +174,9 @@ def _from_unit(est: Estimate, volume: Volume, facts: MapFacts, unit: float) -> E
         facts=facts,
         lowpassed=low,
         working_map=low if est.working_map is est.lowpassed else est.working_map * np.float32(unit),
-        full_scale=full_scale_in(unit, est.full_scale),
-        solvent=solvent_in(unit, est.solvent),
-        curve=curve_in(unit, est.curve),
+        full_scale=_full_scale_in(unit, est.full_scale),
+        solvent=_solvent_in(unit, est.solvent),
+        curve=_curve_in(unit, est.curve),
         target=est.target and replace(est.target, full_scale=est.target.full_scale * unit),
     )
 
@@ -253,3 +253,80 @@ def _b_factors(
     if half_maps is not None:
         halves = _on_working_grid(half_maps[0].data, settings), _on_working_grid(half_maps[1].data, settings)
     return relative_b_factors(raw, settings.voxel_size, content, halves)
+
+
+def _calibration_notices(found: Calibration | None) -> list[Notice]:
+    """Return what is doubtful about a calibration."""
+    if found is None:
+        text = "too little density above the noise to calibrate on: full scale is that of the fullest tile"
+        return [Notice("calibration", text)]
+    if found.noise > 0.5:
+        text = f"noise alone reads as much as {found.noise:.2f} of a full part: low occupancies are uncertain"
+        return [Notice("noise", text)]
+    other = found.other_level
+    if other is not None:
+        text = (
+            f"ambiguous level: full may be {found.full:.4g} map units (taken) or {other * found.full:.4g}, "
+            f"by which parts read {1 / other:.2f} times as much; a part that is known to be full settles it"
+        )
+        return [Notice("ambiguous-level", text)]
+    return []
+
+
+def _unit_of(name: str, low: float, high: float, largest: int = 100) -> float:
+    """Return the power of two in which to measure a map; 1 for ordinary values.
+
+    Parameters
+    ----------
+    name : str
+        Of the map.
+    low, high : float
+        Its range of values.
+    largest : int
+        Up to 2¹⁰⁰ products of four values, and bins of a histogram of them, still are 32-bit numbers.
+
+    Raises
+    ------
+    InputError
+        Where not even the input's own values are safe in 32 bits.
+    """
+    peak = max(abs(low), abs(high))
+    if abs(frexp(peak)[1]) > largest:
+        raise InputError(
+            f"{name}: its values reach {peak:.2g}, which 32-bit numbers can't be computed with; multiply the "
+            f"map by about {1 / max(peak, 1e-300):.0e} first"
+        )
+    return ordinary_unit(peak)
+
+
+def _full_scale_in(unit: float, full: FullScale) -> FullScale:
+    """Return a full scale found in another unit in the map's own."""
+    found = full.calibration
+    return replace(
+        full,
+        value=full.value * unit,
+        largest=replace(full.largest, value=full.largest.value * unit),
+        smallest=replace(full.smallest, value=full.smallest.value * unit),
+        calibration=found and replace(found, floor=found.floor * unit, full=found.full * unit),
+    )
+
+
+def _histogram_in(unit: float, found: Histogram) -> Histogram:
+    return replace(found, low=found.low * unit, high=found.high * unit)
+
+
+def _solvent_in(unit: float, model: SolventModel) -> SolventModel:
+    """Return a solvent model found in another unit in the map's own."""
+    return replace(
+        model,
+        mean=model.mean * unit,
+        sigma=model.sigma * unit,
+        height=model.height / unit,
+        region=_histogram_in(unit, model.region),
+        everything=_histogram_in(unit, model.everything),
+    )
+
+
+def _curve_in(unit: float, curve: ConfidenceCurve) -> ConfidenceCurve:
+    """Return a confidence curve found in another unit in the map's own."""
+    return replace(curve, low=curve.low * unit, high=curve.high * unit)

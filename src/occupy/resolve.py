@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from occupy import tuning
+from occupy.errors import InputError, Notice
 from occupy.numerics.morphology import ball_footprint
 from occupy.numerics.parallel import threads_worth_having
 from occupy.numerics.quantiles import tau_of
@@ -14,11 +15,6 @@ from occupy.settings import Estimator, Mode, Settings, parse_tile
 
 Triple = tuple[float, float, float]
 IntTriple = tuple[int, int, int]
-
-# A tile of five low-pass resolutions holds about 125 independent elements of the map, enough for its
-# quantile to be a property of the structure and not of one side chain; see docs/explanation/scale.md.
-TILE_IN_RESOLUTIONS = 5.0
-LARGEST_KERNEL = 31
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class ResolvedSettings:
         return asdict(self)
 
 
-def working_grid(shape: IntTriple, voxel_size: Triple, max_box: int | None) -> tuple[IntTriple, Triple]:
+def _working_grid(shape: IntTriple, voxel_size: Triple, max_box: int | None) -> tuple[IntTriple, Triple]:
     """Return shape and voxel size of the grid the estimate is made on.
 
     Without ``max_box``, or in a smaller map, that is the map's own; otherwise every axis shrinks by the
@@ -93,13 +89,13 @@ def resolve(settings: Settings, shape: IntTriple, voxel_size: Triple) -> Resolve
     Parameters
     ----------
     settings : Settings
-        What the user said.
+        What the user set.
     shape : tuple of int
         The map (sections, rows, columns).
     voxel_size : tuple of float
         Å per voxel along the same axes.
     """
-    grid, size = working_grid(shape, voxel_size, settings.max_box)
+    grid, size = _working_grid(shape, voxel_size, settings.max_box)
     lowpass = _lowpass(settings, max(size))
     kernel_size, kernel_radius = _kernel(settings, lowpass, size)
     voxels = int(ball_footprint(kernel_radius, kernel_size).sum())
@@ -115,9 +111,9 @@ def resolve(settings: Settings, shape: IntTriple, voxel_size: Triple) -> Resolve
         "voxel_size": size,
         "threads": threads_worth_having(math.prod(shape)) if settings.threads is None else settings.threads,
     }
-    # Everything else holds as the user said it.
-    said = {f.name: getattr(settings, f.name) for f in fields(ResolvedSettings) if f.name not in decided}
-    return ResolvedSettings(**said, **decided)
+    # Everything else holds as the user set it.
+    kept = {f.name: getattr(settings, f.name) for f in fields(ResolvedSettings) if f.name not in decided}
+    return ResolvedSettings(**kept, **decided)
 
 
 def _lowpass(settings: Settings, voxel: float) -> float:
@@ -131,7 +127,7 @@ def _kernel(settings: Settings, lowpass: float, size: Triple) -> tuple[IntTriple
         if settings.kernel_size is not None:
             return settings.kernel_size
         if settings.chosen_estimator == "calibrated":
-            return min(LARGEST_KERNEL, 2 * int(radius(voxel) + 1e-6) + 1)
+            return min(31, 2 * int(radius(voxel) + 1e-6) + 1)
         # A division that should be whole must not fall short by rounding (8 Å / 1.6 Å).
         return min(9, max(3, 2 * (int(lowpass / voxel + 1e-6) // 2) + 1))
 
@@ -148,7 +144,9 @@ def _kernel(settings: Settings, lowpass: float, size: Triple) -> tuple[IntTriple
 
 def _tile(settings: Settings, lowpass: float, shape: IntTriple, size: Triple) -> IntTriple:
     # A low-pass beyond what the grid holds must not shrink the tile to nothing.
-    wanted, physical = TILE_IN_RESOLUTIONS * max(lowpass, 2 * max(size)), True
+    # Five low-pass resolutions hold about 125 independent elements of the map, enough for their quantile to
+    # be a property of the structure and not of one side chain; see docs/explanation/scale.md.
+    wanted, physical = 5.0 * max(lowpass, 2 * max(size)), True
     if settings.tile_size is not None:
         wanted, physical = parse_tile(settings.tile_size)
     sides = [round(wanted / a) if physical else int(wanted) for a in size]
@@ -157,3 +155,22 @@ def _tile(settings: Settings, lowpass: float, shape: IntTriple, size: Triple) ->
         sides = [min(t, n // 3) for t, n in zip(sides, shape, strict=True)]
     fitted = [max(1, min(t, n)) for t, n in zip(sides, shape, strict=True)]
     return fitted[0], fitted[1], fitted[2]
+
+
+def setting_notices(settings: ResolvedSettings) -> list[Notice]:
+    """Return what is doubtful about the settings for this map; InputError where they can't be right."""
+    extent = min(n * a for n, a in zip(settings.shape, settings.voxel_size, strict=True))
+    if extent < settings.lowpass:
+        raise InputError(
+            f"the low-pass of {settings.lowpass:g} Å is longer than the box ({extent:.3g} Å): is the voxel "
+            "size right?"
+        )
+    if extent >= 5 * settings.lowpass:
+        return []
+    return [
+        Notice(
+            "small-box",
+            f"the box is only {extent:.0f} Å wide, {extent / settings.lowpass:.1f} low-pass resolutions: too "
+            "little for a scale relative to full; give a whole map, or a finer --lowpass",
+        )
+    ]

@@ -253,6 +253,10 @@ class LoadedResult(Result):
     path: Path
     read: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        what = f"{len(self.names)} maps" if self._of_set else self.names[0]
+        return f"<result of {what} in {str(self.path.parent)!r}>"
+
     @property
     def _of_set(self) -> bool:
         return self.read.get("what") == "set"
@@ -265,24 +269,30 @@ class LoadedResult(Result):
         return (self.path.name.removesuffix("_occupy.json"),)
 
     @cached_property
+    def files(self) -> Mapping[str, Mapping[str, Path]]:
+        """Name → product → file of each map that is there; of the whole set under the name ``""``."""
+        listed = {entry["name"]: entry["outputs"] for entry in self.read["maps"]} if self._of_set else {}
+        listed["" if self._of_set else self.names[0]] = self.read["outputs"]
+        return {name: self._there(outputs) for name, outputs in listed.items()}
+
+    def _there(self, outputs: Mapping[str, str]) -> dict[str, Path]:
+        maps = {p: self.path.parent / f for p, f in outputs.items() if f.endswith(".mrc")}
+        return {p: file for p, file in maps.items() if file.exists() and not p.startswith("input")}
+
+    @cached_property
     def maps(self) -> Mapping[str, Maps]:
         """Name → what there is of that map → lazy map."""
-        if self._of_set:
-            return {entry["name"]: self._lazy(entry["outputs"]) for entry in self.read["maps"]}
-        return {self.names[0]: self._lazy(self.read["outputs"])}
+        return {name: self._lazy(self.files[name]) for name in self.names}
 
     @cached_property
     def of_set(self) -> Maps:
         """Lazy maps of the whole set, components included; none of a single map."""
-        return self._lazy(self.read["outputs"]) if self._of_set else {}
+        return self._lazy(self.files[""]) if self._of_set else {}
 
-    def _lazy(self, outputs: Mapping[str, Any]) -> dict[str, LazyMap]:
-        folder = self.path.parent
-        files = {p: folder / f for p, f in outputs.items() if str(f).endswith(".mrc")}
+    def _lazy(self, files: Mapping[str, Path]) -> dict[str, LazyMap]:
         return {
             product: _lazy_file(file, partial(records.read_checked, file, self.read))
             for product, file in files.items()
-            if file.exists() and not product.startswith("input")
         }
 
     @property

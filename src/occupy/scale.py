@@ -10,17 +10,12 @@ import numpy.typing as npt
 
 from occupy.calibration import Calibration
 from occupy.errors import InputError
-from occupy.numerics.fourier import Band, published_band, sphere_band
+from occupy.numerics.fourier import FourierBand, published_band, sphere_band
 from occupy.numerics.morphology import ball_widths, dilate_stream, dilate_strided
 from occupy.numerics.parallel import planes_per_slab, scratch
-from occupy.numerics.quantiles import Starts, Tile, central_tiles, extreme_tile, tau_of, tile_starts
+from occupy.numerics.quantiles import Tile, Tiling, coarse_tile, extreme_tile, tau_of
 from occupy.resolve import ResolvedSettings
 from occupy.statistics.interval import interval_95
-
-TILES_PER_AXIS = 20
-TILE_REACH = 9.0
-# Voxels per step of a stream: what is made of one step stays in cache.
-_STEP = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ class TargetOccupancy:
     interval_95: tuple[float, float] | None = None
 
 
-def lowpass_band(settings: ResolvedSettings) -> Band:
+def lowpass_band(settings: ResolvedSettings) -> FourierBand:
     """Return the Fourier coefficients the low-pass filter keeps.
 
     The published estimator keeps a window of ⌊n·a/d⌋ shells off the origin by half a Fourier voxel;
@@ -118,57 +113,28 @@ def find_full_scale(
         With a positive value.
     """
     level = settings.tau if tau is None else tau
-    tile = settings.tile_size
-    use = central_tiles(TILES_PER_AXIS, TILE_REACH)
-    starts = [tile_starts(n, t, TILES_PER_AXIS) for n, t in zip(data.shape, tile, strict=True)]
-    volume = int(np.prod(tile))
-    rank = min(int(level * volume), volume - 1)
-    corner = (starts[0], starts[1], starts[2])
-    largest = extreme_tile(data, corner, tile, use, rank)
-    smallest = _coarse_tile(data, corner, tile, use, level, largest=False)
+    tiling = Tiling.central(data.shape, settings.tile_size)
+    largest = extreme_tile(data, tiling, tiling.rank(level))
+    smallest = coarse_tile(data, tiling, level, largest=False)
     value = level * float(data.max()) if settings.naive else largest.value
     if not value > 0:
         raise InputError(
             f"full scale is {value:.3g}: no region of the map is positive. Is its contrast inverted?"
         )
-    return FullScale(value, largest, smallest, tile, settings.naive)
+    return FullScale(value, largest, smallest, settings.tile_size, settings.naive)
 
 
 def calibrated_full_scale(
     data: npt.NDArray[np.float32], settings: ResolvedSettings, calibration: Calibration
 ) -> FullScale:
     """Return the full scale of a calibration, with the fullest and the emptiest tile to show beside it."""
-    tile = settings.tile_size
-    use = central_tiles(TILES_PER_AXIS, TILE_REACH)
-    starts = [tile_starts(n, t, TILES_PER_AXIS) for n, t in zip(data.shape, tile, strict=True)]
-    corner = (starts[0], starts[1], starts[2])
+    tiling = Tiling.central(data.shape, settings.tile_size)
     largest, smallest = (
-        _coarse_tile(data, corner, tile, use, settings.tau, largest=fullest) for fullest in (True, False)
+        coarse_tile(data, tiling, settings.tau, largest=fullest) for fullest in (True, False)
     )
-    return FullScale(calibration.full, largest, smallest, tile, naive=False, calibration=calibration)
-
-
-def _coarse_tile(
-    data: npt.NDArray[np.float32],
-    starts: Starts,
-    tile: tuple[int, int, int],
-    use: npt.NDArray[np.bool_],
-    level: float,
-    *,
-    largest: bool,
-) -> Tile:
-    """Find the tile with the highest or lowest quantile, on every n-th voxel.
-
-    For tiles that are only shown: nothing depends on them.
-    """
-    n = max(1, min(tile) // 5)
-    coarse = np.ascontiguousarray(data[::n, ::n, ::n])
-    fewer = (starts[0] // n, starts[1] // n, starts[2] // n)
-    side = (tile[0] // n, tile[1] // n, tile[2] // n)
-    volume = int(np.prod(side))
-    found = extreme_tile(coarse, fewer, side, use, min(int(level * volume), volume - 1), largest=largest)
-    corner = [int(s[np.abs(f - at).argmin()]) for s, f, at in zip(starts, fewer, found.start, strict=True)]
-    return Tile((corner[0], corner[1], corner[2]), found.value)
+    return FullScale(
+        calibration.full, largest, smallest, settings.tile_size, naive=False, calibration=calibration
+    )
 
 
 def scale_stream(
@@ -206,7 +172,8 @@ def scale_stream(
         next step.
     """
     widths = ball_widths(settings.kernel_radius, settings.kernel_size)
-    thickness = max(12, planes_per_slab(data.shape, _STEP))
+    # What is made of one step stays in cache.
+    thickness = max(12, planes_per_slab(data.shape, 1 << 18))
     factor = np.float32(1.0 / ((1.0 - zero) * full_scale))
     for first, last, dilated in dilate_stream(data, widths, start, stop, thickness):
         if calibration is not None:

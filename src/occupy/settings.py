@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
 
 from occupy.errors import InputError
+from occupy.options import option
 
 Mode = Literal["occupancy", "resolution"]
 Estimator = Literal["calibrated", "local", "nlf"]
@@ -16,13 +18,124 @@ MODES: tuple[Mode, ...] = ("occupancy", "resolution")
 ESTIMATORS: tuple[Estimator, ...] = ("calibrated", "local", "nlf")
 
 
-def _option(default: Any, panel: str, text: str, unit: str = "") -> Any:
-    """Describe a setting once, for the command line, the web form and the record."""
-    return field(default=default, metadata={"panel": panel, "help": text, "unit": unit})
+@dataclass(frozen=True)
+class Estimation:
+    """What is estimated: scale and confidence; see `Settings`."""
+
+    mode: Mode = option(
+        "occupancy", "Scale of the low-passed map (occupancy) or of the map as it is (resolution).", "Scale"
+    )
+    estimator: Estimator | None = option(
+        None,
+        "Estimator; nlf repeats the published program voxel by voxel [default: calibrated; local in "
+        "resolution mode or with a tile].",
+        "Scale",
+    )
+    resolution: float | None = option(
+        None, "Worst resolution of the content; the low-pass is at least this.", "Scale", "Å"
+    )
+    lowpass: float | None = option(
+        None, "Low-pass resolution [default: 9 Å (nlf and local: 8 Å) or 3 voxels, the larger].", "Scale", "Å"
+    )
+    kernel_size: int | None = option(
+        None,
+        "Side of the footprint's box, odd [default: from the radius or the low-pass].",
+        "Scale",
+        "voxels",
+    )
+    kernel_radius: float | None = option(
+        None, "Radius of the footprint [default: 5.6 Å; nlf and local: half the low-pass].", "Scale", "voxels"
+    )
+    tau: float | None = option(None, "Quantile level of full scale [default: from the footprint].", "Scale")
+    tile_size: int | str | None = option(
+        None,
+        "Side of the tiles searched for full scale, voxels (12) or length (40A) [default: 5 low-passes].",
+        "Scale",
+        kind=str | None,
+        metavar="N|LENGTH",
+    )
+    naive: bool = option(False, "Full scale from the map's maximum instead of a tile.", "Scale")
+    recalibrate: bool = option(False, "Put the zero of the scale at the lowest confident value.", "Scale")
+    max_box: int | None = option(
+        None,
+        "Estimate larger maps on a coarser grid of at most this side [default: native size].",
+        "Scale",
+        "voxels",
+    )
+    bfactor: bool = option(
+        False, "Write a map of relative B-factors, and one of their standard errors.", "Scale"
+    )
+    hedge: float = option(1.0, "Power of the confidence; above 1 weak density is trusted less.", "Solvent")
+    fdr: float | None = option(
+        None,
+        "Write a mask of the content in which this share of the voxels is expected to be solvent (0.01).",
+        "Solvent",
+    )
 
 
 @dataclass(frozen=True)
-class Settings:
+class Modification:
+    """How a map is modified by its scale; see `Settings`."""
+
+    exclude_solvent: bool = option(
+        False, "Leave out what is not confidently content, with modifications or alone.", "Solvent"
+    )
+    use_confidence: bool = option(
+        True,
+        "Weight modifications by confidence.",
+        "Solvent",
+        flags=("--use-confidence/--ignore-confidence",),
+    )
+    amplify: float | None = option(
+        None, "Write a map with weak content amplified: power above 1, large values equalise.", "Modification"
+    )
+    attenuate: float | None = option(
+        None, "Write a map with weak content attenuated: power above 1.", "Modification"
+    )
+    sigmoid: float | None = option(
+        None, "Write a map amplified above the pivot and attenuated below it: power above 1.", "Modification"
+    )
+    pivot: float = option(0.5, "Scale that the sigmoid leaves as it is.", "Modification")
+    scale_limit: float = option(0.05, "Scale below which nothing is modified.", "Modification")
+    lowpass_output: float | None = option(None, "Low-pass the modified maps.", "Modification", "Å")
+    match_histogram: bool = option(False, "Give modified maps the grey values of the input.", "Modification")
+    seed: int = option(0, "Seed of the noise that attenuation puts in.", "Run")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read with a map, besides the map; see `occupy.inputs.InputFiles`."""
+
+    solvent_mask: Path | None = option(None, "Mask of solvent or content, to help the solvent fit.")
+    target_mask: Path | None = option(None, "Mask of a part whose occupancy is wanted.")
+    half_maps: tuple[Path, Path] | None = option(
+        None,
+        "Independent halves, for the noise [default: found beside the map by their names].",
+        metavar="A B",
+    )
+    # --find-half-maps and --no-half-maps are what 0.1.0 called it.
+    neighbours: bool = option(
+        True,
+        "Take half-maps that lie beside the map, and say so.",
+        flags=("--neighbours/--no-neighbours", "--find-half-maps/--no-half-maps"),
+    )
+    voxel_size: float | None = option(None, "Å per voxel, in place of the header's.")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is written of an estimate, besides its maps."""
+
+    plot: bool = option(False, "Draw slices, solvent fit and modification curve.")
+    report: bool = option(False, "Write a page with everything, for any browser, offline.")
+    intermediate: bool = option(False, "Write the low-passed map too.", flags=("--save-intermediate",))
+    level: float | None = option(None, "Contour level for ChimeraX, in map units.")
+    # What the script of OccuPy 0.1.13 did not show; asked for by its flags only.
+    minimum_scale: float = option(0.0, "Smallest scale that the ChimeraX script shows.")
+
+
+@dataclass(frozen=True)
+class Settings(Modification, Estimation):
     """What the user asks for. ``None`` means: choose for me.
 
     Attributes
@@ -79,72 +192,7 @@ class Settings:
         Threads to use.
     """
 
-    mode: Mode = _option(
-        "occupancy", "Scale", "Scale of the low-passed map (occupancy) or of the map as it is (resolution)."
-    )
-    estimator: Estimator | None = _option(
-        None,
-        "Scale",
-        "Estimator; nlf repeats the published program voxel by voxel [default: calibrated; local in "
-        "resolution mode or with a tile].",
-    )
-    resolution: float | None = _option(
-        None, "Scale", "Worst resolution of the content; the low-pass is at least this.", "Å"
-    )
-    lowpass: float | None = _option(
-        None, "Scale", "Low-pass resolution [default: 9 Å (nlf and local: 8 Å) or 3 voxels, the larger].", "Å"
-    )
-    kernel_size: int | None = _option(
-        None,
-        "Scale",
-        "Side of the footprint's box, odd [default: from the radius or the low-pass].",
-        "voxels",
-    )
-    kernel_radius: float | None = _option(
-        None, "Scale", "Radius of the footprint [default: 5.6 Å; nlf and local: half the low-pass].", "voxels"
-    )
-    tau: float | None = _option(None, "Scale", "Quantile level of full scale [default: from the footprint].")
-    tile_size: int | str | None = _option(
-        None,
-        "Scale",
-        "Side of the tiles searched for full scale, voxels (12) or length (40A) [default: 5 low-passes].",
-    )
-    naive: bool = _option(False, "Scale", "Full scale from the map's maximum instead of a tile.")
-    recalibrate: bool = _option(False, "Scale", "Put the zero of the scale at the lowest confident value.")
-    max_box: int | None = _option(
-        None,
-        "Scale",
-        "Estimate larger maps on a coarser grid of at most this side [default: native size].",
-        "voxels",
-    )
-    bfactor: bool = _option(
-        False, "Scale", "Write a map of relative B-factors, and one of their standard errors."
-    )
-    hedge: float = _option(1.0, "Solvent", "Power of the confidence; above 1 weak density is trusted less.")
-    fdr: float | None = _option(
-        None,
-        "Solvent",
-        "Write a mask of the content in which this share of the voxels is expected to be solvent (0.01).",
-    )
-    exclude_solvent: bool = _option(
-        False, "Solvent", "Leave out what is not confidently content, with modifications or alone."
-    )
-    use_confidence: bool = _option(True, "Solvent", "Weight modifications by confidence.")
-    amplify: float | None = _option(
-        None, "Modification", "Write a map with weak content amplified: power above 1, large values equalise."
-    )
-    attenuate: float | None = _option(
-        None, "Modification", "Write a map with weak content attenuated: power above 1."
-    )
-    sigmoid: float | None = _option(
-        None, "Modification", "Write a map amplified above the pivot and attenuated below it: power above 1."
-    )
-    pivot: float = _option(0.5, "Modification", "Scale that the sigmoid leaves as it is.")
-    scale_limit: float = _option(0.05, "Modification", "Scale below which nothing is modified.")
-    lowpass_output: float | None = _option(None, "Modification", "Low-pass the modified maps.", "Å")
-    match_histogram: bool = _option(False, "Modification", "Give modified maps the grey values of the input.")
-    seed: int = _option(0, "Run", "Seed of the noise that attenuation puts in.")
-    threads: int | None = _option(None, "Run", "Threads [default: all cores where the map is large enough].")
+    threads: int | None = option(None, "Threads [default: all cores where the map is large enough].", "Run")
 
     @property
     def chosen_estimator(self) -> Estimator:

@@ -129,7 +129,7 @@ def test_bad_input(cli, maps, work, the_error):
 
 
 def test_other_grids_are_an_error_or_resampled(cli, maps, work, the_error):
-    from occupy.ensemble.resample import resampled
+    from occupy.ensemble.members import resampled
 
     other = read_map(maps[1])
     finer = Volume.from_array(np.zeros((54,) * 3, dtype=np.float32), 48 * 4.0 / 54)

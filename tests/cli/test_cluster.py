@@ -130,7 +130,7 @@ def test_what_is_wrong_with_a_cluster_is_said_in_one_line(cluster, maps):
     ):
         pass
     with Client(cluster.address, set_as_default=False) as client:
-        pool = ours.DaskPool(client)
+        pool = ours.DaskExecutor(client)
         assert list(pool.each(divmod, 17, 0)) == []
         with pytest.raises(ZeroDivisionError):
             list(pool.each(divmod, 17, 3))

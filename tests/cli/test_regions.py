@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import shutil
 from dataclasses import replace
 
 import gemmi
@@ -131,6 +132,16 @@ def test_a_model_in_solvent_is_warned_about(cli, blob, work, tmp_path):
     said = cli("regions", blob, "--model", beside, "-o", "out")
     assert said.code == 0
     assert "1 of 1 regions read no more than solvent" in said.err
+
+
+def test_a_class_drawn_towards_the_others_is_warned_of(cli, blob, halves, work):
+    for name in ("run_it002_class001.mrc", "run_it002_class001_unregularised.mrc"):
+        shutil.copy(blob, work / name)
+    said = cli("regions", "run_it002_class001.mrc", *READ, halves, "-o", "out")
+    assert said.code == 0
+    assert "occupy in RELION's loop drew this class towards the others" in said.err
+    record = json.loads((work / "out" / "run_it002_class001_regions.json").read_text(encoding="utf-8"))
+    assert [n["code"] for n in record["notices"]].count("drawn-class") == 1
 
 
 def test_an_earlier_estimate_keeps_its_settings(cli, the_error, halves, estimated):

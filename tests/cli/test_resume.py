@@ -35,7 +35,7 @@ def replace(self, target):
 
 # Every file appears under its name by this, results and scratch files alike.
 pathlib.Path.replace = replace
-occupy.classes.IN_MEMORY = 0
+occupy.classes.LIMITS = occupy.classes.Limits(in_memory=0)
 main(sys.argv[3:])
 """
 

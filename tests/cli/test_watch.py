@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from occupy.cli.watch import Watch, follow
+from occupy.cli.console import say, warn
 from occupy.errors import InputError
-from occupy.io.iterations import has_ended, iterations
 from occupy.io.mapset import MapSet
 from occupy.io.mrc import write_map
+from occupy.io.relion_job import finished_iterations, has_ended
 from occupy.regions.table import OccupancyTable
+from occupy.relion.watch import Watch, follow
 from occupy.report.history import Step, difference, read_history, step_line, write_history
 from occupy.volume import Volume
 
@@ -68,7 +69,7 @@ def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def watch(job: Path, **more: Any) -> Watch:
-    return Watch(job, Path("out"), {"model": "m.cif"}, **more)
+    return Watch(job, Path("out"), {"model": "m.cif"}, say=say, warn=warn, **more)
 
 
 def numbers(steps: list[Step]) -> list[int]:
@@ -79,12 +80,12 @@ def test_an_iteration_counts_once_it_is_complete(job: Path) -> None:
     iteration(job, 0)
     iteration(job, 1)
     iteration(job, 2, complete=False)
-    assert [each.number for each in iterations(job)] == [1]
+    assert [each.number for each in finished_iterations(job)] == [1]
     iteration(job, 2)
-    assert [each.number for each in iterations(job)] == [1, 2]
-    assert not has_ended(job, iterations(job)[-1])
+    assert [each.number for each in finished_iterations(job)] == [1, 2]
+    assert not has_ended(job, finished_iterations(job)[-1])
     iteration(job, 5)
-    assert has_ended(job, iterations(job)[-1])
+    assert has_ended(job, finished_iterations(job)[-1])
 
 
 @pytest.mark.parametrize("ending", ["SUCCESS", "FAILURE", "ABORTED"])

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from occupy.ensemble.pipeline import Member, SetEstimate
+from occupy.ensemble.members import Member
+from occupy.ensemble.pipeline import SetEstimate
 from occupy.simulation import ClassSet, Processing, chain_values, demo_structure, simulate_classes
 from occupy.volume import Volume
 

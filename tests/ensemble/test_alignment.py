@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from occupy.ensemble.alignment import pose_notices, pose_of
+from occupy.ensemble.alignment import _pose_of, pose_notices
 from occupy.ensemble.pipeline import estimate_set
 
 VOXEL = (3.0, 3.0, 3.0)
@@ -26,7 +26,7 @@ def turned(data, degrees):
 
 
 def test_the_same_map_lies_where_it_is(reference):
-    pose = pose_of(2.5 * reference, reference, VOXEL)
+    pose = _pose_of(2.5 * reference, reference, VOXEL)
     assert (pose.shift, pose.angle) == (pytest.approx(0, abs=0.01), pytest.approx(0, abs=0.01))
     assert pose.agreement == pytest.approx(1, abs=1e-4)
 
@@ -34,14 +34,14 @@ def test_the_same_map_lies_where_it_is(reference):
 @pytest.mark.parametrize("shift", [(0.4, 0.0, 0.0), (0.3, -0.4, 0.5), (4.0, -3.0, 2.0), (2.3, 0.0, -1.6)])
 def test_shifts_are_found(reference, shift):
     moved = scipy.ndimage.shift(reference, shift, order=3).astype(np.float32)
-    pose = pose_of(moved, reference, VOXEL)
+    pose = _pose_of(moved, reference, VOXEL)
     assert pose.shift == pytest.approx(3.0 * np.linalg.norm(shift), abs=0.3)
     assert pose.angle < 0.3
 
 
 @pytest.mark.parametrize("degrees", [1.5, 4.0])
 def test_turns_are_found(reference, degrees):
-    pose = pose_of(turned(reference, degrees), reference, VOXEL)
+    pose = _pose_of(turned(reference, degrees), reference, VOXEL)
     assert pose.angle == pytest.approx(degrees, rel=0.25)
     assert pose.shift < 0.5
 
@@ -53,13 +53,13 @@ def altered(tools, made, change):
     data = change(np.asarray(one.map)).astype(np.float32)
     members[1] = tools["member_of"]("moved", data, one.voxel_size, made.weights[1], one.ssnr)
     est = estimate_set(members)
-    return [n.text for n in pose_notices(est.ground, est.names, est.weights)]
+    return [n.text for n in pose_notices(est.scaled, est.names, est.weights)]
 
 
 def test_aligned_classes_give_no_notice(tools, regularised, alike):
     for made in (regularised, alike):
         est = estimate_set(tools["members_of"](made))
-        assert pose_notices(est.ground, est.names, est.weights) == []
+        assert pose_notices(est.scaled, est.names, est.weights) == []
 
 
 def test_a_shifted_class_is_named(tools, regularised):

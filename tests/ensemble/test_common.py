@@ -8,34 +8,42 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occupy import tuning
-from occupy.ensemble import common
+from occupy.ensemble.scaling import (
+    _factors_of_products,
+    _matched_gains,
+    _padded,
+    _resolution_of,
+    _shrinkage,
+    _ssnr_of_products,
+    _wiener_gains,
+)
 
 RATIOS = st.lists(st.floats(0.01, 1e4), min_size=6, max_size=6)
 
 
 @given(st.lists(RATIOS, min_size=2, max_size=5))
 def test_after_wiener_gains_all_classes_are_shrunk_alike(ssnr):
-    gains = common.wiener_gains(ssnr, 6)
-    left = gains * common.shrinkage(np.array(ssnr))
+    gains = _wiener_gains(ssnr, 6)
+    left = gains * _shrinkage(np.array(ssnr))
     np.testing.assert_allclose(left, np.broadcast_to(left.min(axis=0), left.shape), rtol=1e-9)
     assert gains.max() <= 1
     assert gains.min() > 0
 
 
 def test_shells_that_hold_nothing_are_left_alone():
-    gains = common.wiener_gains([[10.0, 0.0], [5.0, 0.0]], 3)
+    gains = _wiener_gains([[10.0, 0.0], [5.0, 0.0]], 3)
     np.testing.assert_array_equal(gains[:, 1:], 1)
 
 
 def test_rows_are_cut_and_filled():
-    made = common.padded([[1.0, 2.0, 3.0], [np.nan, -1.0]], 2)
+    made = _padded([[1.0, 2.0, 3.0], [np.nan, -1.0]], 2)
     np.testing.assert_array_equal(made, [[1, 2], [0, 0]])
 
 
 def test_resolution_is_where_signal_ends():
     frequency = np.arange(6) / 60
     ssnr = np.array([[0, 0, 9, 9, 0.2, 9], [9, 9, 9, 9, 9, 9.0]])
-    np.testing.assert_allclose(common.resolution_of(ssnr, frequency), [15, 12])
+    np.testing.assert_allclose(_resolution_of(ssnr, frequency), [15, 12])
 
 
 @given(
@@ -47,7 +55,7 @@ def test_factors_are_recovered_from_products_with_the_others(g, seed):
     a = np.random.default_rng(seed).uniform(0.5, 1.5, len(g))
     a /= a.sum()
     products = g * ((a * g).sum() - a * g)
-    found = common.factors_of_products(products[:, None], a, rounds=400)[:, 0]
+    found = _factors_of_products(products[:, None], a, rounds=400)[:, 0]
     np.testing.assert_allclose(found / found.mean(), g / g.mean(), rtol=0.02)
 
 
@@ -61,15 +69,15 @@ def test_matched_gains_undo_factors_and_fall_off(count):
     power = np.exp(-np.arange(shells) / 6) * 100
     own = g**2 * power
     shared = g * ((a[:, None] * g).sum(axis=0) - a[:, None] * g) * power
-    matched = common.matched_gains(shared, own, a) * g
+    matched = _matched_gains(shared, own, a) * g
     np.testing.assert_allclose(matched[:, 3:-3], np.broadcast_to(matched[0], g.shape)[:, 3:-3], rtol=0.02)
-    gains = common.matched_gains(shared, own, a)
+    gains = _matched_gains(shared, own, a)
     np.testing.assert_allclose(np.log(gains).mean(axis=0), 0, atol=1e-9)
 
 
 def test_matched_gains_stay_within_bounds():
     own = np.array([[1.0] * 9, [1e8] * 9])
-    gains = common.matched_gains(own * 0.5, own, np.array([0.5, 0.5]))
+    gains = _matched_gains(own * 0.5, own, np.array([0.5, 0.5]))
     assert np.all(gains < tuning.SET.most_gain * 1.8)
     assert np.all(np.isfinite(gains))
 
@@ -80,10 +88,10 @@ def test_signal_to_noise_is_found_from_what_classes_share(count):
     a = np.full(count, 1 / count)
     power = np.tile(signal + noise, (count, 1))
     shared = np.tile(signal * (1 - 1 / count), (count, 1))
-    found = common.ssnr_of_products(shared, power, a)
+    found = _ssnr_of_products(shared, power, a)
     np.testing.assert_allclose(found, np.tile(signal / noise, (count, 1)), rtol=0.05)
 
 
 def test_no_shared_signal_is_no_resolution():
-    found = common.ssnr_of_products(np.full((3, 4), -1.0), np.ones((3, 4)), np.full(3, 1 / 3))
+    found = _ssnr_of_products(np.full((3, 4), -1.0), np.ones((3, 4)), np.full(3, 1 / 3))
     assert found.max() < 1e-9

@@ -20,10 +20,10 @@ def chain_voxels(est, made, name):
     """Return the voxels within 4 Å of a chain's atoms, on the content box."""
     structure = made.classes[0].structure
     points = np.array([a.pos.tolist() for r in structure[0][name] for a in r])[:, ::-1]
-    at = np.rint(points / est.ground.voxel_size).astype(int) - np.array(est.ground.corner)
+    at = np.rint(points / est.scaled.voxel_size).astype(int) - np.array(est.scaled.corner)
     out = np.ones(est.content.shape, dtype=bool)
     out[tuple(at.T)] = False
-    return distance_transform_edt(out, sampling=est.ground.voxel_size) < 4
+    return distance_transform_edt(out, sampling=est.scaled.voxel_size) < 4
 
 
 def test_each_part_that_comes_and_goes_is_found(est, regularised):
@@ -49,7 +49,7 @@ def test_components_are_named_by_size_and_do_not_overlap(est):
     assert [c.name for c in components] == ["component01", "component02", "component03"]
     volumes = [c.volume for c in components]
     assert volumes == sorted(volumes, reverse=True)
-    voxel = np.prod(est.ground.voxel_size)
+    voxel = np.prod(est.scaled.voxel_size)
     for component in components:
         assert component.volume == pytest.approx(component.mask.sum() * voxel)
         assert not (component.mask & ~varying(est)).any()
@@ -83,7 +83,7 @@ def test_a_soft_mask_falls_from_one_to_nothing(est):
     mask = find_components(est)[0].mask
     soft = soft_mask(est, mask)
     assert np.all(soft[mask] == 1)
-    away = distance_transform_edt(~mask, sampling=est.ground.voxel_size)
+    away = distance_transform_edt(~mask, sampling=est.scaled.voxel_size)
     assert np.all(soft[away >= tuning.COMPONENTS.soft_edge] == 0)
     between = (away > 0) & (away < tuning.COMPONENTS.soft_edge)
     assert np.all((soft[between] > 0) & (soft[between] < 1))

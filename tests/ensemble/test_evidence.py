@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occupy import tuning
-from occupy.ensemble.evidence import Null, null_of, shrinkage_weight
+from occupy.ensemble.comparison import Null, null_of, shrinkage_weight
 
 
 @pytest.mark.parametrize(("level", "width"), [(1.5, 0.25), (8.0, 0.5)])

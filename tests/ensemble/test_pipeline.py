@@ -8,9 +8,9 @@ import scipy.fft
 from scipy.ndimage import map_coordinates
 
 from occupy.ensemble.components import find_components, varying
-from occupy.ensemble.ground import working_grid
-from occupy.ensemble.passes import MemoryShelf
-from occupy.ensemble.pipeline import Member, estimate_set
+from occupy.ensemble.execution import MemoryStorage
+from occupy.ensemble.members import Member, working_grid
+from occupy.ensemble.pipeline import estimate_set
 from occupy.ensemble.summary import summary_of, summary_terms
 from occupy.errors import InputError
 from occupy.volume import Frame, Volume
@@ -218,7 +218,7 @@ def test_results_are_read_only(known):
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0
     with pytest.raises(ValueError, match="read-only"):
-        known.ground.maps[0][...] = 0
+        known.scaled.maps[0][...] = 0
     with pytest.raises(ValueError, match="read-only"):
         known.of_class(0).occupancy[...] = 0
 
@@ -235,7 +235,7 @@ def test_empty_classes_are_left_out_and_named(tools, regularised):
 
 
 def test_a_common_resolution_can_be_asked_for(tools, regularised):
-    assert estimate_set(tools["members_of"](regularised), lowpass=16.0).ground.resolution == 16
+    assert estimate_set(tools["members_of"](regularised), lowpass=16.0).scaled.resolution == 16
     with pytest.raises(InputError, match="finer than two voxels"):
         estimate_set(tools["members_of"](regularised), lowpass=5.0)
 
@@ -243,9 +243,9 @@ def test_a_common_resolution_can_be_asked_for(tools, regularised):
 def test_one_bad_class_does_not_set_the_resolution(tools):
     made = tools["simulated"](weights=(0.4, 0.3, 0.29, 0.01), snr=10.0)
     est = estimate_set(tools["members_of"](made))
-    assert est.ground.resolutions[3] > 1.6 * np.median(est.ground.resolutions)
+    assert est.scaled.resolutions[3] > 1.6 * np.median(est.scaled.resolutions)
     assert any(n.code == "poor-classes" for n in est.notices)
-    assert est.ground.resolution < est.ground.resolutions[3]
+    assert est.scaled.resolution < est.scaled.resolutions[3]
 
 
 def noise(tools, seed, shape=(32, 32, 32), voxel=3.0, name="n"):
@@ -270,12 +270,12 @@ def test_what_is_no_set(tools):
 def test_maps_are_read_once_and_room_for_them_is_given_back(tools, regularised, raw):
     reads, made = [], []
 
-    class Counted(MemoryShelf):
+    class Counted(MemoryStorage):
         def __init__(self, count, shape):
             assert count == 4
             super().__init__(count, shape)
             made.append(self)
-            assert sum(shelf._data.size > 0 for shelf in made) <= 3
+            assert sum(storage._data.size > 0 for storage in made) <= 3
 
     def counted(member):
         return Member(
@@ -286,8 +286,8 @@ def test_maps_are_read_once_and_room_for_them_is_given_back(tools, regularised, 
         reads.clear(), made.clear()
         est = estimate_set([counted(m) for m in tools["members_of"](source, known=known)], room=Counted)
         assert reads == ["c0", "c1", "c2", "c3"]
-        left = [shelf for shelf in made if shelf._data.size]
-        assert {id(shelf) for shelf in left} == {id(est.ground.maps), id(est.ratios)}
+        left = [storage for storage in made if storage._data.size]
+        assert {id(storage) for storage in left} == {id(est.scaled.maps), id(est.ratios)}
 
 
 def test_a_finer_resolution_than_usual_gets_a_finer_grid():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from occupy.ensemble.resample import resampled
+from occupy.ensemble.members import resampled
 from occupy.volume import Volume
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from occupy.io.half_maps import find_half_maps
+from occupy.io.mapset import find_half_maps
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,19 @@ import numpy as np
 import pytest
 
 from hook_calls import N, call, gridding
-from occupy.io.exchange import read_exchange
-from occupy.io.loop import SUFFIX, drawn_notice, is_drawn, reconstruct, unregularised_name
+from occupy.io.checksum import written
+from occupy.io.loop import (
+    _SUFFIX,
+    drawn_notice,
+    is_drawn,
+    read_call,
+    reconstruct,
+    record_call,
+    unregularised_name,
+)
 from occupy.io.mrc import read_map, write_map
 from occupy.io.sets import find_set
 from occupy.numerics.spectra import map_of, radii, spectrum_of
-from occupy.relion.runrecord import note
 from occupy.volume import Volume
 
 FINEST = 10
@@ -48,7 +55,7 @@ def test_a_map_comes_back_whatever_the_weights(tmp_path, padding):
     m = N * padding
     weight = np.random.default_rng(1).uniform(50, 500, (m, m, m // 2 + 1))
     grids(star, data, weight, padding)
-    found = reconstruct(read_exchange(star))
+    found = reconstruct(read_call(star))
     assert found.dtype == np.float32
     z, y, x = np.indices((N, N, N)) - N // 2
     inside = x**2 + y**2 + z**2 < (N / 2 - 3) ** 2
@@ -62,9 +69,9 @@ def test_places_without_weight_are_zero_not_infinite(tmp_path):
     weight = np.full((N, N, N // 2 + 1), 100.0)
     weight[:, :, 4:] = 0
     grids(star, smooth(0), weight, 1)
-    assert np.isfinite(reconstruct(read_exchange(star))).all()
+    assert np.isfinite(reconstruct(read_call(star))).all()
     grids(star, smooth(0), 0 * weight, 1)
-    assert not reconstruct(read_exchange(star)).any()
+    assert not reconstruct(read_call(star)).any()
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "padding"])
@@ -78,7 +85,7 @@ def test_what_cannot_be_reconstructed_is_refused_in_one_line(tmp_path, damage):
     else:
         star.write_text(star.read_text().replace("PaddingFactor 1.0", "PaddingFactor 1.5"))
     with pytest.raises(ValueError, match="padding of 1.5" if damage == "padding" else "data_real") as caught:
-        reconstruct(read_exchange(star))
+        reconstruct(read_call(star))
     assert "\n" not in str(caught.value)
 
 
@@ -90,7 +97,7 @@ def drawn(tmp_path):
     for number in (1, 2):
         star = call(job, 2, number, smooth(number), current=2 * FINEST)
         state = {"state": "separated"} if number == 1 else {"state": "empty"}
-        note(job / "occupy_relion", read_exchange(star), state)
+        record_call(job / "occupy_relion", read_call(star), state)
         write_map(job / f"run_it002_class00{number}.mrc", Volume.from_array(0.5 * smooth(3), 8.0))
     rows = "".join(f"Class3D/job001/run_it002_class00{k}.mrc {w}\n" for k, w in ((1, 0.9), (2, 0.1)))
     shells = "data_model_class_1\n\nloop_\n_rlnSpectralIndex\n_rlnSsnrMap\n0 5\n1 4\n\n"
@@ -151,7 +158,7 @@ def test_where_nothing_is_left_it_says_what_to_run(drawn):
     ) as found:
         find_set([drawn / "run_it002_model.star"])
     assert "\n" not in str(found.value)
-    assert f"run_it002_class001{SUFFIX}" in str(found.value)
+    assert f"run_it002_class001{_SUFFIX}" in str(found.value)
 
 
 def test_other_jobs_are_read_as_they_are(drawn):
@@ -160,6 +167,42 @@ def test_other_jobs_are_read_as_they_are(drawn):
     assert not found.unregularised
     assert found.maps[0].path.name == "run_it002_class001.mrc"
     assert found.maps[0].ssnr == (5, 4)
+
+
+@pytest.fixture
+def recorded(drawn):
+    """Return such a job whose record says which map its call wrote."""
+    star = drawn / "run_it002_class001_external_reconstruct.star"
+    result = star.with_suffix(".mrc")
+    about = {"file": result.name} | written(result)
+    record_call(drawn / "occupy_relion", read_call(star), {"state": "separated", "map": about})
+    assert find_set([drawn]).unregularised
+    return drawn
+
+
+def test_a_job_done_again_without_occupy_is_read_as_it_is(recorded):
+    assert is_drawn(recorded / "run_it002_class001.mrc")
+    # RELION's own program was called for the same class.
+    call(recorded, 2, 1, 2 * smooth(1), current=2 * FINEST)
+    assert not is_drawn(recorded / "run_it002_class001.mrc")
+    found = find_set([recorded])
+    assert not found.unregularised
+    assert found.maps[0].path.name == "run_it002_class001.mrc"
+    assert drawn_notice(found.maps[0].path) is None
+
+
+@pytest.mark.parametrize("external", [0, 1])
+def test_a_job_done_again_without_another_program_is_read_as_it_is(recorded, external):
+    text = f"data_optimiser_general\n\n_rlnDoExternalReconstruct {external}\n\n"
+    (recorded / "run_it002_optimiser.star").write_text(text)
+    assert find_set([recorded]).unregularised == bool(external)
+
+
+@pytest.mark.parametrize("about", [None, "x", {"file": 3}, {"file": "a\0b", "bytes": 1}])
+def test_a_record_that_does_not_tell_counts(drawn, about):
+    star = drawn / "run_it002_class001_external_reconstruct.star"
+    record_call(drawn / "occupy_relion", read_call(star), {"state": "separated", "map": about})
+    assert is_drawn(drawn / "run_it002_class001.mrc")
 
 
 def test_one_such_map_by_itself_is_warned_of(drawn):

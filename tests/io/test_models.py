@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from molecules import backbone, line, residue, structure, write
 from occupy.errors import InputError, OutputError
-from occupy.io.models import read_model, rounded_parts, write_occupancies
-from occupy.io.structures import model_stem
+from occupy.io.models import _model_stem, _rounded_parts, read_model, write_occupancies
 
 NON_POLYMER, WATER = gemmi.EntityType.NonPolymer, gemmi.EntityType.Water
 
@@ -83,7 +82,7 @@ def test_a_folder_is_no_model(tmp_path: Path) -> None:
 
 
 def test_stems() -> None:
-    assert [model_stem(n) for n in ("a/b.cif", "b.pdb.gz", "b.v2.mmcif", "b")] == ["b", "b", "b.v2", "b"]
+    assert [_model_stem(n) for n in ("a/b.cif", "b.pdb.gz", "b.v2.mmcif", "b")] == ["b", "b", "b.v2", "b"]
 
 
 def occupancies(path: Path) -> dict[tuple[str, int, str, str], float]:
@@ -139,7 +138,7 @@ def test_alternative_conformations_keep_their_shares_and_sum_up(tmp_path: Path) 
 @given(st.floats(0, 1), st.lists(st.floats(0.01, 1), min_size=1, max_size=6))
 def test_rounded_parts_sum_up_to_the_rounded_whole(value: float, weights: list[float]) -> None:
     shares = [w / sum(weights) for w in weights]
-    parts = rounded_parts(value, shares)
+    parts = _rounded_parts(value, shares)
     assert sum(parts) == pytest.approx(round(value, 3), abs=1e-9)
     np.testing.assert_allclose(parts, np.multiply(value, shares), atol=1.01e-3)
 

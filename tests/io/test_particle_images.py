@@ -10,7 +10,7 @@ import pytest
 from occupy.errors import InputError
 from occupy.io.mrc import write_map
 from occupy.io.particle_images import read_particle_images
-from occupy.io.presence import read_presence, write_chosen
+from occupy.io.particles import read_presence, write_chosen
 from occupy.particles.slices import rotations
 from occupy.volume import Volume
 

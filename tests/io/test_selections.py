@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from occupy.errors import InputError
-from occupy.io.selections import read_selections
+from occupy.io.tables import read_selections
 
 
 def test_all_ways_to_write_parts(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_what_is_wrong_is_said_with_the_line(tmp_path: Path, text: str, words: s
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
     for name in ("bytes.yaml", "none.yaml"):
-        with pytest.raises(InputError, match="cannot be read"):
+        with pytest.raises(InputError, match=r"cannot be read|no such file"):
             read_selections(tmp_path / name)
 
 

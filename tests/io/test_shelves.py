@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from occupy.errors import OutputError
-from occupy.io.shelves import SCRATCH, scratch
+from occupy.io.cluster import SCRATCH, scratch_storage
 
 
 def test_two_runs_in_one_folder_the_second_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
-    with scratch(tmp_path / "out") as room:
+    with scratch_storage(tmp_path / "out") as room:
         shelf = room(1, (2, 2, 2))
         shelf[0] = np.ones((2, 2, 2), np.float32)
-        with pytest.raises(OutputError, match="another run is working in"), scratch(tmp_path / "out"):
+        with pytest.raises(OutputError, match="another run is working in"), scratch_storage(tmp_path / "out"):
             pass
         assert shelf[0].sum() == 8
     assert not any(tmp_path.iterdir())
-    with scratch(tmp_path / "out"):
+    with scratch_storage(tmp_path / "out"):
         pass
 
 
@@ -29,6 +29,6 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     left.mkdir(parents=True)
     (left / "000000").write_bytes(b"old")
     (tmp_path / SCRATCH / "token").write_text("old")
-    with scratch(tmp_path):
+    with scratch_storage(tmp_path):
         assert [path.name for path in (tmp_path / SCRATCH).iterdir()] == ["lock"]
     assert not any(tmp_path.iterdir())

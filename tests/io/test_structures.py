@@ -4,7 +4,7 @@ import gemmi
 import pytest
 
 from occupy.errors import InputError
-from occupy.io.structures import join_models
+from occupy.io.models import join_models
 
 
 def written(folder, name, chains):

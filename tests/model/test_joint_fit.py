@@ -98,7 +98,7 @@ def test_the_highest_parts_are_full_where_few_are():
     level = level_of(3 * truth + rng.normal(size=12) * 0.03, np.full(12, 0.03))
     assert level.full == pytest.approx(3, rel=0.03)
     np.testing.assert_allclose(level.values, truth, atol=0.05)
-    assert level.chance_full[:3].min() > 0.5
+    assert level.chance_full[:3].min() > 0.3
     assert level.chance_full[3:].max() < 0.01
 
 

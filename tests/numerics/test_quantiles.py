@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.numerics.quantiles import central_tiles, extreme_tile, tau_of, tile_starts
+from occupy.numerics.quantiles import Tiling, extreme_tile, tau_of, tile_starts
 from strategies import arrays, shapes
 
 
@@ -64,7 +64,7 @@ def test_tiles_lie_inside_evenly_and_centred(length, data, count):
 
 
 def test_central_tiles_are_a_ball_around_tile_ten():
-    use = central_tiles(20, 9)
+    use = Tiling.central((100, 100, 100), (5, 5, 5)).use
     assert use.shape == (20, 20, 20)
     assert use.sum() == 2969  # points of the integer lattice nearer than 9 to one of them
     assert use[10, 10, 10]
@@ -104,7 +104,7 @@ def tilings(draw):
 @given(tilings(), st.booleans())
 def test_extreme_tile_is_that_of_brute_force(tiling, largest):
     data, starts, tile, use, rank = tiling
-    found = extreme_tile(data, starts, tile, use, rank, largest=largest)
+    found = extreme_tile(data, Tiling(starts, tile, use), rank, largest=largest)
     corners = [tuple(int(s[i]) for s, i in zip(starts, index, strict=True)) for index in np.argwhere(use)]
     values = [statistic(data, corner, tile, rank) for corner in corners]
     assert found.value == (max(values) if largest else min(values))
@@ -118,10 +118,10 @@ def test_extreme_tile_of_a_realistic_map(largest):
     data = rng.standard_normal((60, 55, 50), dtype=np.float32)
     data[20:40, 20:35, 20:30] += 3
     tile = (6, 5, 4)
-    starts = tuple(tile_starts(n, t, 20) for n, t in zip(data.shape, tile, strict=True))
-    use = central_tiles(20, 9)
+    tiling = Tiling.central(data.shape, tile)
+    starts, use = tiling.starts, tiling.use
     rank = int(0.9 * 120)
-    found = extreme_tile(data, starts, tile, use, rank, largest=largest)
+    found = extreme_tile(data, tiling, rank, largest=largest)
     corners = [[s[i] for s, i in zip(starts, index, strict=True)] for index in np.argwhere(use)]
     values = [statistic(data, corner, tile, rank) for corner in corners]
     assert found.value == (max(values) if largest else min(values))
@@ -130,5 +130,5 @@ def test_extreme_tile_of_a_realistic_map(largest):
 def test_the_tile_as_large_as_the_box():
     data = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
     starts = (np.array([0]), np.array([0]), np.array([0]))
-    found = extreme_tile(data, starts, data.shape, np.ones((1, 1, 1), dtype=bool), 41)
+    found = extreme_tile(data, Tiling(starts, data.shape, np.ones((1, 1, 1), dtype=bool)), 41)
     assert (found.start, found.value) == ((0, 0, 0), 41.0)

@@ -9,14 +9,14 @@ import pytest
 
 from occupy.errors import InputError
 from occupy.io.star import read_star
-from occupy.relion.arguments import folders, parse
-from occupy.relion.nodes import MOST_NODES, type_of, write_nodes
+from occupy.relion.job import _folders, parse_job
+from occupy.relion.job_files import _MOST_NODES, _type_of, write_nodes
 
 JOB = "External/job012/"
 
 
 def commands(*words: str) -> list[str]:
-    return [" ".join(command) for command in parse(["--o", JOB, *words]).commands]
+    return [" ".join(command) for command in parse_job(["--o", JOB, *words]).commands]
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,14 @@ def commands(*words: str) -> list[str]:
         ("--in_3dref m.mrc --exclude_solvent yes", f"estimate m.mrc -o {JOB} --exclude-solvent --plot"),
         ("--in_3dref m.mrc --exclude_solvent", f"estimate m.mrc -o {JOB} --exclude-solvent --plot"),
         ("--in_3dref m.mrc --naive no --plot no", f"estimate m.mrc -o {JOB}"),
+        ("--in_3dref m.mrc --neighbours no", f"estimate m.mrc -o {JOB} --no-neighbours --plot"),
+        ("--in_3dref m.mrc --find_half_maps no --plot no", f"estimate m.mrc -o {JOB} --no-neighbours"),
+        (
+            "--in_3dref m.mrc --model a.cif --neighbours no",
+            f"regions m.mrc -o {JOB} --model a.cif --no-neighbours",
+        ),
+        ("--model_star r_model.star --components no", f"classes r_model.star -o {JOB} --no-components"),
+        ("--model_star r_model.star --neighbours no", f"classes r_model.star -o {JOB}"),
         ("--in_3dref m.mrc --in_mask k.mrc", f"estimate m.mrc -o {JOB} --target-mask k.mrc --plot"),
         (
             "--in_3dref m.mrc --model a.cif b.cif --in_mask k.mrc",
@@ -63,14 +71,14 @@ def test_mistakes(words: str, said: str) -> None:
 
 def test_what_is_no_option_is_left_to_the_command() -> None:
     with pytest.raises(InputError, match="what is"):
-        parse(["stray", "--o", JOB, "--in_3dref", "m.mrc"])
+        parse_job(["stray", "--o", JOB, "--in_3dref", "m.mrc"])
     # It knows no -o in the middle of a value, and says so itself.
     assert commands("--in_3dref", "m.mrc", "--lowpass", "-5")[0].endswith("--lowpass -5 --plot")
 
 
 def test_a_value_stays_one_word() -> None:
     words = ["--o", JOB, "--in_3dref", "m.mrc", "--amplify", "3", "-o", "/etc"]
-    assert parse(words).commands[0].count("-o") == 1
+    assert parse_job(words).commands[0].count("-o") == 1
 
 
 def test_selecting_particles() -> None:
@@ -79,7 +87,7 @@ def test_selecting_particles() -> None:
         f"select {JOB} --particles p.star --region A --region B --present 0.7 --any -o {JOB}selected.star"
     )
     words = "--model_star r_model.star --in_parts p.star --where A ge 0.5 and B le 0.2"
-    assert parse(["--o", JOB, *words.split()]).commands[1][4:6] == ("--where", "A ge 0.5 and B le 0.2")
+    assert parse_job(["--o", JOB, *words.split()]).commands[1][4:6] == ("--where", "A ge 0.5 and B le 0.2")
 
 
 def test_particles_beside_the_model(tmp_path: Path) -> None:
@@ -109,7 +117,7 @@ def test_the_set_of_a_class_map(tmp_path: Path) -> None:
     ],
 )
 def test_where_a_job_is(words: list[str], wanted: tuple[str, str] | None) -> None:
-    assert folders(words) == (None if wanted is None else (wanted[0], Path(wanted[1])))
+    assert _folders(words) == (None if wanted is None else (wanted[0], Path(wanted[1])))
 
 
 def record(folder: Path, name: str, outputs: object, **more: object) -> None:
@@ -139,16 +147,16 @@ def test_only_files_of_the_job_are_listed(tmp_path: Path) -> None:
 
 
 def test_names_with_spaces_and_large_sets(tmp_path: Path) -> None:
-    names = [f"a {i}.mrc" for i in range(MOST_NODES + 5)]
+    names = [f"a {i}.mrc" for i in range(_MOST_NODES + 5)]
     for name in names:
         (tmp_path / name).touch()
     record(tmp_path, "a.json", names)
-    assert len(write_nodes(f"{tmp_path}/")) == MOST_NODES
+    assert len(write_nodes(f"{tmp_path}/")) == _MOST_NODES
     nodes = read_star(tmp_path / "RELION_OUTPUT_NODES.star")["output_nodes"]
     assert nodes.column("rlnPipeLineNodeName")[0] == f"{tmp_path}/a 0.mrc"
 
 
 def test_types() -> None:
-    assert type_of("m_confidence.mrc") == type_of("M_MASK.mrc") == (7, "Mask3D.mrc", 1)
-    assert type_of("masked_map_scale.mrc") == (6, "DensityMap.mrc", 1)
-    assert type_of("a.json") is None
+    assert _type_of("m_confidence.mrc") == _type_of("M_MASK.mrc") == (7, "Mask3D.mrc", 1)
+    assert _type_of("masked_map_scale.mrc") == (6, "DensityMap.mrc", 1)
+    assert _type_of("a.json") is None

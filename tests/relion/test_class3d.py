@@ -13,7 +13,7 @@ import pytest
 
 from occupy.io.loop import read_calls
 from occupy.relion.class3d import VARIABLE, Class3D, command
-from occupy.relion.runreport import write_report
+from occupy.relion.runreport import write_run_report
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -30,7 +30,7 @@ def particles(tmp_path_factory, shared_data):
         (project / name).symlink_to(shared_data("relion_mini") / name)
     write_program(project / "hook")
     write_program(
-        project / "crashing", "import occupy.relion.weights as broken\nbroken.read_weights = None\n"
+        project / "crashing", "import occupy.relion.classes as broken\nbroken.read_weights = None\n"
     )
     return project
 
@@ -93,7 +93,7 @@ def test_a_class3d_with_us_in_its_loop(particles):
     pictured = job / "occupy_relion" / "classes.png"
     assert said.count("classes.png") == 1
     assert pictured.stat().st_size > 100
-    paths, _ = write_report(job)
+    paths, _ = write_run_report(job)
     assert all(path.stat().st_size > 100 for path in paths)
 
 

@@ -9,21 +9,19 @@ import numpy as np
 import pytest
 
 from hook_calls import SHELLS, N, call, maps, result, two_iterations
-from occupy.io.exchange import read_exchange
-from occupy.io.loop import FOLDER, read_calls
+from occupy.io.loop import FOLDER, read_call, read_calls
 from occupy.relion import hook
 from occupy.relion.class3d import Class3D, command, guide
-from occupy.relion.options import Options, read_options
-from occupy.relion.runrecord import Iteration, adjusted_rand, iterations, table, warnings
-from occupy.relion.state import previous
-from occupy.relion.weights import read_weights
+from occupy.relion.classes import earlier_classes, read_weights
+from occupy.relion.options import HookOptions, read_hook_options
+from occupy.relion.runreport import ClassIteration, _table, adjusted_rand, class_iterations, run_warnings
 
 
 def test_a_class_keeps_its_own_and_loses_its_noise(job):
     before = maps(1)
     stars = two_iterations(job)
     for star in stars:
-        assert hook.run([str(star)]) == 0
+        assert hook.run_hook([str(star)]) == 0
     after = [result(star) for star in stars]
     own, was = after[1] - after[0], before[1] - before[0]
     at = (N // 2, N // 2, N // 2 + 5)
@@ -37,11 +35,11 @@ def test_a_class_keeps_its_own_and_loses_its_noise(job):
 
 def test_every_class_is_compared_with_the_same_set(job):
     stars = two_iterations(job)
-    hook.run([str(stars[1])])
+    hook.run_hook([str(stars[1])])
     alone = result(stars[1])
     stars = two_iterations(job)
-    hook.run([str(stars[0])])
-    hook.run([str(stars[1])])
+    hook.run_hook([str(stars[0])])
+    hook.run_hook([str(stars[1])])
     assert np.array_equal(result(stars[1]), alone)
 
 
@@ -51,9 +49,9 @@ def test_a_crash_leaves_relions_map(job, monkeypatch, capfd):
     def crash(*_):
         raise RuntimeError("a crash")
 
-    monkeypatch.setattr("occupy.relion.weights.read_weights", crash)
+    monkeypatch.setattr("occupy.relion.classes.read_weights", crash)
     before = result(stars[0])
-    assert hook.run([str(stars[0])]) == 0
+    assert hook.run_hook([str(stars[0])]) == 0
     assert np.array_equal(result(stars[0]), before)
     said = [line for line in capfd.readouterr().out.splitlines() if "crash" in line]
     assert len(said) == 1
@@ -74,19 +72,19 @@ def test_damaged_files_leave_relions_map(job, capfd, damage):
         stars[0].write_text("data_\n")
     else:
         (job / "occupy_relion.yaml").write_text("bugdet: 3\n")
-    assert hook.run([str(stars[0])]) == 0
+    assert hook.run_hook([str(stars[0])]) == 0
     assert np.array_equal(result(stars[0]), before)
     assert "RELION's" in capfd.readouterr().out
 
 
 def test_relions_own_failure_is_handed_on(job):
     star = call(job, 1, 1, maps()[0], root="fail")
-    assert hook.run([str(star)]) == 3
+    assert hook.run_hook([str(star)]) == 3
 
 
 def test_a_missing_program_is_named(job, monkeypatch, capfd):
     monkeypatch.setenv("OCCUPY_RELION_EXECUTABLE", "/nowhere/relion_external_reconstruct")
-    assert hook.run([str(call(job, 1, 1, maps()[0]))]) == 127
+    assert hook.run_hook([str(call(job, 1, 1, maps()[0]))]) == 127
     assert "OCCUPY_RELION_EXECUTABLE" in capfd.readouterr().out
 
 
@@ -94,28 +92,28 @@ def test_one_class_is_left_as_it_is(job):
     for iteration in (1, 2, 3):
         star = call(job, iteration, 1, maps(iteration)[0])
         before = result(star)
-        assert hook.run([str(star)]) == 0
+        assert hook.run_hook([str(star)]) == 0
         assert np.array_equal(result(star), before)
 
 
 def test_an_empty_class_is_left_as_it_is(job):
     stars = two_iterations(job)
     empty = call(job, 2, 1, np.zeros((N, N, N), dtype=np.float32))
-    assert hook.run([str(empty)]) == 0
+    assert hook.run_hook([str(empty)]) == 0
     assert not result(empty).any()
     # The other one goes on, and so does the next iteration with one class less.
-    assert hook.run([str(stars[1])]) == 0
+    assert hook.run_hook([str(stars[1])]) == 0
     star = call(job, 3, 2, maps(2)[1])
-    assert hook.run([str(star)]) == 0
+    assert hook.run_hook([str(star)]) == 0
     assert np.isfinite(result(star)).all()
 
 
 def test_a_changed_current_size(job):
     for number, data in enumerate(maps(0), 1):
-        hook.run([str(call(job, 1, number, data, current=14))])
+        hook.run_hook([str(call(job, 1, number, data, current=14))])
     data = maps(1)[0]
     star = call(job, 2, 1, data, current=24)
-    assert hook.run([str(star)]) == 0
+    assert hook.run_hook([str(star)]) == 0
     assert read_calls(job / FOLDER)[-1]["state"] == "separated"
     # What only this iteration has is neither shared nor own: it stays as RELION made it.
     k = np.fft.fftfreq(N) * N
@@ -131,42 +129,42 @@ def test_a_changed_current_size(job):
 def test_half_sets_do_not_mix(job):
     for half in ("_half1", "_half2"):
         for number, data in enumerate(maps(0), 1):
-            hook.run([str(call(job, 1, number, data, half=half))])
-    assert len(previous(job / FOLDER, 1, 2, N)) == 2
-    assert previous(job / FOLDER, 0, 2, N) == ()
+            hook.run_hook([str(call(job, 1, number, data, half=half))])
+    assert len(earlier_classes(job / FOLDER, 1, 2, N)) == 2
+    assert earlier_classes(job / FOLDER, 0, 2, N) == ()
 
 
 def test_a_continued_run_does_not_use_what_came_later(job):
     for iteration in (1, 2, 3, 4):
         for number, data in enumerate(maps(iteration), 1):
-            hook.run([str(call(job, iteration, number, data))])
-    assert {one.iteration for one in previous(job / FOLDER, 0, 4, N)} == {3}
+            hook.run_hook([str(call(job, iteration, number, data))])
+    assert {one.iteration for one in earlier_classes(job / FOLDER, 0, 4, N)} == {3}
     star = call(job, 3, 1, maps(9)[0], root="run_ct2")
-    assert hook.run([str(star)]) == 0
+    assert hook.run_hook([str(star)]) == 0
     assert read_calls(job / FOLDER)[4]["state"] == "separated"
     # Class 1 of iteration 4 was of the run that is no more.
-    assert [one.number for one in previous(job / FOLDER, 0, 5, N)] == [2]
+    assert [one.number for one in earlier_classes(job / FOLDER, 0, 5, N)] == [2]
 
 
 def test_off_records_only(job, monkeypatch):
     stars = two_iterations(job)
     monkeypatch.setenv("OCCUPY_RELION_OFF", "1")
     before = result(stars[0])
-    hook.run([str(stars[0])])
+    hook.run_hook([str(stars[0])])
     assert np.array_equal(result(stars[0]), before)
 
 
 def test_weights_per_shell(job):
     star = call(job, 1, 1, maps()[0])
-    weights = read_weights(read_exchange(star))
+    weights = read_weights(read_call(star))
     assert weights.weight[:SHELLS] == pytest.approx(100)
     assert weights.factor[:SHELLS] == pytest.approx(400 / 401)
 
 
 def test_overrides(tmp_path):
-    assert read_options(tmp_path, {}) == Options()
+    assert read_hook_options(tmp_path, {}) == HookOptions()
     (tmp_path / "occupy_relion.yaml").write_text("# a comment\nbudget: 0.5\noff: yes\n")
-    found = read_options(tmp_path, {"OCCUPY_RELION_BUDGET": "0.1"})
+    found = read_hook_options(tmp_path, {"OCCUPY_RELION_BUDGET": "0.1"})
     assert (found.budget, found.off) == (0.1, True)
 
 
@@ -177,7 +175,7 @@ def test_overrides(tmp_path):
 def test_bad_overrides(tmp_path, text, message):
     (tmp_path / "occupy_relion.yaml").write_text(text)
     with pytest.raises(ValueError, match=message):
-        read_options(tmp_path, {})
+        read_hook_options(tmp_path, {})
 
 
 def test_adjusted_rand_index():
@@ -196,10 +194,10 @@ def test_what_particles_did(job):
         (job / f"run_it00{number}_data.star").write_text(head + rows)
     shares = "data_model_classes\n\nloop_\n_rlnReferenceImage\n_rlnClassDistribution\na.mrc 0.4\nb.mrc 0.6\n"
     (job / "run_it002_model.star").write_text(shares)
-    found = iterations(job)
+    found = class_iterations(job)
     assert [one.sizes for one in found] == [{1: 2, 2: 2}, {1: 1, 2: 3}]
     assert [one.share(2) for one in found] == [0.5, 0.6]
-    assert "2\t2\t3\t0.6\t" in table(found, [separated(2, 1.0) | {"iteration": 2}])
+    assert "2\t2\t3\t0.6\t" in _table(found, [separated(2, 1.0) | {"iteration": 2}])
     assert found[0].stability is None
     assert found[1].stability == pytest.approx(adjusted_rand("1122", "1222"))
 
@@ -210,13 +208,16 @@ def separated(number: int, energy: float) -> dict[str, object]:
 
 
 def test_warnings():
-    good = [Iteration(9, {1: 500, 2: 500}, {1: 0.5, 2: 0.5}, 0.9, 0.99)]
-    assert warnings(good, [separated(1, 6.0), separated(2, 8.0)]) == []
+    good = [ClassIteration(9, {1: 500, 2: 500}, {1: 0.5, 2: 0.5}, 0.9, 0.99)]
+    assert run_warnings(good, [separated(1, 6.0), separated(2, 8.0)]) == []
     # The soft share counts, for the map is a soft sum.
-    assert warnings([Iteration(9, {1: 998, 2: 2}, {1: 0.6, 2: 0.4}, 0.9, 0.99)], [separated(1, 6.0)]) == []
-    bad = [Iteration(9, {1: 998, 2: 2}, {1: 0.99, 2: 0.01}, 0.9, 0.99)]
-    assert [n.code for n in warnings(bad, [separated(1, 6.0), separated(2, 8.0)])] == ["collapse"]
-    assert [n.code for n in warnings(good, [separated(1, 0.5), separated(2, 0.3)])] == ["self-bias"]
+    assert (
+        run_warnings([ClassIteration(9, {1: 998, 2: 2}, {1: 0.6, 2: 0.4}, 0.9, 0.99)], [separated(1, 6.0)])
+        == []
+    )
+    bad = [ClassIteration(9, {1: 998, 2: 2}, {1: 0.99, 2: 0.01}, 0.9, 0.99)]
+    assert [n.code for n in run_warnings(bad, [separated(1, 6.0), separated(2, 8.0)])] == ["collapse"]
+    assert [n.code for n in run_warnings(good, [separated(1, 0.5), separated(2, 0.3)])] == ["self-bias"]
 
 
 def test_the_command_line():
@@ -249,9 +250,9 @@ def last_iteration(folder: Path) -> list[Path]:
 
 def test_the_report_is_written_at_the_end(job, capfd):
     stars = last_iteration(job)
-    hook.run([str(stars[1])])
+    hook.run_hook([str(stars[1])])
     assert not (job / FOLDER / "classes.png").exists()
-    hook.run([str(stars[0])])
+    hook.run_hook([str(stars[0])])
     assert all((job / FOLDER / f"classes.{suffix}").stat().st_size for suffix in ("png", "tsv", "json"))
     assert "classes.png" in capfd.readouterr().out
 
@@ -259,6 +260,6 @@ def test_the_report_is_written_at_the_end(job, capfd):
 def test_a_report_that_cannot_be_written_stops_nothing(job, capfd):
     stars = last_iteration(job)
     (job / FOLDER / "classes.png").mkdir()
-    assert [hook.run([str(star)]) for star in stars] == [0, 0]
+    assert [hook.run_hook([str(star)]) for star in stars] == [0, 0]
     assert "no report: " in capfd.readouterr().out
     assert read_calls(job / FOLDER)[-1]["state"] == "separated"

@@ -17,7 +17,7 @@ import pytest
 import occupy
 from occupy.io.mrc import write_map
 from occupy.io.star import read_star
-from occupy.relion.exit_files import ENDINGS, exit_file
+from occupy.relion.job_files import _ENDINGS, _exit_file
 from occupy.volume import Volume
 
 JOB = "External/job001/"
@@ -64,7 +64,7 @@ def run(project: Path, *words: Any) -> tuple[int, str]:
 
 
 def endings(folder: Path) -> list[str]:
-    return [ending for ending in ENDINGS if exit_file(folder, ending).exists()]
+    return [ending for ending in _ENDINGS if _exit_file(folder, ending).exists()]
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 60) -> Any:

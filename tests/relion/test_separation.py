@@ -9,27 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.io.exchange import Exchange
-from occupy.relion.classes import LEAST_SHARE, separate
-from occupy.relion.options import Options
-from occupy.relion.running import Job
+from occupy.io.loop import ReconstructionCall
+from occupy.relion.classes import _LEAST_SHARE, StoredClass, separate
+from occupy.relion.options import ClassificationJob, HookOptions
 from occupy.relion.separation import (
-    ClassMap,
+    ClassSpectrum,
     chi_square_ratio,
     choose_bands,
     degrees_of_freedom,
     even_size,
     map_of,
     on_shells,
-    own_part,
     radii,
     resize,
     shared_part,
+    specific_part,
     spectrum_of,
     sphere,
     unshrunk,
 )
-from occupy.relion.state import Stored
 
 M = 32
 LENGTH = 320.0  # Å: voxels of 10 Å
@@ -47,9 +45,9 @@ def blob(centre: tuple[int, int, int], width: float = 2.0) -> np.ndarray:
     return np.exp(-(grid**2).sum(axis=0) / (2 * width**2)).astype(np.float32)
 
 
-def class_map(data: np.ndarray, weight: float = 1.0, factor: float = 1.0) -> ClassMap:
+def class_map(data: np.ndarray, weight: float = 1.0, factor: float = 1.0) -> ClassSpectrum:
     flat = np.ones(SHELLS + 1, dtype=np.float32)
-    return ClassMap(spectrum_of(data), weight * flat, factor * flat)
+    return ClassSpectrum(spectrum_of(data), weight * flat, factor * flat)
 
 
 @given(st.sampled_from([6, 8, 12, 16, 24]), st.sampled_from([12, 16, 24, 32]))
@@ -101,7 +99,7 @@ def test_more_particles_shrink_less():
 def own(difference: np.ndarray, budget: float = np.inf):
     noise = np.ones(SHELLS + 1)
     bands = choose_bands(LENGTH, LENGTH / SHELLS)
-    return own_part(spectrum_of(difference), noise, bands, 0.45, budget)
+    return specific_part(spectrum_of(difference), noise, bands, 0.45, budget)
 
 
 def test_a_real_difference_is_kept_where_it_is_and_noise_is_not():
@@ -176,17 +174,17 @@ def test_quantiles_of_chi_square(freedom):
     assert chi_square_ratio(freedom, 0.25) == pytest.approx(chi2.ppf(0.25, freedom) / freedom, rel=0.02)
 
 
-@pytest.mark.parametrize(("share", "counts_as"), [(0.02, LEAST_SHARE / 2), (0.4, 0.4), (0.5, 0.5)])
+@pytest.mark.parametrize(("share", "counts_as"), [(0.02, _LEAST_SHARE / 2), (0.4, 0.4), (0.5, 0.5)])
 def test_a_small_class_is_not_starved(share, counts_as):
     rng = np.random.default_rng(0)
     weights = (share, 1 - share)
     maps = [class_map(blob((16, 16, 16)) + noise_map(rng, 0.1), weight) for weight in weights]
-    earlier = tuple(Stored(1, k + 1, one, M) for k, one in enumerate(maps))
+    earlier = tuple(StoredClass(1, k + 1, one, M) for k, one in enumerate(maps))
     mine = class_map(blob((16, 16, 20)) + noise_map(rng, 0.1), share)
     none = Path("none")
-    call = Exchange(
+    call = ReconstructionCall(
         none, none, none, none, none, 2, 0, 1, M, 2 * SHELLS, 1.0, 4.0, np.ones(SHELLS + 1), 10.0, 280.0
     )
-    job = Job(pixel_size=10.0, diameter=280.0, particles=1000, classes=2)
-    own = separate(mine, earlier, call, job, Options(budget=0.1)).own
+    job = ClassificationJob(pixel_size=10.0, diameter=280.0, particles=1000, classes=2)
+    own = separate(mine, earlier, call, job, HookOptions(budget=0.1)).own
     assert own.freedom == pytest.approx(0.1 * 1000 * counts_as, rel=0.01)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from occupy.ensemble.components import find_components, soft_mask
-from occupy.ensemble.passes import Means
-from occupy.ensemble.pipeline import Member, estimate_set
-from occupy.ensemble.reading import read_set
+from occupy.ensemble.execution import Execution
+from occupy.ensemble.members import Member
+from occupy.ensemble.pipeline import estimate_set
+from occupy.ensemble.summary import read_set
 from occupy.errors import InputError
 from occupy.io.mrc import read_map
 from occupy.regions.region import Region
@@ -32,7 +33,7 @@ def test_maps_hold_what_was_estimated(est, tmp_path):
     assert made.table is None
     assert set(of_classes) == set(est.names)
     assert set(of_set) == set(OF_SET)
-    box = tuple(slice(c, c + n) for c, n in zip(est.ground.corner, est.content.shape, strict=True))
+    box = tuple(slice(c, c + n) for c, n in zip(est.scaled.corner, est.content.shape, strict=True))
     for k, name in enumerate(est.names):
         found = est.of_class(k)
         assert set(of_classes[name]) == set(PRODUCTS)
@@ -57,7 +58,7 @@ def test_components_are_soft_masks_and_old_ones_go(est, tmp_path):
 
 
 def test_regions_are_read_while_maps_are_written(est, tmp_path):
-    inside = np.flatnonzero(est.ground.whole(est.content.astype(np.float32)))
+    inside = np.flatnonzero(est.scaled.whole(est.content.astype(np.float32)))
     half = [Region(name, "mask", part, est.grid.shape) for name, part in (("a", inside[::2]), ("b", inside))]
     made = write_class_maps(tmp_path, est, regions=half)
     assert made.table is not None
@@ -73,8 +74,8 @@ def test_regions_are_read_while_maps_are_written(est, tmp_path):
 
 def test_maps_that_are_kept_are_left_alone_and_counted_in_the_summary(est, tmp_path):
     said = []
-    means = Means(report=lambda stage, done, total: said.append((stage, done, total)))
-    write_class_maps(tmp_path, est, means=means)
+    execution = Execution(report=lambda stage, done, total: said.append((stage, done, total)))
+    write_class_maps(tmp_path, est, execution=execution)
     assert said == [("writing", k, 3) for k in range(4)]
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     (tmp_path / "c 1_relative.mrc").write_bytes(b"kept")

@@ -12,7 +12,7 @@ from occupy.simulation import (
     simulate,
     simulate_classes,
 )
-from occupy.simulation.noise import shell_means
+from occupy.simulation.potential import shell_means
 
 COLUMNS = ({"G": 0.5}, {"U": 0.0, "V": 0.25})
 CLASS3D = Processing(wiener=True, mask="sphere")

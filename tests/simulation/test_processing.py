@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from occupy.simulation import Processing, simulate
-from occupy.simulation.noise import coloured_noise, noise_power, shell_index, shell_means
-from occupy.simulation.processing import last_shell, ssnr_of, wiener_weights
+from occupy.simulation.potential import coloured_noise, noise_power, shell_index, shell_means
+from occupy.simulation.single import last_shell, ssnr_of, wiener_weights
 
 EVERYTHING = Processing(sharpening=100, mask="sphere", mask_radius=45, mask_edge=12, wiener=True)
 

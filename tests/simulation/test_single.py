@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from occupy.simulation import chain_values, demo_occupancies, demo_structure, simulate
-from occupy.simulation.models import PADDING
+from occupy.simulation.models import PADDING, voxels_near
 from occupy.simulation.potential import ATOM_VOLUME, HEAVY_SHARE, ICE, VOLT
-from occupy.simulation.readout import voxels_near
 
 SMALL = ("G", "U", "V")
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.ensemble.factor import smoothed
+from occupy.numerics.smoothing import scipy_smoothed as smoothed
 from occupy.statistics.leakage import Neighbourhood, without_leakage
 
 SIGMA = (1.5, 1.5, 1.5)

@@ -134,8 +134,8 @@ def server(shelf_folder: Path) -> Iterator[Server]:
     need("uvicorn")
     import uvicorn
 
-    from occupy.web.access import Access
     from occupy.web.app import application
+    from occupy.web.security import Access
     from occupy.web.serve import listen
     from occupy.web.shelf import Shelf
     from occupy.web.viewer import Viewer

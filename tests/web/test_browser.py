@@ -265,7 +265,7 @@ def test_h06_without_the_token_or_with_a_used_one_there_is_a_page_that_says_what
 
 
 def test_h06_the_file_a_browser_is_started_with_leads_in(served: Occupy, visit: Any, tmp_path: Path) -> None:
-    from occupy.web.access import write_door
+    from occupy.web.security import write_door
 
     page = visit(write_door(tmp_path, served.address()).as_uri(), quiet=False)
     page.wait_for_selector("body[data-ready=page]")

@@ -64,10 +64,10 @@ def test_the_command_line_means_the_same_settings(names: set[str]) -> None:
     seen: list[Settings] = []
     app = typer.Typer()
 
-    from occupy.cli.options import takes_settings
+    from occupy.cli.options import takes_options
 
     @app.command()
-    @takes_settings()
+    @takes_options()
     def estimate(path: str, settings: Settings) -> None:
         seen.append(settings)
 

@@ -105,7 +105,7 @@ def test_h06_who_is_not_let_in_reads_what_to_do(server: Any) -> None:
 
 
 def test_h06_many_addresses_are_not_kept_for_ever() -> None:
-    from occupy.web.access import Access
+    from occupy.web.security import Access
 
     access = Access()
     codes = [access.new_code() for _ in range(1000)]
@@ -272,8 +272,8 @@ def odd_requests(count: int, seed: int) -> Iterator[tuple[str, str, dict[str, st
 @pytest.mark.parametrize("seed", range(3))
 def test_no_request_makes_a_mistake(viewer: Any, shelf_folder: Path, finished: Any, seed: int) -> None:
     """Seeded nonsense, straight to the application: an answer below 500 each time, nothing in the log."""
-    from occupy.web.access import Access
     from occupy.web.app import application
+    from occupy.web.security import Access
 
     (shelf_folder / "loop.mrc").unlink(missing_ok=True)
     (shelf_folder / "loop.mrc").symlink_to("loop.mrc")

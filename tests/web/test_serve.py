@@ -18,7 +18,7 @@ from urllib.request import url2pathname, urlopen
 import pytest
 
 import occupy
-from occupy.web.access import Access, private_folder, write_door
+from occupy.web.security import Access, private_folder, write_door
 
 pytest.importorskip("uvicorn")
 

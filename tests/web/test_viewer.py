@@ -326,7 +326,7 @@ def test_layers_a_set_does_not_have(viewer: Any, set_scene: dict[str, Any], laye
 def test_layers_of_a_set_are_kept_up_to_a_number_of_bytes(
     shelf_folder: Path, finished: Wait, viewer: Any
 ) -> None:
-    from occupy.web.cache import ArrayCache
+    from occupy.web.watched import ArrayCache
 
     write_set(shelf_folder / "many", 30)
     viewer.cache = ArrayCache(0)
@@ -346,10 +346,17 @@ def test_layers_of_a_set_are_kept_up_to_a_number_of_bytes(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not a readable record"),
-        ("[]", "not a record"),
-        ("{}", "names no maps"),
-        ('{"maps": [{}]}', "without a name"),
+        ("{", "damaged record"),
+        ("[" * 100_000, "damaged record"),
+        ("[]", "not the record of a set"),
+        ("{}", "not the record of a set"),
+        ('{"what": "set", "maps": []}', "its maps"),
+        ('{"what": "set", "maps": [{}]}', "its maps"),
+        ('{"what": "set", "maps": [{"name": "a", "outputs": {"scale": "../outside.mrc"}}]}', "its maps"),
+        (
+            '{"what": "set", "maps": [{"name": "a", "outputs": {}}], "outputs": {"a": "/b.mrc"}}',
+            "its outputs",
+        ),
     ],
 )
 def test_sets_that_are_none(viewer: Any, finished: Wait, shelf_folder: Path, text: str, message: str) -> None:
@@ -366,8 +373,12 @@ def test_a_set_that_names_files_outside_is_refused(viewer: Any, finished: Wait, 
     record["maps"][0]["outputs"]["occupancy"] = "../../outside.mrc"
     (folder / "occupy_set.json").write_text(json.dumps(record))
     job = finished(viewer, viewer.open({"path": "sly_set"}))
-    with pytest.raises(InputError, match="outside"):
-        viewer.scenes.get(job["result"]["scene"]).layer("occupancy:0")
+    assert "damaged" in job["error"]
+    # Nor by a link that leads out.
+    record["maps"][0]["outputs"]["occupancy"] = "sly.mrc"
+    (folder / "sly.mrc").symlink_to(shelf_folder.parent / "outside.mrc")
+    (folder / "occupy_set.json").write_text(json.dumps(record))
+    assert "outside" in finished(viewer, viewer.open({"path": "sly_set"}))["error"]
 
 
 def test_a_result_that_names_a_map_outside_is_refused(

@@ -23,11 +23,10 @@ from standin_set import write_set
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from occupy.web.cache import ArrayCache
-from occupy.web.scenes import Limits
+from occupy.web.scene import Limits
 from occupy.web.shelf import Shelf
 from occupy.web.viewer import Viewer
-from occupy.web.watched import ClosedError, WatchedFiles
+from occupy.web.watched import ArrayCache, ClosedError, WatchedFiles
 
 
 def rewritten(path: Path) -> None:

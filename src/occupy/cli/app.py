@@ -1,4 +1,4 @@
-"""The commands of `occupy`."""
+"""The commands of `occupy`: their words. What they do is in one module each."""
 
 from __future__ import annotations
 
@@ -9,29 +9,27 @@ from typing import Annotated
 import typer
 
 from occupy._version import __version__
-from occupy.cli.arguments import (
-    By,
-    ByReading,
-    CommonLowpass,
-    Compare,
-    Components,
-    Debug,
-    MapsAtATime,
-    Masks,
-    Models,
-    Neighbours,
-    Output,
-    PageOption,
-    Quiet,
-    Resample,
-    Resume,
-    Scheduler,
-    Selections,
-    SetInputs,
-    VoxelSize,
+from occupy.cli.legacy import legacy
+from occupy.cli.options import Run, takes_options
+from occupy.cli.relion import relion_app
+from occupy.options import names_of
+from occupy.requests import (
+    ClassMixture,
+    ClassWish,
+    ContentRequest,
+    ImagingWithHalves,
+    Numbering,
+    ParticleRequest,
+    PartWish,
+    Processing,
+    RegionRequest,
+    SetRequest,
+    SimulationRequest,
+    SubtractionRequest,
+    Truth,
+    WatchRequest,
 )
-from occupy.cli.options import SETTINGS_OF_ESTIMATE, SETTINGS_OF_MODIFICATION, takes_settings
-from occupy.settings import Settings
+from occupy.settings import Estimation, Modification, Output, Reading, Settings
 
 app = typer.Typer(
     name="occupy",
@@ -44,6 +42,12 @@ app = typer.Typer(
 )
 mask_app = typer.Typer(help="Make masks from a scale map.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(mask_app, name="mask")
+
+OutputFolder = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Folder for the results.", show_default=False)
+]
+OutputFile = Annotated[Path | None, typer.Option("-o", "--output", help="File to write.", show_default=False)]
+ScaleMap = Annotated[Path, typer.Argument(metavar="SCALE", help="Scale map, or the folder of an estimate.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -62,7 +66,7 @@ def general(
 
 
 @app.command()
-@takes_settings()
+@takes_options(without={"minimum_scale"})
 def estimate(
     maps: Annotated[
         list[str],
@@ -71,195 +75,104 @@ def estimate(
             help="Maps (.mrc, .map, .gz …), EMDB entries (EMD-3061), or a job's folder or model.star.",
         ),
     ],
-    settings: Settings,
-    output: Output = None,
-    solvent_mask: Annotated[
-        Path | None,
-        typer.Option(
-            "--solvent-mask", help="Mask of solvent or content, to help the solvent fit.", show_default=False
-        ),
-    ] = None,
-    target_mask: Annotated[
-        Path | None,
-        typer.Option("--target-mask", help="Mask of a part whose occupancy is wanted.", show_default=False),
-    ] = None,
-    half_maps: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(
-            "--half-maps",
-            metavar="A B",
-            help="Independent halves, for the noise [default: found beside the map by their names].",
-            show_default=False,
-        ),
-    ] = None,
-    neighbours: Neighbours = True,
-    voxel_size: VoxelSize = None,
-    plot: Annotated[
-        bool,
-        typer.Option("--plot", help="Draw slices, solvent fit and modification curve.", show_default=False),
-    ] = False,
-    report: PageOption = False,
-    save_intermediate: Annotated[
-        bool, typer.Option("--save-intermediate", help="Write the low-passed map too.", show_default=False)
-    ] = False,
-    level: Annotated[
-        float | None,
-        typer.Option("--level", help="Contour level for ChimeraX, in map units.", show_default=False),
-    ] = None,
+    *,
+    output: OutputFolder = None,
+    reading: Reading,
+    wanted: Output,
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip maps whose results are complete.", show_default=False)
     ] = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    run: Run,
+    settings: Settings,
 ) -> None:
     """Write local scale, confidence and modified maps of one map or many."""
     from occupy.cli.estimate import Job, estimate_all
 
-    job = Job(
-        solvent_mask=solvent_mask,
-        target_mask=target_mask,
-        voxel_size=voxel_size,
-        plot=plot,
-        report=report,
-        intermediate=save_intermediate,
-        quiet=quiet,
-        resume=resume,
-        level=level,
-        half_maps=half_maps,
-        neighbours=neighbours,
-    )
-    if estimate_all(maps, settings, output, job):
+    job = Job(settings, reading, wanted, quiet=run.quiet, resume=resume)
+    if estimate_all(maps, output, job):
         raise typer.Exit(1)
 
 
 @app.command()
-@takes_settings(SETTINGS_OF_MODIFICATION)
+@takes_options(without=names_of(Estimation))
 def modify(
     result: Annotated[
         Path, typer.Argument(metavar="RESULT", help="Folder of an earlier estimate, or its _occupy.json.")
     ],
-    settings: Settings,
-    output: Output = None,
+    *,
+    output: OutputFolder = None,
     map: Annotated[
         Path | None,
         typer.Option("--map", help="The input map, where it is no longer where it was.", show_default=False),
     ] = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    run: Run,
+    settings: Settings,
 ) -> None:
     """Make new modified maps from an earlier estimate, without estimating again."""
     from occupy.cli.modify import modify_result
 
-    modify_result(result, settings, output, map, quiet)
+    modify_result(result, settings, output, map, run.quiet)
 
 
 @mask_app.command("subtraction")
+@takes_options()
 def mask_subtraction(
-    scale: Annotated[Path, typer.Argument(metavar="SCALE", help="Scale map, or the folder of an estimate.")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write.", show_default=False)
-    ] = None,
-    attenuate: Annotated[
-        float | None,
-        typer.Option("--attenuate", help="Power: keep S^(power − 1) of each part.", show_default=False),
-    ] = None,
-    sigmoid: Annotated[
-        float | None,
-        typer.Option("--sigmoid", help="Power: keep all above the pivot, less below.", show_default=False),
-    ] = None,
-    pivot: Annotated[float, typer.Option("--pivot", help="Scale the sigmoid leaves as it is.")] = 0.5,
-    soft_edge: Annotated[float, typer.Option("--soft-edge", help="Å over which the mask is smoothed.")] = 0.0,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    scale: ScaleMap,
+    *,
+    output: OutputFile = None,
+    asked: SubtractionRequest,
+    run: Run,
 ) -> None:
     """Mask for particle subtraction, RELION's convention: 1 is kept, 0 is subtracted."""
-    from occupy.cli.mask import write_subtraction_mask
+    from occupy.cli.modify import write_subtraction_mask
 
-    write_subtraction_mask(
-        scale, output, attenuate=attenuate, sigmoid=sigmoid, pivot=pivot, soft_edge=soft_edge, quiet=quiet
-    )
+    write_subtraction_mask(scale, output, asked, run.quiet)
 
 
 @mask_app.command("solvent")
+@takes_options()
 def mask_solvent(
-    scale: Annotated[Path, typer.Argument(metavar="SCALE", help="Scale map, or the folder of an estimate.")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write.", show_default=False)
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--threshold",
-            help="Scale above which a voxel is content [default: twice the lowest confident one].",
-            show_default=False,
-        ),
-    ] = None,
-    weak: Annotated[
-        float | None,
-        typer.Option(
-            "--weak",
-            help="Keep parts above this too, where they touch content [default: lowest confident].",
-            show_default=False,
-        ),
-    ] = None,
-    smallest: Annotated[
-        float, typer.Option("--smallest", help="Drop pieces of less than this volume (Å³).")
-    ] = 0.0,
-    extend: Annotated[float, typer.Option("--extend", help="Grow the mask by this (Å).")] = 0.0,
-    soft_edge: Annotated[
-        float, typer.Option("--soft-edge", help="Width of the soft edge outside it (Å).")
-    ] = 0.0,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    scale: ScaleMap,
+    *,
+    output: OutputFile = None,
+    asked: ContentRequest,
+    run: Run,
 ) -> None:
     """Solvent definition: 1 where there is content, with a soft edge, keeping weak density."""
-    from occupy.cli.mask import write_solvent_definition
+    from occupy.cli.modify import write_solvent_definition
 
-    write_solvent_definition(
-        scale,
-        output,
-        threshold=threshold,
-        weak=weak,
-        smallest=smallest,
-        extend=extend,
-        soft_edge=soft_edge,
-        quiet=quiet,
-    )
+    write_solvent_definition(scale, output, asked, run.quiet)
 
 
 @app.command()
+@takes_options(without={"by_reading"})
 def classes(
-    inputs: SetInputs,
-    model: Models = None,
-    by: By = None,
-    selections: Selections = None,
-    masks: Masks = None,
-    output: Output = None,
-    lowpass: CommonLowpass = None,
-    components: Components = True,
-    compare: Compare = None,
-    resample: Resample = False,
-    voxel_size: VoxelSize = None,
-    resume: Resume = False,
-    report: PageOption = False,
-    threads: MapsAtATime = None,
-    scheduler: Scheduler = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="model.star, optimiser.star, job folder (RELION, cryoSPARC, cryoDRGN), or maps.",
+        ),
+    ],
+    regions: RegionRequest,
+    *,
+    output: OutputFolder = None,
+    asked: SetRequest,
+    run: Run,
 ) -> None:
     """Estimate what is there in each class of an experiment, and how sure that is."""
-    from occupy.cli.classes import ClassesJob, estimate_classes
-    from occupy.cli.regions import Asked
+    from occupy.cli.classes import estimate_classes
 
-    asked = Asked(tuple(model or ()), by, selections, tuple(masks or ()))
-    job = ClassesJob(
-        asked, lowpass, resample, components, compare, voxel_size, resume, quiet, report, threads, scheduler
-    )
-    estimate_classes(inputs, output, job)
+    estimate_classes(inputs, output, regions, asked, run.quiet)
 
 
 @app.command()
-@takes_settings(SETTINGS_OF_ESTIMATE)
+@takes_options(
+    without=names_of(Modification)
+    | {"bfactor", "hedge", "fdr"}
+    | names_of(Reading) - {"neighbours", "voxel_size"}
+    | names_of(Output) - {"report"}
+)
 def regions(
     map: Annotated[
         str,
@@ -267,30 +180,25 @@ def regions(
             metavar="MAP", help="Map, EMDB entry, or the folder (or _occupy.json) of an earlier estimate."
         ),
     ],
+    asked: RegionRequest,
+    *,
+    output: OutputFolder = None,
+    reading: Reading,
+    wanted: Output,
+    run: Run,
     settings: Settings,
-    model: Models = None,
-    by: By = None,
-    selections: Selections = None,
-    masks: Masks = None,
-    by_reading: ByReading = False,
-    output: Output = None,
-    neighbours: Neighbours = True,
-    voxel_size: VoxelSize = None,
-    report: PageOption = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Read the occupancy of chains, residues, ligands or masks in a map."""
-    from occupy.cli.regions import Asked, read_map_regions
+    from occupy.cli.estimate import Job
+    from occupy.cli.regions import read_map_regions
 
-    asked = Asked(tuple(model or ()), by, selections, tuple(masks or ()), by_reading)
-    read_map_regions(
-        map, asked, settings, output, voxel_size=voxel_size, neighbours=neighbours, page=report, quiet=quiet
-    )
+    read_map_regions(map, asked, output, Job(settings, reading, quiet=True), wanted.report, run.quiet)
 
 
 @app.command()
+@takes_options(without={*names_of(Reading) - {"neighbours"}, "quiet"})
 def view(
+    *,
     what: Annotated[
         Path | None,
         typer.Argument(
@@ -315,52 +223,37 @@ def view(
             show_default=False,
         ),
     ] = None,
-    neighbours: Neighbours = True,
-    debug: Debug = False,
+    reading: Reading,
+    run: Run,
 ) -> None:
     """See maps, their scale and sets of them in the browser; works through an SSH tunnel."""
     from occupy.web.serve import serve
 
-    serve(what, port=port, browser=not no_browser, hosts=tuple(allow_host or ()), neighbours=neighbours)
+    hosts = tuple(allow_host or ())
+    serve(what, port=port, browser=not no_browser, hosts=hosts, neighbours=reading.neighbours)
 
 
 @app.command()
+@takes_options(without={"by_reading"})
 def watch(
     job: Annotated[Path, typer.Argument(metavar="JOB", help="Folder of a RELION Class3D job that runs.")],
-    model: Models = None,
-    by: By = None,
-    selections: Selections = None,
-    masks: Masks = None,
-    output: Output = None,
-    lowpass: Annotated[
-        float | None,
-        typer.Option("--lowpass", help="Å: common resolution, as of occupy classes.", show_default=False),
-    ] = None,
-    interval: Annotated[
-        float, typer.Option("--interval", min=0.1, help="Seconds between two looks at the job.")
-    ] = 10.0,
-    every: Annotated[
-        int, typer.Option("--every", min=1, help="Read every so many-th iteration, and the last.")
-    ] = 1,
-    once: Annotated[
-        bool, typer.Option("--once", help="Read what is there and end.", show_default=False)
-    ] = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    regions: RegionRequest,
+    *,
+    output: OutputFolder = None,
+    asked: WatchRequest,
+    run: Run,
 ) -> None:
     """Follow a classification: occupancy of regions in each class against iteration."""
-    from occupy.cli.classes import ClassesJob
-    from occupy.cli.regions import Asked
     from occupy.cli.watch import watch_job
 
-    asked = Asked(tuple(model or ()), by, selections, tuple(masks or ()))
-    wanted = ClassesJob(asked, lowpass, discover=False, quiet=quiet)
-    watch_job(job, output, wanted, interval=interval, every=every, once=once)
+    watch_job(job, output, regions, asked, run.quiet)
 
 
 @app.command()
+@takes_options()
 def fetch(
     entries: Annotated[list[str], typer.Argument(metavar="ENTRY...", help="EMDB entries, such as EMD-3061.")],
+    *,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -370,50 +263,121 @@ def fetch(
     half_maps: Annotated[
         bool, typer.Option("--half-maps", help="Download half-maps too.", show_default=False)
     ] = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    run: Run,
 ) -> None:
     """Download maps from EMDB."""
-    from occupy.cli.fetch import fetch_all
+    from occupy.cli.estimate import fetch_all
 
-    fetch_all(entries, output, half_maps=half_maps, quiet=quiet)
+    fetch_all(entries, output, half_maps=half_maps, quiet=run.quiet)
 
 
 @app.command()
+@takes_options()
 def demo(
+    *,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(
         "occupy-demo"
     ),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the noise.")] = 0,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    run: Run,
 ) -> None:
     """Run on a simulated map of known occupancies; no input and no network needed."""
-    from occupy.cli.demo import run_demo
+    from occupy.cli.simulate import run_demo
 
-    run_demo(output, seed, quiet)
+    run_demo(output, seed, run.quiet)
 
 
-# Its module brings its own options.
-from occupy.cli.simulate import simulate  # noqa: E402
+@app.command()
+@takes_options()
+def simulate(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Atomic model (.pdb, .cif, .gz), or several that make one complex; demo is the bundled one.",
+        ),
+    ],
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(
+        "occupy-simulated"
+    ),
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            help="Start of file names [default: the model's].",
+            show_default=False,
+            rich_help_panel="Map",
+        ),
+    ] = None,
+    imaging: ImagingWithHalves,
+    truth: Truth,
+    mixture: ClassMixture,
+    processing: Processing,
+    run: Run,
+) -> None:
+    """Make maps with known occupancies, and their truth, from an atomic model."""
+    from occupy.cli.simulate import run_simulation
 
-app.command("simulate")(simulate)
+    asked = SimulationRequest(tuple(models), name, imaging, truth, mixture, processing)
+    run_simulation(asked, output, run.quiet)
 
-from occupy.cli.select import select  # noqa: E402
 
-app.command("select")(select)
+@app.command()
+@takes_options()
+def select(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TABLE", help="Folder of `occupy classes` (its occupancy.csv) or `particles`."
+        ),
+    ],
+    *,
+    particles: Annotated[
+        Path,
+        typer.Option(
+            "--particles", help="RELION's *_data.star, cryoSPARC's .cs, cryoDRGN's labels.pkl or labels.txt."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help="File to write: .star, .cs, or .pkl for cryoDRGN's --ind."),
+    ],
+    wish: ClassWish,
+    numbering: Numbering,
+    parts: PartWish,
+    run: Run,
+) -> None:
+    """Write the particles of the classes that have, or lack, a region; or that have a part by themselves."""
+    from occupy.cli.select import select_by_classes, select_by_presence
 
-from occupy.cli.particles import particles  # noqa: E402
+    if parts.part or parts.not_part:
+        select_by_presence(table, particles, output, parts, wish, run.quiet)
+    else:
+        select_by_classes(table, particles, output, wish, numbering, run.quiet)
 
-app.command("particles")(particles)
 
-from occupy.cli.relion import relion_app  # noqa: E402
+@app.command()
+@takes_options(without={"by_reading"})
+def particles(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="PARTICLES", help="RELION's particles.star or cryoSPARC's particles.cs."),
+    ],
+    parts: RegionRequest,
+    *,
+    output: OutputFolder = None,
+    asked: ParticleRequest,
+    run: Run,
+) -> None:
+    """Tell which parts each particle has, from its image, its pose and a model; no classes needed."""
+    from occupy.cli.particles import estimate_particles
+
+    estimate_particles(source, output, parts, asked, run.quiet)
+
 
 app.add_typer(relion_app, name="relion")
-
-# The flags of OccuPy 0.1.13; its module brings its own options.
-from occupy.cli.legacy import legacy  # noqa: E402
-
+# The flags of OccuPy 0.1.13.
 app.command("legacy", hidden=True)(legacy)
 
 

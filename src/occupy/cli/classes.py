@@ -3,133 +3,100 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from occupy.cli.console import Report, progress, say, warn
-from occupy.cli.regions import Asked, Found, find_regions
+from occupy.cli.console import progress, say, warn
 from occupy.errors import InputError
+from occupy.requests import RegionRequest, SetRequest
 
 if TYPE_CHECKING:
-    from occupy.ensemble.components import Component
-    from occupy.ensemble.passes import Means
-    from occupy.ensemble.pipeline import SetEstimate
+    from occupy.classes import ClassesResult
     from occupy.io.mapset import MapSet
-    from occupy.regions.region import Region
     from occupy.regions.table import OccupancyTable
-    from occupy.volume import Volume
-
-_SHOWN = 10
-
-
-@dataclass(frozen=True)
-class ClassesJob:
-    """What to do with a set."""
-
-    regions: Asked
-    lowpass: float | None = None
-    resample: bool = False
-    discover: bool = True
-    compare: tuple[str, str] | None = None
-    voxel_size: float | None = None
-    resume: bool = False
-    quiet: bool = False
-    report: bool = False
-    threads: int | None = None
-    scheduler: str | None = None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Return what results depend on as plain values, for the record."""
-        return {
-            "lowpass": self.lowpass,
-            "resample": self.resample,
-            "components": self.discover,
-            "compare": None if self.compare is None else list(self.compare),
-            "voxel_size": self.voxel_size,
-            "report": self.report,
-            **(self.regions.options if self.regions.models or self.regions.masks else {}),
-        }
+    from occupy.report.region_results import FoundRegions
+    from occupy.report.set_folder import SetOutput
 
 
-def estimate_classes(inputs: Sequence[str], output: Path | None, job: ClassesJob) -> None:
+def estimate_classes(
+    inputs: Sequence[str], output: Path | None, regions: RegionRequest, asked: SetRequest, quiet: bool
+) -> None:
     """Find a set, say what it is, estimate it, write everything and print a summary."""
-    from occupy.classes import compare_classes, members_of, without_small
+    from occupy.classes import without_small
     from occupy.io.sets import find_set
-    from occupy.report.set_folder import SetOutput, write_set
-    from occupy.report.set_progress import begin, is_complete, what_changed
+    from occupy.report.set_folder import SetOutput
+    from occupy.report.set_progress import asked_of, is_complete, what_changed
 
     found = find_set(inputs, count_particles=True)
     for line in found.describe():
-        say(line, job.quiet)
-    notices = list(found.notices)
+        say(line, quiet)
     used, left = without_small(found)
-    for notice in notices + left:
-        warn(notice.text, job.quiet)
-    compare = None if job.compare is None else (_named(used, job.compare[0]), _named(used, job.compare[1]))
+    for notice in (*found.notices, *left):
+        warn(notice.text, quiet)
+    compare = None
+    if asked.compare is not None:
+        compare = (_named(used, asked.compare[0]), _named(used, asked.compare[1]))
     folder = output or Path(f"occupy_{_stem(found)}")
-    asked = _asked(used, job)
-    keep = _goes_on(asked, folder, job)
+    of_regions = regions.options if regions.models or regions.masks else {}
+    begun = asked_of([entry.path for entry in used.maps], asked.options | of_regions)
+    keep = asked.resume and _goes_on(begun, folder, quiet)
     if keep and is_complete(folder):
         if (reason := what_changed(folder)) is None:
-            say(f"done already, in {folder}", job.quiet)
+            say(f"done already, in {folder}", quiet)
             return
-        warn(f"{folder}: starting anew, as {reason}", job.quiet)
+        warn(f"{folder}: starting anew, as {reason}", quiet)
         keep = False
-    regions = _regions(used, job)
-    with progress(_stem(found), job.quiet) as report, _means(used, job, folder, report) as means:
-        members = members_of(used, job.voxel_size, resample=job.resample)
-        result = compare_classes(members, means, lowpass=job.lowpass, components=job.discover)
-        removed = begin(folder, asked, old=None if keep else _kept_files(used))
-        est, components = result.estimate, result.components
-        extras = SetOutput(
-            found=found,
-            begun=asked,
-            options=replace(job, compare=compare).options,
-            notices=(*notices, *left, *result.notices),
-            command=tuple(sys.argv),
-            regions=() if regions is None else regions.regions,
-            model=None if regions is None else regions.model,
-            inputs={} if regions is None else regions.inputs,
-            compare=compare,
-            keep=keep,
-            page=job.report,
-            voxel_size=job.voxel_size,
-        )
-        table, files = write_set(folder, est, components, extras, means)
-        for notice in result.notices:
-            warn(notice.text, job.quiet)
-        _summarise(est, components, table, files, folder, job)
-        if stale := [name for name in removed if not (folder / name).exists()]:
-            say(f"  removed, of an earlier run: {', '.join(stale)}", job.quiet)
+    made = _regions(used, regions, asked)
+    extras = SetOutput(
+        found=found,
+        begun=begun,
+        options=replace(asked, compare=compare).options | of_regions,
+        notices=(*found.notices, *left),
+        command=tuple(sys.argv),
+        regions=() if made is None else made.regions,
+        model=None if made is None else made.model,
+        inputs={} if made is None else made.inputs,
+        compare=compare,
+        keep=keep,
+        page=asked.report,
+        voxel_size=asked.voxel_size,
+    )
+    _compare(used, folder, asked, extras, quiet)
 
 
-def regions_table(used: MapSet, regions: Sequence[Region], job: ClassesJob, scratch: Path) -> OccupancyTable:
-    """Estimate a set and read regions in it; nothing is written, but for scratch files of large sets."""
-    from occupy.classes import members_of
-    from occupy.ensemble.pipeline import estimate_set
-    from occupy.ensemble.reading import read_set
+def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, quiet: bool) -> None:
+    """Estimate, write and tell."""
+    from occupy.classes import compare_classes, execution_for, members_of
+    from occupy.io.mrc import read_map
+    from occupy.report.set_folder import write_set
+    from occupy.report.set_progress import begin
 
-    with _means(used, job, scratch, lambda *_: None) as means:
-        members = members_of(used, job.voxel_size, resample=job.resample)
-        est = estimate_set(
-            members, lowpass=job.lowpass, room=means.room, pool=means.pool, progress=means.report
-        )
-        return read_set(est, regions, means)
-
-
-def regions_of_set(used: MapSet, job: ClassesJob) -> Found | None:
-    """Make the regions asked for on the grid of a set; None where none were asked for."""
-    return _regions(used, job)
-
-
-def _asked(used: MapSet, job: ClassesJob) -> dict[str, Any]:
-    from occupy.report.set_progress import asked_of
-
-    return asked_of([entry.path for entry in used.maps], job.options)
+    paths = [entry.path for entry in used.maps]
+    with (
+        progress(_stem(extras.found), quiet) as report,
+        execution_for(
+            paths,
+            lambda: read_map(paths[0], voxel_size=asked.voxel_size),
+            folder,
+            report,
+            lowpass=asked.lowpass,
+            threads=asked.threads,
+            scheduler=asked.scheduler,
+            tell=lambda text: say(text, quiet),
+        ) as execution,
+    ):
+        members = members_of(used, asked.voxel_size, resample=asked.resample)
+        result = compare_classes(members, execution, lowpass=asked.lowpass, components=asked.components)
+        removed = begin(folder, extras.begun, old=None if extras.keep else _kept_files(used))
+        extras = replace(extras, notices=(*extras.notices, *result.notices))
+        table, files = write_set(folder, result.estimate, result.components, extras, execution)
+    for notice in result.notices:
+        warn(notice.text, quiet)
+    _summarise(result, table, files, folder, asked.components, quiet)
+    if stale := [name for name in removed if not (folder / name).exists()]:
+        say(f"  removed, of an earlier run: {', '.join(stale)}", quiet)
 
 
 def _kept_files(used: MapSet) -> list[str]:
@@ -140,15 +107,13 @@ def _kept_files(used: MapSet) -> list[str]:
     return [file for files in named.values() for file in files.values()]
 
 
-def _goes_on(asked: dict[str, Any], folder: Path, job: ClassesJob) -> bool:
+def _goes_on(begun: dict[str, Any], folder: Path, quiet: bool) -> bool:
     """Tell whether the results in a folder are an earlier run's that was asked for the same."""
     from occupy.report.set_progress import has_started, started_alike
 
-    if not job.resume:
-        return False
-    alike = started_alike(folder, asked)
+    alike = started_alike(folder, begun)
     if not alike and has_started(folder):
-        warn(f"{folder}: nothing to go on from (other maps or options); starting anew", job.quiet)
+        warn(f"{folder}: nothing to go on from (other maps or options); starting anew", quiet)
     return alike
 
 
@@ -158,7 +123,7 @@ def _stem(found: MapSet) -> str:
 
 
 def _named(found: MapSet, text: str) -> str:
-    """Return the name of the class that a name or a number means."""
+    """Return the name of the class that a name or a number execution."""
     names = [entry.name for entry in found.maps]
     if text in names:
         return text
@@ -168,54 +133,34 @@ def _named(found: MapSet, text: str) -> str:
     raise InputError(f"--compare {text}: no such class; there are {', '.join(names[:8])}")
 
 
-def _grid(used: MapSet, job: ClassesJob) -> Volume:
-    from occupy.io.mrc import read_map
-
-    return read_map(used.maps[0].path, voxel_size=job.voxel_size)
-
-
-def _regions(used: MapSet, job: ClassesJob) -> Found | None:
-    """Make the regions asked for, before any work is done."""
-    if not job.regions.models and not job.regions.masks:
-        if job.regions.by is not None or job.regions.selections is not None:
+def _regions(used: MapSet, regions: RegionRequest, asked: SetRequest) -> FoundRegions | None:
+    """Make the regions asked for, before any work is done; None where none were."""
+    if not regions.models and not regions.masks:
+        if regions.by is not None or regions.selections is not None:
             raise InputError("--by and --regions need a --model")
         return None
-    return find_regions(job.regions, _grid(used, job), job.voxel_size)
+    from occupy.io.mrc import read_map
+    from occupy.report.region_results import find_regions
 
-
-@contextmanager
-def _means(used: MapSet, job: ClassesJob, folder: Path, report: Report) -> Iterator[Means]:
-    from occupy.classes import means_for
-
-    with means_for(
-        [entry.path for entry in used.maps],
-        lambda: _grid(used, job),
-        folder,
-        report,
-        lowpass=job.lowpass,
-        threads=job.threads,
-        scheduler=job.scheduler,
-        tell=lambda text: say(text, job.quiet),
-    ) as means:
-        yield means
+    return find_regions(regions, read_map(used.maps[0].path, voxel_size=asked.voxel_size), asked.voxel_size)
 
 
 def _summarise(
-    est: SetEstimate,
-    components: Sequence[Component],
+    result: ClassesResult,
     table: OccupancyTable | None,
     files: dict[str, Any],
     folder: Path,
-    job: ClassesJob,
+    components: bool,
+    quiet: bool,
 ) -> None:
-    quiet = job.quiet
-    say(f"compared at {est.ground.resolution:.1f} Å; {len(est.names)} classes", quiet)
-    if components:
-        say(f"{len(components)} parts come and go between the classes:", quiet)
-    elif job.discover:
+    est = result.estimate
+    say(f"compared at {est.scaled.resolution:.1f} Å; {len(est.names)} classes", quiet)
+    if result.components:
+        say(f"{len(result.components)} parts come and go between the classes:", quiet)
+    elif components:
         say("no part differs between the classes by more than noise", quiet)
     if table is not None:
-        _say_table(table, [c.name for c in components], quiet)
+        _say_table(table, [c.name for c in result.components], quiet)
         say(f"  all regions             {folder / files['tsv']}", quiet)
     say(f"  look at it with         chimerax {folder / files['classes_script']}", quiet)
     if "report" in files:
@@ -228,9 +173,10 @@ def _say_table(table: OccupancyTable, components: Sequence[str], quiet: bool) ->
 
     from occupy.report.tables import cell_text
 
+    shown = 10
     spread = np.nanmax(table.values, axis=1) - np.nanmin(table.values, axis=1)
     order = [i for i in np.argsort(-spread, kind="stable") if table.regions[i] not in components]
-    rows = [table.regions.index(name) for name in components[:_SHOWN]] + order[:_SHOWN]
+    rows = [table.regions.index(name) for name in components[:shown]] + order[:shown]
     columns = range(min(len(table.maps), 6))
     width = max(len(table.regions[i]) for i in rows)
     say(f"  {'':<{width}}  " + "  ".join(f"{table.maps[c][-12:]:>12}" for c in columns), quiet)

@@ -1,4 +1,4 @@
-"""`occupy estimate`: one map or many, each into its own folder."""
+"""`occupy estimate`: one map or many, each into its own folder; `occupy fetch`: maps from EMDB."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from occupy.cli.console import Report, fail, progress, say, warn
 from occupy.errors import InputError, OccupyError
-from occupy.settings import Settings
+from occupy.settings import Output, Reading, Settings
 
 if TYPE_CHECKING:
     from occupy.inputs import InputFiles, Inputs
@@ -18,39 +18,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What to do with every map of a run, besides the settings."""
+    """What to do with every map of a run."""
 
-    solvent_mask: Path | None = None
-    target_mask: Path | None = None
-    voxel_size: float | None = None
-    plot: bool = False
-    report: bool = False
-    intermediate: bool = False
+    settings: Settings
+    reading: Reading = Reading()
+    wanted: Output = Output()
     quiet: bool = False
     resume: bool = False
-    level: float | None = None
-    minimum_scale: float = 0.0
-    half_maps: tuple[Path, Path] | None = None
-    neighbours: bool = True
 
     def files(self, path: Path) -> InputFiles:
         """Return the files to read for one map."""
         from occupy.inputs import InputFiles
 
-        return InputFiles(
-            path, self.half_maps, self.solvent_mask, self.target_mask, self.voxel_size, self.neighbours
-        )
+        return InputFiles(path, **vars(self.reading))
 
     def options(self, level: float | None) -> dict[str, Any]:
         """Return what `write_results` is asked for, given the contour level an EMDB entry has."""
-        return {
-            "intermediate": self.intermediate,
-            "plot": self.plot,
-            "report": self.report,
-            "level": level if self.level is None else self.level,
-            "minimum_scale": self.minimum_scale,
-            "voxel_size": self.voxel_size,
-        }
+        said = level if self.wanted.level is None else self.wanted.level
+        return vars(self.wanted) | {"level": said, "voxel_size": self.reading.voxel_size}
 
 
 def output_folders(maps: list[Path], output: Path | None) -> list[Path]:
@@ -131,14 +116,14 @@ def with_sets_opened(names: list[str], quiet: bool) -> list[str]:
     return opened
 
 
-def estimate_all(names: list[str], settings: Settings, output: Path | None, job: Job) -> int:
+def estimate_all(names: list[str], output: Path | None, job: Job) -> int:
     """Estimate every map; return how many failed. One that fails does not stop the others."""
     names = with_sets_opened(names, job.quiet)
-    if job.half_maps is not None and len(names) > 1:
+    if job.reading.half_maps is not None and len(names) > 1:
         raise InputError(f"--half-maps belong to one map, but {len(names)} maps were given")
     if len(names) == 1:
         path, level = find_map(names[0], job.quiet)
-        _estimate_one(path, settings, output_folders([path], output)[0], job, level)
+        _estimate_one(path, output_folders([path], output)[0], job, level)
         return 0
     found = [(name, *_find_quietly(name, job)) for name in names]
     paths = [path for _, path, _ in found if path is not None]
@@ -150,7 +135,7 @@ def estimate_all(names: list[str], settings: Settings, output: Path | None, job:
             if source is None:
                 continue
             try:
-                _estimate_one(source, settings, folders[source], job, level, title=None)
+                _estimate_one(source, folders[source], job, level, title=None)
             except OccupyError as error:
                 fail(f"{error}")
                 failures.append(name)
@@ -170,28 +155,24 @@ def _find_quietly(name: str, job: Job) -> tuple[Path | None, float | None]:
         return None, None
 
 
-def _estimate_one(
-    path: Path, settings: Settings, folder: Path, job: Job, level: float | None, title: str | None = "map"
-) -> None:
+def _estimate_one(path: Path, folder: Path, job: Job, level: float | None, title: str | None = "map") -> None:
     from occupy.io.mrc import map_stem
 
-    if job.resume and already_done(path, settings, folder, job, level):
+    if job.resume and _already_done(path, folder, job, level):
         say(f"{path}: done already, in {folder}", job.quiet)
         return
     # Within a run over many maps the bar counts maps; a bar of its own would fight with it.
     with progress(map_stem(path), job.quiet or title is None) as report:
         report("reading", 0, 0)
-        written = run(job.files(path).open(settings), settings, folder, job, level, report)
+        written = run(job.files(path).open(job.settings), folder, job, level, report)
     summarise(written, job)
 
 
-def run(
-    inputs: Inputs, settings: Settings, folder: Path, job: Job, level: float | None, report: Report
-) -> Written:
+def run(inputs: Inputs, folder: Path, job: Job, level: float | None, report: Report) -> Written:
     """Estimate one map that has been opened and write its results."""
     from occupy.report.results import write_results
 
-    est = inputs.estimate(settings, report)
+    est = inputs.estimate(job.settings, report)
     for source in inputs.sources.values():
         if not source.is_as_read:
             warn(
@@ -200,7 +181,7 @@ def run(
             )
     return write_results(
         est,
-        settings,
+        job.settings,
         folder,
         inputs=inputs.by_role,
         command=sys.argv,
@@ -228,7 +209,7 @@ def summarise(written: Written, job: Job) -> None:
     say(f"  look at it with         chimerax {written.folder / written.files['chimerax']}")
 
 
-def already_done(path: Path, settings: Settings, folder: Path, job: Job, level: float | None = None) -> bool:
+def _already_done(path: Path, folder: Path, job: Job, level: float | None) -> bool:
     """Tell whether a folder holds the complete results of the same files with the same settings.
 
     Every file of theirs must be as it was written. Says why not where only that is missing.
@@ -243,10 +224,10 @@ def already_done(path: Path, settings: Settings, folder: Path, job: Job, level: 
     try:
         record = read_record(folder / f"{map_stem(path)}_occupy.json")
         asked = record["settings_asked"], record["options"]
-        if asked != (asdict(settings), job.options(level)):
+        if asked != (asdict(job.settings), job.options(level)):
             return False
         used = {role: about["sha256"] for role, about in record["inputs"].items()}
-        files = job.files(path).by_role(settings)
+        files = job.files(path).by_role(job.settings)
         if used != {role: sha256_of(file) for role, file in files.items()}:
             return False
     except (OccupyError, OSError):
@@ -255,3 +236,25 @@ def already_done(path: Path, settings: Settings, folder: Path, job: Job, level: 
     if reason is not None:
         say(f"{path}: estimated again, as in {folder} {reason}", job.quiet)
     return reason is None
+
+
+def fetch_all(entries: list[str], output: Path | None, *, half_maps: bool, quiet: bool) -> None:
+    """Download entries and print where they are."""
+    from occupy.io.emdb import fetch
+
+    for name in entries:
+        with progress(name, quiet, unit="B") as report:
+            entry = fetch(
+                name,
+                output,
+                half_maps=half_maps,
+                progress=lambda label, done, total, report=report: report(label, done, total or 0),  # type: ignore[misc]
+            )
+        about = f", contour level {entry.contour_level:g}" if entry.contour_level is not None else ""
+        about += f", {entry.resolution:g} Å" if entry.resolution is not None else ""
+        say(f"{entry.entry_id}: {entry.title or 'no title'}{about}", quiet)
+        say(f"  {entry.map_path}", quiet)
+        for path in entry.half_map_paths:
+            say(f"  {path}", quiet)
+        if half_maps and not entry.half_map_paths:
+            say("  (the entry has no half-maps)", quiet)

@@ -4,95 +4,86 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from occupy.cli.options import parameter, with_parameters
+from occupy.cli.options import takes_options
 from occupy.errors import InputError
-from occupy.settings import Settings
+from occupy.options import option
+from occupy.settings import Output, Reading, Settings
+
+_SHARE: dict[str, Any] = {"min": 0.0, "max": 1.0}
+
+
+def _old(default: Any, *flags: str, like: str = "", **limits: Any) -> Any:
+    """Describe a flag of the older program: what it assumed without it, and which setting it is like."""
+    about = {f.name: f.metadata["help"] for f in fields(Settings)}
+    return option(default, about.get(like, ""), flags=flags, show_default=True, **limits)
 
 
 @dataclass(frozen=True)
-class OldFlag:
-    """One flag of OccuPy 0.1.13 and what it is called here.
+class OldSettings:
+    """Settings of the older program, under the names they have here."""
 
-    Attributes
-    ----------
-    name : str
-        The setting (of `Settings` or `Job`) it means, or what `legacy` itself looks at.
-    flags : tuple of str
-        How it is written.
-    kind : type
-        What it takes.
-    default : object
-        What the older program assumed without it.
-    limits : dict
-        Smallest and largest value.
-    """
+    resolution: float = _old(0.0, "-r", "--resolution", like="resolution", min=0.0)
+    amplify: float = _old(1.0, "-am", "--amplify", like="amplify", min=1.0)
+    attenuate: float = _old(1.0, "-at", "--attenuate", like="attenuate", min=1.0)
+    sigmoid: float = _old(1.0, "--sigmoid", like="sigmoid", min=1.0)
+    pivot: float = _old(0.01, "--pivot", like="pivot", min=0.01, max=0.99)
+    tau: float | None = _old(None, "-t", "--tau", like="tau", **_SHARE)
+    kernel_size: int | None = _old(None, "--kernel-size", like="kernel_size")
+    kernel_radius: float | None = _old(None, "--kernel-radius", like="kernel_radius")
+    tile_size: int | None = _old(None, "--tile-size", like="tile_size")
+    lowpass: float | None = _old(None, "-lp", "--lowpass", like="lowpass")
+    lowpass_output: float | None = _old(None, "--lowpass-output", like="lowpass_output")
+    exclude_solvent: bool = _old(False, "--exclude-solvent/--retain-solvent", like="exclude_solvent")
+    max_box: int = _old(256, "--max-box", like="max_box")
+    hedge: int | None = _old(None, "--hedge-confidence", like="hedge")
+    scale_limit: float = _old(0.05, "--scale-limit", like="scale_limit", **_SHARE)
+    recalibrate: bool = _old(False, "--nlrc/--no-nlrc", like="recalibrate")
+    match_histogram: bool = _old(False, "--hist-match/--no-hist-match", like="match_histogram")
+    naive: bool = _old(False, "--S0/--SW", like="naive")
+    # These two are said the other way round here, so their descriptions would mislead.
+    mode: bool = _old(False, "--occupancy/--raw-scale", "--lp-scale/--raw-scale")
+    use_confidence: bool = _old(False, "--omit-confidence/--no-omit-confidence")
 
-    name: str
-    flags: tuple[str, ...]
-    kind: Any
-    default: Any = None
-    limits: dict[str, Any] = field(default_factory=dict)
+
+@dataclass(frozen=True)
+class OldOptions:
+    """What else the older program could be told."""
+
+    solvent_mask: Path | None = _old(None, "--solvent-def")
+    target_mask: Path | None = _old(None, "--target-mask")
+    plot: bool = _old(False, "--plot/--no-plot")
+    intermediate: bool = _old(False, "--save-all-maps/--no-save-all-maps")
+    quiet: bool = _old(False, "--quiet")
+    minimum_scale: float = _old(0.2, "--min-vis-scale", **_SHARE)
 
 
-_LEAST_ONE, _SHARE = {"min": 1.0}, {"min": 0.0, "max": 1.0}
-SETTINGS = (
-    OldFlag("resolution", ("-r", "--resolution"), float, 0.0, {"min": 0.0}),
-    OldFlag("amplify", ("-am", "--amplify"), float, 1.0, _LEAST_ONE),
-    OldFlag("attenuate", ("-at", "--attenuate"), float, 1.0, _LEAST_ONE),
-    OldFlag("sigmoid", ("--sigmoid",), float, 1.0, _LEAST_ONE),
-    OldFlag("pivot", ("--pivot",), float, 0.01, {"min": 0.01, "max": 0.99}),
-    OldFlag("tau", ("-t", "--tau"), float | None, None, _SHARE),
-    OldFlag("kernel_size", ("--kernel-size",), int | None),
-    OldFlag("kernel_radius", ("--kernel-radius",), float | None),
-    OldFlag("tile_size", ("--tile-size",), int | None),
-    OldFlag("lowpass", ("-lp", "--lowpass"), float | None),
-    OldFlag("lowpass_output", ("--lowpass-output",), float | None),
-    OldFlag("exclude_solvent", ("--exclude-solvent/--retain-solvent",), bool, False),
-    OldFlag("max_box", ("--max-box",), int, 256),
-    OldFlag("hedge", ("--hedge-confidence",), int | None),
-    OldFlag("scale_limit", ("--scale-limit",), float, 0.05, _SHARE),
-    OldFlag("recalibrate", ("--nlrc/--no-nlrc",), bool, False),
-    OldFlag("match_histogram", ("--hist-match/--no-hist-match",), bool, False),
-    OldFlag("naive", ("--S0/--SW",), bool, False),
-    OldFlag("mode", ("--occupancy/--raw-scale", "--lp-scale/--raw-scale"), bool, False),
-    OldFlag("use_confidence", ("--omit-confidence/--no-omit-confidence",), bool, False),
-)
-OPTIONS = (
-    OldFlag("solvent_mask", ("--solvent-def",), Path | None),
-    OldFlag("target_mask", ("--target-mask",), Path | None),
-    OldFlag("plot", ("--plot/--no-plot",), bool, False),
-    OldFlag("intermediate", ("--save-all-maps/--no-save-all-maps",), bool, False),
-    OldFlag("quiet", ("--quiet",), bool, False),
-    OldFlag("minimum_scale", ("--min-vis-scale",), float, 0.2, _SHARE),
-)
-OTHERS = (
-    OldFlag("input_map", ("-i", "--input-map"), str | None),
-    OldFlag("emdb", ("--emdb", "--emdb-id"), str | None),
-    OldFlag("output", ("-o", "--output", "--output-map"), Path | None),
-    OldFlag("beside", ("--keep-output-path/--no-keep-output-path",), bool, False),
-    OldFlag("show", ("--show-chimerax/--no-show-chimerax",), bool, False),
+@dataclass(frozen=True)
+class OldFiles:
+    """Where the older program read and wrote."""
+
+    input_map: str | None = _old(None, "-i", "--input-map")
+    emdb: str | None = _old(None, "--emdb", "--emdb-id")
+    output: Path | None = _old(None, "-o", "--output", "--output-map")
+    beside: bool = _old(False, "--keep-output-path/--no-keep-output-path")
+    show: bool = _old(False, "--show-chimerax/--no-show-chimerax")
     # Understood and without effect: the script is always written, and messages are as for every command.
-    OldFlag("chimerax", ("--chimerax/--no-chimerax",), bool, True),
-    OldFlag("silent", ("--chimerax-silent/--no-chimerax-silent",), bool, False),
-    OldFlag("verbose", ("--verbose",), bool, False),
-    OldFlag("debug", ("--debug",), bool, False),
-)
+    chimerax: bool = _old(True, "--chimerax/--no-chimerax")
+    silent: bool = _old(False, "--chimerax-silent/--no-chimerax-silent")
+    verbose: bool = _old(False, "--verbose")
+    debug: bool = _old(False, "--debug")
 
 
-def settings_of_old(given: Mapping[str, Any]) -> Settings:
+def _settings_of_old(old: OldSettings) -> Settings:
     """Return the settings that mean what the flags of the older program meant.
 
     There, the scale of the raw map was the default, a power of 1 meant no modification, boxes beyond 256
     were reduced, and the estimator was the published one.
     """
-    asked = {flag.name: given[flag.name] for flag in SETTINGS}
+    asked = asdict(old)
     for power in ("amplify", "attenuate", "sigmoid"):
         asked[power] = asked[power] if asked[power] > 1 else None
     asked |= {
@@ -106,7 +97,7 @@ def settings_of_old(given: Mapping[str, Any]) -> Settings:
     return Settings(**asked)
 
 
-def with_old_tile(settings: Settings, shape: tuple[int, int, int]) -> Settings:
+def _with_old_tile(settings: Settings, shape: tuple[int, int, int]) -> Settings:
     """Set the tile the older command line used unless told otherwise: ⌊N/20⌋ voxels of the working grid."""
     if settings.tile_size is not None:
         return settings
@@ -114,7 +105,7 @@ def with_old_tile(settings: Settings, shape: tuple[int, int, int]) -> Settings:
     return replace(settings, tile_size=max(1, side))
 
 
-def show_in_chimerax(script: Path) -> None:
+def _show_in_chimerax(script: Path) -> None:
     """Open a script in ChimeraX; InputError where ChimeraX is not installed."""
     program = shutil.which("chimerax") or shutil.which("ChimeraX")
     if program is None:
@@ -123,27 +114,14 @@ def show_in_chimerax(script: Path) -> None:
     subprocess.Popen([program, str(script)], start_new_session=True)
 
 
-def legacy(**given: Any) -> None:
+@takes_options()
+def legacy(files: OldFiles, old: OldSettings, options: OldOptions) -> None:
     """Understand the command line of OccuPy 0.1.13 (results go to a folder, under this program's names)."""
-    if (given["input_map"] is None) == (given["emdb"] is None):
+    if (files.input_map is None) == (files.emdb is None):
         raise InputError("give either a map (-i MAP) or an EMDB entry (--emdb ID)")
-    options = {flag.name: given[flag.name] for flag in OPTIONS}
-    script = _run(
-        given["input_map"], given["emdb"], settings_of_old(given), given["output"], given["beside"], options
-    )
-    if given["show"]:
-        show_in_chimerax(script)
-
-
-def _option(flag: OldFlag) -> Any:
-    # These two are said the other way round here, so their descriptions would mislead.
-    about = {f.name: f.metadata["help"] for f in fields(Settings) if f.name not in ("mode", "use_confidence")}
-    return Annotated[flag.kind, typer.Option(*flag.flags, help=about.get(flag.name), **flag.limits)]
-
-
-with_parameters(
-    legacy, [parameter(flag.name, _option(flag), flag.default) for flag in (*OTHERS, *SETTINGS, *OPTIONS)]
-)
+    script = _run(files, _settings_of_old(old), options)
+    if files.show:
+        _show_in_chimerax(script)
 
 
 def _entry(name: str) -> str:
@@ -152,25 +130,21 @@ def _entry(name: str) -> str:
     return normalise_entry_id(name)
 
 
-def _run(
-    input_map: str | None,
-    emdb: str | None,
-    settings: Settings,
-    output: Path | None,
-    beside: bool,
-    options: dict[str, Any],
-) -> Path:
+def _run(files: OldFiles, settings: Settings, options: OldOptions) -> Path:
     from occupy.cli.console import progress
     from occupy.cli.estimate import Job, find_map, output_folders, run, summarise
 
-    job = Job(**options)
-    path, level = find_map(str(input_map) if emdb is None else _entry(emdb), job.quiet)
-    folder = output_folders([path], output)[0]
-    if beside and output is None:
+    quiet = options.quiet
+    path, level = find_map(str(files.input_map) if files.emdb is None else _entry(files.emdb), quiet)
+    folder = output_folders([path], files.output)[0]
+    if files.beside and files.output is None:
         folder = path.parent / folder
-    with progress(path.name, job.quiet) as report:
+    reading = Reading(options.solvent_mask, options.target_mask)
+    wanted = Output(options.plot, intermediate=options.intermediate, minimum_scale=options.minimum_scale)
+    with progress(path.name, quiet) as report:
+        job = Job(settings, reading, wanted, quiet)
         inputs = job.files(path).open(settings)
-        settings = with_old_tile(settings, inputs.volume.shape)
-        written = run(inputs, settings, folder, job, level, report)
+        job = replace(job, settings=_with_old_tile(settings, inputs.volume.shape))
+        written = run(inputs, folder, job, level, report)
     summarise(written, job)
     return written.folder / written.files["chimerax"]

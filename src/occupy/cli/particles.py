@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from occupy.cli.arguments import By, Debug, Masks, Models, Output, Quiet, Selections
 from occupy.cli.console import progress, say, warn
-from occupy.cli.regions import Asked
 from occupy.errors import InputError, Notice
+from occupy.requests import ParticleRequest, RegionRequest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,41 +20,12 @@ if TYPE_CHECKING:
     from occupy.volume import Volume
 
 _SHOWN = 30
-REST = "rest"
+_REST = "rest"
 
 
-@dataclass(frozen=True)
-class ParticlesJob:
-    """What to do with a set of particles.
-
-    Attributes
-    ----------
-    parts : Asked
-        Parts of a model, or masks.
-    map : Path or None
-        Consensus map: frame of the model, density of masks.
-    passthrough : tuple of Path
-        cryoSPARC's.
-    shortest : float or None
-        Å: finest resolution that is used.
-    refine : bool
-        Whether poses are corrected.
-    threads : int or None
-        How many.
-    quiet : bool
-        Print errors only.
-    """
-
-    parts: Asked
-    map: Path | None = None
-    passthrough: tuple[Path, ...] = ()
-    shortest: float | None = None
-    refine: bool = True
-    threads: int | None = None
-    quiet: bool = False
-
-
-def estimate_particles(source: Path, output: Path | None, job: ParticlesJob) -> None:
+def estimate_particles(
+    source: Path, output: Path | None, parts: RegionRequest, asked: ParticleRequest, quiet: bool
+) -> None:
     """Read everything, estimate, write everything, print a summary."""
     from occupy.io.atomic import make_folder
     from occupy.io.particle_images import read_particle_images, state_of
@@ -66,17 +33,17 @@ def estimate_particles(source: Path, output: Path | None, job: ParticlesJob) -> 
     from occupy.numerics.parallel import available_cores
     from occupy.particles.pipeline import SHORTEST, Options, grid_for, particle_occupancy
 
-    job.parts.check()
-    if job.parts.masks and (job.map is None or job.parts.models):
+    parts.check()
+    if parts.masks and (asked.map is None or parts.models):
         raise InputError("--masks cut parts out of a map: give --map CONSENSUS, and no --model")
-    images, notices = read_particle_images(source, job.passthrough)
+    images, notices = read_particle_images(source, asked.passthrough)
     options = Options(
-        shortest=job.shortest or SHORTEST, refine=job.refine, threads=job.threads or available_cores()
+        shortest=asked.shortest or SHORTEST, refine=asked.refine, threads=asked.threads or available_cores()
     )
     size = grid_for(images, options)[1]
-    with progress(source.name, job.quiet, "images") as report:
+    with progress(source.name, quiet, "images") as report:
         report("parts", 0, 0)
-        names, volumes, more = _parts(job, images, size, options.shortest)
+        names, volumes, more = _parts(parts, asked.map, images, size, options.shortest)
         if len(names) < 2:
             raise InputError(
                 "one part only: there is nothing to compare it with; use --by chain or --regions"
@@ -85,38 +52,42 @@ def estimate_particles(source: Path, output: Path | None, job: ParticlesJob) -> 
         store = FolderStore(folder, *state_of(images), volumes, repr(replace(options, threads=1)))
         found = particle_occupancy(images, names, volumes, options, report, store)
     found = replace(found, notices=(*notices, *more, *found.notices))
-    files = _write(source, folder, found, job)
+    files = _write(source, folder, found, parts, asked)
     store.clear()
-    _summarise(found, files, folder, job.quiet)
+    _summarise(found, files, folder, quiet)
 
 
 Parts = tuple[tuple[str, ...], "npt.NDArray[np.float32]", tuple[Notice, ...]]
 
 
-def _parts(job: ParticlesJob, images: ParticleImages, size: int, shortest: float) -> Parts:
+def _parts(
+    parts: RegionRequest, consensus: Path | None, images: ParticleImages, size: int, shortest: float
+) -> Parts:
     """Names and densities of the parts on a cube of `size` voxels over the side of the images."""
-    if job.parts.masks:
-        return _parts_of_masks(job, images, size)
-    return _parts_of_model(job, images, size, shortest)
+    if parts.masks:
+        return _parts_of_masks(parts, consensus, images, size)
+    return _parts_of_model(parts, consensus, images, size, shortest)
 
 
-def _parts_of_model(job: ParticlesJob, images: ParticleImages, size: int, shortest: float) -> Parts:
+def _parts_of_model(
+    parts: RegionRequest, consensus: Path | None, images: ParticleImages, size: int, shortest: float
+) -> Parts:
     import numpy as np
 
     from occupy.io.models import read_model
     from occupy.io.mrc import read_map
-    from occupy.io.selections import read_selections
+    from occupy.io.tables import read_selections
     from occupy.regions.region import regions_of_model
     from occupy.simulation.parts import PartAtoms, part_densities
     from occupy.volume import Volume
 
-    model = read_model(job.parts.models)
-    by: Any = job.parts.by or "chain"
-    named = None if job.parts.selections is None else read_selections(job.parts.selections)
+    model = read_model(parts.models)
+    by: Any = parts.by or "chain"
+    named = None if parts.selections is None else read_selections(parts.selections)
     grid = Volume.from_array(np.zeros((size,) * 3, dtype=np.float32), images.side / size, "the images")
     first = np.zeros(3)
-    if job.map is not None:
-        grid = read_map(job.map)
+    if consensus is not None:
+        grid = read_map(consensus)
         _check_side(grid, images)
         first = grid.position((0, 0, 0))
     regions = regions_of_model(model, grid, by, selections=named)
@@ -127,7 +98,7 @@ def _parts_of_model(job: ParticlesJob, images: ParticleImages, size: int, shorte
     # What no selection names is there too, and the images show it.
     rest = (part < 0) & np.array([model.residues[i].kind == "polymer" for i in model.residue])
     if rest.any():
-        part[rest], names = len(names), (*names, REST)
+        part[rest], names = len(names), (*names, _REST)
     atoms = PartAtoms(model.xyz - first, model.elements, part, names)
     return (
         names,
@@ -146,33 +117,35 @@ def _check_side(volume: Volume, images: ParticleImages) -> None:
         )
 
 
-def _parts_of_masks(job: ParticlesJob, images: ParticleImages, size: int) -> Parts:
+def _parts_of_masks(parts: RegionRequest, path: Path | None, images: ParticleImages, size: int) -> Parts:
     import numpy as np
 
-    from occupy.cli.regions import mask_files
     from occupy.io.mrc import map_stem, read_map
     from occupy.particles.slices import cropped
     from occupy.regions.region import check_same_grid
+    from occupy.report.region_results import mask_files
 
-    assert job.map is not None
-    consensus = read_map(job.map)
+    assert path is not None
+    consensus = read_map(path)
     _check_side(consensus, images)
     names, volumes = [], []
     left = np.ones(consensus.shape, dtype=np.float32)
-    for path in mask_files(job.parts.masks):
-        mask = read_map(path)
+    for file in mask_files(parts.masks):
+        mask = read_map(file)
         check_same_grid(mask, consensus)
         weight = np.minimum(np.clip(mask.data, 0, 1), left)
         left = left - weight
-        names.append(map_stem(path))
+        names.append(map_stem(file))
         volumes.append(cropped(consensus.data * weight, size))
-    names.append(REST)
+    names.append(_REST)
     volumes.append(cropped(consensus.data * left, size))
     text = "parts were cut out of a map of these particles, which holds their noise: prefer a model"
     return tuple(names), np.stack(volumes), (Notice("same-particles", text),)
 
 
-def _write(source: Path, folder: Path, found: ParticleOccupancy, job: ParticlesJob) -> dict[str, str]:
+def _write(
+    source: Path, folder: Path, found: ParticleOccupancy, parts: RegionRequest, asked: ParticleRequest
+) -> dict[str, str]:
     from occupy.io.atomic import write_text
     from occupy.report.particle_results import particle_record, write_particle_report, write_tables
     from occupy.report.record import to_json
@@ -188,9 +161,9 @@ def _write(source: Path, folder: Path, found: ParticleOccupancy, job: ParticlesJ
     write_particle_report(report, found, source.name)
     files["report"] = report.name
     inputs: dict[str, Any] = {"particles": file_of(source)}
-    inputs |= {"model": [file_of(path) for path in job.parts.models]} if job.parts.models else {}
-    inputs |= {"map": file_of(job.map)} if job.map is not None else {}
-    options = {**job.parts.options, "shortest": job.shortest, "refine": job.refine}
+    inputs |= {"model": [file_of(path) for path in parts.models]} if parts.models else {}
+    inputs |= {"map": file_of(asked.map)} if asked.map is not None else {}
+    options = {**parts.options, "shortest": asked.shortest, "refine": asked.refine}
     about = particle_record(
         found, inputs=inputs, options=options, outputs=files | {"record": record.name}, command=sys.argv
     )
@@ -200,12 +173,11 @@ def _write(source: Path, folder: Path, found: ParticleOccupancy, job: ParticlesJ
 
 def _write_states(source: Path, folder: Path, found: ParticleOccupancy) -> str:
     """Write the particles with the number of their state as class, for RELION."""
-    from occupy.io.star import read_star
-    from occupy.io.star_rows import check_rows, find_rows, write_with_column
+    from occupy.io.star import check_star_rows, find_star_rows, read_star, write_with_column
 
     block, columns = next((n, t) for n, t in read_star(source).items() if t.has("rlnImageName"))
-    rows = find_rows(source, block)
-    check_rows(source, rows, columns.column(rows.first))
+    rows = find_star_rows(source, block)
+    check_star_rows(source, rows, columns.column(rows.first))
     target = folder / "particles_states.star"
     values = [str(number + 1) for number in found.state]
     write_with_column(rows, columns.columns, "rlnClassNumber", values, target)
@@ -234,54 +206,3 @@ def _summarise(found: ParticleOccupancy, files: dict[str, str], folder: Path, qu
         say(f"  {share:.3f} ± {error:.3f}  lacks {lacks}", quiet)
     for what, name in files.items():
         say(f"  {what:<13} {folder / name}", quiet)
-
-
-ParticlesFile = Annotated[
-    Path, typer.Argument(metavar="PARTICLES", help="RELION's particles.star or cryoSPARC's particles.cs.")
-]
-ConsensusMap = Annotated[
-    Path | None,
-    typer.Option(
-        "--map", help="Consensus map: the model's frame, or what masks cut from.", show_default=False
-    ),
-]
-Passthrough = Annotated[
-    list[Path] | None,
-    typer.Option("--passthrough", help="cryoSPARC's passthrough file; may be repeated.", show_default=False),
-]
-Finest = Annotated[
-    float | None,
-    typer.Option(
-        "--shortest", min=2.0, help="Å: finest resolution that is used [default: 8].", show_default=False
-    ),
-]
-Refine = Annotated[bool, typer.Option("--refine/--keep-poses", help="Correct small errors of the poses.")]
-Threads = Annotated[
-    int | None,
-    typer.Option("--threads", min=1, help="Threads [default: one per processor].", show_default=False),
-]
-
-
-def particles(
-    source: ParticlesFile,
-    model: Models = None,
-    by: By = None,
-    selections: Selections = None,
-    masks: Masks = None,
-    map_: ConsensusMap = None,
-    output: Output = None,
-    passthrough: Passthrough = None,
-    shortest: Finest = None,
-    refine: Refine = True,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Tell which parts each particle has, from its image, its pose and a model; no classes needed."""
-    asked = Asked(tuple(model or ()), by, selections, tuple(masks or ()))
-    job = ParticlesJob(asked, map_, _paths(passthrough), shortest, refine, threads, quiet)
-    estimate_particles(source, output, job)
-
-
-def _paths(paths: Sequence[Path] | None) -> tuple[Path, ...]:
-    return tuple(paths or ())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from occupy.cli.arguments import Debug, Quiet
+from occupy.cli.options import Debug, Run, takes_options
 
 relion_app = typer.Typer(
     help="Work together with RELION: inside the loop of Class3D.", no_args_is_help=True, rich_markup_mode=None
@@ -56,17 +56,16 @@ def class3d_command(
 
 
 @relion_app.command("class3d-report")
+@takes_options()
 def class3d_report(
-    job: Annotated[Path, typer.Argument(metavar="JOB", help="Folder of the Class3D job.")],
-    quiet: Quiet = False,
-    debug: Debug = False,
+    job: Annotated[Path, typer.Argument(metavar="JOB", help="Folder of the Class3D job.")], run: Run
 ) -> None:
     """Write the record of a job: table and picture; warn of collapse and self-bias."""
     from occupy.cli.console import say, warn
-    from occupy.relion.runreport import write_report
+    from occupy.relion.runreport import write_run_report
 
-    written, notices = write_report(job)
+    written, notices = write_run_report(job)
     for notice in notices:
-        warn(notice.text, quiet)
+        warn(notice.text, run.quiet)
     for path in written:
-        say(f"wrote {path}", quiet)
+        say(f"wrote {path}", run.quiet)

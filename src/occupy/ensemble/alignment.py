@@ -9,8 +9,8 @@ import numpy.typing as npt
 import scipy.fft
 
 from occupy import tuning
-from occupy.ensemble.ground import Ground
-from occupy.ensemble.passes import Means
+from occupy.ensemble.execution import Execution
+from occupy.ensemble.scaling import ScaledMaps
 from occupy.errors import Notice
 from occupy.numerics.parallel import one_blas_thread
 
@@ -18,7 +18,7 @@ Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Pose:
+class _Pose:
     """How a map lies against a reference: shift (Å), rotation (degrees), correlation once both are undone."""
 
     shift: float
@@ -27,7 +27,7 @@ class Pose:
 
 
 @one_blas_thread()
-def pose_of(data: Array, reference: Array, voxel_size: tuple[float, float, float]) -> Pose:
+def _pose_of(data: Array, reference: Array, voxel_size: tuple[float, float, float]) -> _Pose:
     """Find how a map is shifted and turned against a reference of the same content.
 
     A whole-voxel shift is found by cross-correlation; then the difference is fitted by the reference's
@@ -56,7 +56,7 @@ def pose_of(data: Array, reference: Array, voxel_size: tuple[float, float, float
     agreement = 1 - float(residual.var() / max(float(target.var()), 1e-30))
     gain = fit[0] if abs(fit[0]) > 1e-6 else 1e-6
     shift = whole * np.array(voxel_size) - fit[1:4] / gain
-    return Pose(
+    return _Pose(
         float(np.linalg.norm(shift)),
         float(np.degrees(np.linalg.norm(fit[4:] / gain))),
         float(np.sqrt(max(agreement, 0.0))),
@@ -78,14 +78,14 @@ def _motions(reference: Array, voxel_size: tuple[float, float, float]) -> Array:
 
 
 def pose_notices(
-    ground: Ground,
+    scaled: ScaledMaps,
     names: tuple[str, ...],
     weights: npt.NDArray[np.float64],
-    means: Means | None = None,
+    execution: Execution | None = None,
 ) -> list[Notice]:
     """Return notices about classes that are shifted, turned or unlike the mean of the others."""
     found = []
-    poses = (means or Means()).each("alignment", _pose_one, (ground, weights), len(names))
+    poses = (execution or Execution()).each("alignment", _pose_one, (scaled, weights), len(names))
     for name, pose in zip(names, poses, strict=True):
         text = None
         if pose.agreement < tuning.COMPONENTS.least_agreement:
@@ -94,7 +94,7 @@ def pose_notices(
                 "another hand, orientation or particle?"
             )
         elif (
-            pose.shift > max(tuning.COMPONENTS.most_shift, ground.resolution / 5)
+            pose.shift > max(tuning.COMPONENTS.most_shift, scaled.resolution / 5)
             or pose.angle > tuning.COMPONENTS.most_angle
         ):
             text = (
@@ -106,9 +106,9 @@ def pose_notices(
     return found
 
 
-def _pose_one(shared: tuple[Ground, npt.NDArray[np.float64]], k: int) -> Pose:
-    ground, weights = shared
-    own = ground.maps[k]
+def _pose_one(shared: tuple[ScaledMaps, npt.NDArray[np.float64]], k: int) -> _Pose:
+    scaled, weights = shared
+    one = scaled.maps[k]
     rest = np.float32(max(1 - weights[k], 1e-6))
-    others = (ground.total - np.float32(weights[k]) * own) / rest
-    return pose_of(own, np.asarray(others, dtype=np.float32), ground.voxel_size)
+    others = (scaled.total - np.float32(weights[k]) * one) / rest
+    return _pose_of(one, np.asarray(others, dtype=np.float32), scaled.voxel_size)

@@ -15,15 +15,12 @@ import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt, label
 
 from occupy import tuning
-from occupy.ensemble.factor import smoothed
 from occupy.ensemble.pipeline import SetEstimate
 from occupy.numerics.parallel import one_blas_thread
+from occupy.numerics.smoothing import scipy_smoothed
 from occupy.statistics.leakage import Neighbourhood
 
 Array = npt.NDArray[np.float32]
-
-_POINTS = 2500
-_CLASSES = 96
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +51,7 @@ def varying(est: SetEstimate) -> npt.NDArray[np.bool_]:
     The scatter of standardised differences must exceed what about one of as many independent places without
     any difference would reach.
     """
-    cell = float(np.prod(est.ground.voxels(est.ground.resolution)))
+    cell = float(np.prod(est.scaled.voxels(est.scaled.resolution)))
     found: npt.NDArray[np.bool_] = est.content & (est.scatter > est.null.threshold(est.content.sum() / cell))
     return found
 
@@ -73,8 +70,8 @@ def find_components(est: SetEstimate) -> tuple[Component, ...]:
         The largest first; empty where classes differ by no more than noise.
     """
     places = varying(est)
-    voxel = float(np.prod(est.ground.voxel_size))
-    least = max(tuning.COMPONENTS.least_volume, est.ground.resolution**3) / voxel
+    voxel = float(np.prod(est.scaled.voxel_size))
+    least = max(tuning.COMPONENTS.least_volume, est.scaled.resolution**3) / voxel
     if places.sum() < least:
         return ()
     profiles = _profiles(est, places)
@@ -96,11 +93,11 @@ def find_components(est: SetEstimate) -> tuple[Component, ...]:
     )
 
 
-def _profiles(est: SetEstimate, places: npt.NDArray[np.bool_]) -> Array:
+def _profiles(est: SetEstimate, places: npt.NDArray[np.bool_], most: int = 96) -> Array:
     """Return the occupancies of each place in each class (evenly chosen ones where there are many)."""
     count = len(est.names)
-    chosen = np.unique(np.linspace(0, count - 1, min(count, _CLASSES)).round().astype(int))
-    around = Neighbourhood.of(est.power, est.ground.voxels(tuning.COMPONENTS.profile_window), smoothed)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+    around = Neighbourhood.of(est.power, est.scaled.voxels(tuning.COMPONENTS.profile_window), scipy_smoothed)
     out = np.empty((int(places.sum()), len(chosen)), dtype=np.float32)
     for column, k in enumerate(chosen):
         out[:, column] = around.mean(est.of_class(int(k)).occupancy)[places]
@@ -113,14 +110,14 @@ def _directions(profiles: Array) -> Array:
     return np.asarray(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6))
 
 
-def _grouped(profiles: Array) -> npt.NDArray[np.intp]:
-    """Return the group of each profile, by average linkage of a sample; the others join the nearest."""
+def _grouped(profiles: Array, most: int = 2500) -> npt.NDArray[np.intp]:
+    """Return the group of each profile, by average linkage of about ``most``; the others join the nearest."""
     from scipy.cluster.hierarchy import fcluster, linkage
 
     directions = _directions(profiles)
     if len(directions) < 2:
         return np.zeros(len(directions), dtype=np.intp)
-    sample = directions[:: max(1, len(directions) // _POINTS)]
+    sample = directions[:: max(1, len(directions) // most)]
     tree = linkage(sample, method="average", metric="correlation" if sample.shape[1] > 2 else "cosine")
     of_sample = fcluster(tree, 1 - tuning.COMPONENTS.alike, criterion="distance")
     centres = np.array([sample[of_sample == g].mean(axis=0) for g in range(1, of_sample.max() + 1)])
@@ -136,6 +133,6 @@ def _pieces(mask: npt.NDArray[np.bool_], least: float) -> list[npt.NDArray[np.bo
 
 def soft_mask(est: SetEstimate, mask: npt.NDArray[np.bool_]) -> Array:
     """Return a mask that is 1 inside and falls to 0 over 6 Å outside, as a raised cosine."""
-    away = distance_transform_edt(~mask, sampling=est.ground.voxel_size)
+    away = distance_transform_edt(~mask, sampling=est.scaled.voxel_size)
     x = np.clip(away / tuning.COMPONENTS.soft_edge, 0, 1)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * x), dtype=np.float32)

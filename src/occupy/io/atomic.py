@@ -1,4 +1,4 @@
-"""Write files so that a final name never holds half a file."""
+"""Write files so that a final name never holds half a file; names that results can be called after."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from occupy.errors import OutputError
+from occupy.errors import InputError, OutputError
 
 if sys.platform != "win32":
     import fcntl
@@ -34,6 +34,30 @@ def explain(error: OSError, path: Path) -> OutputError:
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
         return OutputError(f"cannot write {path}: a file or folder of another kind is in the way")
     return OutputError(f"cannot write {path}: {error.strerror or error}")
+
+
+@contextmanager
+def read_errors(path: Path, missing: str = "no such file", suffix: str = "") -> Iterator[None]:
+    """Turn what the system says of a file that is read in this block into an InputError of one line.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    missing : str
+        What to say where there is none.
+    suffix : str
+        What to add to any of these lines.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: {missing}{suffix}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read: it is not text in UTF-8{suffix}") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{path}: cannot be read: {reason}{suffix}") from error
 
 
 def make_folder(folder: Path) -> Path:
@@ -146,3 +170,34 @@ def write_text(path: str | Path, text: str) -> None:
     with atomic_file(path) as part:
         # Bytes of file names that are no letters are written as JSON writes, and reads, them.
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+_LONGEST_NAME = 200
+"""Bytes of a file's name; file systems take 255, and names of results add up to 40 to the input's."""
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether a path is made of letters, and not of bytes that are none in UTF-8."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in text)
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether there is a file; also of names that no file can have, for which `Path.is_file` raises."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def as_letters(name: str) -> str:
+    """Return a name with the bytes that are no letters written out: the byte FF as ``xff``."""
+    if is_utf8(name):
+        return name
+    return "".join(f"x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in name)
+
+
+def check_length(path: Path) -> None:
+    """Raise InputError where a file's name leaves no room for what results add to it."""
+    size = len(os.fsencode(path.name))
+    if size > _LONGEST_NAME:
+        raise InputError(
+            f"{path.name[:40]}…: the name is too long for results called after it ({size} bytes, at most "
+            f"{_LONGEST_NAME}); rename the file"
+        )

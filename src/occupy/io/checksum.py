@@ -20,11 +20,12 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from occupy.errors import InputError
+from occupy.io.atomic import read_errors
 
 _PIECE = 1 << 18
 
 
-Kind = Literal["sha256", "crc32"]
+ChecksumKind = Literal["sha256", "crc32"]
 
 
 def sha256_of(path: Path) -> str:
@@ -33,7 +34,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def crc32_of(path: Path) -> str:
+def _crc32_of(path: Path) -> str:
     """Return the CRC-32 checksum of a file, as ``gzip`` and ``zip`` use it."""
     found = _Crc32()
     buffer = memoryview(bytearray(_PIECE))
@@ -82,8 +83,8 @@ class Stamp:
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-class Checksum:
-    """Checksum of bytes that is worked out on a thread of its own.
+class _Checksum:
+    """_Checksum of bytes that is worked out on a thread of its own.
 
     A map that is estimated on one thread leaves a core idle, and hashing frees the interpreter lock.
 
@@ -95,7 +96,7 @@ class Checksum:
         Which.
     """
 
-    def __init__(self, pieces: Callable[[], Iterable[Any]], kind: Kind = "sha256") -> None:
+    def __init__(self, pieces: Callable[[], Iterable[Any]], kind: ChecksumKind = "sha256") -> None:
         self._hash: Any = hashlib.sha256() if kind == "sha256" else _Crc32()
         self._error: Exception | None = None
         # A daemon: a program that is stopped does not wait for checksums.
@@ -127,7 +128,7 @@ def _read_at(descriptor: int, buffer: memoryview, start: int) -> int:
     return len(found)
 
 
-def checksum_of_open(descriptor: int, path: Path, stamp: Stamp, kind: Kind = "sha256") -> Checksum:
+def _checksum_of_open(descriptor: int, path: Path, stamp: Stamp, kind: ChecksumKind = "sha256") -> _Checksum:
     """Start on the checksum of an open file, which may be closed, renamed or removed meanwhile.
 
     Parameters
@@ -137,7 +138,7 @@ def checksum_of_open(descriptor: int, path: Path, stamp: Stamp, kind: Kind = "sh
     path : Path
         Its name, for messages.
     stamp : Stamp
-        Of the file when it was read or written; InputError (from `Checksum.hexdigest`) where it has another
+        Of the file when it was read or written; InputError (from `_Checksum.hexdigest`) where it has another
         by the end.
     kind : {"sha256", "crc32"}
         Which.
@@ -149,16 +150,15 @@ def checksum_of_open(descriptor: int, path: Path, stamp: Stamp, kind: Kind = "sh
         buffer = memoryview(bytearray(_PIECE))
         start = 0
         try:
-            while count := _read_at(kept, buffer, start):
-                yield buffer[:count]
-                start += count
+            with read_errors(path):
+                while count := _read_at(kept, buffer, start):
+                    yield buffer[:count]
+                    start += count
             refuse_changed(kept, path, stamp)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
         finally:
             os.close(kept)
 
-    return Checksum(pieces, kind)
+    return _Checksum(pieces, kind)
 
 
 def refuse_changed(file: int | Path, path: Path, stamp: Stamp) -> None:
@@ -172,7 +172,7 @@ def refuse_changed(file: int | Path, path: Path, stamp: Stamp) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class ReadFile:
     """A file that was read, as it was then.
 
     Attributes
@@ -181,17 +181,17 @@ class Source:
         Its name.
     stamp : Stamp
         Of the file that was open.
-    checksum : Checksum
+    checksum : _Checksum
         Of the bytes that were read.
     """
 
     path: Path
     stamp: Stamp
-    checksum: Checksum
+    checksum: _Checksum
 
     @property
     def sha256(self) -> str:
-        """Checksum of what was read, if that is of this kind."""
+        """_Checksum of what was read, if that is of this kind."""
         return self.checksum.hexdigest()
 
     @property
@@ -209,25 +209,25 @@ def source_of_open(
     stamp: Stamp,
     data: npt.NDArray[Any],
     begin: int | None,
-    kind: Kind = "sha256",
-) -> Source:
+    kind: ChecksumKind = "sha256",
+) -> ReadFile:
     """Start on the checksum of an open map that was read.
 
     Parameters
     ----------
     descriptor, path, stamp, kind
-        As for `checksum_of_open`.
+        As for `_checksum_of_open`.
     data : ndarray
         What was read; must not change.
     begin : int or None
         Where the data begin in the file, if they are there as they are in memory.
     """
     if begin is None or begin + data.nbytes != stamp.size:
-        return Source(path, stamp, checksum_of_open(descriptor, path, stamp, kind))
+        return ReadFile(path, stamp, _checksum_of_open(descriptor, path, stamp, kind))
     head = memoryview(bytearray(begin))
     _read_at(descriptor, head, 0)
     # What is in memory is hashed: it is what is estimated, and the file need not be read again.
-    return Source(path, stamp, Checksum(lambda: (head, data.reshape(-1).view("u1")), kind))
+    return ReadFile(path, stamp, _Checksum(lambda: (head, data.reshape(-1).view("u1")), kind))
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,13 +235,13 @@ class FileSum:
     """Size and CRC-32 of a file that was written."""
 
     size: int
-    checksum: Checksum
+    checksum: _Checksum
 
     @classmethod
     def of_open(cls, descriptor: int, path: Path) -> FileSum:
         """Start on the checksum of a complete file that is still open."""
         stamp = Stamp.of(descriptor)
-        found = cls(stamp.size, checksum_of_open(descriptor, path, stamp, "crc32"))
+        found = cls(stamp.size, _checksum_of_open(descriptor, path, stamp, "crc32"))
         if os.name == "nt":
             found.checksum.hexdigest()  # Windows moves no open file
         return found
@@ -257,23 +257,18 @@ def reading(path: Path) -> Iterator[dict[str, Any]]:
 
     InputError where it was changed or replaced between the checksum and the end of the block.
     """
-    try:
-        with path.open("rb") as stream:
-            stamp = Stamp.of(stream.fileno())
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    with read_errors(path), path.open("rb") as stream:
+        stamp = Stamp.of(stream.fileno())
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     yield {"path": str(path.resolve()), "sha256": digest, "bytes": stamp.size}
     refuse_changed(path, path, stamp)
 
 
 def written(path: Path) -> dict[str, Any]:
     """Describe a small file that was just written: bytes and CRC-32."""
-    return {"bytes": path.stat().st_size, "crc32": crc32_of(path)}
+    return {"bytes": path.stat().st_size, "crc32": _crc32_of(path)}
 
 
 def is_as_written(path: Path, about: Mapping[str, Any]) -> bool:
     """Tell whether a file is the one that `written` or `FileSum.about` describe; OSError if it is missing."""
-    return bool(path.stat().st_size == about["bytes"] and crc32_of(path) == about["crc32"])
+    return bool(path.stat().st_size == about["bytes"] and _crc32_of(path) == about["crc32"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from occupy.errors import InputError, Notice
+from occupy.io.atomic import read_errors
 from occupy.io.mapset import MapSet, some_of
 from occupy.io.particles import Particles
 
@@ -61,13 +62,12 @@ def numbered(found: MapSet) -> NumberedSet:
 
 def read_numbered(path: Path) -> NumberedSet:
     """Read the record of a set, ``occupy_set.json``; InputError where it is none."""
+    hint = "no such file; it says which class is which map. Name the job with --set instead"
+    with read_errors(path, hint):
+        text = path.read_text(encoding="utf-8")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path}: no such file; it says which class is which map. Name the job with --set instead"
-        ) from error
-    except (OSError, ValueError) as error:
+        record = json.loads(text)
+    except ValueError as error:
         raise InputError(f"{path}: not a readable record of a set ({error})") from error
     try:
         maps = tuple(_map(entry) for entry in record["maps"])
@@ -181,21 +181,21 @@ def _map_base(maps: NumberedSet, numbers: Sequence[int], particles: Particles, s
 
 def _label_base(particles: Particles, classes: int | None, said: int | None) -> int:
     """Tell where the classes of particles begin; how many there are is None where some were left out."""
-    labels = set(particles.counts())
-    low, high = min(labels), max(labels)
+    low, high = int(particles.labels.min()), int(particles.labels.max())
     name = particles.path.name
     if low < 0:
         raise InputError(f"{name}: class {low}: particles without a class; leave them out first")
-    if particles.base is not None:
-        if said not in (None, particles.base):
-            raise InputError(
-                f"{name}: {particles.kind} counts classes from {particles.base}, not from {said}"
-            )
-        said = particles.base
-    if said is not None:
-        if low < said:
-            raise InputError(f"{name}: it has a class {low}, but classes count from {said}")
-        return said
+    if particles.base is not None and said not in (None, particles.base):
+        raise InputError(f"{name}: {particles.kind} counts classes from {particles.base}, not from {said}")
+    base = said if particles.base is None else particles.base
+    if base is None:
+        return _guessed_base(name, low, high, classes)
+    if low < base:
+        raise InputError(f"{name}: it has a class {low}, but classes count from {base}")
+    return base
+
+
+def _guessed_base(name: str, low: int, high: int, classes: int | None) -> int:
     if classes is not None and (high > classes or (low == 0 and high == classes)):
         raise InputError(
             f"{name}: classes {low} to {high}, but there are {classes} maps: another job's particles?"

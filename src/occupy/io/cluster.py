@@ -1,30 +1,41 @@
-"""Per-map work on a Dask cluster, whose workers see the same files as we do."""
+"""Per-map work on a Dask cluster, and arrays of all maps of a set as scratch files.
+
+Every process that works on a set sees the same files as we do.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from occupy._version import __version__
-from occupy.errors import InputError, OccupyError
-from occupy.io.atomic import make_folder, write_text
+from occupy.errors import InputError, OccupyError, OutputError
+from occupy.io.atomic import explain, make_folder, try_lock, write_text
 from occupy.numerics.parallel import available_cores
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 PATIENCE = 10
 """Seconds to wait for the scheduler's first answer."""
 
-POLL = 2
+_POLL = 2
 """Seconds between two looks at whether the scheduler is still there."""
 
-LOST = "the connection to the scheduler was lost: is it still running? --resume goes on with what is complete"
+_LOST = (
+    "the connection to the scheduler was lost: is it still running? --resume goes on with what is complete"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +54,8 @@ def _call(k: int, parcel: _Parcel) -> Any:
     return parcel.work(parcel.shared, k)
 
 
-class DaskPool:
-    """Runs per-map work on the workers of a Dask scheduler; see `occupy.ensemble.passes.Pool`.
+class DaskExecutor:
+    """Runs per-map work on the workers of a Dask scheduler; see `occupy.ensemble.execution.Executor`.
 
     Work that was lost with a worker is done again by another.
     """
@@ -54,7 +65,7 @@ class DaskPool:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    def each(self, work: Callable[[Any, int], T], shared: Any, count: int) -> Iterator[T]:
+    def each(self, work: Callable[[Any, int], _T], shared: Any, count: int) -> Iterator[_T]:
         """Yield the results in order."""
         name = f"occupy-{uuid.uuid4().hex}"
         with warnings.catch_warnings():
@@ -83,7 +94,7 @@ class DaskPool:
 
         while True:
             try:
-                return future.result(timeout=POLL)
+                return future.result(timeout=_POLL)
             except KilledWorker as error:
                 raise OccupyError(
                     "workers of the cluster die again and again on the same map: have they enough memory?"
@@ -93,13 +104,13 @@ class DaskPool:
                 if future.status == "error":
                     raise
                 if not isinstance(error, TimeoutError) or self._client.status != "running":
-                    raise OccupyError(LOST) from error
+                    raise OccupyError(_LOST) from error
 
 
 @contextmanager
 def cluster(
     address: str, inputs: Sequence[Path], folder: Path, tell: Callable[[str], None]
-) -> Iterator[DaskPool]:
+) -> Iterator[DaskExecutor]:
     """Connect to a Dask scheduler, and make sure that its workers can do the work.
 
     Parameters
@@ -136,7 +147,7 @@ def cluster(
             tell(f"no workers at {address} yet; waiting for the first")
             client.wait_for_workers(1)
         _check_workers(client, inputs, folder)
-        yield DaskPool(client)
+        yield DaskExecutor(client)
 
 
 def _check_workers(client: Any, inputs: Sequence[Path], folder: Path) -> None:
@@ -170,3 +181,142 @@ def _missing(names: Sequence[str], place: str, token: str) -> tuple[str, str]:
     except OSError:
         seen = ""
     return __version__, "" if seen == token else str(Path(place).parent)
+
+
+_Array = npt.NDArray[np.float32]
+_Shape = tuple[int, int, int]
+
+SCRATCH = ".occupy-scratch"
+_LOCK = "lock"
+
+
+class FolderStorage:
+    """Float32 arrays of one shape, each in a file of its own; what is not in use takes no memory.
+
+    Files are read and written, not mapped: mapped pages count as memory of the process.
+    """
+
+    def __init__(self, folder: Path, count: int, shape: _Shape) -> None:
+        self.shape = shape
+        self._folder = folder
+        self._count = count
+        make_folder(folder)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, k: int) -> _Array:
+        size = int(np.prod(self.shape))
+        array = self._read(k, 0, size).reshape(self.shape)
+        array.flags.writeable = False
+        return array
+
+    def __setitem__(self, k: int, array: _Array) -> None:
+        if array.shape != self.shape:
+            raise ValueError(f"{array.shape} does not fit a shelf of {self.shape}")
+        final = self._path(k)
+        try:
+            # Complete or not there: work on a map may be killed and done again elsewhere.
+            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as part:
+                part.write(np.ascontiguousarray(array, dtype=np.float32).data)
+            Path(part.name).replace(final)
+        except OSError as error:
+            raise explain(error, final) from error
+
+    def span(self, start: int, stop: int) -> _Array:
+        """Return voxels of all maps."""
+        out = np.empty((len(self), stop - start), dtype=np.float32)
+        for k in range(len(self)):
+            out[k] = self._read(k, start, stop - start)
+        return out
+
+    def put_span(self, start: int, values: _Array) -> None:
+        """Keep voxels of all maps."""
+        for k, row in enumerate(values):
+            path = self._path(k)
+            try:
+                handle = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+                with os.fdopen(handle, "wb") as stream:
+                    stream.seek(4 * start)
+                    stream.write(np.ascontiguousarray(row, dtype=np.float32).data)
+            except OSError as error:
+                raise explain(error, path) from error
+
+    def clear(self) -> None:
+        """Remove the files."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, k: int) -> Path:
+        return self._folder / f"{k:06d}"
+
+    def _read(self, k: int, start: int, count: int) -> _Array:
+        try:
+            array = np.fromfile(self._path(k), dtype=np.float32, count=count, offset=4 * start)
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(
+                f"{self._path(k)}: scratch file cannot be read ({reason}); all workers must see this folder"
+            ) from error
+        if array.size != count:
+            raise InputError(f"{self._path(k)}: scratch file is cut short; was the disk full?")
+        return array
+
+
+class ScratchFolder:
+    """Makes shelves below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made = 0
+
+    def __call__(self, count: int, shape: _Shape) -> FolderStorage:
+        """Return a new shelf."""
+        self._made += 1
+        return FolderStorage(self._folder / f"{self._made:02d}", count, shape)
+
+
+@contextmanager
+def scratch_storage(folder: Path) -> Iterator[ScratchFolder]:
+    """Give room beside results, removed afterwards; what a killed run left there is removed first.
+
+    Raises
+    ------
+    OutputError
+        Where another run is working in this folder.
+    """
+    inside = folder.absolute() / SCRATCH
+    missing = [parent for parent in inside.parents if not parent.exists()]
+    lock = _locked(inside, folder)
+    try:
+        for left in inside.iterdir():
+            if left.name != _LOCK:
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+        yield ScratchFolder(inside)
+    finally:
+        shutil.rmtree(inside, ignore_errors=True)
+        os.close(lock)
+        with suppress(OSError):
+            for parent in missing:
+                parent.rmdir()
+
+
+def _locked(inside: Path, folder: Path) -> int:
+    """Return a descriptor of the lock of a folder of scratch files."""
+    while True:
+        make_folder(inside)
+        try:
+            lock = os.open(inside / _LOCK, os.O_CREAT | os.O_RDWR, 0o666)
+        except FileNotFoundError:  # the run before has just ended and removed its folder
+            continue
+        except OSError as error:
+            raise explain(error, inside / _LOCK) from error
+        if try_lock(lock) is False:
+            os.close(lock)
+            raise OutputError(
+                f"another run is working in {folder}; wait for it, or choose another folder with -o"
+            )
+        # The run before may have removed the file that was just locked.
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(lock), (inside / _LOCK).stat()):
+                return lock
+        os.close(lock)

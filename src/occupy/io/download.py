@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 from occupy.errors import DownloadError, OutputError
 
-Progress = Callable[[str, int, int | None], None]
+DownloadProgress = Callable[[str, int, int | None], None]
 
 _logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class _TransientError(DownloadError):
 
 
 @dataclass(frozen=True)
-class Link:
+class Connection:
     """How to talk to a server.
 
     Parameters
@@ -83,11 +83,11 @@ class Link:
     opener: urllib.request.OpenerDirector
     timeout: float
     retries: int
-    progress: Progress
+    progress: DownloadProgress
 
 
 @dataclass(frozen=True)
-class Job:
+class Download:
     """One file to download.
 
     Parameters
@@ -110,7 +110,7 @@ class Job:
     url: str
     target: Path
     part: Path
-    check: Callable[[Path, Progress], None]
+    check: Callable[[Path, DownloadProgress], None]
     limit: int | None = None
 
     @property
@@ -125,14 +125,14 @@ class Job:
             self.note.unlink(missing_ok=True)
 
 
-def download(job: Job, link: Link) -> None:
+def download(job: Download, link: Connection) -> None:
     """Bring one file to its final name, whole and checked, or raise.
 
     Parameters
     ----------
-    job : Job
+    job : Download
         The file.
-    link : Link
+    link : Connection
         How to reach it.
 
     Raises
@@ -309,7 +309,7 @@ def _wait_for_lock(handle: FileIO, folder: Path, name: str) -> bool:
             return True
 
 
-def check_gzip(path: Path, progress: Progress) -> None:
+def check_gzip(path: Path, progress: DownloadProgress) -> None:
     """Unpack a whole gzip file, keeping nothing, so that its checksum is compared.
 
     Parameters
@@ -345,7 +345,7 @@ def _unpacks_on(stream: gzip.GzipFile, folder: Path) -> bool:
         raise _disk_error(folder, error) from error
 
 
-def _transfer(job: Job, link: Link) -> None:
+def _transfer(job: Download, link: Connection) -> None:
     """Complete the part, trying again where that can help."""
     for attempt in range(link.retries + 1):
         try:
@@ -370,7 +370,7 @@ class _Resume:
     validator: str
 
 
-def _attempt(job: Job, link: Link) -> None:
+def _attempt(job: Download, link: Connection) -> None:
     """Complete the part by one request, or raise."""
     resume = _resume_point(job)
     headers = {"User-Agent": "occupy"}
@@ -389,7 +389,7 @@ def _attempt(job: Job, link: Link) -> None:
         raise _TransientError(f"the connection closed after {done} of {total} bytes")
 
 
-def _resume_point(job: Job) -> _Resume | None:
+def _resume_point(job: Download) -> _Resume | None:
     """Read what an earlier attempt left; None means to start afresh."""
     with disk_errors(job.part.parent):
         try:
@@ -407,7 +407,7 @@ def _resume_point(job: Job) -> _Resume | None:
     return None if total is not None and done > total else _Resume(done, total, validator)
 
 
-def _begin_part(job: Job, response: http.client.HTTPResponse) -> None:
+def _begin_part(job: Download, response: http.client.HTTPResponse) -> None:
     etag = response.headers.get("ETag", "")
     if etag.startswith("W/"):  # a weak one does not promise the same bytes
         etag = ""
@@ -418,7 +418,7 @@ def _begin_part(job: Job, response: http.client.HTTPResponse) -> None:
         job.note.write_text(json.dumps(note), encoding="utf-8")
 
 
-def _total_of_rest(job: Job, response: http.client.HTTPResponse, resume: _Resume) -> int | None:
+def _total_of_rest(job: Download, response: http.client.HTTPResponse, resume: _Resume) -> int | None:
     """Make sure that this is the range asked for; return the size of the whole file."""
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if match is not None and int(match[1]) == resume.done:
@@ -429,7 +429,9 @@ def _total_of_rest(job: Job, response: http.client.HTTPResponse, resume: _Resume
     raise _TransientError("the server sent another range of bytes than asked for")
 
 
-def _receive(job: Job, link: Link, response: http.client.HTTPResponse, done: int, total: int | None) -> int:
+def _receive(
+    job: Download, link: Connection, response: http.client.HTTPResponse, done: int, total: int | None
+) -> int:
     """Append what arrives to the part; return the bytes it then has."""
     folder = job.part.parent
     link.progress(job.target.name, done, total)
@@ -459,7 +461,7 @@ def _read_chunk(response: http.client.HTTPResponse, done: int) -> bytes:
         raise _TransientError(f"the connection was lost after {done} bytes ({error})") from error
 
 
-def _open(job: Job, link: Link, headers: dict[str, str]) -> http.client.HTTPResponse:
+def _open(job: Download, link: Connection, headers: dict[str, str]) -> http.client.HTTPResponse:
     request = urllib.request.Request(job.url, headers=headers)
     try:
         return cast(http.client.HTTPResponse, link.opener.open(request, timeout=link.timeout))
@@ -470,7 +472,7 @@ def _open(job: Job, link: Link, headers: dict[str, str]) -> http.client.HTTPResp
         raise _connection_error(job, error) from error
 
 
-def _status_error(job: Job, error: urllib.error.HTTPError) -> DownloadError:
+def _status_error(job: Download, error: urllib.error.HTTPError) -> DownloadError:
     if error.code in (404, 410):
         return NotFoundError(f"{job.name}: not in the archive ({job.url})")
     reason = " ".join(str(error.reason).split())  # urllib's own, on circular redirections, has several lines
@@ -483,7 +485,7 @@ def _status_error(job: Job, error: urllib.error.HTTPError) -> DownloadError:
     return DownloadError(f"{job.name}: {answer} to {job.url}")
 
 
-def _connection_error(job: Job, error: Exception) -> DownloadError:
+def _connection_error(job: Download, error: Exception) -> DownloadError:
     cause: Any = error.reason if isinstance(error, urllib.error.URLError) else error
     host = urlsplit(job.url).hostname
     if isinstance(cause, ssl.SSLCertVerificationError):

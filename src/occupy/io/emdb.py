@@ -16,11 +16,11 @@ from xml.etree import ElementTree
 
 from occupy.errors import DownloadError, InputError, OutputError
 from occupy.io.download import (
+    Connection,
     DamagedError,
-    Job,
-    Link,
+    Download,
+    DownloadProgress,
     NotFoundError,
-    Progress,
     build_opener,
     check_gzip,
     disk_errors,
@@ -121,7 +121,7 @@ def fetch(
     *,
     half_maps: bool = False,
     base_url: str | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     timeout: float = 30.0,
     retries: int = 3,
 ) -> EmdbEntry:
@@ -177,7 +177,7 @@ def fetch(
     with disk_errors(layout.folder):
         cached = layout.is_complete(half_maps)
     if not cached:
-        link = Link(build_opener(base), timeout, retries, progress or _silent)
+        link = Connection(build_opener(base), timeout, retries, progress or _silent)
         with exclusive(layout.folder, layout.entry_id) as part_suffix:
             _download_missing(layout, link, half_maps, part_suffix)
     return _describe(layout, half_maps)
@@ -247,12 +247,12 @@ def _silent(label: str, done_bytes: int, total_bytes: int | None) -> None:
     """Show no progress."""
 
 
-def _download_missing(layout: _Layout, link: Link, half_maps: bool, part_suffix: str) -> None:
+def _download_missing(layout: _Layout, link: Connection, half_maps: bool, part_suffix: str) -> None:
     """Download what another process has not brought while this one waited for the lock."""
 
-    def job(subfolder: str, path: Path) -> Job:
+    def job(subfolder: str, path: Path) -> Download:
         part = path.with_name(path.name + part_suffix)
-        return Job(layout.entry_id, layout.url(subfolder, path), path, part, check_gzip)
+        return Download(layout.entry_id, layout.url(subfolder, path), path, part, check_gzip)
 
     if not layout.map_path.is_file():
         map_job = job("map", layout.map_path)
@@ -272,7 +272,7 @@ def _download_missing(layout: _Layout, link: Link, half_maps: bool, part_suffix:
             _mark(layout.no_half_maps)
 
 
-def _download_header(job: Job, layout: _Layout, link: Link) -> None:
+def _download_header(job: Download, layout: _Layout, link: Connection) -> None:
     try:
         download(job, link)
     except NotFoundError:
@@ -311,7 +311,7 @@ class _NoDoctype(ElementTree.TreeBuilder):
         raise DamagedError("it declares a document type, which an EMDB header does not")
 
 
-def _check_header(path: Path, _: Progress) -> None:
+def _check_header(path: Path, _: DownloadProgress) -> None:
     with disk_errors(path.parent):
         data = path.read_bytes()
     _parse_header(data)

@@ -1,15 +1,18 @@
-"""What a Class3D job with occupy in its loop left: the record of its calls, and maps that tell occupancy.
+"""RELION's loop: the files of a call for one class, the record of calls, and maps that tell occupancy.
 
-The maps RELION was given there are drawn towards what all classes share, and RELION's prior shrank them
+The maps RELION was given by occupy are drawn towards what all classes share, and RELION's prior shrank them
 before: a part that 9 % of a class have does not read 0.09 in them. In the reconstruction without prior, data
 over weights, it does.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +20,20 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError, Notice, OccupyError
-from occupy.io.exchange import Exchange, half_complex, read_exchange
+from occupy.io.atomic import explain, make_folder, read_errors
+from occupy.io.checksum import is_as_written
 from occupy.io.mapset import MapSet, check_map
 from occupy.io.mrc import read_header, write_map
+from occupy.io.star import StarTable, read_star
 from occupy.numerics import spectra
 from occupy.volume import Volume
 
 FOLDER = "occupy_relion"
 """Folder beside a job's files for what later calls need, and the record."""
 
-RECORD = "calls.jsonl"
-SUFFIX = "_unregularised.mrc"
-_CLASS = re.compile(r"(?P<stem>.+_it(?P<iteration>\d+)(?:_half[12])?_class(?P<number>\d+))\.mrc")
+CALLS = "calls.jsonl"
+_SUFFIX = "_unregularised.mrc"
+_CLASS = re.compile(r"(?P<stem>(?P<root>.+_it(?P<iteration>\d+))(?:_half[12])?_class(?P<number>\d+))\.mrc")
 _EXCHANGE = "_external_reconstruct.star"
 _EDGE = 3.0
 """Voxels over which a map falls to 0 at the sphere that fits the box, as RELION's masks do."""
@@ -42,14 +47,9 @@ def read_calls(folder: Path) -> list[dict[str, Any]]:
     InputError
         Where there is none.
     """
-    path = folder / RECORD
-    try:
+    path = folder / CALLS
+    with read_errors(path, suffix="; was RELION run with occupy-relion-reconstruct?"):
         text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        reason = (
-            "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        )
-        raise InputError(f"{path}: {reason}; was RELION run with occupy-relion-reconstruct?") from error
     calls: dict[tuple[int, int, int], dict[str, Any]] = {}
     for line in text.splitlines():
         try:
@@ -61,21 +61,56 @@ def read_calls(folder: Path) -> list[dict[str, Any]]:
     return [calls[key] for key in sorted(calls)]
 
 
-def separated_iterations(job: Path) -> frozenset[int]:
-    """Return the iterations in which a class of a job was drawn towards the others."""
+def record_call(folder: Path, call: ReconstructionCall, values: dict[str, Any]) -> None:
+    """Append one line to the record; lines of concurrent calls do not mix.
+
+    Raises
+    ------
+    OutputError
+        Where the line could not be written whole.
+    """
+    head = {"iteration": call.iteration, "half": call.half, "class": call.number}
+    path = make_folder(folder) / CALLS
+    try:
+        _append(path, _strict_json(head | values).encode() + b"\n")
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def _append(path: Path, line: bytes) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        size = os.fstat(descriptor).st_size
+        # What a full disk cut short must not swallow the next line.
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            line = b"\n" + line
+        if os.write(descriptor, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(descriptor)
+
+
+def _strict_json(values: Any) -> str:
+    """Return plain values as a line of JSON, null for what JSON has no word for (NaN, infinity)."""
+    plain = json.loads(json.dumps(values), parse_constant=lambda _: None)
+    return json.dumps(plain, allow_nan=False)
+
+
+def _separated_calls(job: Path, iteration: int) -> list[dict[str, Any]]:
+    """Return the calls of an iteration that drew a class towards the others."""
     try:
         calls = read_calls(job / FOLDER)
     except InputError:
-        return frozenset()
-    return frozenset(int(call["iteration"]) for call in calls if call.get("state") == "separated")
+        return []
+    return [c for c in calls if int(c["iteration"]) == iteration and c.get("state") == "separated"]
 
 
 def unregularised_name(path: Path) -> Path:
     """Return where the unregularised map of a class lies, by the name of its map or a call's STAR file."""
-    return path.with_name(path.name.removesuffix(".mrc").removesuffix(_EXCHANGE) + SUFFIX)
+    return path.with_name(path.name.removesuffix(".mrc").removesuffix(_EXCHANGE) + _SUFFIX)
 
 
-def reconstruct(call: Exchange) -> npt.NDArray[np.float32]:
+def reconstruct(call: ReconstructionCall) -> npt.NDArray[np.float32]:
     """Reconstruct a class from the data and weights of a call, without RELION's prior.
 
     Returns
@@ -119,7 +154,7 @@ def _sphere(box: int) -> npt.NDArray[np.float32]:
     )
 
 
-def write_unregularised(call: Exchange, voxel_size: float) -> Path:
+def write_unregularised(call: ReconstructionCall, voxel_size: float) -> Path:
     """Write the unregularised map of a call's class beside its other files; return its path."""
     path = unregularised_name(call.star)
     volume = Volume.from_array(reconstruct(call), voxel_size)
@@ -151,11 +186,38 @@ def with_unregularised(found: MapSet) -> MapSet:
 
 
 def is_drawn(path: Path) -> bool:
-    """Tell whether a map is a class that occupy drew towards the others in RELION's loop."""
+    """Tell whether a map is a class that occupy drew towards the others in RELION's loop.
+
+    A job that was run again in the same folder, without occupy, leaves what occupy wrote before: then RELION
+    says that it reconstructed by itself, or the map it was given is not the one occupy recorded.
+    """
     match = _CLASS.fullmatch(path.name)
-    if match is None:
+    if match is None or not _was_external(path.with_name(f"{match['root']}_optimiser.star")):
         return False
-    return unregularised_name(path).is_file() or int(match["iteration"]) in separated_iterations(path.parent)
+    calls = _separated_calls(path.parent, int(match["iteration"]))
+    of_class = [call for call in calls if int(call["class"]) == int(match["number"])]
+    if calls:
+        return any(_is_as_recorded(path.parent, call) for call in of_class or calls)
+    return unregularised_name(path).is_file()
+
+
+def _was_external(optimiser: Path) -> bool:
+    """Tell whether another program made the maps of an iteration; also where RELION's file does not say."""
+    try:
+        for table in read_star(optimiser, columns=("rlnDoExternalReconstruct",)).values():
+            return any(table.numbers("rlnDoExternalReconstruct"))
+    except InputError:
+        pass
+    return True
+
+
+def _is_as_recorded(job: Path, call: Mapping[str, Any]) -> bool:
+    """Tell whether the map a call gave to RELION is still what the record says; also where nobody knows."""
+    try:
+        about = call["map"]
+        return is_as_written(job / Path(about["file"]).name, about)
+    except (OSError, TypeError, KeyError, ValueError):  # no such file any more, or a record of version 0.1
+        return True
 
 
 def drawn_notice(path: Path) -> Notice | None:
@@ -177,7 +239,7 @@ def _unregularised_map(path: Path) -> Path:
         )
     target, star = unregularised_name(path), path.with_name(match["stem"] + _EXCHANGE)
     try:
-        call = read_exchange(star) if star.is_file() else None
+        call = read_call(star) if star.is_file() else None
         # An iteration that was done again has newer weights.
         if target.is_file() and (call is None or not _newer(call.weight, target)):
             return target
@@ -199,3 +261,138 @@ def _newer(path: Path, than: Path) -> bool:
         return path.stat().st_mtime_ns > than.stat().st_mtime_ns
     except OSError:
         return False
+
+
+_NAME = re.compile(
+    r"(?P<root>.*?)(?:_it(?P<iteration>\d+))?(?:_half(?P<half>[12]))?_class(?P<number>\d+)_external_reconstruct\.star"
+)
+_HEADER_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class ReconstructionCall:
+    """One call of RELION.
+
+    Attributes
+    ----------
+    star : Path
+        The STAR file RELION named.
+    result : Path
+        Where the map must be written.
+    real, imaginary : Path
+        Sums Σ p CTF X/σ² of the particles' coefficients X on the padded grid.
+    weight : Path
+        Weights Σ p CTF²/σ² on the padded grid.
+    iteration, half, number : int
+        Iteration, half-set (0 where there is one set only) and class, from the file's name.
+    box, current_size : int
+        Of the images, and of the part of their transforms in use.
+    padding : float
+        Of the grid of the weights.
+    fudge : float
+        The regularisation parameter T.
+    tau2 : ndarray, shape (shells,)
+        RELION's prior, before T.
+    pixel_size, diameter : float or None
+        Å; RELION 5.0.1 writes them here.
+    """
+
+    star: Path
+    result: Path
+    real: Path
+    imaginary: Path
+    weight: Path
+    iteration: int
+    half: int
+    number: int
+    box: int
+    current_size: int
+    padding: float
+    fudge: float
+    tau2: npt.NDArray[np.float64]
+    pixel_size: float | None
+    diameter: float | None
+
+    @property
+    def shells(self) -> int:
+        """Number of shells that hold data, the origin included."""
+        return min(self.current_size, self.box) // 2 + 1
+
+
+def read_call(path: str | Path) -> ReconstructionCall:
+    """Read the STAR file of a call.
+
+    Raises
+    ------
+    InputError
+        Where it is not one of a 3D reconstruction, or its name has no class.
+    """
+    star = Path(path)
+    name = _NAME.fullmatch(star.name)
+    if name is None:
+        raise InputError(f"{star}: expected a name like run_it001_class001_external_reconstruct.star")
+    tables = read_star(star)
+    general, prior = tables.get("external_reconstruct_general"), tables.get("external_reconstruct_tau2")
+    if general is None or prior is None:
+        raise InputError(f"{star}: not a file of RELION's external reconstruction")
+    if _number(general, "rlnReferenceDimensionality", 3) != 3:
+        raise InputError(f"{star}: a 2D reference; maps are needed")
+    box = int(_number(general, "rlnOriginalImageSize"))
+    return ReconstructionCall(
+        star=star,
+        result=Path(general.value("rlnExtReconsResult")),
+        real=_beside(star, general, "rlnExtReconsDataReal"),
+        imaginary=_beside(star, general, "rlnExtReconsDataImag"),
+        weight=_beside(star, general, "rlnExtReconsWeight"),
+        iteration=int(name["iteration"] or 0),
+        half=int(name["half"] or 0),
+        number=int(name["number"]),
+        box=box,
+        current_size=int(_number(general, "rlnCurrentImageSize", box)),
+        padding=_number(general, "rlnPaddingFactor", 1.0),
+        fudge=_number(general, "rlnTau2FudgeFactor", 1.0),
+        tau2=np.array(prior.numbers("rlnReferenceTau2")),
+        pixel_size=_first(general, ("rlnPixelSize", "rlnTomoPixelSize")),
+        diameter=_first(general, ("rlnParticleDiameter",)),
+    )
+
+
+def _beside(star: Path, general: StarTable, name: str) -> Path:
+    """Return a file that a call names relative to the project, as it lies beside the STAR file.
+
+    RELION writes all of a call's files into one folder, and that may have been moved.
+    """
+    if not general.has(name):
+        return star.with_name("none")
+    named = Path(general.value(name))
+    beside = star.with_name(named.name)
+    return beside if beside.exists() or not named.exists() else named
+
+
+def _number(table: StarTable, name: str, missing: float | None = None) -> float:
+    if missing is not None and not table.has(name):
+        return missing
+    return table.numbers(name)[0]
+
+
+def _first(table: StarTable, names: tuple[str, ...]) -> float | None:
+    return next((table.numbers(name)[0] for name in names if table.has(name)), None)
+
+
+def half_complex(path: Path) -> npt.NDArray[np.float32]:
+    """Map a half-complex array of RELION (32-bit MRC, x = n/2 + 1); read_map would ask for a voxel size.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing, cut short, or something else.
+    """
+    with read_errors(path):
+        header = np.fromfile(path, dtype="<i4", count=24)
+    if len(header) < 24 or header[3] != 2 or not 0 < header[0] <= header[1] == header[2]:
+        raise InputError(f"{path}: not an array of RELION's external reconstruction")
+    nx, ny, nz = (int(v) for v in header[:3])
+    offset = _HEADER_BYTES + int(header[23])
+    if path.stat().st_size < offset + 4 * nx * ny * nz:
+        raise InputError(f"{path}: the file is truncated")
+    return np.memmap(path, dtype="<f4", mode="r", offset=offset, shape=(nz, ny, nx))

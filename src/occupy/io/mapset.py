@@ -1,4 +1,4 @@
-"""A set of maps that belong together, and what all ways to find one share."""
+"""A set of maps that belong together, what all ways to find one share, and the half-maps beside a map."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from occupy.errors import InputError, Notice
+from occupy.io.atomic import is_file
 from occupy.io.mrc import STACK_SUFFIXES, SUFFIXES, map_stem, read_header
 
-Kind = Literal["relion", "cryosparc", "cryodrgn", "files"]
+_SetKind = Literal["relion", "cryosparc", "cryodrgn", "files"]
 
 _KINDS = {"relion": "RELION classes", "cryosparc": "cryoSPARC volumes", "cryodrgn": "cryoDRGN volumes"}
-_SHOWN = 12
 _ENDINGS = tuple(s + packed for s in (*SUFFIXES, *STACK_SUFFIXES) for packed in ("", ".gz", ".bz2"))
 
 
@@ -81,7 +81,7 @@ class MapSet:
         RELION's loop; it keeps the class's name (see `occupy.io.loop`).
     """
 
-    kind: Kind
+    kind: _SetKind
     source: Path
     maps: tuple[ClassMap, ...]
     pixel_size: float | None = None
@@ -96,23 +96,26 @@ class MapSet:
         """Return lines for people: what was found."""
         iteration = "" if self.iteration is None else f", iteration {self.iteration}"
         lines = [f"{len(self.maps)} {_KINDS.get(self.kind, 'maps')} of {self.source}{iteration}"]
-        grid = []
-        if self.box is not None:
-            grid.append(f"box {self.box}")
-        if self.pixel_size is not None:
-            grid.append(f"voxel size {self.pixel_size:.4g} Å")
-        if self.tau_fudge is not None:
-            grid.append(f"T = {self.tau_fudge:g}")
-        if self.base is not None and self.kind != "relion":
-            grid.append(f"numbered from {self.base}")
-        lines += [", ".join(grid)] if grid else []
+        base = None if self.kind == "relion" else self.base
+        grid = [
+            text.format(value)
+            for text, value in (
+                ("box {}", self.box),
+                ("voxel size {:.4g} Å", self.pixel_size),
+                ("T = {:g}", self.tau_fudge),
+                ("numbered from {}", base),
+            )
+            if value is not None
+        ]
+        lines += [", ".join(grid)] * bool(grid)
         if self.unregularised:
             lines.append(
                 "occupy was in RELION's loop: occupancy is read in the unregularised maps of the classes"
             )
-        lines += [_describe_map(entry) for entry in self.maps[:_SHOWN]]
-        if len(self.maps) > _SHOWN:
-            lines.append(f"  … and {len(self.maps) - _SHOWN} more, the last {self.maps[-1].name}")
+        shown = self.maps[:12]
+        lines += [_describe_map(entry) for entry in shown]
+        if len(self.maps) > len(shown):
+            lines.append(f"  … and {len(self.maps) - len(shown)} more, the last {self.maps[-1].name}")
         return lines
 
 
@@ -199,7 +202,7 @@ def _repeated(names: Sequence[str]) -> list[bool]:
 
 
 def make_set(
-    kind: Kind,
+    kind: _SetKind,
     source: Path,
     paths: Sequence[Path],
     numbers: Sequence[int | None],
@@ -226,3 +229,38 @@ def make_set(
     entries = zip(paths, _unique_names(paths), numbers, strict=True)
     maps = tuple(ClassMap(path, name, number) for path, name, number in entries)
     return MapSet(kind, source, maps, pixel_size, box, iteration, None, base, tuple(notices))
+
+
+_MAP_ENDINGS = (".mrc", ".map", ".mrc.gz", ".map.gz")
+
+
+def _pairs(stem: str) -> list[tuple[str, str]]:
+    """Return the names (without ending) that the halves of a map called ``stem`` may have."""
+    pairs = [(f"{stem}_half1", f"{stem}_half2"), (f"{stem}_half_map_1", f"{stem}_half_map_2")]
+    # RELION: run_class001 → run_half1_class001_unfil.
+    relion = re.fullmatch(r"(.*run(?:_ct\d+)?(?:_it\d+)?)_(class\d+)", stem)
+    if relion:
+        pairs.append((f"{relion[1]}_half1_{relion[2]}_unfil", f"{relion[1]}_half2_{relion[2]}_unfil"))
+    # cryoSPARC: J12_005_volume_map → J12_005_volume_map_half_A.
+    pairs.append((f"{stem}_half_A", f"{stem}_half_B"))
+    # EMDB: emd_1234 → emd_1234_half_map_1, the second pair above.
+    return pairs
+
+
+def find_half_maps(path: Path) -> tuple[Path, Path] | None:
+    """Return the two half-maps beside a map, or None.
+
+    Parameters
+    ----------
+    path : Path
+        The map. Names tried: ``X_half1``, ``X_half_map_1`` (EMDB), ``X_half_A`` (cryoSPARC) and
+        ``run_half1_class001_unfil`` for ``run_class001`` (RELION), each with its partner.
+    """
+    ending = next((e for e in _MAP_ENDINGS if path.name.lower().endswith(e)), path.suffix)
+    stem = path.name[: len(path.name) - len(ending)]
+    for first, second in _pairs(stem):
+        for end in dict.fromkeys((ending, *_MAP_ENDINGS)):
+            found = path.with_name(first + end), path.with_name(second + end)
+            if is_file(found[0]) and is_file(found[1]):
+                return found
+    return None

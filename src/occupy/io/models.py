@@ -1,18 +1,21 @@
-"""Read atomic models, and write them with other occupancies. Parsing is gemmi's, imported when needed."""
+"""Read atomic models (one, or several files of one complex), and write them with other occupancies.
+
+Parsing is gemmi's, imported when needed.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from occupy.errors import InputError
-from occupy.io.atomic import atomic_file
-from occupy.io.structures import UNREADABLE, check_file, model_stem, read_structure, unreadable
+from occupy.io.atomic import as_letters, atomic_file, check_length
+from occupy.io.star import read_bytes
 from occupy.model.atomic import CARBON, AtomicModel, Kind, Residue
 
 if TYPE_CHECKING:
@@ -42,11 +45,11 @@ def _document(path: Path) -> Any:
 
     if not _is_mmcif(path):
         return read_structure(path).make_mmcif_document()
-    check_file(path)
+    _check_file(path)
     try:
         return gemmi.cif.read(str(path))
-    except UNREADABLE as error:
-        raise unreadable(path, error) from error
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
 
 
 def read_model(paths: str | Path | Sequence[str | Path]) -> AtomicModel:
@@ -71,50 +74,51 @@ def read_model(paths: str | Path | Sequence[str | Path]) -> AtomicModel:
     if not files:
         raise InputError("no model given")
     residues: list[Residue] = []
-    xyz: list[list[float]] = []
-    owner: list[int] = []
-    trace: list[bool] = []
-    elements: list[int] = []
-    shares: list[float] = []
+    atoms: list[_Atom] = []
+    for residue, group in _residues(files):
+        atoms += _atoms(group, residue, len(residues))
+        residues.append(residue)
+    positions = np.array([atom.xyz for atom in atoms], dtype=np.float64).reshape(-1, 3)
+    if not np.isfinite(positions).all():
+        raise InputError(f"{files[0]}: positions that are not numbers")
+    stems = [_model_stem(path) for path in files]
+    names = tuple(f"{n}_{i}" if stems.count(n) > 1 else n for i, n in enumerate(stems, 1))
+    owner, trace, elements, shares = (np.array([atom[k] for atom in atoms]) for k in range(1, 5))
+    return AtomicModel(names, positions, owner, trace, tuple(residues), elements, shares)
+
+
+def _residues(files: Sequence[Path]) -> Iterator[tuple[Residue, gemmi.Residue]]:
     for number, path in enumerate(files):
         structure = read_structure(path)
         entities = _entities(structure)
         for chain in structure[0]:
             for group in chain:
-                residue = _residue(number, chain.name, group, entities)
-                conformations = _conformations(group)
-                for atom in group:
-                    if atom.element.name in ("H", "D"):
-                        continue
-                    xyz.append(atom.pos.tolist())
-                    owner.append(len(residues))
-                    trace.append(residue.kind == "polymer" and _on_trace(atom))
-                    elements.append(atom.element.atomic_number or CARBON)
-                    shares.append(conformations.get(atom.altloc, 1.0))
-                residues.append(residue)
-    positions = np.array(xyz, dtype=np.float64).reshape(-1, 3)
-    if not np.isfinite(positions).all():
-        raise InputError(f"{files[0]}: positions that are not numbers")
-    names = _distinct([model_stem(path) for path in files])
-    return AtomicModel(
-        names,
-        positions,
-        np.array(owner),
-        np.array(trace),
-        tuple(residues),
-        np.array(elements),
-        np.array(shares),
-    )
+                yield _residue(number, chain.name, group, entities), group
+
+
+class _Atom(NamedTuple):
+    xyz: list[float]
+    residue: int
+    on_trace: bool
+    element: int
+    share: float
+
+
+def _atoms(group: gemmi.Residue, residue: Residue, number: int) -> Iterator[_Atom]:
+    """Yield a residue's atoms but hydrogens, with the share of their conformation."""
+    conformations = _conformations(group)
+    for atom in group:
+        if atom.element.name not in ("H", "D"):
+            # The alpha carbon or the phosphorus stands for a residue.
+            trace = residue.kind == "polymer" and (atom.name, atom.element.name) in (("CA", "C"), ("P", "P"))
+            element = atom.element.atomic_number or CARBON
+            yield _Atom(atom.pos.tolist(), number, trace, element, conformations.get(atom.altloc, 1.0))
 
 
 def _conformations(group: gemmi.Residue) -> dict[str, float]:
     """Return each alternative conformation's share of a residue."""
     named = [(atom.altloc, atom.occ) for atom in group if atom.altloc != "\0"]
     return _shares([name for name, _ in named], [occupancy for _, occupancy in named]) if named else {}
-
-
-def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"{n}_{i}" if names.count(n) > 1 else n for i, n in enumerate(names, 1))
 
 
 def _entities(structure: gemmi.Structure) -> dict[str, str]:
@@ -132,10 +136,6 @@ def _entities(structure: gemmi.Structure) -> dict[str, str]:
         if part.subchain_id() in unsaid and set(sequence) != {"UNK"}:
             names[part.subchain_id()] = first.setdefault(sequence, names[part.subchain_id()])
     return names
-
-
-def _on_trace(atom: gemmi.Atom) -> bool:
-    return (atom.name, atom.element.name) in (("CA", "C"), ("P", "P"))
 
 
 def _residue(file: int, chain: str, group: gemmi.Residue, entities: Mapping[str, str]) -> Residue:
@@ -179,8 +179,8 @@ def write_occupancies(
     try:
         count = sum(_set_occupancies(block, values) for block in document)
         text = document.as_string()
-    except UNREADABLE as error:
-        raise unreadable(Path(source), error) from error
+    except _UNREADABLE as error:
+        raise _unreadable(Path(source), error) from error
     if note:
         text = "".join(f"# {line}\n" for line in note.splitlines()) + text
     _write(Path(target), text)
@@ -197,41 +197,43 @@ def _write(target: Path, text: str) -> None:
 
 def _set_occupancies(block: Any, values: Mapping[ResidueKey, float]) -> int:
     """Set the occupancies in one block of a mmCIF document; return of how many atoms."""
-    columns = {role: _column(block, tags) for role, tags in _TAGS.items()}
-    chain, number = columns["chain"], columns["number"]
-    if chain is None or number is None:
+    if _column(block, "chain") is None or _column(block, "number") is None:
         return 0
-    occupancy = columns["occupancy"]
-    if occupancy is None:
-        loop = block.find_loop("_atom_site.id").get_loop()
-        loop.add_columns(["_atom_site.occupancy"], "1.0")
-        columns = {role: _column(block, tags) for role, tags in _TAGS.items()}
-        chain, number, occupancy = columns["chain"], columns["number"], columns["occupancy"]
-    groups: dict[tuple[str, ResidueKey], list[int]] = defaultdict(list)
-    blank = ["."] * len(chain)
-    insertions, models = columns["insertion"] or blank, columns["model"] or blank
-    for row, (c, n, i, m) in enumerate(zip(chain, number, insertions, models, strict=True)):
-        key = (_plain(c), int(n) if _plain(n) else 0, _plain(i))
-        if key in values and np.isfinite(values[key]):
-            groups[m, key].append(row)
-    altlocs = columns["altloc"] or blank
+    if _column(block, "occupancy") is None:
+        block.find_loop("_atom_site.id").get_loop().add_columns(["_atom_site.occupancy"], "1.0")
+    occupancy = _column(block, "occupancy")
+    altlocs = _texts(block, "altloc")
+    groups = _rows_of(block, values)
     for (_, key), rows in groups.items():
         value = min(max(float(values[key]), 0.0), 1.0)
-        shares = _shares([_plain(altlocs[r]) for r in rows], [_number(occupancy[r]) for r in rows])
-        parts = dict(zip(shares, rounded_parts(value, list(shares.values())), strict=True))
+        shares = _shares([altlocs[r] for r in rows], [_number(occupancy[r]) for r in rows])
+        parts = dict(zip(shares, _rounded_parts(value, list(shares.values())), strict=True))
         for row in rows:
-            name = _plain(altlocs[row])
-            occupancy[row] = f"{parts[name] if name else round(value, _DECIMALS):.{_DECIMALS}f}"
+            occupancy[row] = f"{parts.get(altlocs[row], round(value, _DECIMALS)):.{_DECIMALS}f}"
     return sum(len(rows) for rows in groups.values())
 
 
-def _column(block: Any, tags: Sequence[str]) -> Any:
-    """Return the first of these columns that the atoms have."""
-    for tag in tags:
-        column = block.find_loop(f"_atom_site.{tag}")
-        if len(column):
-            return column
-    return None
+def _rows_of(block: Any, values: Mapping[ResidueKey, float]) -> dict[tuple[str, ResidueKey], list[int]]:
+    """Return model and residue → the rows of its atoms, for residues that have a value."""
+    groups: dict[tuple[str, ResidueKey], list[int]] = defaultdict(list)
+    named = (_texts(block, role) for role in ("chain", "number", "insertion", "model"))
+    for row, (c, n, i, m) in enumerate(zip(*named, strict=True)):
+        key = (c, int(n) if n else 0, i)
+        if np.isfinite(values.get(key, np.nan)):
+            groups[m, key].append(row)
+    return groups
+
+
+def _texts(block: Any, role: str) -> list[str]:
+    """Return a column of the atoms as plain text; empty where there is none."""
+    column = _column(block, role)
+    return [""] * len(_column(block, "chain")) if column is None else [_plain(value) for value in column]
+
+
+def _column(block: Any, role: str) -> Any:
+    """Return the first of the columns for a role that the atoms have."""
+    columns = (block.find_loop(f"_atom_site.{tag}") for tag in _TAGS[role])
+    return next((column for column in columns if len(column)), None)
 
 
 def _plain(value: str) -> str:
@@ -257,7 +259,97 @@ def _shares(altlocs: Sequence[str], occupancies: Sequence[float]) -> dict[str, f
     return {name: mean / total if total > 0 else 1 / len(means) for name, mean in means.items()}
 
 
-def rounded_parts(value: float, shares: Sequence[float]) -> list[float]:
+def _rounded_parts(value: float, shares: Sequence[float]) -> list[float]:
     """Split a value into parts of three decimals that sum up to the value of three decimals."""
     edges = [round(value * float(s), _DECIMALS) for s in np.cumsum([0.0, *shares])]
     return [round(high - low, _DECIMALS) for low, high in pairwise(edges)]
+
+
+_MODEL_SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent")
+_UNREADABLE = (ValueError, RuntimeError, OSError, EOFError, IndexError)
+"""What gemmi raises for files it cannot read."""
+
+
+def _model_stem(path: str | Path) -> str:
+    """Return a model's name without folder and without .cif, .pdb, .gz."""
+    name = Path(path).name
+    if name.lower().endswith(".gz"):
+        name = name[:-3]
+    for suffix in _MODEL_SUFFIXES:
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+            break
+    return as_letters(name)
+
+
+def _check_file(path: Path) -> None:
+    """InputError where there is no file, or none that is a model by its name."""
+    check_length(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file" if not path.exists() else f"{path}: a folder, not a model")
+    if not path.name.lower().removesuffix(".gz").endswith(_MODEL_SUFFIXES):
+        raise InputError(f"{path}: not a model by its name ({', '.join(_MODEL_SUFFIXES)}, also with .gz)")
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    """Turn gemmi's error into one line."""
+    reason = " ".join(str(error).replace(str(path), "").split()).strip(": ")
+    return InputError(f"{path}: not a readable model ({reason})")
+
+
+def is_pdb(path: Path) -> bool:
+    """Tell whether a model is in the PDB format, by its name."""
+    return path.name.lower().removesuffix(".gz").endswith((".pdb", ".ent"))
+
+
+def _ascii_pdb(raw: bytes, path: Path) -> str:
+    """Return a PDB file as text. Remarks may hold anything; atoms stand in columns of ASCII."""
+    lines = raw.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if line[:6].upper() in (b"ATOM  ", b"HETATM") and not line.isascii():
+            raise InputError(
+                f"{path}: not a readable model (line {number}: an atom with a letter beyond ASCII)"
+            )
+    return "\n".join(line.decode("ascii", "replace").replace("\ufffd", "?") for line in lines)
+
+
+def read_structure(path: Path) -> gemmi.Structure:
+    """Read a structure with its entities told apart; InputError, in one line, where that is not possible."""
+    import gemmi
+
+    _check_file(path)
+    raw = read_bytes(path)
+    text = None if raw.isascii() or not is_pdb(path) else _ascii_pdb(raw, path)
+    try:
+        if text is None:
+            structure = gemmi.read_structure(str(path))
+        else:
+            structure = gemmi.read_pdb_string(text)
+            structure.merge_chain_parts()
+        structure.setup_entities()
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    if not len(structure) or not structure[0].count_atom_sites():
+        raise InputError(f"{path}: no atoms in it; is it a coordinate file (mmCIF or PDB)?")
+    return structure
+
+
+def join_models(paths: Sequence[Path]) -> gemmi.Structure:
+    """Read models and put the first of each into one structure.
+
+    Where a chain's name comes twice, the chains of all files are named ``<file>_<chain>``.
+    """
+    structures = [read_structure(path) for path in paths]
+    whole = structures[0]
+    if len(structures) == 1:
+        return whole
+    names = [{chain.name for chain in structure[0]} for structure in structures]
+    if len(set.union(*names)) < sum(map(len, names)):
+        for path, structure in zip(paths, structures, strict=True):
+            for chain in structure[0]:
+                chain.name = f"{_model_stem(path)}_{chain.name}"
+    for other in structures[1:]:
+        for chain in other[0]:
+            whole[0].add_chain(chain)
+    whole.remove_empty_chains()
+    return whole

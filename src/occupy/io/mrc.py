@@ -26,10 +26,9 @@ import numpy.typing as npt
 
 from occupy._version import __version__
 from occupy.errors import InputError, Notice
-from occupy.io.atomic import atomic_file
-from occupy.io.checksum import FileSum, Kind, Source, Stamp, refuse_changed, source_of_open
+from occupy.io.atomic import as_letters, atomic_file, check_length, read_errors
+from occupy.io.checksum import ChecksumKind, FileSum, ReadFile, Stamp, refuse_changed, source_of_open
 from occupy.io.mrc_header import HEADER_BYTES, data_type, frame_of, parse_header, with_extended
-from occupy.io.names import as_letters, check_length
 from occupy.numerics.histogram import Moments, moments_of_parts
 from occupy.numerics.parallel import large_empty, one_blas_thread, planes_per_slab
 from occupy.volume import Frame, Grid, Volume
@@ -60,15 +59,10 @@ def map_stem(path: str | Path) -> str:
 def _open(path: Path, stack: ExitStack) -> tuple[BinaryIO, bool]:
     """Open a map, decompressing by content (not by name); tell whether it was compressed."""
     check_length(path)
-    try:
+    with read_errors(path):
         raw = stack.enter_context(path.open("rb"))
         magic = raw.read(3)
         raw.seek(0)
-    except OSError as error:
-        reason = (
-            "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
-        )
-        raise InputError(f"{path}: {reason}") from error
     if magic[:2] == b"\x1f\x8b":
         return cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=raw, mode="rb"))), True
     if magic == b"BZh":
@@ -188,15 +182,17 @@ def read_map(path: str | Path, *, voxel_size: float | None = None) -> Volume:
 
 
 def read_source(
-    path: str | Path, *, voxel_size: float | None = None, kind: Kind = "sha256"
-) -> tuple[Volume, Source]:
+    path: str | Path, *, voxel_size: float | None = None, kind: ChecksumKind = "sha256"
+) -> tuple[Volume, ReadFile]:
     """Read a map as `read_map` does, and the checksum (of a kind) of the very bytes that were read."""
     volume, source = _read_open(Path(path), voxel_size, kind)
     assert source is not None
     return volume, source
 
 
-def _read_open(path: Path, voxel_size: float | None, kind: Kind | None) -> tuple[Volume, Source | None]:
+def _read_open(
+    path: Path, voxel_size: float | None, kind: ChecksumKind | None
+) -> tuple[Volume, ReadFile | None]:
     if path.name.lower().endswith(STACK_SUFFIXES):
         raise InputError(f"{path}: this is a stack of images, not a map")
     with _reading(path) as (stream, compressed):
@@ -252,14 +248,11 @@ def _reading(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
     """Open a map; say in one line what went wrong while it was read."""
     with ExitStack() as stack:
         stream, compressed = _open(path, stack)
-        try:
-            yield stream, compressed
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise InputError(f"{path}: the compressed file is damaged or truncated") from error
-        except InputError:
-            raise
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        with read_errors(path):
+            try:
+                yield stream, compressed
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise InputError(f"{path}: the compressed file is damaged or truncated") from error
 
 
 def _header_of(stream: BinaryIO, compressed: bool, path: Path) -> tuple[MapHeader, str]:
@@ -352,34 +345,42 @@ class MapWriter:
 def _header(like: Grid, label: str, stats: list[Moments]) -> Any:
     header = np.zeros((), dtype=mrcfile.dtypes.HEADER_DTYPE.newbyteorder("<"))
     frame = like.frame
-    header["nz"], header["ny"], header["nx"] = like.shape
-    header["mode"] = 2
+    fields: dict[str, Any] = {
+        "mode": 2,
+        "ispg": frame.space_group,
+        "nsymbt": len(frame.extended),
+        "exttyp": frame.extended_type,
+        "nversion": 20141,
+        "map": b"MAP ",
+        "machst": list(mrcfile.utils.machine_stamp_from_byte_order("<")),
+        # As structured values: x, y, z, and the three angles.
+        "cella": frame.cell,
+        "origin": frame.origin,
+        "cellb": frame.angles,
+    }
     for names, values in (
-        (("nxstart", "nystart", "nzstart"), frame.nstart),
-        (("mx", "my", "mz"), frame.sampling),
-        (("mapc", "mapr", "maps"), frame.axes),
+        ("nz ny nx", like.shape),
+        ("nxstart nystart nzstart", frame.nstart),
+        ("mx my mz", frame.sampling),
+        ("mapc mapr maps", frame.axes),
     ):
-        for name, value in zip(names, values, strict=True):
-            header[name] = value
-    for name, lengths in (("cella", frame.cell), ("origin", frame.origin)):
-        for axis, length in zip("xyz", lengths, strict=True):
-            header[name][axis] = length
-    for angle, degrees in zip(("alpha", "beta", "gamma"), frame.angles, strict=True):
-        header["cellb"][angle] = degrees
-    header["ispg"], header["nsymbt"] = frame.space_group, len(frame.extended)
-    header["exttyp"], header["nversion"] = frame.extended_type, 20141
-    header["map"], header["machst"] = b"MAP ", list(mrcfile.utils.machine_stamp_from_byte_order("<"))
+        fields |= zip(names.split(), values, strict=True)
+    for name, value in fields.items():
+        header[name] = value
     labels = [*[text for text in frame.labels if text.strip(" \x00")][:9], label]
     header["nlabl"] = len(labels)
-    for i, text in enumerate(labels):
-        header["label"][i] = text.encode("latin-1", "replace")[:80]
+    header["label"][: len(labels)] = [text.encode("latin-1", "replace")[:80] for text in labels]
+    _add_statistics(header, stats)
+    return header
+
+
+def _add_statistics(header: Any, stats: list[Moments]) -> None:
     total = sum(s[0] for s in stats)
     if total:
         mean = sum(s[0] * s[3] for s in stats) / total
         variance = sum(s[4] + s[0] * (s[3] - mean) ** 2 for s in stats) / total
         header["dmin"], header["dmax"] = min(s[1] for s in stats), max(s[2] for s in stats)
         header["dmean"], header["rms"] = mean, variance**0.5
-    return header
 
 
 @contextmanager

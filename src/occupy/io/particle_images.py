@@ -18,7 +18,7 @@ from occupy.particles.ctf import Ctf
 from occupy.particles.images import ParticleImages
 from occupy.particles.slices import rotations
 
-Array = npt.NDArray[np.float64]
+_Array = npt.NDArray[np.float64]
 _HEADER = 1024
 _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 _OPTICS = {
@@ -161,21 +161,21 @@ def _groups(particles: StarTable, optics: StarTable) -> npt.NDArray[np.int64]:
     return np.array([rows[name] for name in names], dtype=np.int64)
 
 
-def _numbers(table: StarTable, name: str) -> Array:
+def _numbers(table: StarTable, name: str) -> _Array:
     values = np.array(table.numbers(name))
     if not np.isfinite(values).all():
         raise InputError(f"{table.source}: {name} holds values that are not numbers")
     return values
 
 
-def _optional(table: StarTable, name: str, fallback: float | None) -> Array:
+def _optional(table: StarTable, name: str, fallback: float | None) -> _Array:
     """Read a column; where it is missing the fallback, or InputError where there is none."""
     if fallback is None or table.has(name):
         return _numbers(table, name)
     return np.full(len(table.rows), fallback)
 
 
-def _origins(particles: StarTable, pixel_size: Array) -> Array:
+def _origins(particles: StarTable, pixel_size: _Array) -> _Array:
     if particles.has("rlnOriginXAngst"):
         return np.stack([_numbers(particles, f"rlnOrigin{axis}Angst") for axis in "XY"], axis=1)
     return np.stack([_optional(particles, f"rlnOrigin{axis}", 0.0) * pixel_size for axis in "XY"], axis=1)
@@ -272,7 +272,7 @@ def _located(source: Path, name: str) -> Path:
 
 
 def _checked(
-    path: Path, stacks: Stacks, size: Array, pixel: Array, matrices: Array, shifts: Array, ctf: Ctf,
+    path: Path, stacks: Stacks, size: _Array, pixel: _Array, matrices: _Array, shifts: _Array, ctf: Ctf,
     group: npt.NDArray[np.int64],
 ) -> ParticleImages:  # fmt: skip
     """Put everything together; InputError where images differ in size or are not there."""

@@ -1,13 +1,13 @@
-"""Particles and their classes: RELION's data.star, cryoSPARC's .cs, cryoDRGN's labels.
+"""Particles and their classes, or their parts: read them, and write some of them.
 
-Only the files named are read: the images they name are not looked at.
+RELION's data.star, cryoSPARC's .cs, cryoDRGN's labels, and the table of presence of `occupy particles`. Only
+the files named are read: the images they name are not looked at.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError
-from occupy.io.atomic import atomic_file
+from occupy.io.atomic import atomic_file, read_errors
 from occupy.io.plain_pickle import read_integers, write_integers
-from occupy.io.star import StarTable, read_star
-from occupy.io.star_rows import Rows, check_rows, find_rows, write_kept
+from occupy.io.star import StarRows, StarTable, check_star_rows, find_star_rows, read_star, write_kept
 
-ParticleKind = Literal["relion", "cryosparc", "cryodrgn"]
+_ParticleKind = Literal["relion", "cryosparc", "cryodrgn"]
 _ENDINGS = {"relion": ".star", "cryosparc": ".cs", "cryodrgn": ".pkl"}
 _CERTAINTY = "rlnMaxValueProbDistribution"
-_CLASS_FIELD = re.compile(r".+/class")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +47,7 @@ class Particles:
         has them for all classes.
     """
 
-    kind: ParticleKind
+    kind: _ParticleKind
     path: Path
     labels: npt.NDArray[np.int64]
     base: int | None = None
@@ -121,10 +119,10 @@ def _relion(path: Path) -> Particles:
         why = "" if tables else " (particles that were not classified?)"
         raise InputError(f"{path}: {what} with rlnClassNumber{why}; give the *_data.star of a classification")
     block, table = next(iter(tables.items()))
-    rows = find_rows(path, block)
+    rows = find_star_rows(path, block)
     if not rows.lines:
         raise InputError(f"{path}: one particle and no loop, or no particles; there is nothing to select")
-    check_rows(path, rows, read_star(path, columns=(rows.first,))[block].column(rows.first))
+    check_star_rows(path, rows, read_star(path, columns=(rows.first,))[block].column(rows.first))
     certainty = np.array(table.numbers(_CERTAINTY)) if table.has(_CERTAINTY) else None
     return _not_empty(Particles("relion", path, _class_numbers(table), 1, certainty, None, rows))
 
@@ -142,33 +140,33 @@ def _class_numbers(table: StarTable) -> npt.NDArray[np.int64]:
 
 def _cryosparc(path: Path, class_field: str | None) -> Particles:
     content = read_structured(path)
-    names = content.dtype.names or ()
-    found = [n for n in names if _CLASS_FIELD.fullmatch(n) and content[n].ndim == 1]
-    if class_field is not None:
-        if class_field not in found:
-            raise InputError(
-                f"{path}: no field {class_field!r} of classes; it has {', '.join(found) or 'none'}"
-            )
-        found = [class_field]
-    different = [n for n in found[1:] if not np.array_equal(content[n], content[found[0]])]
-    if not found or different:
-        reason = (
-            f"fields {found[0]} and {different[0]} differ; name one with --class-field"
-            if found
-            else "no field …/class; give the particles of a classification, not the passthrough file"
-        )
-        raise InputError(f"{path}: {reason}")
-    labels = content[found[0]]
+    field = _class_field(content, class_field, path)
+    labels = content[field]
     if labels.dtype.kind not in "iu":
-        raise InputError(f"{path}: {found[0]} should hold whole numbers")
-    posterior = found[0] + "_posterior"
+        raise InputError(f"{path}: {field} should hold whole numbers")
     certainty = shares = None
-    if posterior in names and content[posterior].ndim == 1:
-        certainty = content[posterior].astype(np.float64)
-    elif posterior in names and content[posterior].ndim == 2:
-        certainty = content[posterior].max(axis=1).astype(np.float64)
-        shares = dict(enumerate(content[posterior].mean(axis=0).tolist()))
+    posterior = content[field + "_posterior"] if field + "_posterior" in (content.dtype.names or ()) else None
+    if posterior is not None and posterior.ndim == 1:
+        certainty = posterior.astype(np.float64)
+    elif posterior is not None and posterior.ndim == 2:
+        certainty = posterior.max(axis=1).astype(np.float64)
+        shares = dict(enumerate(posterior.mean(axis=0).tolist()))
     return _not_empty(Particles("cryosparc", path, labels.astype(np.int64), None, certainty, shares, content))
+
+
+def _class_field(content: npt.NDArray[Any], wanted: str | None, path: Path) -> str:
+    """Return the name of the field that holds classes; InputError where there is none, or several differ."""
+    found = [n for n in content.dtype.names or () if n.endswith("/class") and content[n].ndim == 1]
+    if wanted is not None and wanted not in found:
+        raise InputError(f"{path}: no field {wanted!r} of classes; it has {', '.join(found) or 'none'}")
+    if not found:
+        hint = "give the particles of a classification, not the passthrough file"
+        raise InputError(f"{path}: no field …/class; {hint}")
+    first = wanted or found[0]
+    for other in found if wanted is None else ():
+        if not np.array_equal(content[other], content[first]):
+            raise InputError(f"{path}: fields {first} and {other} differ; name one with --class-field")
+    return first
 
 
 def _check_size(stream: BinaryIO, path: Path) -> None:
@@ -185,7 +183,7 @@ def _check_size(stream: BinaryIO, path: Path) -> None:
 def read_structured(path: Path) -> npt.NDArray[Any]:
     """Read the structured array of a .cs file; nothing in it is unpickled."""
     try:
-        with path.open("rb") as stream:
+        with read_errors(path), path.open("rb") as stream:
             magic = stream.read(6)
             if magic != b"\x93NUMPY":
                 newer = "CSDAT" in magic.decode("latin1")
@@ -194,17 +192,12 @@ def read_structured(path: Path) -> npt.NDArray[Any]:
             stream.seek(0)
             _check_size(stream, path)
             content = np.load(stream, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
     except InputError:
         raise
     # NumPy parses the header as Python does: damage can end in nearly any error.
     except Exception as error:
-        why = (
-            "it holds pickled objects, which are not read"
-            if "pickle" in str(error)
-            else "damaged or truncated"
-        )
+        pickled = "pickle" in str(error)
+        why = "it holds pickled objects, which are not read" if pickled else "damaged or truncated"
         raise InputError(f"{path}: {why}") from error
     if content.dtype.names is None or content.ndim != 1:
         raise InputError(f"{path}: not a table of particles")
@@ -215,13 +208,12 @@ def read_structured(path: Path) -> npt.NDArray[Any]:
 
 
 def _text_labels(path: Path) -> npt.NDArray[np.int64]:
-    try:
+    with read_errors(path):
         words = path.read_text(encoding="utf-8").split()
+    try:
         return np.array([int(word) for word in words], dtype=np.int64)
-    except (OSError, ValueError, OverflowError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        reason = "no such file" if missing else "one whole number per particle is wanted"
-        raise InputError(f"{path}: {reason}") from error
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{path}: one whole number per particle is wanted") from error
 
 
 # --- writing ------------------------------------------------------------------------------------------
@@ -229,10 +221,13 @@ def _text_labels(path: Path) -> npt.NDArray[np.int64]:
 
 def check_target(particles: Particles, target: Path) -> None:
     """Make sure that a name suits what will be written there; InputError otherwise."""
-    ending = _ENDINGS[particles.kind]
+    _check_name(particles.path, _ENDINGS[particles.kind], target)
+
+
+def _check_name(source: Path, ending: str, target: Path) -> None:
     if not target.name.lower().endswith(ending):
-        raise InputError(f"{target}: particles of {particles.path.name} are written to a {ending} file")
-    if target.exists() and target.samefile(particles.path):
+        raise InputError(f"{target}: particles of {source.name} are written to a {ending} file")
+    if target.exists() and target.samefile(source):
         raise InputError(f"{target}: this is the file the particles are read from; choose another name")
 
 
@@ -259,11 +254,86 @@ def write_particles(
     """
     check_target(particles, target)
     if particles.kind == "relion":
-        rows: Rows = particles._content
+        rows: StarRows = particles._content
         write_kept(rows, keep.tolist(), target)
     elif particles.kind == "cryosparc":
-        with atomic_file(target) as part, part.open("wb") as out:
-            np.lib.format.write_array(out, particles._content[keep], allow_pickle=False)
+        _write_structured(particles._content[keep], target)
     else:
         indices = np.flatnonzero(keep)
         write_integers(target, indices if parents is None else np.asarray(parents)[indices])
+
+
+def _write_structured(content: npt.NDArray[Any], target: Path) -> None:
+    with atomic_file(target) as part, part.open("wb") as out:
+        np.lib.format.write_array(out, content, allow_pickle=False)
+
+
+_FIRST = ("particle", "state", "state_probability")
+
+
+def read_presence(path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
+    """Read ``presence.tsv`` of `occupy particles`.
+
+    Returns
+    -------
+    names : tuple of str, length C
+        Parts.
+    presence : ndarray of float64, shape (N, C)
+        Probability that a particle has a part.
+
+    Raises
+    ------
+    InputError
+        Where there is no such table, or it is damaged.
+    """
+    with read_errors(path, "no such file; give the folder that occupy particles wrote"):
+        first, _, rest = path.read_text(encoding="utf-8").partition("\n")
+    header = first.split("\t")
+    if tuple(header[: len(_FIRST)]) != _FIRST:
+        raise InputError(f"{path}: not a table of presence (of occupy particles)")
+    try:
+        table = np.loadtxt(rest.splitlines(), delimiter="\t", ndmin=2)
+    except ValueError as error:
+        raise InputError(f"{path}: damaged: {error}") from error
+    if table.shape[1] != len(header):
+        raise InputError(f"{path}: damaged: {table.shape[1]} columns under {len(header)} names")
+    return tuple(header[len(_FIRST) :]), table[:, len(_FIRST) :]
+
+
+def write_chosen(source: Path, keep: npt.NDArray[np.bool_], target: Path) -> None:
+    """Write the particles to keep, in the order and format of their file.
+
+    Parameters
+    ----------
+    source : Path
+        The file that `occupy particles` read: ``.star`` or ``.cs``.
+    keep : ndarray of bool, shape (N,)
+        Which of them.
+    target : Path
+        Of the same ending.
+
+    Raises
+    ------
+    InputError
+        Where the number of particles is another one, or names do not fit.
+    """
+    ending = ".cs" if source.name.lower().endswith(".cs") else ".star"
+    _check_name(source, ending, target)
+    if ending == ".cs":
+        content = read_structured(source)
+        _check_count(source, len(content), keep)
+        _write_structured(content[keep], target)
+        return
+    found = [(name, table) for name, table in read_star(source).items() if table.has("rlnImageName")]
+    if len(found) != 1:
+        raise InputError(f"{source}: no particles (a table with rlnImageName) in it")
+    name, table = found[0]
+    rows = find_star_rows(source, name)
+    check_star_rows(source, rows, table.column(rows.first))
+    _check_count(source, len(rows.lines), keep)
+    write_kept(rows, keep.tolist(), target)
+
+
+def _check_count(source: Path, count: int, keep: npt.NDArray[np.bool_]) -> None:
+    if count != len(keep):
+        raise InputError(f"{source}: {count} particles, but the table of presence has {len(keep)}")

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError
-from occupy.io.atomic import atomic_file
+from occupy.io.atomic import atomic_file, read_errors
 
-Integers = npt.NDArray[np.int64]
+_Integers = npt.NDArray[np.int64]
 _KINDS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 _HOMES = tuple(f"numpy.{core}.{part}" for core in ("core", "_core") for part in ("multiarray", "numeric"))
 
@@ -53,14 +53,14 @@ class _Array:
     """Stands for numpy.ndarray while it is being filled."""
 
     def __init__(self, *_: Any) -> None:
-        self.values: Integers | None = None
+        self.values: _Integers | None = None
 
     def __setstate__(self, state: Any) -> None:
         _, shape, kind, _, data = state
         self.values = _numbers(data, kind, shape)
 
 
-def _numbers(data: Any, kind: Any, shape: Any) -> Integers:
+def _numbers(data: Any, kind: Any, shape: Any) -> _Integers:
     if not isinstance(kind, _Type) or not isinstance(data, (bytes, bytearray)):
         raise _RefusedError("an array of objects")
     if not isinstance(shape, tuple) or len(shape) != 1 or not isinstance(shape[0], int):
@@ -115,7 +115,7 @@ class _Reader(pickle.Unpickler):
         return _STAND_INS[module, name]
 
 
-def read_integers(path: Path) -> Integers:
+def read_integers(path: Path) -> _Integers:
     """Read a pickled one-dimensional NumPy array (or list) of whole numbers.
 
     Returns
@@ -127,11 +127,8 @@ def read_integers(path: Path) -> Integers:
     InputError
         Where the file cannot be read, is no pickle, or asks for anything else than plain arrays.
     """
-    try:
+    with read_errors(path):
         raw = path.read_bytes()
-    except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror).lower()
-        raise InputError(f"{path}: cannot be read: {reason}") from error
     try:
         _check_sizes(raw)
         found = _Reader(io.BytesIO(raw)).load()
@@ -155,7 +152,7 @@ def _check_sizes(raw: bytes) -> None:
             raise _RefusedError(f"a table of {argument} entries")
 
 
-def _plain(found: Any) -> Integers:
+def _plain(found: Any) -> _Integers:
     if isinstance(found, _Array) and found.values is not None:
         return found.values
     if isinstance(found, (list, tuple)) and all(type(value) is int for value in found):

@@ -1,4 +1,4 @@
-"""Read STAR files as RELION 3.0 to 5 writes them."""
+"""Read STAR files as RELION 3.0 to 5 writes them; leave rows out and keep everything else byte by byte."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from occupy.errors import InputError
+from occupy.io.atomic import atomic_file, read_errors
 
 # Tables of numbers shrink to a third or a tenth; gzip can shrink zeros a thousandfold.
 _LARGEST_RATIO = 200
@@ -115,15 +116,12 @@ def read_star(path: str | Path, *, columns: Collection[str] | None = None) -> di
 
 def read_bytes(path: Path) -> bytes:
     """Return the content of a file, unpacked where gzip packed it; InputError where that is not possible."""
-    try:
+    with read_errors(path):
         raw = path.read_bytes()
+    try:
         return _unpacked(raw, path) if raw[:2] == b"\x1f\x8b" else raw
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: the compressed file is damaged or truncated") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
 def _unpacked(raw: bytes, path: Path) -> bytes:
@@ -175,18 +173,24 @@ def _table(
     block: Any, name: str, path: Path, wanted: Collection[str] | None, escaped: bool
 ) -> StarTable | None:
     """Make one table of a block; None where it has none of the wanted columns."""
+    found = _columns(block, name, path)
+    labels = [(_unescape(tag) if escaped else tag).lstrip("_") for tag, _ in found]
+    kept = [i for i, label in enumerate(labels) if wanted is None or label in wanted]
+    if wanted is not None and not kept:
+        return None
+    texts = [[_text(value, escaped) for value in found[i][1]] for i in kept]
+    return StarTable(name, tuple(labels[i] for i in kept), tuple(zip(*texts, strict=True)), str(path))
+
+
+def _columns(block: Any, name: str, path: Path) -> list[tuple[str, Any]]:
+    """Return tags and values of the one loop of a block, or of its pairs."""
     loops = [item.loop for item in block if item.loop is not None]
     pairs = [item.pair for item in block if item.pair is not None]
     if len(loops) > 1 or (loops and pairs):
         raise InputError(f"{path}: block data_{name} holds more than one table, which RELION does not write")
-    tags = list(loops[0].tags) if loops else [tag for tag, _ in pairs]
-    labels = [(_unescape(tag) if escaped else tag).lstrip("_") for tag in tags]
-    kept = [i for i, label in enumerate(labels) if wanted is None or label in wanted]
-    if wanted is not None and not kept:
-        return None
-    columns = [block.find_loop(tags[i]) for i in kept] if loops else [[pairs[i][1]] for i in kept]
-    texts = [[_text(value, escaped) for value in column] for column in columns]
-    return StarTable(name, tuple(labels[i] for i in kept), tuple(zip(*texts, strict=True)), str(path))
+    if loops:
+        return [(tag, block.find_loop(tag)) for tag in loops[0].tags]
+    return [(tag, [value]) for tag, value in pairs]
 
 
 def _text(value: str, escaped: bool) -> str:
@@ -195,3 +199,142 @@ def _text(value: str, escaped: bool) -> str:
 
         value = cif.as_string(value)
     return _unescape(value) if escaped and "\\x" in value else value
+
+
+_SPACES = re.compile(rb"\s+")
+_WORDS = re.compile(rb"'[^']*'|\"[^\"]*\"|\S+")
+
+
+@dataclass(frozen=True)
+class StarRows:
+    """Where the rows of one loop stand.
+
+    Attributes
+    ----------
+    content : bytes
+        The whole file, unpacked.
+    lines : tuple of (int, int)
+        Start and end (line end included) of each row in ``content``.
+    first : str
+        Name of the first column, without underscore; empty where there is no loop.
+    """
+
+    content: bytes
+    lines: tuple[tuple[int, int], ...]
+    first: str = ""
+
+
+def _lines(content: bytes, block: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield start, end and stripped text of every line of a block, but for blank lines and comments."""
+    start, inside = 0, False
+    while start < len(content):
+        stop = content.find(b"\n", start) + 1 or len(content)
+        text = content[start:stop].strip()
+        if text[:5].lower() == b"data_":
+            inside = text[5:].split(b"#")[0].strip() == block
+        elif inside and text and not text.startswith(b"#"):
+            yield start, stop, text
+        start = stop
+
+
+def find_star_rows(path: Path, block: str) -> StarRows:
+    """Find the rows of the loop in a block, one per line as RELION and its companions write them.
+
+    Parameters
+    ----------
+    path : Path
+        STAR file, may be compressed with gzip.
+    block : str
+        Name of the block without ``data_``; empty for the nameless block of RELION 3.0.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be read, or a value stretches over several lines.
+    """
+    content = read_bytes(path)
+    rows: list[tuple[int, int]] = []
+    loop = False
+    first = ""
+    for start, stop, text in _lines(content, block.encode()):
+        if text.startswith(b";"):
+            raise InputError(
+                f"{path}: block data_{block} holds a text of several lines; this is not supported"
+            )
+        if text[:5].lower() == b"loop_":
+            loop = True
+        elif loop and text.startswith(b"_"):
+            first = first or _SPACES.split(text[1:], maxsplit=1)[0].decode("utf-8", "replace")
+        elif loop:
+            rows.append((start, stop))
+    return StarRows(content, tuple(rows), first)
+
+
+def check_star_rows(path: Path, rows: StarRows, first_column: Sequence[str]) -> None:
+    """Make sure that lines and the parsed rows are the same; InputError otherwise.
+
+    Parameters
+    ----------
+    path : Path
+        For messages.
+    rows : StarRows
+        From `find_star_rows`.
+    first_column : sequence of str
+        The loop's first column, from `occupy.io.star.read_star`.
+    """
+    same = len(rows.lines) == len(first_column)
+    for (start, stop), value in zip(rows.lines, first_column, strict=False):
+        word = _SPACES.split(rows.content[start:stop].strip(), maxsplit=1)[0]
+        # A quoted value may hold spaces; its beginning is enough.
+        plain = word.decode("utf-8", "replace").strip("'\"")
+        same = same and value.startswith(plain)
+    if not same:
+        raise InputError(
+            f"{path}: it has rows that stretch over several lines; write it anew with relion_star_handler"
+        )
+
+
+def write_kept(rows: StarRows, keep: Sequence[bool], target: Path) -> None:
+    """Write the file without the rows whose ``keep`` is false, atomically."""
+    content = rows.content
+    with atomic_file(target) as part, part.open("wb") as out:
+        done = 0
+        for (start, stop), kept in zip(rows.lines, keep, strict=True):
+            if not kept:
+                out.write(content[done:start])
+                done = stop
+        out.write(content[done:])
+
+
+def write_with_column(
+    rows: StarRows, columns: Sequence[str], name: str, values: Sequence[str], target: Path
+) -> None:
+    """Write the file with one column of a loop set, or added as its last, atomically.
+
+    Parameters
+    ----------
+    rows : StarRows
+        From `find_star_rows`, checked by `check_star_rows`.
+    columns : sequence of str
+        Labels of the loop, without underscore.
+    name : str
+        The column to set.
+    values : sequence of str, one per row
+        Without spaces.
+    target : Path
+        Where to.
+    """
+    at = list(columns).index(name) if name in columns else len(columns)
+    content = rows.content
+    with atomic_file(target) as part, part.open("wb") as out:
+        done = rows.lines[0][0]
+        out.write(content[:done])
+        if at == len(columns):
+            out.write(f"_{name} #{at + 1} \n".encode())
+        for (start, stop), value in zip(rows.lines, values, strict=True):
+            words = _WORDS.findall(content[start:stop])
+            out.write(
+                content[done:start] + b" ".join([*words[:at], value.encode(), *words[at + 1 :]]) + b"\n"
+            )
+            done = stop
+        out.write(content[done:])

@@ -326,8 +326,9 @@ def _result(
         solution.occupancy[:count],
         np.sqrt(np.diag(noise))[:count],
         sizes[:count] >= max(LEAST_SIZE * float(np.median(sizes[:count])), SMALL),
+        sizes[:count],
     )
-    covariance = noise[:count, :count] / level.full**2 + np.eye(count) * level.model_error**2
+    covariance = noise[:count, :count] / level.full**2 + np.diag(level.model_errors**2)
     shells = np.repeat(np.arange(len(lattice.frequency)), np.diff(lattice.starts))
     damp = damping(lattice.frequency, solution.b_factor) * solution.occupancy * solution.scale[:, None]
     explained = np.zeros_like(observed)

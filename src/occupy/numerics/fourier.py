@@ -22,7 +22,7 @@ Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Band:
+class FourierBand:
     """The Fourier coefficients a filter keeps, in the layout of `numpy.fft.rfftn`.
 
     Attributes
@@ -49,7 +49,7 @@ def _signed(n: int) -> npt.NDArray[np.int_]:
     return np.where(index < (n + 1) // 2, index, index - n)
 
 
-def sphere_band(shape: Shape, radius: Triple) -> Band:
+def sphere_band(shape: Shape, radius: Triple) -> FourierBand:
     """Keep the coefficients within an ellipsoid around the origin.
 
     Parameters
@@ -65,10 +65,10 @@ def sphere_band(shape: Shape, radius: Triple) -> Band:
     rows = tuple(np.flatnonzero(s <= 1 + 1e-9).astype(np.intp) for s in scaled[:2])
     columns = int(np.count_nonzero(scaled[2] <= 1 + 1e-9))
     r2 = scaled[0][rows[0]][:, None, None] + scaled[1][rows[1]][None, :, None] + scaled[2][:columns]
-    return Band(shape, (rows[0], rows[1]), columns, r2 <= 1 + 1e-9)
+    return FourierBand(shape, (rows[0], rows[1]), columns, r2 <= 1 + 1e-9)
 
 
-def published_band(shape: Shape, shells: tuple[int, int, int]) -> Band:
+def published_band(shape: Shape, shells: tuple[int, int, int]) -> FourierBand:
     """Keep the window of coefficients that OccuPy 0.1.13 was observed to keep.
 
     With ``s`` shells: indices −s … s − 1 along z and y, 0 … s along x, and of these the ones whose distance
@@ -91,7 +91,7 @@ def published_band(shape: Shape, shells: tuple[int, int, int]) -> Band:
     z, y = ((i[r] + 0.5) / (m + 1) for i, r, m in zip(k, rows, s[:2], strict=True))
     x = (np.arange(columns) - 0.5) / (s[2] + 1)
     r2 = z[:, None, None] ** 2 + y[None, :, None] ** 2 + x**2
-    return Band(shape, (rows[0], rows[1]), columns, r2 <= 1 + 1e-9)
+    return FourierBand(shape, (rows[0], rows[1]), columns, r2 <= 1 + 1e-9)
 
 
 @cache
@@ -189,7 +189,7 @@ def _irfft_from(part: npt.NDArray[np.complex64], out: npt.NDArray[np.float32]) -
 
 @one_blas_thread()
 def _spectrum_in_band(
-    data: npt.NDArray[np.floating], band: Band, *, threads: int = 1
+    data: npt.NDArray[np.floating], band: FourierBand, *, threads: int = 1
 ) -> npt.NDArray[np.complex64]:
     """Transform a map, computing only the coefficients within a band.
 
@@ -197,7 +197,7 @@ def _spectrum_in_band(
     ----------
     data : ndarray, shape (nz, ny, nx)
         The map; read slab by slab and converted to float32 on the way.
-    band : Band
+    band : FourierBand
         What to keep.
     threads : int, default 1
         Threads to use.
@@ -231,7 +231,7 @@ def _spectrum_in_band(
 
 @one_blas_thread()
 def _map_from_band(
-    spectrum: npt.NDArray[np.complex64], band: Band, *, threads: int = 1
+    spectrum: npt.NDArray[np.complex64], band: FourierBand, *, threads: int = 1
 ) -> npt.NDArray[np.float32]:
     """Return the map (float32, shape ``band.shape``) whose coefficients in the band are ``spectrum``."""
     nz, ny, _ = band.shape
@@ -257,7 +257,9 @@ def _map_from_band(
     return out
 
 
-def lowpass(data: npt.NDArray[np.floating], band: Band, *, threads: int = 1) -> npt.NDArray[np.float32]:
+def lowpass(
+    data: npt.NDArray[np.floating], band: FourierBand, *, threads: int = 1
+) -> npt.NDArray[np.float32]:
     """Keep only the coefficients of ``data`` that lie in ``band``; float32, same shape."""
     return _map_from_band(_spectrum_in_band(data, band, threads=threads), band, threads=threads)
 
@@ -287,9 +289,9 @@ def fourier_crop(
     kept = [_signed(o)[np.abs(_signed(o)) <= r] for o, r in zip(old[:2], reach[:2], strict=True)]
     keep = np.ones((len(kept[0]), len(kept[1]), reach[2] + 1), dtype=bool)
 
-    def band(of: Shape) -> Band:
+    def band(of: Shape) -> FourierBand:
         rows = [(k % n).astype(np.intp) for k, n in zip(kept, of[:2], strict=True)]
-        return Band(of, (rows[0], rows[1]), reach[2] + 1, keep)
+        return FourierBand(of, (rows[0], rows[1]), reach[2] + 1, keep)
 
     source, target = band(old), band(shape)
     spectrum = _spectrum_in_band(data, source, threads=threads)

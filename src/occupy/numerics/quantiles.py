@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,11 +67,57 @@ def tile_starts(length: int, tile: int, count: int) -> npt.NDArray[np.intp]:
     return np.clip(offset + step * np.arange(count), 0, length - tile).astype(np.intp)
 
 
-def central_tiles(count: int, reach: float) -> npt.NDArray[np.bool_]:
-    """Return which of ``count``³ tiles lie nearer than ``reach`` to tile (count/2, count/2, count/2)."""
-    i = np.arange(count) - count // 2
-    distance2: npt.NDArray[np.int_] = i[:, None, None] ** 2 + i[None, :, None] ** 2 + i**2
-    return distance2 < reach**2
+@dataclass(frozen=True, eq=False)
+class Tiling:
+    """Tiles of a map.
+
+    Attributes
+    ----------
+    starts : tuple of three ndarrays of int
+        Corner positions per axis (z, y, x).
+    side : tuple of int
+        Sides of a tile (z, y, x) in voxels.
+    use : ndarray of bool, shape (len(starts[0]), len(starts[1]), len(starts[2]))
+        Tiles to look at.
+    """
+
+    starts: Starts
+    side: tuple[int, int, int]
+    use: npt.NDArray[np.bool_]
+
+    @classmethod
+    def central(
+        cls, shape: tuple[int, ...], side: tuple[int, int, int], count: int = 20, reach: float = 9.0
+    ) -> Tiling:
+        """Make ``count``³ tiles, to look at those nearer than ``reach`` to (count/2, count/2, count/2)."""
+        starts = [tile_starts(n, t, count) for n, t in zip(shape, side, strict=True)]
+        i = np.arange(count) - count // 2
+        distance2 = i[:, None, None] ** 2 + i[None, :, None] ** 2 + i**2
+        return cls((starts[0], starts[1], starts[2]), side, distance2 < reach**2)
+
+    @property
+    def volume(self) -> int:
+        """Voxels of a tile."""
+        return self.side[0] * self.side[1] * self.side[2]
+
+    def rank(self, level: float) -> int:
+        """Return the index into a tile's sorted values of a quantile level."""
+        return min(int(level * self.volume), self.volume - 1)
+
+    def coarser(self, n: int) -> Tiling:
+        """Return the tiles on every n-th voxel."""
+        (z, y, x), (a, b, c) = self.starts, self.side
+        return Tiling((z // n, y // n, x // n), (a // n, b // n, c // n), self.use)
+
+    def corner(self, index: Sequence[Any]) -> tuple[int, int, int]:
+        """Return the first voxel of a tile."""
+        z, y, x = (int(starts[i]) for starts, i in zip(self.starts, index, strict=True))
+        return z, y, x
+
+    def nearest(self, coarse: tuple[int, int, int], n: int) -> tuple[int, int, int]:
+        """Return the first voxel of the tile whose corner on every n-th voxel is ``coarse``."""
+        starts = self.coarser(n).starts
+        return self.corner([np.abs(s - at).argmin() for s, at in zip(starts, coarse, strict=True)])
 
 
 def _cells(starts: npt.NDArray[np.intp], tile: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -79,15 +126,13 @@ def _cells(starts: npt.NDArray[np.intp], tile: int) -> tuple[npt.NDArray[np.intp
     return borders, np.stack([np.searchsorted(borders, starts), np.searchsorted(borders, starts + tile)])
 
 
-def _counts_above(
-    data: npt.NDArray[np.float32], starts: Starts, tile: tuple[int, int, int], limit: float
-) -> npt.NDArray[np.int64]:
+def _counts_above(data: npt.NDArray[np.float32], tiling: Tiling, limit: float) -> npt.NDArray[np.int64]:
     """Count the voxels above ``limit`` in every tile.
 
     Only those voxels are touched: they are counted in the cells between the tiles' borders, and tiles are
     sums of cells, read off a summed-area table.
     """
-    cut = [_cells(s, t) for s, t in zip(starts, tile, strict=True)]
+    cut = [_cells(s, t) for s, t in zip(tiling.starts, tiling.side, strict=True)]
     borders = [c[0] for c in cut]
     low, high = [int(b[0]) for b in borders], [int(b[-1]) for b in borders]
     cell = [
@@ -108,34 +153,22 @@ def _counts_above(
     return table
 
 
-def _order_statistic(
-    data: npt.NDArray[np.float32], start: tuple[int, int, int], tile: tuple[int, int, int], rank: int
-) -> float:
-    block = data[tuple(slice(s, s + t) for s, t in zip(start, tile, strict=True))]
-    return float(np.partition(block, rank, axis=None)[rank])
-
-
-def extreme_tile(
-    data: npt.NDArray[np.float32],
-    starts: Starts,
-    tile: tuple[int, int, int],
-    use: npt.NDArray[np.bool_],
-    rank: int,
-    *,
-    largest: bool = True,
+def _tile_at(
+    data: npt.NDArray[np.float32], start: tuple[int, int, int], side: tuple[int, int, int], rank: int
 ) -> Tile:
+    block = data[tuple(slice(s, s + t) for s, t in zip(start, side, strict=True))]
+    return Tile(start, float(np.partition(block, rank, axis=None)[rank]))
+
+
+def extreme_tile(data: npt.NDArray[np.float32], tiling: Tiling, rank: int, *, largest: bool = True) -> Tile:
     """Find the tile whose order statistic ``rank`` is largest (or smallest) without sorting them all.
 
     Parameters
     ----------
     data : ndarray of float32, shape (nz, ny, nx)
         The map.
-    starts : tuple of three ndarrays of int
-        Corner positions of the tiles per axis.
-    tile : tuple of int
-        Sides of a tile (z, y, x) in voxels.
-    use : ndarray of bool, shape (len(starts[0]), len(starts[1]), len(starts[2]))
-        Tiles to look at.
+    tiling : Tiling
+        Its tiles.
     rank : int
         Index into the sorted values of a tile, 0 ≤ rank < number of its voxels.
     largest : bool, default True
@@ -147,47 +180,37 @@ def extreme_tile(
     voxels do, so each round counts voxels (exactly, for all tiles at once) and sorts one tile only:
     the one with the most. Begun at the best tile of every n-th voxel, it ends after one or two rounds.
     """
-    volume = tile[0] * tile[1] * tile[2]
-    best = _first_guess(data, starts, tile, use, rank, largest)
+    best = _first_guess(data, tiling, rank, largest)
     while True:
         if largest:
-            excess = _counts_above(data, starts, tile, best.value) - (volume - 1 - rank)
+            excess = _counts_above(data, tiling, best.value) - (tiling.volume - 1 - rank)
         else:
             # Smaller statistic: at least rank + 1 voxels below the best, so at most the rest not below.
-            not_below = _counts_above(
-                data, starts, tile, float(np.nextafter(np.float32(best.value), -np.inf))
-            )
-            excess = (volume - rank) - not_below
-        excess[~use] = 0
+            not_below = _counts_above(data, tiling, float(np.nextafter(np.float32(best.value), -np.inf)))
+            excess = (tiling.volume - rank) - not_below
+        excess[~tiling.use] = 0
         if excess.max() <= 0:
             return best
-        found = _corner(starts, np.unravel_index(int(excess.argmax()), excess.shape))
-        best = Tile(found, _order_statistic(data, found, tile, rank))
+        found = tiling.corner(np.unravel_index(int(excess.argmax()), excess.shape))
+        best = _tile_at(data, found, tiling.side, rank)
 
 
-def _corner(starts: Starts, index: Sequence[np.intp]) -> tuple[int, int, int]:
-    return int(starts[0][index[0]]), int(starts[1][index[1]]), int(starts[2][index[2]])
+def coarse_tile(data: npt.NDArray[np.float32], tiling: Tiling, level: float, *, largest: bool) -> Tile:
+    """Find the tile with the highest or lowest quantile on every n-th voxel: to be shown, not counted on."""
+    n = max(1, min(tiling.side) // 5)
+    fewer = tiling.coarser(n)
+    coarse = np.ascontiguousarray(data[::n, ::n, ::n])
+    found = extreme_tile(coarse, fewer, fewer.rank(level), largest=largest)
+    return Tile(tiling.nearest(found.start, n), found.value)
 
 
-def _first_guess(
-    data: npt.NDArray[np.float32],
-    starts: Starts,
-    tile: tuple[int, int, int],
-    use: npt.NDArray[np.bool_],
-    rank: int,
-    largest: bool,
-) -> Tile:
+def _first_guess(data: npt.NDArray[np.float32], tiling: Tiling, rank: int, largest: bool) -> Tile:
     """Return the best tile of a coarser problem, on every n-th voxel, or just one of the tiles."""
-    stride = min(6, min(tile) // 4)
-    if stride < 2:
-        middle = _corner(starts, np.argwhere(use)[int(use.sum()) // 2])
-        return Tile(middle, _order_statistic(data, middle, tile, rank))
-    coarse_starts = (starts[0] // stride, starts[1] // stride, starts[2] // stride)
-    coarse_tile = (tile[0] // stride, tile[1] // stride, tile[2] // stride)
-    share = rank / (tile[0] * tile[1] * tile[2])
-    coarse_rank = int(share * coarse_tile[0] * coarse_tile[1] * coarse_tile[2])
-    coarse = np.ascontiguousarray(data[::stride, ::stride, ::stride])
-    guess = extreme_tile(coarse, coarse_starts, coarse_tile, use, coarse_rank, largest=largest).start
-    nearest = [int(np.abs(c - g).argmin()) for c, g in zip(coarse_starts, guess, strict=True)]
-    found = (int(starts[0][nearest[0]]), int(starts[1][nearest[1]]), int(starts[2][nearest[2]]))
-    return Tile(found, _order_statistic(data, found, tile, rank))
+    n = min(6, min(tiling.side) // 4)
+    if n < 2:
+        middle = np.argwhere(tiling.use)[int(tiling.use.sum()) // 2]
+        return _tile_at(data, tiling.corner(middle), tiling.side, rank)
+    fewer = tiling.coarser(n)
+    coarse = np.ascontiguousarray(data[::n, ::n, ::n])
+    guess = extreme_tile(coarse, fewer, int(rank / tiling.volume * fewer.volume), largest=largest)
+    return _tile_at(data, tiling.nearest(guess.start, n), tiling.side, rank)

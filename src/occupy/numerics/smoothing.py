@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from math import erf, sqrt
 
@@ -68,3 +69,11 @@ def normal_cdf(z: npt.NDArray[np.floating]) -> Numbers:
 def _cdf_table() -> tuple[Numbers, Numbers]:
     at = np.linspace(-8, 8, 3201)
     return at, np.array([0.5 * (1 + erf(x / sqrt(2))) for x in at])
+
+
+def scipy_smoothed(data: npt.NDArray[np.floating] | npt.NDArray[np.bool_], sigma: Sequence[float]) -> Array:
+    """Return a Gaussian average by SciPy, twice as fast once it is imported; nothing lies outside the map."""
+    from scipy.ndimage import gaussian_filter
+
+    average: Array = gaussian_filter(np.asarray(data, dtype=np.float32), sigma, mode="constant", truncate=3)
+    return average

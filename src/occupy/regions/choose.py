@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from occupy.errors import InputError
 from occupy.regions.table import OccupancyTable
+from occupy.requests import ClassWish
 
 Flags = npt.NDArray[np.bool_]
 
@@ -202,6 +203,24 @@ def threshold_of(text: str | float) -> float:
     if not 0 <= value <= 1:
         raise InputError(f"an occupancy between 0 and 1 is wanted as threshold, not {text!r}")
     return value
+
+
+def condition_of(wish: ClassWish) -> Condition:
+    """Return what is wished for as one condition; InputError where it is none, or two at a time."""
+    simple = bool(wish.region) or wish.any or wish.present is not None or wish.absent is not None
+    if wish.where is not None:
+        if simple:
+            raise InputError("give either --where, or --region with --present or --absent")
+        return parse_condition(wish.where)
+    if not wish.region:
+        raise InputError("which region? give --region NAME with --present or --absent, or --where")
+    if (wish.present is None) == (wish.absent is None):
+        raise InputError(
+            "give either --present or --absent with --region; for mixtures --where 'L17 >= 0.7 and CP <= 0.3'"
+        )
+    present = wish.present is not None
+    threshold = threshold_of(wish.present if wish.present is not None else wish.absent or 0.0)
+    return joined([Limit(region, threshold, present) for region in wish.region], every=not wish.any)
 
 
 class Expected(NamedTuple):

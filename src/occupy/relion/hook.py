@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from occupy.io.exchange import Exchange
-    from occupy.relion.options import Options
-    from occupy.relion.running import Job
-    from occupy.relion.state import Stored
+    from occupy.io.loop import ReconstructionCall
+    from occupy.relion.classes import StoredClass
+    from occupy.relion.options import ClassificationJob, HookOptions
     from occupy.volume import Volume
 
-USAGE = """usage: occupy-relion-reconstruct run_itNNN_classNNN_external_reconstruct.star
+_USAGE = """usage: occupy-relion-reconstruct run_itNNN_classNNN_external_reconstruct.star
 
 RELION calls this program; see `occupy relion class3d-command --help` for how to tell it to."""
 
@@ -35,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _open_streams()
     if not words or words[0] in ("-h", "--help"):
-        say(USAGE, prefix="")
+        _say(_USAGE, prefix="")
         sys.exit(0 if words else 2)
-    sys.exit(run(words))
+    sys.exit(run_hook(words))
 
 
 def _open_streams() -> None:
@@ -49,21 +48,21 @@ def _open_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
-def run(words: Sequence[str]) -> int:
+def run_hook(words: Sequence[str]) -> int:
     """Run RELION's program and then ours; return the exit code."""
     star = Path(words[0])
     options, problem = _options(star)
     _withdraw(star)
-    code = reconstruct(words, options)
+    code = _reconstruct(words, options)
     if code:
         return code
     try:
         if problem is not None:
             raise problem
-        say(improve(star, options))
+        _say(improve(star, options))
     except Exception as error:
         _give_up(star, error)
-    report_at_the_end(star)
+    _report_at_the_end(star)
     return 0
 
 
@@ -75,39 +74,39 @@ def _withdraw(star: Path) -> None:
         unregularised_name(star).unlink(missing_ok=True)
 
 
-def report_at_the_end(star: Path) -> None:
+def _report_at_the_end(star: Path) -> None:
     """Write table and pictures once the last class of the last iteration is done, and print warnings."""
-    from occupy.io.exchange import read_exchange
-    from occupy.relion.running import read_job
+    from occupy.io.loop import read_call
+    from occupy.relion.options import read_classification_job
 
     try:
-        call = read_exchange(star)
-        iterations = read_job(call).iterations
+        call = read_call(star)
+        iterations = read_classification_job(call).iterations
         if iterations is None or call.iteration < iterations:
             return
-        from occupy.relion.runreport import is_last, write_report
+        from occupy.relion.runreport import is_last, write_run_report
 
         if is_last(call):
-            paths, notices = write_report(star.parent)
+            paths, notices = write_run_report(star.parent)
             for notice in notices:
-                say(f"warning: {notice.text}")
-            say(f"wrote {', '.join(map(str, paths))}")
+                _say(f"warning: {notice.text}")
+            _say(f"wrote {', '.join(map(str, paths))}")
     except Exception as error:
-        say(f"no report: {_one_line(error)}")
+        _say(f"no report: {_one_line(error)}")
 
 
 def _options(star: Path) -> tuple[Any, Exception | None]:
     """Read the user's overrides; wrong ones must not keep RELION from its map."""
-    from occupy.relion.options import Options, read_options
+    from occupy.relion.options import HookOptions, read_hook_options
 
     try:
-        return read_options(star.parent), None
+        return read_hook_options(star.parent), None
     except Exception as error:
-        executable = os.environ.get("OCCUPY_RELION_EXECUTABLE") or Options.executable
-        return Options(executable=executable), error
+        executable = os.environ.get("OCCUPY_RELION_EXECUTABLE") or HookOptions.executable
+        return HookOptions(executable=executable), error
 
 
-def reconstruct(words: Sequence[str], options: Options) -> int:
+def _reconstruct(words: Sequence[str], options: HookOptions) -> int:
     """Call RELION's own program with the same arguments; return its exit code."""
     # Without this it would call us again where RELION's variable names us.
     environment = {k: v for k, v in os.environ.items() if k != "RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE"}
@@ -121,18 +120,18 @@ def reconstruct(words: Sequence[str], options: Options) -> int:
             restore_signals=False,
         )
     except OSError as error:
-        say(
+        _say(
             f"{options.executable} cannot be run ({error.strerror}); set OCCUPY_RELION_EXECUTABLE to its path"
         )
         return 127
     except subprocess.TimeoutExpired:
-        say(f"{options.executable} took more than {options.seconds:g} s and was stopped")
+        _say(f"{options.executable} took more than {options.seconds:g} s and was stopped")
         return 124
     return done.returncode
 
 
 @dataclass(frozen=True)
-class Outcome:
+class _Outcome:
     """What came of a call.
 
     Attributes
@@ -150,70 +149,74 @@ class Outcome:
     volume: Volume | None = None
 
 
-def improve(star: Path, options: Options) -> str:
+def improve(star: Path, options: HookOptions) -> str:
     """Bring this class together with the others and rewrite its map; return a line for the log.
 
     The map takes the place of RELION's last of all: what fails before leaves RELION's.
     """
     from occupy import __version__
     from occupy.io.atomic import atomic_file
-    from occupy.io.exchange import read_exchange
-    from occupy.io.loop import FOLDER
+    from occupy.io.loop import FOLDER, read_call, record_call
     from occupy.io.mrc import write_map
-    from occupy.relion.runrecord import note
 
     began = time.perf_counter()
-    call = read_exchange(star)
+    call = read_call(star)
     where = f"iteration {call.iteration}, class {call.number}"
     if call.shells < 3:
         return f"{where}: too little resolution yet; RELION's map is used"
     outcome = _outcome(call, options)
     record = outcome.record | {"seconds": round(time.perf_counter() - began, 3), "occupy": __version__}
     if outcome.volume is None:
-        note(star.parent / FOLDER, call, record)
+        record_call(star.parent / FOLDER, call, record)
     else:
         with atomic_file(call.result) as part:
-            write_map(part, outcome.volume, "shared and own part of a class")
-            note(star.parent / FOLDER, call, record)
+            file = write_map(part, outcome.volume, "shared and own part of a class", checksum=True)
+            assert file is not None
+            # What tells this map from that of a later run without us.
+            record["map"] = {"file": call.result.name} | file.about()
+            record_call(star.parent / FOLDER, call, record)
     return f"{where}: {outcome.line}"
 
 
-def _outcome(call: Exchange, options: Options) -> Outcome:
+def _outcome(call: ReconstructionCall, options: HookOptions) -> _Outcome:
     """Read a call, keep the class for later ones, and compare it with the others."""
     import numpy as np
 
     from occupy.io.loop import FOLDER
     from occupy.io.mrc import read_map
-    from occupy.relion.classes import reduce_map
-    from occupy.relion.running import read_job
-    from occupy.relion.state import Stored, previous, store
-    from occupy.relion.weights import read_weights
+    from occupy.relion.classes import StoredClass, earlier_classes, read_weights, reduce_map, store_class
+    from occupy.relion.options import read_classification_job
 
-    job = read_job(call)
+    job = read_classification_job(call)
     pixel_size = options.pixel_size or job.pixel_size
     weights = read_weights(call)
     volume = read_map(call.result, voxel_size=pixel_size or 1.0)
     if volume.shape != (call.box,) * 3:
         raise ValueError(f"{call.result} has {volume.shape} voxels, not {call.box} a side")
     if not np.isfinite(volume.data).all() or not weights.weight.sum() > 0 or not volume.data.any():
-        return Outcome("empty class; RELION's map is used", {"state": "empty"})
-    mine = Stored(call.iteration, call.number, reduce_map(volume.data, weights, call), call.box)
+        return _Outcome("empty class; RELION's map is used", {"state": "empty"})
+    mine = StoredClass(call.iteration, call.number, reduce_map(volume.data, weights, call), call.box)
     folder = call.star.parent / FOLDER
-    found = previous(folder, call.half, call.iteration, call.box)
-    store(folder, call.half, mine)
+    found = earlier_classes(folder, call.half, call.iteration, call.box)
+    store_class(folder, call.half, mine)
     if options.off:
-        return Outcome("switched off; RELION's map is used", {"state": "off"})
+        return _Outcome("switched off; RELION's map is used", {"state": "off"})
     if len(found) < 2:
-        return Outcome("no earlier iteration of several classes; RELION's map is used", {"state": "alone"})
+        return _Outcome("no earlier iteration of several classes; RELION's map is used", {"state": "alone"})
     if not pixel_size:
         text = "pixel size unknown; set OCCUPY_RELION_PIXEL_SIZE; RELION's map is used"
-        return Outcome(text, {"state": "no pixel size"})
+        return _Outcome(text, {"state": "no pixel size"})
     return _separated(volume, mine, found, call, job, options)
 
 
 def _separated(
-    volume: Volume, mine: Stored, found: tuple[Stored, ...], call: Exchange, job: Job, options: Options
-) -> Outcome:
+    volume: Volume,
+    mine: StoredClass,
+    found: tuple[StoredClass, ...],
+    call: ReconstructionCall,
+    job: ClassificationJob,
+    options: HookOptions,
+) -> _Outcome:
     """Return the class as the shared part plus its own, unless that is not RELION's map less noise."""
     from occupy.relion.classes import separate
 
@@ -237,24 +240,24 @@ def _separated(
             f"the result is unlike RELION's map (correlation {result.agreement:.2f}, amplitude "
             f"{result.amplitude:.2g}); RELION's map is used"
         )
-        return Outcome(text, record | {"state": "refused"})
+        return _Outcome(text, record | {"state": "refused"})
     _keep_unregularised(call, volume.voxel_size[0])
     line = f"own part {100 * result.share_of_map:.2g} % of the shared one"
-    return Outcome(line, record, volume.with_data(result.map))
+    return _Outcome(line, record, volume.with_data(result.map))
 
 
-def _keep_unregularised(call: Exchange, pixel_size: float) -> None:
+def _keep_unregularised(call: ReconstructionCall, pixel_size: float) -> None:
     """Write the map in which occupancy can be read, and remove those of iterations long past.
 
     Done at every call: which is the last cannot be known where several run at once or the job is continued.
     """
     from occupy.io.loop import unregularised_name, write_unregularised
-    from occupy.relion.state import KEPT_ITERATIONS
+    from occupy.relion.classes import KEPT_ITERATIONS
 
     try:
         write_unregularised(call, pixel_size)
     except Exception as error:
-        say(f"no unregularised map: {_one_line(error)}")
+        _say(f"no unregularised map: {_one_line(error)}")
     name = unregularised_name(call.star).name
     old = name.replace(f"_it{call.iteration:03d}_", f"_it{max(call.iteration - KEPT_ITERATIONS, 0):03d}_")
     if old != name:
@@ -264,20 +267,18 @@ def _keep_unregularised(call: Exchange, pixel_size: float) -> None:
 
 def _give_up(star: Path, error: Exception) -> None:
     """Say in one line why RELION's map stays as it is, and note it where that is possible."""
-    say(f"{star.name}: {_one_line(error)}; RELION's own map is used")
+    _say(f"{star.name}: {_one_line(error)}; RELION's own map is used")
     with suppress(Exception):
-        from occupy.io.exchange import read_exchange
-        from occupy.io.loop import FOLDER
-        from occupy.relion.runrecord import note
+        from occupy.io.loop import FOLDER, read_call, record_call
 
-        note(star.parent / FOLDER, read_exchange(star), {"state": "failed", "reason": _one_line(error)})
+        record_call(star.parent / FOLDER, read_call(star), {"state": "failed", "reason": _one_line(error)})
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def say(text: str, prefix: str = "occupy: ") -> None:
+def _say(text: str, prefix: str = "occupy: ") -> None:
     """Print a line where RELION prints its own; where that is not possible any more, print nothing."""
     try:
         print(f"{prefix}{text}", flush=True)  # noqa: T201

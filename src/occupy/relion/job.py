@@ -1,7 +1,8 @@
 """`occupy-relion-job`: the executable of a RELION External job.
 
-It starts `occupy` as a process of its own, waits for it and for RELION's wish to abort, lists the results as
-output nodes, and tells RELION how it ended, whatever happens.
+It turns what RELION hands over into command lines of `occupy`, starts each as a process of its own, waits for
+it and for RELION's wish to abort, lists the results as output nodes, and tells RELION how it ended, whatever
+happens.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from occupy._version import __version__
-from occupy.errors import OccupyError
-from occupy.relion.arguments import USAGE, Request, folders, parse
-from occupy.relion.exit_files import (
+from occupy.errors import InputError, OccupyError
+from occupy.relion.job_files import (
     Ending,
     Guard,
     abort_wanted,
@@ -30,10 +32,10 @@ from occupy.relion.exit_files import (
     write_ending,
 )
 
-POLL = 0.5  # seconds
-GRACE = 10.0  # seconds between asking a worker to stop and ending it
+_POLL = 0.5  # seconds
+_GRACE = 10.0  # seconds between asking a worker to stop and ending it
 # -P: RELION starts us in the project's folder, whose files must not be taken for Python modules.
-PYTHON = (sys.executable, "-P", "-u", "-m")
+_PYTHON = (sys.executable, "-P", "-u", "-m")
 
 
 class _EndedError(Exception):
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the job and exit with 0 where it succeeded."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("--help", "-h"):
-        _say(USAGE)
+        _say(_USAGE)
         sys.exit(0)
     if words[0] == "--version":
         _say(f"occupy-relion-job {__version__}")
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run_job(words: Sequence[str]) -> int:
     """Run a job from RELION's command line; return the exit code."""
-    where = folders(words)
+    where = _folders(words)
     if where is None:
         _complain("no --o FOLDER: this program is started by RELION's External job")
         return 1
@@ -98,18 +100,18 @@ def _on_signal(number: int, _: Any) -> None:
 
 
 def _run(words: Sequence[str], guard: Guard) -> Ending:
-    from occupy.relion.nodes import write_nodes
+    from occupy.relion.job_files import write_nodes
 
-    request = parse(words)
+    request = parse_job(words)
     started = time.time()
     try:
         for command in request.commands:
-            code = _supervised((*PYTHON, "occupy", *command), request, guard)
+            code = _supervised((*_PYTHON, "occupy", *command), request, guard)
             if code:
                 _complain(f"failed with code {code}; what went wrong stands above, or in run.err")
                 return "FAILURE"
         # Pictures for the GUI are an extra: without them the results are still good.
-        if _supervised((*PYTHON, "occupy.relion.logfile", request.folder), request, guard):
+        if _supervised((*_PYTHON, "occupy.relion.job_files", request.folder), request, guard):
             _complain("warning: logfile.pdf could not be written")
     except _AbortedError:
         _say("aborted, as RELION asked")
@@ -119,9 +121,9 @@ def _run(words: Sequence[str], guard: Guard) -> Ending:
     return "SUCCESS"
 
 
-def _supervised(command: Sequence[str], request: Request, guard: Guard) -> int:
+def _supervised(command: Sequence[str], request: JobRequest, guard: Guard) -> int:
     """Run a command and return its exit code; end it where RELION or a signal asks for that."""
-    _say(f"occupy-relion-job {__version__}: {shlex.join(command[len(PYTHON) :])}")
+    _say(f"occupy-relion-job {__version__}: {shlex.join(command[len(_PYTHON) :])}")
     worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         guard.tell(worker.pid)
@@ -129,7 +131,7 @@ def _supervised(command: Sequence[str], request: Request, guard: Guard) -> int:
             if abort_wanted(request.control) or abort_wanted(Path(request.folder)):
                 raise _AbortedError
             with suppress(subprocess.TimeoutExpired):
-                worker.wait(POLL)
+                worker.wait(_POLL)
         return code
     finally:
         _end(worker)
@@ -141,7 +143,7 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
     if worker.poll() is not None:
         return
     end_group(worker.pid, signal.SIGTERM)
-    until = time.monotonic() + GRACE
+    until = time.monotonic() + _GRACE
     while worker.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     end_group(worker.pid, signal.SIGKILL)
@@ -156,6 +158,196 @@ def _say(text: str) -> None:
 def _complain(text: str) -> None:
     with suppress(OSError):
         print(f"occupy-relion-job: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+_USAGE = """\
+Usage: occupy-relion-job --o External/job012/ (--in_3dref MAP | --model_star STAR) [--NAME VALUE …]
+
+The executable of a RELION External job. Started by RELION with:
+  --o FOLDER             the job's folder
+  --in_3dref MAP         one map: as `occupy estimate` (with --model or --masks as `occupy regions`)
+  --in_mask MASK         part whose occupancy is wanted
+  --in_parts STAR        particles to select from (with a condition, see below)
+  --j N                  threads
+  --pipeline_control DIR where RELION looks for the files that tell how the job ended
+and with parameters of the job's tab "Params" (label and value):
+  model_star STAR        a set: model.star, optimiser.star or folder of a Class3D job, as `occupy classes`
+  classes yes            a set: the classes that the map of in_3dref is one of
+  region, present, absent, where, certain
+                         then select particles, as `occupy select`, into selected.star
+                         (where: L17 ge 0.7 and CP le 0.3, as RELION hands > and < to the shell)
+Any other label is an option of that command: model, by, masks, amplify, lowpass …"""
+
+_INPUTS = ("in_movies", "in_mics", "in_coords")
+_OURS = ("o", "in_3dref", "in_mask", "in_parts", "j", "pipeline_control", "model_star", "classes", *_INPUTS)
+_OF_SELECT = ("region", "present", "absent", "any", "where", "certain")
+_OF_REGIONS = ("model", "masks", "by", "regions")
+# They would write or look elsewhere than the job's folder says.
+_REFUSED = ("output", "resume", "quiet", "debug")
+# Options that are on unless their opposite is given, per command.
+_ON = {
+    "estimate": {"neighbours": "neighbours", "find_half_maps": "neighbours"},
+    "classes": {"components": "components"},
+}
+_ON["regions"] = _ON["estimate"]
+_NO = ("no", "false", "0", "none")
+_YES = ("yes", "true", "1", "")
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """One job.
+
+    Attributes
+    ----------
+    folder : str
+        Where results go, as RELION says it, with a slash at the end.
+    control : Path
+        Where exit files go and where an abort is asked for.
+    commands : tuple of tuple of str
+        Command lines of `occupy`, without the program, in the order to run them.
+    """
+
+    folder: str
+    control: Path
+    commands: tuple[tuple[str, ...], ...]
+
+
+def _pairs(arguments: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Split a command line into names and the values that follow each (RELION quotes nothing)."""
+    found: list[tuple[str, tuple[str, ...]]] = []
+    for word in arguments:
+        if word.startswith("--") and len(word) > 2:
+            name, equals, value = word[2:].partition("=")
+            found.append((name.replace("-", "_"), (value,) if equals else ()))
+        elif found:
+            name, values = found[-1]
+            found[-1] = name, (*values, word)
+        else:
+            raise InputError(f"what is {word!r}? see occupy-relion-job --help")
+    return found
+
+
+def _folders(arguments: Sequence[str]) -> tuple[str, Path] | None:
+    """Return the job's folder and that of its exit files, however wrong the rest may be; None without --o."""
+    given: dict[str, str] = {}
+    for place, word in enumerate(arguments[:-1]):
+        if word in ("--o", "--pipeline_control"):
+            given[word] = arguments[place + 1]
+    if "--o" not in given:
+        return None
+    folder = given["--o"].rstrip("/") + "/"
+    return folder, Path(given.get("--pipeline_control", folder))
+
+
+def parse_job(arguments: Sequence[str]) -> JobRequest:
+    """Read a command line as RELION makes it.
+
+    Raises
+    ------
+    InputError
+        Where the job's folder or its input is missing, or an option would write elsewhere.
+    """
+    where = _folders(arguments)
+    if where is None:
+        raise InputError("no --o FOLDER: this program is started by RELION's External job")
+    folder, control = where
+    given = _pairs(arguments)
+    once = {name: " ".join(values) for name, values in given}
+    for name in once:
+        if name in _REFUSED:
+            raise InputError(f"--{name} is not for an External job; results go to {folder}")
+    useless = [name for name in _INPUTS if once.get(name)]
+    if useless:
+        raise InputError(f"--{useless[0]} is of no use here: give a map (in_3dref) or a model_star")
+    source, is_set = _source(once)
+    if source.startswith("-"):
+        raise InputError(f"{source}: this is not a file")
+    rest = [(name, values) for name, values in given if name not in _OURS and name not in _OF_SELECT]
+    if once.get("in_mask"):
+        as_region = is_set or any(name in _OF_REGIONS for name, _ in rest)
+        rest.append(("masks" if as_region else "target_mask", (once["in_mask"],)))
+    command = _command(is_set, rest)
+    main = [command, source, "-o", folder, *_options(rest, _ON[command])]
+    main += ["--plot"] if command == "estimate" and "plot" not in once else []
+    main += ["--threads", once["j"]] if once.get("j") else []
+    commands = [tuple(main)]
+    wanted = [(name, values) for name, values in given if name in _OF_SELECT]
+    if wanted:
+        commands.append(_selection(source, is_set, once.get("in_parts"), folder, wanted))
+    elif once.get("in_parts"):
+        raise InputError("--in_parts: which particles? give the parameters region and present, or where")
+    return JobRequest(folder, control, tuple(commands))
+
+
+def _source(once: dict[str, str]) -> tuple[str, bool]:
+    """Return the input and whether it is a set."""
+    star, reference = once.get("model_star"), once.get("in_3dref")
+    asked = once.get("classes", "no").lower()
+    if asked not in _YES + _NO:
+        raise InputError(f"classes should be yes or no, not {asked!r}")
+    if star:
+        return star, True
+    if not reference:
+        raise InputError("no input: give a map (in_3dref) or the parameter model_star")
+    if "classes" in once and asked in _YES:
+        return str(_model_of(Path(reference))), True
+    return reference, False
+
+
+def _model_of(reference: Path) -> Path:
+    """Return the model.star beside a class map."""
+    stem, found, _ = reference.name.rpartition("_class")
+    model = reference.with_name(f"{stem}_model.star")
+    if not found or not model.is_file():
+        raise InputError(f"{reference}: beside it there is no {model.name}; give the parameter model_star")
+    return model
+
+
+def _command(is_set: bool, rest: Sequence[tuple[str, tuple[str, ...]]]) -> str:
+    if is_set:
+        return "classes"
+    return "regions" if any(name in _OF_REGIONS for name, _ in rest) else "estimate"
+
+
+def _options(
+    given: Sequence[tuple[str, tuple[str, ...]]], on: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
+    """Return options as `occupy` takes them: ``yes`` is a flag, ``no`` leaves it out, a list repeats it.
+
+    What is ``on`` by default is switched off by ``no``.
+    """
+    words: list[str] = []
+    for name, values in given:
+        flag = "--" + name.replace("_", "-")
+        if len(values) == 1 and values[0].lower() in ("no", "false"):
+            words += [f"--no-{on[name]}"] if name in on else []
+            continue
+        if not values or (len(values) == 1 and values[0].lower() in ("yes", "true")):
+            words.append(flag)
+        elif name in ("region", "model", "masks", "compare"):
+            words += [word for value in values for word in (flag, value)]
+        else:
+            words += [flag, " ".join(values)]
+    return words
+
+
+def _selection(
+    source: str,
+    is_set: bool,
+    particles: str | None,
+    folder: str,
+    wanted: Sequence[tuple[str, tuple[str, ...]]],
+) -> tuple[str, ...]:
+    if not is_set:
+        raise InputError("particles are selected by classes: give the parameter model_star, or classes yes")
+    if not particles:
+        guess = source.removesuffix("_model.star") + "_data.star"
+        if guess == source or not Path(guess).is_file():
+            raise InputError("which particles? give in_parts (the *_data.star of the classification)")
+        particles = guess
+    words = ["select", folder, "--particles", particles, *_options(wanted)]
+    return (*words, "-o", folder + "selected.star")
 
 
 if __name__ == "__main__":

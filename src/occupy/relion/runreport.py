@@ -1,20 +1,22 @@
-"""Table and picture of a Class3D job with occupy in its loop."""
+"""What particles and classes did in a Class3D job with occupy in its loop: table, picture and warnings."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from occupy.errors import InputError, Notice
+from occupy.errors import InputError, Notice, OccupyError
 from occupy.io.atomic import atomic_file, write_text
-from occupy.io.exchange import Exchange
-from occupy.io.loop import FOLDER, read_calls
-from occupy.relion.runrecord import Iteration, energy_per_particle, iterations, table, warnings
+from occupy.io.loop import FOLDER, ReconstructionCall, read_calls
+from occupy.io.star import read_star
 from occupy.report.record import to_json
 
 
-def write_report(job: Path) -> tuple[list[Path], list[Notice]]:
+def write_run_report(job: Path) -> tuple[list[Path], list[Notice]]:
     """Write classes.tsv, classes.json and classes.png into the job's ``occupy_relion`` folder.
 
     Returns
@@ -27,10 +29,10 @@ def write_report(job: Path) -> tuple[list[Path], list[Notice]]:
     if not job.is_dir():
         raise InputError(f"{job}: no such folder; give the folder of a Class3D job")
     folder = job / FOLDER
-    calls, found = read_calls(folder), iterations(job)
-    notices = warnings(found, calls)
+    calls, found = read_calls(folder), class_iterations(job)
+    notices = run_warnings(found, calls)
     paths = [folder / f"classes.{suffix}" for suffix in ("tsv", "json", "png")]
-    write_text(paths[0], table(found, calls))
+    write_text(paths[0], _table(found, calls))
     record = {
         "iterations": [asdict(one) for one in found],
         "calls": calls,
@@ -41,7 +43,7 @@ def write_report(job: Path) -> tuple[list[Path], list[Notice]]:
     return paths, notices
 
 
-def is_last(call: Exchange) -> bool:
+def is_last(call: ReconstructionCall) -> bool:
     """Tell whether a call that was just noted is the last one of its iteration.
 
     It is where every class (and half-set) of the iteration before is noted in this one too: classes can be
@@ -55,7 +57,7 @@ def is_last(call: Exchange) -> bool:
     return before <= now
 
 
-def _draw(path: Path, found: list[Iteration], calls: list[dict[str, Any]]) -> None:
+def _draw(path: Path, found: list[ClassIteration], calls: list[dict[str, Any]]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 6), layout="constrained")
@@ -88,3 +90,169 @@ def _draw(path: Path, found: list[Iteration], calls: list[dict[str, Any]]) -> No
     steady.legend(fontsize="small")
     with atomic_file(path) as part:
         figure.savefig(part, format="png", dpi=110)
+
+
+_SMALLEST_SHARE = 0.05
+"""A class with a smaller share of an even split than this is called empty."""
+
+_LEAST_ENERGY = 2.5
+"""Energy of an own part per particle, in units of the noise, below which it is not called significant: on
+simulated homogeneous particles it stayed below this, on heterogeneous ones it was above."""
+
+_DATA = re.compile(r".*_it(\d+)_data\.star")
+
+
+def adjusted_rand(a: Sequence[str], b: Sequence[str]) -> float:
+    """Return the adjusted Rand index of two partitions of the same particles.
+
+    1 for the same partition, 0 expected by chance (Hubert & Arabie, J. Classif. 2, 193, 1985).
+    """
+    pairs = sum(n * (n - 1) / 2 for n in Counter(zip(a, b, strict=True)).values())
+    rows = sum(n * (n - 1) / 2 for n in Counter(a).values())
+    columns = sum(n * (n - 1) / 2 for n in Counter(b).values())
+    chance = rows * columns / max(len(a) * (len(a) - 1) / 2, 1)
+    most = (rows + columns) / 2
+    return 1.0 if most == chance else (pairs - chance) / (most - chance)
+
+
+@dataclass(frozen=True)
+class ClassIteration:
+    """What the particles did in one iteration.
+
+    Attributes
+    ----------
+    number : int
+        Of the iteration.
+    sizes : dict of int to int
+        Particles per class, by their most likely class (hard).
+    shares : dict of int to float
+        Share of each class, by probability (soft): what its map is made of. Empty where the model.star of the
+        iteration is not there (yet).
+    certainty : float
+        Mean of each particle's largest class probability.
+    stability : float or None
+        Adjusted Rand index to the iteration before.
+    """
+
+    number: int
+    sizes: dict[int, int]
+    shares: dict[int, float]
+    certainty: float
+    stability: float | None
+
+    def share(self, number: int) -> float | None:
+        """Return the share of a class, by probability where that is known, else by assignment."""
+        if self.shares:
+            return self.shares.get(number)
+        return self.sizes.get(number, 0) / max(sum(self.sizes.values()), 1)
+
+
+def class_iterations(job: Path) -> list[ClassIteration]:
+    """Read what the particles did from the job's data.star files; unreadable ones are left out."""
+    found: list[ClassIteration] = []
+    last: dict[str, str] | None = None
+    files = [(int(m[1]), path) for path in job.iterdir() if (m := _DATA.fullmatch(path.name)) and int(m[1])]
+    for number, path in sorted(files):
+        try:
+            columns = ("rlnImageName", "rlnClassNumber", "rlnMaxValueProbDistribution")
+            particles = read_star(path, columns=columns)["particles"]
+            names, classes = particles.column("rlnImageName"), particles.column("rlnClassNumber")
+            certainty = particles.numbers("rlnMaxValueProbDistribution")
+        except (OccupyError, KeyError):
+            continue
+        of = dict(zip(names, classes, strict=True))
+        both = [name for name in of if last is not None and name in last]
+        stability = adjusted_rand([of[n] for n in both], [last[n] for n in both]) if both and last else None
+        sizes = {int(k): n for k, n in sorted(Counter(classes).items())}
+        found.append(
+            ClassIteration(number, sizes, _shares(path), sum(certainty) / max(len(certainty), 1), stability)
+        )
+        last = of
+    return found
+
+
+def _shares(data: Path) -> dict[int, float]:
+    """Read the classes' shares by probability from the model.star beside a data.star."""
+    model = data.with_name(data.name.removesuffix("_data.star") + "_model.star")
+    try:
+        distribution = read_star(model, columns=("rlnClassDistribution",))["model_classes"]
+        return dict(enumerate(distribution.numbers("rlnClassDistribution"), 1))
+    except (OccupyError, KeyError):
+        return {}
+
+
+def run_warnings(found: Sequence[ClassIteration], calls: Sequence[dict[str, Any]]) -> list[Notice]:
+    """Tell what makes the result of a run doubtful, and what to change."""
+    notices = []
+    if found and calls:
+        last, classes = found[-1], max(call["class"] for call in calls)
+        small = [k for k in range(1, classes + 1) if (last.share(k) or 0) < _SMALLEST_SHARE / classes]
+        if small:
+            names = ", ".join(map(str, small))
+            text = f"classes collapsed: {names} hold next to no particles; use fewer classes, or another seed"
+            notices.append(Notice("collapse", text))
+        if len(found) > 5 and last.stability is not None and last.stability < 0.8:
+            text = f"not converged: ARI to the iteration before is {last.stability:.2f}; run more iterations"
+            notices.append(Notice("not-converged", text))
+    notices += _self_bias(calls)
+    states = Counter(call.get("state") for call in calls)
+    if states.get("separated", 0) == 0:
+        notices.append(Notice("not-separated", "RELION's own maps were used throughout; see run.out for why"))
+    return notices
+
+
+def _self_bias(calls: Sequence[dict[str, Any]]) -> list[Notice]:
+    """Warn where the own parts of the last iteration are not above what noise gives.
+
+    Particles that follow their own noise gain about as much as the fit has freedom: the energy of the own
+    part per particle then is of the order of one, below what tells two states apart.
+    """
+    last = max((call["iteration"] for call in calls), default=0)
+    found = [energy_per_particle(call) for call in calls if call["iteration"] == last]
+    ratios = [ratio for ratio in found if ratio is not None]
+    if ratios and max(ratios) < _LEAST_ENERGY:
+        text = (
+            f"self-bias: no class has an own part of more than {max(ratios):.1f} noise units per particle, "
+            "which noise alone can give: not significant; use fewer classes, more particles, or a "
+            "coarser limit (--strict_highres_exp)"
+        )
+        return [Notice("self-bias", text)]
+    return []
+
+
+def _table(found: Sequence[ClassIteration], calls: Sequence[dict[str, Any]]) -> str:
+    """Return the run as tab-separated text, one row per iteration and class."""
+    rows = ["\t".join(_COLUMNS)]
+    particles = {one.number: one for one in found}
+    for call in calls:
+        values = _row(call, particles.get(call["iteration"]))
+        rows.append("\t".join("" if value is None else str(value) for value in values))
+    return "\n".join(rows) + "\n"
+
+
+_COLUMNS = (
+    "iteration", "class", "particles", "share", "certainty", "stability", "own", "strength", "energy",
+    "significant", "state",
+)  # fmt: skip
+
+
+def _row(call: dict[str, Any], one: ClassIteration | None) -> list[Any]:
+    """Return one row of the table, None where nothing is known."""
+    row: list[Any] = [call["iteration"], call["class"]]
+    if one is None:
+        row += [None] * 4
+    else:
+        stability = None if one.stability is None else round(one.stability, 4)
+        share = one.share(call["class"])
+        row += [one.sizes.get(call["class"], 0), None if share is None else round(share, 4)]
+        row += [round(one.certainty, 4), stability]
+    row += [call.get("own"), call.get("strength")]
+    energy = energy_per_particle(call)
+    row += [None, None] if energy is None else [round(energy, 3), "yes" if energy >= _LEAST_ENERGY else "no"]
+    return [*row, call.get("state")]
+
+
+def energy_per_particle(call: dict[str, Any]) -> float | None:
+    """Return the energy of a class's own part per particle in it, in units of the noise."""
+    energy, particles = call.get("energy"), call.get("particles")
+    return None if energy is None or particles is None else energy / max(particles, 1.0)

@@ -25,26 +25,26 @@ import numpy.typing as npt
 
 from occupy.numerics.spectra import Real, Spectrum, even_size, map_of, radii, resize, spectrum_of
 
-LEAST_FACTOR = 0.02
+_LEAST_FACTOR = 0.02
 """Shells of which RELION's prior left less than this are not scaled up further."""
 
-COARSEST = 30.0
+_COARSEST = 30.0
 """Å; the first band holds everything coarser: the size of a domain. Narrower bands hold too few independent
 values per window to tell signal from noise."""
 
-BAND_RATIO = 1.5
+_BAND_RATIO = 1.5
 """Ratio of a band's resolution limits."""
 
-NARROWEST_WINDOW = 8.0
+_NARROWEST_WINDOW = 8.0
 """Å; least standard deviation of the Gaussian window of the local power."""
 
-WINDOW_RATIO = 0.35
+_WINDOW_RATIO = 0.35
 """Standard deviation of the window relative to a band's finer resolution limit."""
 
-LEAST_FREEDOM = 16.0
+_LEAST_FREEDOM = 16.0
 """With a budget of fewer degrees of freedom a class gets no part of its own: it has too few particles."""
 
-NOISE_QUANTILE = 0.25
+_NOISE_QUANTILE = 0.25
 """Level of the quantile from which the noise is told: three quarters of the sphere may hold differences."""
 
 
@@ -55,7 +55,7 @@ def on_shells(values: Real, m: int) -> npt.NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class ClassMap:
+class ClassSpectrum:
     """One class as RELION reconstructed it.
 
     Attributes
@@ -74,7 +74,7 @@ class ClassMap:
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedPart:
     """What the classes share.
 
     Attributes
@@ -92,31 +92,31 @@ class Shared:
     weight: npt.NDArray[np.float32]
 
 
-def unshrunk(one: ClassMap, m: int) -> Spectrum:
+def unshrunk(one: ClassSpectrum, m: int) -> Spectrum:
     """Return a class's spectrum on the grid m³ with the prior's factor divided out."""
-    factor = np.maximum(one.factor, LEAST_FACTOR)
-    return np.asarray(resize(one.spectrum, m) / on_shells_at_least_one(factor, m))
+    factor = np.maximum(one.factor, _LEAST_FACTOR)
+    return np.asarray(resize(one.spectrum, m) / _divisors_on_shells(factor, m))
 
 
-def on_shells_at_least_one(values: Real, m: int) -> npt.NDArray[np.float32]:
+def _divisors_on_shells(values: Real, m: int) -> npt.NDArray[np.float32]:
     """Spread divisors over a spectrum, 1 beyond the last shell."""
     spread = on_shells(values, m)
     spread[spread == 0] = 1
     return spread
 
 
-def shared_part(classes: Sequence[ClassMap], m: int) -> Shared:
+def shared_part(classes: Sequence[ClassSpectrum], m: int) -> SharedPart:
     """Average classes by their weights, shell by shell.
 
     Parameters
     ----------
-    classes : sequence of ClassMap
+    classes : sequence of ClassSpectrum
         All with the same number of shells.
     m : int
         Grid to work on.
     """
     weights = np.array([one.weight for one in classes], dtype=np.float64)
-    factors = np.maximum([one.factor for one in classes], LEAST_FACTOR)
+    factors = np.maximum([one.factor for one in classes], _LEAST_FACTOR)
     total = weights.sum(axis=0)
     safe = np.maximum(total, 1e-30)
     mean = sum(
@@ -124,11 +124,11 @@ def shared_part(classes: Sequence[ClassMap], m: int) -> Shared:
     )
     prior = (weights * (1 - factors) / factors).mean(axis=0)
     factor = np.where(total > 0, total / np.maximum(total + prior, 1e-30), 0)
-    return Shared(np.asarray(mean), factor.astype(np.float32), total.astype(np.float32))
+    return SharedPart(np.asarray(mean), factor.astype(np.float32), total.astype(np.float32))
 
 
 @dataclass(frozen=True)
-class Bands:
+class _Bands:
     """Resolution bands for a box.
 
     Attributes
@@ -143,13 +143,13 @@ class Bands:
     windows: tuple[float, ...]
 
 
-def choose_bands(box_length: float, finest: float) -> Bands:
+def choose_bands(box_length: float, finest: float) -> _Bands:
     """Choose bands for a box of ``box_length`` Å with content up to ``finest`` Å."""
-    limits = [max(COARSEST, finest)]
+    limits = [max(_COARSEST, finest)]
     while limits[-1] > finest * 1.2:
-        limits.append(max(finest, limits[-1] / BAND_RATIO))
-    windows = [max(NARROWEST_WINDOW, WINDOW_RATIO * limit) for limit in limits]
-    return Bands(tuple(box_length / d for d in limits), tuple(w / box_length for w in windows))
+        limits.append(max(finest, limits[-1] / _BAND_RATIO))
+    windows = [max(_NARROWEST_WINDOW, _WINDOW_RATIO * limit) for limit in limits]
+    return _Bands(tuple(box_length / d for d in limits), tuple(w / box_length for w in windows))
 
 
 def _below(edge: float, m: int) -> npt.NDArray[np.float32]:
@@ -158,7 +158,7 @@ def _below(edge: float, m: int) -> npt.NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class OwnPart:
+class SpecificPart:
     """What is a class's own.
 
     Attributes
@@ -185,9 +185,9 @@ class OwnPart:
     weights: tuple[float, ...]
 
 
-def own_part(
-    difference: Spectrum, noise: Real, bands: Bands, radius: float, budget: float, strength: float = 1.0
-) -> OwnPart:
+def specific_part(
+    difference: Spectrum, noise: Real, bands: _Bands, radius: float, budget: float, strength: float = 1.0
+) -> SpecificPart:
     """Keep what of a difference stands out of its noise.
 
     Parameters
@@ -196,7 +196,7 @@ def own_part(
         Spectrum of class minus shared part.
     noise : ndarray, shape (shells,)
         Relative variance of its noise per shell; the scale is told from the difference itself.
-    bands : Bands
+    bands : _Bands
         Where to cut.
     radius : float
         Of the sphere that holds the particle, as a fraction of the box; noise is told from within.
@@ -207,7 +207,7 @@ def own_part(
     """
     m = len(difference)
     parts = [_band(difference, noise, bands, i, radius) for i in range(len(bands.edges))]
-    strength = strength_for(parts, budget, strength)
+    strength = _strength_for(parts, budget, strength)
     total = np.zeros_like(difference)
     weights = []
     kept = whole = energy = 0.0
@@ -222,16 +222,16 @@ def own_part(
         total += resize(spectrum_of(d), m)
     freedom = sum(part.freedom * w for part, w in zip(parts, weights, strict=True))
     share = (kept / whole) ** 0.5 if whole > 0 else 0.0
-    return OwnPart(total, share, strength, freedom, energy, tuple(weights))
+    return SpecificPart(total, share, strength, freedom, energy, tuple(weights))
 
 
-def strength_for(parts: Sequence[Evidence], budget: float, least: float) -> float:
+def _strength_for(parts: Sequence[_LocalPower], budget: float, least: float) -> float:
     """Return the least multiplier of the noise with which no more than ``budget`` is kept."""
 
     def kept(strength: float) -> float:
         return sum(part.freedom * part.mean_weight(strength) for part in parts)
 
-    if budget < LEAST_FREEDOM:
+    if budget < _LEAST_FREEDOM:
         return float("inf")
     if kept(least) <= budget:
         return least
@@ -244,16 +244,16 @@ def strength_for(parts: Sequence[Evidence], budget: float, least: float) -> floa
     return high
 
 
-def _band(difference: Spectrum, noise: Real, bands: Bands, index: int, radius: float) -> Evidence:
+def _band(difference: Spectrum, noise: Real, bands: _Bands, index: int, radius: float) -> _LocalPower:
     edge = bands.edges[index]
     grid = min(len(difference), even_size(int(3 * (edge + 2)) + 2))
     response = _below(edge, grid) - (_below(bands.edges[index - 1], grid) if index else 0)
     values = map_of(resize(difference, grid) * response)
-    return evidence(values, response**2, on_shells(noise, grid), bands.windows[index], radius)
+    return local_power(values, response**2, on_shells(noise, grid), bands.windows[index], radius)
 
 
 @dataclass(frozen=True)
-class Evidence:
+class _LocalPower:
     """Local evidence in one band.
 
     Attributes
@@ -285,9 +285,9 @@ class Evidence:
         return float(np.maximum(0, 1 - strength * self.noise / self.local[self.ball]).mean())
 
 
-def evidence(
+def local_power(
     values: npt.NDArray[np.float32], response: Real, variance: Real, window: float, radius: float
-) -> Evidence:
+) -> _LocalPower:
     """Find the local power of a band of a difference, and its noise's.
 
     Parameters
@@ -307,10 +307,10 @@ def evidence(
     local = np.maximum(local, 1e-30)
     ball = sphere(m, radius)
     freedom = degrees_of_freedom(response * variance, transfer)
-    low = float(np.quantile(local[ball], NOISE_QUANTILE))
-    noise = low / chi_square_ratio(freedom, NOISE_QUANTILE)
+    low = float(np.quantile(local[ball], _NOISE_QUANTILE))
+    noise = low / chi_square_ratio(freedom, _NOISE_QUANTILE)
     independent = float(response[..., 0].sum() + 2 * response[..., 1:].sum()) * float(ball.mean())
-    return Evidence(values, local.astype(np.float32), max(noise, 1e-30), independent, ball)
+    return _LocalPower(values, local.astype(np.float32), max(noise, 1e-30), independent, ball)
 
 
 @lru_cache(maxsize=8)

@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError
-from occupy.io.atomic import atomic_file
+from occupy.io.atomic import atomic_file, is_utf8
+from occupy.io.models import is_pdb
 from occupy.io.mrc import SUFFIXES, read_header, read_map, write_map
-from occupy.io.names import is_utf8
 from occupy.io.star import read_bytes
-from occupy.io.structures import is_pdb
 
 WHAT = "input"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from occupy.errors import InputError
 from occupy.io.atomic import make_folder, remove_leftovers, write_text
-from occupy.modification import modified_maps
+from occupy.modify import modified_maps
 from occupy.report.contents import MODIFIED, WHAT, earlier_modifications, withdraw
 from occupy.report.record import number_in, to_json
 from occupy.report.results import write_lazy_maps

@@ -16,7 +16,7 @@ import numpy as np
 
 from occupy._version import __version__
 from occupy.errors import InputError
-from occupy.io.checksum import Source, sha256_of
+from occupy.io.checksum import ReadFile, sha256_of
 from occupy.io.mrc import read_source
 from occupy.numerics.quantiles import Tile
 from occupy.pipeline import Estimate
@@ -82,14 +82,14 @@ def numbers_of(est: Estimate, variability_limit: float) -> dict[str, Any]:
     return found
 
 
-def input_of(volume: Volume, file: Source | Path) -> dict[str, Any]:
+def input_of(volume: Volume, file: ReadFile | Path) -> dict[str, Any]:
     """Describe an input file: where, checksum, box, voxel size and frame.
 
-    With a `Source` the checksum is that of the bytes that were read; of a path it is that of the file there
+    With a `ReadFile` the checksum is that of the bytes that were read; of a path it is that of the file there
     is now, so only for files that nobody else writes.
     """
     frame = volume.frame
-    if isinstance(file, Source):
+    if isinstance(file, ReadFile):
         path, checksum, size = file.path, file.sha256, file.stamp.size
     else:
         path, checksum, size = file, sha256_of(file), file.stat().st_size
@@ -110,7 +110,7 @@ def record_of(
     est: Estimate,
     asked: Settings,
     *,
-    inputs: Mapping[str, tuple[Volume, Source | Path]],
+    inputs: Mapping[str, tuple[Volume, ReadFile | Path]],
     outputs: Mapping[str, str],
     variability_limit: float,
     command: Sequence[str] | None = None,

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.io.atomic import discard_unfinished, make_folder, remove_leftovers, write_text
-from occupy.io.checksum import FileSum, Source, written
+from occupy.io.checksum import FileSum, ReadFile, written
 from occupy.io.mrc import open_writer, write_map
-from occupy.modification import modifications
+from occupy.modify import modifications
 from occupy.pipeline import Estimate
 from occupy.report.chimerax import chimerax_script
 from occupy.report.chimerax_files import copy_name, opens_as_read, seen_from
@@ -167,7 +167,7 @@ def write_results(
     asked: Settings,
     folder: Path,
     *,
-    inputs: Mapping[str, tuple[Volume, Source | Path]],
+    inputs: Mapping[str, tuple[Volume, ReadFile | Path]],
     command: Sequence[str] | None = None,
     intermediate: bool = False,
     plot: bool = False,
@@ -203,7 +203,7 @@ def write_results(
         ``progress(stage, done, total)``.
     """
     stem = est.volume.name
-    paths = {role: f.path if isinstance(f, Source) else f for role, (_, f) in inputs.items()}
+    paths = {role: f.path if isinstance(f, ReadFile) else f for role, (_, f) in inputs.items()}
     wanted = ("scale", "confidence", *modifications(est.settings))
     shown = {product: f"{stem}_{product}.mrc" for product in wanted}
     source = paths["map"]
@@ -213,7 +213,7 @@ def write_results(
     # while it was read is found here.
     script = chimerax_script(est, shown, level=level, minimum_scale=minimum_scale)
     for _, file in inputs.values():
-        if isinstance(file, Source):
+        if isinstance(file, ReadFile):
             file.checksum.hexdigest()
     made = write_maps(
         est, folder, stem, intermediate=intermediate, inputs=list(paths.values()), progress=progress

@@ -1,24 +1,41 @@
-"""What `occupy select` says and writes about a selection of particles."""
+"""Particles selected by what their classes hold, or by the parts they have: files, record, words."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from occupy._version import __version__
-from occupy.errors import Notice
-from occupy.io.class_numbers import NumberedSet
-from occupy.io.particles import Particles
-from occupy.regions.choose import Condition, Verdict, expected_composition
+from occupy.errors import InputError, Notice
+from occupy.io.atomic import write_text
+from occupy.io.checksum import reading
+from occupy.io.class_numbers import RECORD, NumberedSet, match_classes, numbered, read_numbered
+from occupy.io.particles import (
+    Particles,
+    check_target,
+    read_particles,
+    read_presence,
+    write_chosen,
+    write_particles,
+)
+from occupy.io.plain_pickle import read_integers
+from occupy.io.sets import find_set
+from occupy.regions.choose import Condition, Verdict, condition_of, expected_composition
 from occupy.regions.table import OccupancyTable
-from occupy.report.tables import cell_text
+from occupy.report.particle_results import PRESENCE
+from occupy.report.record import to_json
+from occupy.report.region_record import file_of
+from occupy.report.tables import cell_text, read_table
+from occupy.requests import ClassWish, Numbering, PartWish
 
-FORMAT = 1
+_FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +160,7 @@ def selection_lines(found: Selection) -> list[str]:
     return lines
 
 
-def doubts(found: Selection) -> list[Notice]:
+def _doubts(found: Selection) -> list[Notice]:
     """Return notices on how sure the choice of classes is."""
     notices = []
     if not found.errors_known:
@@ -161,7 +178,7 @@ def doubts(found: Selection) -> list[Notice]:
     return notices
 
 
-def selection_record(
+def _selection_record(
     found: Selection, *, inputs: Mapping[str, Any], outputs: Mapping[str, str], command: Sequence[str]
 ) -> dict[str, Any]:
     """Return the record of a selection as plain values."""
@@ -180,7 +197,7 @@ def selection_record(
     ]
     return {
         "program": "occupy",
-        "format": FORMAT,
+        "format": _FORMAT,
         "version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": list(command),
@@ -197,3 +214,164 @@ def selection_record(
         "notices": [asdict(notice) for notice in found.notices],
         "outputs": dict(outputs),
     }
+
+
+def choose(
+    table: OccupancyTable, maps: NumberedSet, particles: Particles, wish: ClassWish, numbering: Numbering
+) -> Selection:
+    """Choose classes by what their maps hold; InputError where none fulfils the condition."""
+    condition = condition_of(wish)
+    verdict = condition.verdict(table)
+    labels, notices = match_classes(
+        maps, particles, map_base=numbering.map_base, label_base=numbering.label_base
+    )
+    flags = verdict.surely if wish.certain else verdict.chosen
+    chosen = tuple(name for name, flag in zip(table.maps, flags, strict=True) if flag)
+    found = Selection(condition, table, maps, labels, particles, verdict, chosen)
+    if wish.certain and not found.errors_known:
+        raise InputError("--certain needs standard errors, and the table has none for these regions")
+    if not chosen:
+        surely = "surely " if wish.certain else ""
+        raise InputError(f"no class {surely}fulfils {condition}: {_values(found)}; nothing was written")
+    if not found.selected:
+        raise InputError(f"the classes that fulfil {condition} have no particles; nothing was written")
+    return replace(found, notices=(*notices, *_doubts(found)))
+
+
+def _values(found: Selection) -> str:
+    parts = []
+    for region in found.regions[:4]:
+        cells = (cell_text(*found.table.reading(region, name)) for name in found.table.maps[:8])
+        parts.append(f"{region} is {', '.join(cells)}" + (" …" * (len(found.table.maps) > 8)))
+    return "; ".join(parts)
+
+
+def select_particles(
+    source: Path,
+    particles_file: Path,
+    output: Path,
+    wish: ClassWish,
+    numbering: Numbering,
+    command: Sequence[str] = (),
+) -> tuple[Selection, tuple[Notice, ...], Path]:
+    """Write the particles of the classes that have, or lack, regions, and a record beside them.
+
+    Parameters
+    ----------
+    source : Path
+        Folder of `occupy classes`, or its table.
+    particles_file : Path
+        All particles, with their classes.
+    output : Path
+        File to write.
+    wish : ClassWish
+        What the classes must show.
+    numbering : Numbering
+        What files do not tell.
+    command : sequence of str
+        Command line, for the record.
+
+    Returns
+    -------
+    found : Selection
+        What was chosen.
+    notices : tuple of Notice
+        About the set of maps, where it was named.
+    record : Path
+        The record.
+    """
+    condition_of(wish)
+    path, table, maps, notices = _table_and_maps(source, numbering.set)
+    inputs: dict[str, Any] = {"table": file_of(path)}
+    record = output.with_name(f"{output.stem}_selection.json")
+    with ExitStack() as stack:
+        # Particles are read twice, to count and to copy: both times the file must be the same.
+        inputs["particles"] = stack.enter_context(reading(particles_file))
+        particles = read_particles(particles_file, numbering.class_field)
+        check_target(particles, output)
+        if numbering.parent_ind is not None and particles.kind == "cryodrgn":
+            inputs["parent_ind"] = stack.enter_context(reading(numbering.parent_ind))
+        parents = _parents(numbering.parent_ind, particles)
+        found = choose(table, maps, particles, wish, numbering)
+        keep = np.isin(particles.labels, [found.labels[name] for name in found.chosen])
+        record.unlink(missing_ok=True)
+        write_particles(particles, keep, output, parents)
+    outputs = {"particles": output.name, "record": record.name}
+    about = _selection_record(found, inputs=inputs | {"set": maps.source}, outputs=outputs, command=command)
+    write_text(record, to_json(about))
+    return found, notices, record
+
+
+def _table_and_maps(
+    source: Path, named: str | None
+) -> tuple[Path, OccupancyTable, NumberedSet, tuple[Notice, ...]]:
+    """Read the table, and which map is which class: from the record beside it, or the set named."""
+    path = source / "occupancy.csv" if source.is_dir() else source
+    notices: tuple[Notice, ...] = ()
+    if named is None:
+        maps = read_numbered(path.parent / RECORD)
+    else:
+        found = find_set([named])
+        notices = found.notices
+        maps = numbered(found)
+    table = read_table(path)
+    strange = [name for name in table.maps if name not in {each.name for each in maps.maps}]
+    if strange:
+        raise InputError(f"{path}: its map {strange[0]} is none of the maps of {maps.source}")
+    return path, table, maps, notices
+
+
+def _parents(path: Path | None, particles: Particles) -> Any:
+    """Read the indices that a cryoDRGN analysis was made of."""
+    if path is None:
+        return None
+    if particles.kind != "cryodrgn":
+        raise InputError("--parent-ind is for cryoDRGN's labels only")
+    parents = read_integers(path)
+    if len(parents) != len(particles.labels):
+        raise InputError(
+            f"{path}: {len(parents)} indices, but {particles.path.name} has {len(particles.labels)} particles"
+        )
+    return parents
+
+
+def select_parts(source: Path, particles: Path, output: Path, wish: PartWish) -> tuple[int, int, str]:
+    """Write the particles whose presence table fulfils every wish.
+
+    Parameters
+    ----------
+    source : Path
+        Folder of `occupy particles`, or its table.
+    particles : Path
+        The particles that were looked at.
+    output : Path
+        File to write.
+    wish : PartWish
+        Parts that a particle must have, and must lack.
+
+    Returns
+    -------
+    kept, total : int
+        Numbers of particles.
+    words : str
+        The wish.
+    """
+    names, presence = read_presence(source / PRESENCE if source.is_dir() else source)
+    keep = np.ones(len(presence), dtype=bool)
+    for name in wish.part:
+        keep &= presence[:, _index(names, name)] >= wish.probability
+    for name in wish.not_part:
+        keep &= 1 - presence[:, _index(names, name)] >= wish.probability
+    words = " and ".join([*wish.part, *(f"no {name}" for name in wish.not_part)])
+    if not keep.any():
+        raise InputError(
+            f"no particle has {words} with probability {wish.probability:g}; nothing was written"
+        )
+    write_chosen(particles, keep, output)
+    return int(keep.sum()), len(keep), words
+
+
+def _index(names: Sequence[str], name: str) -> int:
+    if name not in names:
+        raise InputError(f"no part {name!r}; there are {', '.join(names[:12])}" + " …" * (len(names) > 12))
+    return list(names).index(name)

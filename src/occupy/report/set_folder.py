@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from occupy.ensemble.components import Component
-from occupy.ensemble.passes import Means
+from occupy.ensemble.execution import Execution
 from occupy.ensemble.pipeline import SetEstimate
-from occupy.ensemble.reading import component_regions
+from occupy.ensemble.summary import component_regions
 from occupy.errors import Notice
 from occupy.io.atomic import write_text
 from occupy.io.checksum import sha256_of, written
@@ -74,7 +74,7 @@ class SetOutput:
 
 
 def write_set(
-    folder: Path, est: SetEstimate, components: Sequence[Component], output: SetOutput, means: Means
+    folder: Path, est: SetEstimate, components: Sequence[Component], output: SetOutput, execution: Execution
 ) -> tuple[OccupancyTable | None, dict[str, Any]]:
     """Write maps, tables, pictures, scripts and the record of a set.
 
@@ -85,8 +85,8 @@ def write_set(
     est : SetEstimate
     components : sequence of Component
     output : SetOutput
-    means : Means
-        With what to work.
+    execution : Execution
+        Where the work runs and arrays are kept.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def write_set(
     # The report of an earlier run must not vouch for files that are about to replace its own.
     (folder / PAGE).unlink(missing_ok=True)
     regions = output.regions + component_regions(est, components)
-    made = write_class_maps(folder, est, keep=output.keep, regions=regions, means=means)
+    made = write_class_maps(folder, est, keep=output.keep, regions=regions, execution=execution)
     files: dict[str, Any] = {**made.of_set, **write_components(folder, est, components)}
     if made.table is not None:
         model = output.model and ModelFiles(output.model.model, regions, output.model.paths)
@@ -125,7 +125,7 @@ def write_set(
         command=output.command,
     )
     if output.page:
-        means.report("report", 0, 0)
+        execution.report("report", 0, 0)
         write_set_report(folder, record, made.table)
     sweep(folder)
     for entry in record["maps"]:
@@ -147,6 +147,6 @@ def _shares(found: MapSet, est: SetEstimate) -> dict[str, float]:
 def _level(est: SetEstimate, path: Path) -> float:
     """Return a level at which the first map's surface encloses about as much as the content of the set."""
     volume = read_map(path)
-    content = est.content.sum() * float(np.prod(est.ground.voxel_size))
+    content = est.content.sum() * float(np.prod(est.scaled.voxel_size))
     share = min(0.6 * content / (volume.data.size * float(np.prod(volume.voxel_size))), 0.5)
     return float(np.quantile(volume.data, 1 - share))

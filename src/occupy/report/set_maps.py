@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.ensemble.components import Component, soft_mask, varying
-from occupy.ensemble.passes import Means
+from occupy.ensemble.execution import Execution
 from occupy.ensemble.pipeline import SetEstimate
-from occupy.ensemble.reading import read_class
-from occupy.ensemble.summary import summary_of, summary_terms
+from occupy.ensemble.summary import read_class, summary_of, summary_terms
 from occupy.io.atomic import make_folder
 from occupy.io.checksum import written
 from occupy.regions.region import Region
@@ -70,7 +69,7 @@ def write_class_maps(
     *,
     keep: bool = False,
     regions: Sequence[Region] = (),
-    means: Means | None = None,
+    execution: Execution | None = None,
 ) -> Written:
     """Write the maps of every class and of the set, and read regions, in one pass over the classes.
 
@@ -83,13 +82,13 @@ def write_class_maps(
         Leave maps of classes that are there already (files are complete or not there).
     regions : sequence of Region
         On the grid of the input.
-    means : Means, optional
-        With what to work.
+    execution : Execution, optional
+        Where the work runs and arrays are kept.
     """
     make_folder(folder)
     of_classes = names_of_maps(est.names)
     shared = _Writing(est, folder.absolute(), of_classes, keep, tuple(regions))
-    terms, rest = (means or Means()).folded("writing", _write_one, shared, len(est.names))
+    terms, rest = (execution or Execution()).folded("writing", _write_one, shared, len(est.names))
     summary = summary_of(est, terms, varying(est))
     of_set = {product: f"{product}.mrc" for product in OF_SET}
     sums = {name: about for _, of_class in rest for name, about in of_class.items()}

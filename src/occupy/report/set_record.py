@@ -49,7 +49,7 @@ def set_record(
     command : sequence of str
     """
     known = {} if found is None else {entry.name: entry for entry in found.maps}
-    ground = est.ground
+    scaled = est.scaled
     return {
         "program": "occupy",
         "format": FORMAT,
@@ -68,7 +68,7 @@ def set_record(
                 "name": name,
                 **_source_of(known.get(name)),
                 "share": round(float(est.weights[k]), 6),
-                "resolution_angstrom": round(float(ground.resolutions[k]), 3),
+                "resolution_angstrom": round(float(scaled.resolutions[k]), 3),
                 "outputs": dict(of_classes.get(name, {})),
             }
             for k, name in enumerate(est.names)
@@ -91,15 +91,15 @@ def _source_of(entry: ClassMap | None) -> dict[str, Any]:
 
 def set_numbers(est: SetEstimate) -> dict[str, Any]:
     """Return every number found of a whole set, as plain values with units in their names."""
-    ground = est.ground
+    scaled = est.scaled
     return {
-        "common_resolution_angstrom": round(ground.resolution, 3),
-        "working_voxel_size_angstrom": [round(a, 4) for a in ground.voxel_size],
+        "common_resolution_angstrom": round(scaled.resolution, 3),
+        "working_voxel_size_angstrom": [round(a, 4) for a in scaled.voxel_size],
         "full_value": est.full.value,
         "spread_of_full_regions": est.full.spread,
         "scatter_without_difference": est.null.level,
         "width_of_its_logarithm": est.null.width,
-        "content_angstrom3": float(est.content.sum()) * float(_product(ground.voxel_size)),
+        "content_angstrom3": float(est.content.sum()) * float(_product(scaled.voxel_size)),
     }
 
 
@@ -114,11 +114,36 @@ def read_set_record(folder: Path) -> dict[str, Any]:
     """Read the record of a set from its folder (or the file itself); InputError where it is none."""
     path = folder / NAME if folder.is_dir() else folder
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: no record of a set here; occupy classes makes one") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: damaged record ({error})") from error
     if not isinstance(record, dict) or record.get("what") != "set" or "maps" not in record:
         raise InputError(f"{path} is not the record of a set (made by occupy classes)")
+    if (wrong := _damaged(record)) is not None:
+        raise InputError(f"{path}: the record is damaged (its {wrong} are not as this program writes them)")
     return record
+
+
+def _damaged(record: Mapping[str, Any]) -> str | None:
+    """Return the part of a record that is not what it should be."""
+    maps, notices = record["maps"], record.get("notices")
+    good = {
+        "maps": isinstance(maps, list) and maps and all(map(_is_map, maps)),
+        "outputs": _are_files(record.get("outputs")),
+        "notices": isinstance(notices, list) and all(isinstance(n, dict) for n in notices),
+    }
+    return next((part for part, fine in good.items() if not fine), None)
+
+
+def _is_map(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("name"), str) and _are_files(entry.get("outputs"))
+
+
+def _are_files(outputs: Any) -> bool:
+    """Tell whether outputs name files in the record's folder."""
+    return isinstance(outputs, dict) and all(
+        isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
+        for name in outputs.values()
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -18,18 +17,26 @@ from occupy.io.atomic import atomic_file, make_folder, write_text
 from occupy.io.mrc import write_map
 from occupy.io.tables import write_chain_table
 from occupy.report.record import to_json
+from occupy.requests import SimulationRequest
+from occupy.simulation import ClassSet, Simulation
+from occupy.simulation.asked import Simulated
 from occupy.volume import Volume
 
 if TYPE_CHECKING:
     import gemmi
 
-    from occupy.simulation import ClassSet, Simulation
-
-ITERATION = 25
+_ITERATION = 25
 """Number of the iteration that a class set is written as."""
 
-NO_RESOLUTION = 999.0
-FORMAT = 1
+_NO_RESOLUTION = 999.0
+_FORMAT = 1
+
+
+def write_request(folder: Path, asked: SimulationRequest, done: Simulated) -> dict[str, str]:
+    """Write what `simulate_request` made; return what → file name."""
+    if isinstance(done.made, ClassSet):
+        return write_class_set(folder, done.made, asked.as_written(), done.blocks, done.further)
+    return write_simulation(folder, done.name, done.made, asked.as_written(), done.blocks)
 
 
 def write_simulation(
@@ -98,7 +105,7 @@ def write_class_set(
     """
     record = make_folder(folder) / "simulation.json"
     record.unlink(missing_ok=True)
-    run = f"run_it{ITERATION:03d}"
+    run = f"run_it{_ITERATION:03d}"
     names = [f"class{k:03d}" for k in range(1, len(made.classes) + 1)]
     files: dict[str, str] = {}
     for name, one in zip(names, made.classes, strict=True):
@@ -118,7 +125,7 @@ def write_class_set(
     numbers = {name: _numbers(one) for name, one in zip(names, made.classes, strict=True)}
     numbers |= {"weights": list(made.weights)} | dict(further or {})
     files["relion_model"] = f"{run}_model.star"
-    write_text(folder / files["relion_model"], model_star(made, [files[name] for name in names]))
+    write_text(folder / files["relion_model"], _model_star(made, [files[name] for name in names]))
     _write_record(record, settings, numbers, files)
     return files | {"record": record.name}
 
@@ -163,7 +170,7 @@ def _write_record(
     """Write how it was made: settings, seed, versions, what came out, which files."""
     record = {
         "program": "occupy simulate",
-        "format": FORMAT,
+        "format": _FORMAT,
         "version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": {
@@ -178,7 +185,7 @@ def _write_record(
     write_text(path, to_json(record))
 
 
-def model_star(made: ClassSet, maps: Sequence[str]) -> str:
+def _model_star(made: ClassSet, maps: Sequence[str]) -> str:
     """Return a stand-in for RELION's model.star: classes, their shares and, if shrunk by it, their SSNR.
 
     Parameters
@@ -190,7 +197,7 @@ def model_star(made: ClassSet, maps: Sequence[str]) -> str:
     """
     first = made.classes[0]
     size, voxel = first.map.shape[0], first.voxel_size
-    best = min((one.estimated_resolution or NO_RESOLUTION for one in made.classes), default=NO_RESOLUTION)
+    best = min((one.estimated_resolution or _NO_RESOLUTION for one in made.classes), default=_NO_RESOLUTION)
     general = {
         "rlnReferenceDimensionality": 3,
         "rlnDataDimensionality": 2,
@@ -203,7 +210,7 @@ def model_star(made: ClassSet, maps: Sequence[str]) -> str:
     lines = ["# Simulated, not from RELION; made by OccuPy " + __version__, "", "data_model_general", ""]
     lines += [f"_{name} {value}" for name, value in general.items()]
     rows = [
-        f"{name} {share:.6f} {one.estimated_resolution or NO_RESOLUTION:.6f}"
+        f"{name} {share:.6f} {one.estimated_resolution or _NO_RESOLUTION:.6f}"
         for name, share, one in zip(maps, made.weights, made.classes, strict=True)
     ]
     columns = ("rlnReferenceImage", "rlnClassDistribution", "rlnEstimatedResolution")
@@ -218,7 +225,7 @@ def model_star(made: ClassSet, maps: Sequence[str]) -> str:
 
 def _shell_rows(ssnr: Sequence[float], side: float) -> list[str]:
     return [
-        f"{i} {i / side:.6f} {side / i if i else NO_RESOLUTION:.6f} {value:.6f}"
+        f"{i} {i / side:.6f} {side / i if i else _NO_RESOLUTION:.6f} {value:.6f}"
         for i, value in enumerate(ssnr)
     ]
 
@@ -226,15 +233,3 @@ def _shell_rows(ssnr: Sequence[float], side: float) -> list[str]:
 def _loop(block: str, columns: Sequence[str], rows: Sequence[str]) -> list[str]:
     names = [f"_{name} #{i}" for i, name in enumerate(columns, start=1)]
     return ["", f"data_{block}", "", "loop_", *names, *rows, ""]
-
-
-def plain(settings: Any) -> dict[str, Any]:
-    """Return a dataclass of settings as plain values, paths as text."""
-    return {
-        name: str(value)
-        if isinstance(value, Path)
-        else [str(v) if isinstance(v, Path) else v for v in value]
-        if isinstance(value, (list, tuple))
-        else value
-        for name, value in asdict(settings).items()
-    }

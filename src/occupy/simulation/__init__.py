@@ -7,6 +7,7 @@ the noise is linear in the occupancies, so the truth is exact.
 
 from __future__ import annotations
 
+from occupy.requests import Processing
 from occupy.simulation.classes import ClassSet, simulate_classes
 from occupy.simulation.composition import (
     Composition,
@@ -15,9 +16,7 @@ from occupy.simulation.composition import (
     draw_occupancies,
     neighbour_blocks,
 )
-from occupy.simulation.models import demo_occupancies, demo_structure
-from occupy.simulation.processing import Processing
-from occupy.simulation.readout import chain_values
+from occupy.simulation.models import chain_values, demo_occupancies, demo_structure
 from occupy.simulation.single import Simulation, simulate
 
 __all__ = [

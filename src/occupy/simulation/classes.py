@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from occupy.simulation.checks import check_numbers, per_chain
-from occupy.simulation.processing import Processing, last_shell
+from occupy.requests import Imaging, Processing
+from occupy.simulation.models import per_chain
 from occupy.simulation.scene import Scene, clean_map, clean_maps, make_scene, noise_sigma
-from occupy.simulation.single import Array, Noise, Simulation, finish, raw_maps, spectrum_of
+from occupy.simulation.single import Array, Noise, Simulation, finish, last_shell, raw_maps, spectrum_of
 
 if TYPE_CHECKING:
     import gemmi
@@ -53,16 +53,9 @@ def simulate_classes(
     *,
     weights: Sequence[float] | None = None,
     class_noise: Sequence[float] | None = None,
-    voxel_size: float = 3.0,
-    box: int | None = None,
-    resolution: float = 6.0,
     b_factors: Mapping[str, float] | None = None,
-    rim_b_factor: float = 0.0,
-    signal_to_noise: float = 30.0,
-    noise_colour: float = 200.0,
-    half_maps: bool = False,
     processing: Processing | None = None,
-    seed: int = 0,
+    **imaging: Any,
 ) -> ClassSet:
     """Simulate the maps of a classification.
 
@@ -77,16 +70,16 @@ def simulate_classes(
         Particles per class in any unit; equal by default.
     class_noise : sequence of float, optional
         Factor on the standard deviation of each class's noise, on top of what its size makes of it.
-    voxel_size, box, resolution, b_factors, rim_b_factor, noise_colour, half_maps
+    b_factors : mapping of str to float, optional
         As for `simulate`; the same for every class.
-    signal_to_noise : float
-        As for `simulate`, and of *all particles together*: the noise of class k has 1/weight of its variance.
     processing : Processing, optional
         Done to every class map. With Wiener shrinkage each class has its own SSNR, and all are cut off where
         the best one falls below 1, as in RELION, which has one current resolution.
         ``Processing(wiener=True, mask="sphere")`` makes maps as a Class3D job writes them.
-    seed : int
-        Of the noise.
+    voxel_size, box, resolution, rim_b_factor, noise_colour, half_maps, seed
+        As for `simulate`; the same for every class.
+    signal_to_noise : float, default 30
+        As for `simulate`, and of *all particles together*: the noise of class k has 1/weight of its variance.
 
     Returns
     -------
@@ -97,31 +90,27 @@ def simulate_classes(
     TypeError, ValueError
         As for `simulate`, or where the lists differ in length or a weight is not positive.
     """
-    check_numbers(voxel_size, resolution, signal_to_noise, noise_colour)
+    asked = Imaging(**imaging)
     shares = _shares(weights, len(occupancies), "weights")
     factors = _positive(class_noise, len(occupancies), "class_noise")
-    scene = make_scene(
-        structure,
-        voxel_size=voxel_size,
-        box=box,
-        resolution=resolution,
-        b_factors=b_factors,
-        rim_b_factor=rim_b_factor,
-    )
+    scene = make_scene(structure, asked, b_factors)
     columns = [
         per_chain(f"occupancies of class {k}", given, scene.chains, default=1.0, highest=1.0)
         for k, given in enumerate(occupancies, start=1)
     ]
-    sigma = noise_sigma(scene, clean_map(scene, dict.fromkeys(scene.chains, 1.0)), signal_to_noise)
+    full = clean_map(scene, dict.fromkeys(scene.chains, 1.0))
+    sigma = noise_sigma(scene, full, asked.signal_to_noise)
+    seed = asked.seed
     noises = [
-        Noise(np.float32(sigma * factor / share**0.5), noise_colour, (seed, 2, k), _half(half_maps, seed, k))
+        Noise(
+            np.float32(sigma * factor / share**0.5),
+            asked.noise_colour,
+            (seed, 2, k),
+            (seed, 3, k) if asked.half_maps else None,
+        )
         for k, (share, factor) in enumerate(zip(shares, factors, strict=True))
     ]
     return _classes(scene, columns, shares, noises, processing or Processing())
-
-
-def _half(wanted: bool, seed: int, k: int) -> tuple[int, int, int] | None:
-    return (seed, 3, k) if wanted else None
 
 
 def _positive(given: Sequence[float] | None, count: int, what: str) -> NDArray[np.float64]:

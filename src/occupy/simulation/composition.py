@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from occupy.simulation.checks import chain_names, check_structure
-from occupy.simulation.models import marker_points
+from occupy.simulation.models import chain_names, check_structure, marker_points
 
 if TYPE_CHECKING:
     import gemmi

@@ -1,16 +1,15 @@
-"""Atomic models: the bundled one, and models placed in a box."""
+"""Atomic models: the bundled one, models placed in a box, and maps read at the backbone of their chains."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from importlib import resources
-from math import ceil
+from math import ceil, isfinite
 from operator import index
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
-
-from occupy.simulation.checks import check_structure
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     import gemmi
@@ -130,3 +129,107 @@ def set_atoms(chain: gemmi.Chain, occupancy: float, b_factor: float | None = Non
             if b_factor is not None:
                 atom.b_iso = b_factor
                 atom.aniso = isotropic
+
+
+def chain_values(
+    data: ArrayLike, voxel_size: float, structure: gemmi.Structure, radius: float = 3.0
+) -> dict[str, float]:
+    """Read a map at the backbone of each chain.
+
+    Parameters
+    ----------
+    data : (nz, ny, nx) array
+        Any map: density, local scale, confidence.
+    voxel_size : float
+        Å.
+    structure : gemmi.Structure
+        In the map's frame (see `Simulation.structure`).
+    radius : float
+        Å. A voxel counts where its centre is within the radius, ends included, of a CA or P atom, and
+        always where it is an atom's nearest. Each counts once per chain.
+
+    Returns
+    -------
+    dict of str to float
+        Median over the voxels of each chain; chains without CA or P atoms are left out.
+
+    Raises
+    ------
+    ValueError
+        If the map is not three-dimensional, a number is not positive, or a chain lies outside the map.
+    """
+    check_structure(structure)
+    values = np.asarray(data)
+    if values.ndim != 3:
+        raise ValueError(f"data must have three axes, not shape {values.shape}")
+    check_positive(voxel_size=voxel_size, radius=radius)
+    found = {}
+    for name, points in marker_points(structure).items():
+        near = voxels_near(points[:, ::-1] / voxel_size, radius / voxel_size, values.shape)
+        if near.size == 0:
+            raise ValueError(f"chain {name!r} lies outside the map of shape {values.shape} at {voxel_size} Å")
+        found[name] = float(np.median(values.reshape(-1)[near]))
+    return found
+
+
+def voxels_near(points_zyx: NDArray[np.float64], radius: float, shape: tuple[int, ...]) -> NDArray[np.intp]:
+    """Return flat indices, sorted and unique, of the voxels within `radius` of a point or nearest to one.
+
+    Parameters
+    ----------
+    points_zyx : (n, 3) array
+        In voxels.
+    radius : float
+        In voxels.
+    shape : (nz, ny, nx)
+        Of the map; voxels outside it are left out.
+    """
+    reach = ceil(radius + 0.5)
+    offsets = np.indices((2 * reach + 1,) * 3).reshape(3, -1).T - reach
+    near = np.zeros(shape, dtype=bool)
+    # One offset at a time: memory stays at a few numbers per point, however fine the map.
+    nearest = np.rint(points_zyx).astype(np.intp)
+    remainder = nearest - points_zyx
+    for offset in offsets:
+        # The nearest voxel always counts, so that no point is lost on a map coarser than the radius.
+        within = (((remainder + offset) ** 2).sum(axis=1) <= radius**2) | (not offset.any())
+        voxels = nearest[within] + offset
+        voxels = voxels[((voxels >= 0) & (voxels < shape)).all(axis=1)]
+        near[tuple(voxels.T)] = True
+    return np.flatnonzero(near)
+
+
+def check_structure(structure: gemmi.Structure) -> None:
+    """Raise TypeError or ValueError unless this is a structure with atoms."""
+    import gemmi
+
+    if not isinstance(structure, gemmi.Structure):
+        raise TypeError(f"structure must be a gemmi.Structure, not {type(structure).__name__}")
+    if len(structure) == 0 or structure[0].count_atom_sites() == 0:
+        raise ValueError(f"structure {structure.name!r} has no atoms")
+
+
+def check_positive(**numbers: float) -> None:
+    """Raise ValueError unless every number is finite and above 0."""
+    for name, number in numbers.items():
+        if not (isfinite(number) and number > 0):
+            raise ValueError(f"{name} must be a positive number, not {number!r}")
+
+
+def chain_names(structure: gemmi.Structure) -> list[str]:
+    """Return the first model's chain names, each once, in their order."""
+    return list(dict.fromkeys(chain.name for chain in structure[0]))
+
+
+def per_chain(
+    what: str, given: Mapping[str, float] | None, chains: Iterable[str], *, default: float, highest: float
+) -> dict[str, float]:
+    """Return a finite number in [0, `highest`] for every chain, or raise ValueError."""
+    numbers = dict.fromkeys(chains, default)
+    for name, number in (given or {}).items():
+        if name not in numbers:
+            raise ValueError(f"{what} names chain {name!r}; the structure has {', '.join(numbers)}")
+        if not (isfinite(number) and 0 <= number <= highest):
+            raise ValueError(f"{what} of chain {name!r} must be within 0 and {highest:g}, not {number!r}")
+        numbers[name] = float(number)
+    return numbers

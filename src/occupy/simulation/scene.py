@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from occupy.simulation.checks import chain_names, check_not_negative, check_structure, per_chain
-from occupy.simulation.models import box_size, heavy_atoms, place, set_atoms
+from occupy.requests import Imaging
+from occupy.simulation.models import (
+    box_size,
+    chain_names,
+    check_structure,
+    heavy_atoms,
+    per_chain,
+    place,
+    set_atoms,
+    voxels_near,
+)
 from occupy.simulation.potential import potential_of
-from occupy.simulation.readout import voxels_near
 
 if TYPE_CHECKING:
     import gemmi
@@ -55,27 +63,19 @@ class Scene:
         return np.asarray(atoms[:, ::-1] / self.voxel_size)
 
 
-def make_scene(
-    structure: gemmi.Structure,
-    *,
-    voxel_size: float,
-    box: int | None,
-    resolution: float,
-    b_factors: Mapping[str, float] | None,
-    rim_b_factor: float,
-) -> Scene:
+def make_scene(structure: gemmi.Structure, imaging: Imaging, b_factors: Mapping[str, float] | None) -> Scene:
     """Place a model and give its atoms the B-factors 4 d² + those of its chain + those of its distance."""
     check_structure(structure)
-    check_not_negative(rim_b_factor=rim_b_factor)
     extra = per_chain("b_factors", b_factors, chain_names(structure), default=0.0, highest=np.inf)
+    voxel_size, resolution = float(imaging.voxel_size), float(imaging.resolution)
     heavy = heavy_atoms(structure)
-    size = box_size(heavy, voxel_size, box)
+    size = box_size(heavy, voxel_size, imaging.box)
     placed = place(heavy, size * voxel_size)
     for chain in placed[0]:
         set_atoms(chain, 1.0, 4 * resolution**2 + extra[chain.name])
-    if rim_b_factor:
-        _add_rim(placed, rim_b_factor)
-    return Scene(placed, size, float(voxel_size), float(resolution), MappingProxyType(extra))
+    if imaging.rim_b_factor:
+        _add_rim(placed, imaging.rim_b_factor)
+    return Scene(placed, size, voxel_size, resolution, MappingProxyType(extra))
 
 
 def _add_rim(placed: gemmi.Structure, rim_b_factor: float) -> None:

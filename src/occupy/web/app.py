@@ -21,8 +21,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from occupy.errors import InputError, OccupyError
-from occupy.web.access import Access
-from occupy.web.security import Gate, RefusedError
+from occupy.web.security import Access, Gate, RefusedError
 from occupy.web.viewer import Download, Viewer
 from occupy.web.watched import ClosedError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import numpy.typing as npt
 from occupy import masks
 from occupy.errors import InputError
 from occupy.inputs import InputFiles, Inputs
-from occupy.modification import modifications, modified_maps, modified_values
+from occupy.io.mrc import read_header
+from occupy.modify import modifications, modified_maps, modified_values
 from occupy.pipeline import Estimate
 from occupy.report.chimerax import contour_level, tile_sphere
 from occupy.report.figures import value_spans
@@ -23,11 +24,11 @@ from occupy.report.results import WHAT
 from occupy.report.slices import lowest_shown_scale
 from occupy.report.text import number_lines
 from occupy.resolve import ResolvedSettings, resolve
+from occupy.result import LoadedResult
 from occupy.settings import Settings
 from occupy.volume import LazyMap, Volume
-from occupy.web.cache import ArrayCache
 from occupy.web.scene import Look, Scene
-from occupy.web.watched import WatchedFiles
+from occupy.web.watched import ArrayCache, WatchedFiles, read_watched
 
 Array = npt.NDArray[np.float32]
 
@@ -40,25 +41,6 @@ LOOKS = {
 }
 _POINTS = 400
 _TABLE = 256
-
-
-@dataclass(frozen=True)
-class Result:
-    """A result folder.
-
-    Attributes
-    ----------
-    folder : Path
-        Where it is.
-    record : mapping
-        Its record.
-    maps : mapping
-        Product → file of the maps that belong to it.
-    """
-
-    folder: Path
-    record: Mapping[str, Any]
-    maps: Mapping[str, Path]
 
 
 class MapDocument(Scene):
@@ -78,7 +60,7 @@ class MapDocument(Scene):
         What the files were when they were read.
     cache : ArrayCache
         For layers that are read from a result folder.
-    result : Result, optional
+    result : LoadedResult, optional
         The result folder it was opened from; its maps are used in place of what ``est`` would compute.
     level : float, optional
         Contour level to begin with.
@@ -93,12 +75,12 @@ class MapDocument(Scene):
         watched: WatchedFiles,
         cache: ArrayCache,
         *,
-        result: Result | None = None,
+        result: LoadedResult | None = None,
         level: float | None = None,
     ) -> None:
         super().__init__(number, files.map.name, est.volume, watched, cache)
         self.files, self.path, self.est, self.asked = files, files.map, est, asked
-        self.folder = None if result is None else result.folder
+        self.folder = None if result is None else result.path.parent
         self.given_level = level
         self._masks: dict[str, Array] = {}
         self._outputs: dict[str, Path] = {}
@@ -121,18 +103,20 @@ class MapDocument(Scene):
             with self.lock:
                 self._show(None)
 
-    def written(self, result: Result, asked: Settings) -> None:
+    def written(self, result: LoadedResult, asked: Settings) -> None:
         """Show what was written into the folder it was opened from."""
-        if result.folder == self.folder:
+        if result.path.parent == self.folder:
             with self.lock:
                 self.asked = asked
                 self._show(result)
 
-    def _show(self, result: Result | None) -> None:
+    def _show(self, result: LoadedResult | None) -> None:
         """Show the maps of a result folder, or what the estimate computes."""
-        self.record = None if result is None else result.record
+        self.result = result
         self.watched.forget(self._outputs.values())
-        self._outputs = {} if result is None else dict(result.maps)
+        files = {} if result is None else result.files[result.names[0]]
+        shape = self.est.volume.shape
+        self._outputs = {name: file for name, file in files.items() if read_header(file).shape == shape}
         for path in self._outputs.values():
             # Also those that nobody has looked at: they must be of one run.
             self.watched.watch(path)
@@ -177,7 +161,7 @@ class MapDocument(Scene):
                 return self._masks[name]
             if name in self._outputs:
                 path = self._outputs[name]
-                return self.cache.get((self.id, name), lambda: self.watched.read(path)[0].data)
+                return self.cache.get((self.id, name), lambda: self._read(path))
             if name == "input":
                 return self.est.volume.data
             if name in ("scale", "confidence"):
@@ -186,6 +170,10 @@ class MapDocument(Scene):
                 low = self.est.maps[name]
                 return self.cache.get((self.id, name), lambda: low.planes(0, low.shape[0]))
             raise InputError(f"there is no layer {name!r}")
+
+    def _read(self, path: Path) -> Array:
+        assert self.result is not None
+        return read_watched(path, self.watched, self.result).data
 
     def layer(self, name: str) -> Array:
         """Return a layer in (z, y, x) order."""
@@ -217,7 +205,7 @@ class MapDocument(Scene):
     def about(self) -> dict[str, Any]:
         """Return settings, numbers, notices and graphs."""
         est = self.est
-        numbers = self.record["numbers"] if self.record else numbers_of(est, est.variability_limit)
+        numbers = self.result.numbers if self.result else numbers_of(est, est.variability_limit)
         centre, radius = tile_sphere(est, est.full_scale.largest)
         return {
             "kind": "map",
@@ -280,7 +268,7 @@ class MapDocument(Scene):
         in proportion to c. (What attenuation puts in the place of what it takes away is not in it.)
         """
         resolved = self.resolved(settings)
-        product = the_modification(resolved)
+        product = _the_modification(resolved)
         scale = np.linspace(0, 1, _TABLE, dtype=np.float32)
         if product is None:
             one = np.ones(_TABLE)
@@ -306,7 +294,7 @@ class MapDocument(Scene):
             return self._preview[1]
 
     def _modified(self, resolved: ResolvedSettings) -> Array:
-        product = the_modification(resolved)
+        product = _the_modification(resolved)
         volume, facts = self.est.volume, self.est.facts
         if product is None:
             return volume.data
@@ -337,14 +325,14 @@ class MapDocument(Scene):
         return f"{about}; {float(np.mean(mask > 0.5)):.1%} of the box is above ½"
 
     def _solvent_definition(self, options: Mapping[str, Any]) -> tuple[Array, str]:
-        said = numbers_in(options, "threshold", "weak", "smallest", "extend", "soft_edge")
+        said = _numbers_in(options, "threshold", "weak", "smallest", "extend", "soft_edge")
         if "threshold" not in said:
             raise InputError("give a threshold, a scale from 0 to below 1")
         mask = masks.solvent_definition(self._array("scale"), voxel_size=self.est.volume.voxel_size, **said)
         return mask, f"content: scale above {said['threshold']:.3g}"
 
     def _subtraction(self, options: Mapping[str, Any]) -> tuple[Array, str]:
-        said = numbers_in(options, "attenuate", "sigmoid", "pivot", "soft_edge")
+        said = _numbers_in(options, "attenuate", "sigmoid", "pivot", "soft_edge")
         edge = said.pop("soft_edge", 0.0)
         if edge < 0:
             raise InputError(f"soft edge must not be negative, not {edge}")
@@ -368,7 +356,7 @@ class MapDocument(Scene):
         )
 
 
-def the_modification(resolved: ResolvedSettings) -> str | None:
+def _the_modification(resolved: ResolvedSettings) -> str | None:
     """Return the one modified map these settings ask for, or None."""
     wanted = list(modifications(resolved))
     if len(wanted) > 1:
@@ -376,7 +364,7 @@ def the_modification(resolved: ResolvedSettings) -> str | None:
     return wanted[0] if wanted else None
 
 
-def numbers_in(options: Mapping[str, Any], *names: str) -> dict[str, float]:
+def _numbers_in(options: Mapping[str, Any], *names: str) -> dict[str, float]:
     """Return those of the named options that were given, as numbers."""
     out = {}
     for name, value in options.items():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,27 +12,26 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError
-from occupy.io.mrc import map_stem
+from occupy.regions.table import OccupancyTable
 from occupy.report.surfaces import clear_level, spread_of
-from occupy.volume import Volume
-from occupy.web.cache import ArrayCache
+from occupy.report.tables import read_table
+from occupy.result import load
 from occupy.web.scene import Look, Scene
 from occupy.web.shelf import SET_RECORD, Shelf
-from occupy.web.watched import WatchedFiles
+from occupy.web.watched import ArrayCache, WatchedFiles, read_watched
 
 Array = npt.NDArray[np.float32]
 
-WHOLE = {
+_WHOLE = {
     "composite": Look("Composite", "grey", unit="map units"),
     "mean_occupancy": Look("Mean occupancy", "scale"),
     "variability": Look("Variability of occupancy", "uncertainty", 0.0, 0.5),
 }
-PER_MAP = {
+_PER_MAP = {
     "occupancy": Look("Occupancy", "scale"),
     "relative": Look("Relative occupancy", "scale"),
     "uncertainty": Look("Uncertainty of occupancy", "uncertainty", 0.0, 0.5),
 }
-_COLUMNS = ("region", "map", "occupancy")
 
 
 class SetDocument(Scene):
@@ -44,36 +43,46 @@ class SetDocument(Scene):
     """
 
     def __init__(self, number: int, folder: Path, shelf: Shelf, cache: ArrayCache) -> None:
-        self.folder, self.shelf = folder, shelf
         watched = WatchedFiles()
         watched.watch(folder / SET_RECORD)
-        self.record = _read_record(folder / SET_RECORD)
-        self.maps = _maps_of(self.record, folder)
-        grid, _ = watched.read(self._file("composite.mrc"))
+        self.folder, self.result = folder, load(folder)
+        self.names = self.result.names
+        of_set = self.result.files[""]
+        self.components = [p for p, file in of_set.items() if file.parent.name == "components"]
+        if "composite" not in of_set:
+            raise InputError(f"{folder}: the composite of this set is not there")
+        self._files = {
+            **{name: of_set[name] for name in _WHOLE if name in of_set},
+            **{f"component:{name}": of_set[name] for name in self.components},
+            **{
+                f"{kind}:{n}": self.result.files[name][kind]
+                for n, name in enumerate(self.names)
+                for kind in _PER_MAP
+                if kind in self.result.files[name]
+            },
+        }
+        for file in self._files.values():
+            # A link that leads out of the folder being viewed is refused, as everywhere.
+            shelf.find(str(file))
+        grid = read_watched(self._files["composite"], watched, self.result)
         super().__init__(number, folder.name, grid, watched, cache)
-        self.components = [p.stem for p in sorted((folder / "components").glob("*.mrc"))]
-        self.regions, self.cells = _table(folder / "occupancy.csv", [m["name"] for m in self.maps])
-
-    def _file(self, name: str) -> Path:
-        return self.shelf.find(str(self.folder / name))
+        table = folder / "occupancy.csv"
+        self.table = read_table(shelf.find(str(table))) if table.is_file() else None
 
     @property
     def looks(self) -> dict[str, Look]:
         """Name → look of every layer that can be shown."""
-        out = {
-            n: look for n, look in WHOLE.items() if n == "composite" or (self.folder / f"{n}.mrc").is_file()
-        }
         low, high = self.window
-        out["composite"] = Look("Composite", "grey", low, high, "map units")
-        for number, about in enumerate(self.maps):
-            name = about["name"]
-            out[f"class:{number}"] = Look(name, "grey", low, high, "map units")
-            for kind, look in PER_MAP.items():
-                if about.get(kind):
-                    out[f"{kind}:{number}"] = Look(f"{look.title}, {name}", look.palette, look.low, look.high)
+        grey = Look("Composite", "grey", low, high, "map units")
+        out = {name: look for name, look in _WHOLE.items() if name in self._files} | {"composite": grey}
+        for number, name in enumerate(self.names):
+            out[f"class:{number}"] = replace(grey, title=name)
+            for kind, look in _PER_MAP.items():
+                if f"{kind}:{number}" in self._files:
+                    out[f"{kind}:{number}"] = replace(look, title=f"{look.title}, {name}")
         for component in self.components:
             out[f"component:{component}"] = Look(component.replace("_", " "), "mask")
-        return _WithDifferences(out, self.maps)
+        return _WithDifferences(out, self.names)
 
     @property
     def memory(self) -> int:
@@ -89,32 +98,17 @@ class SetDocument(Scene):
         if name == "composite":
             return self.grid.standard()
         kind, _, rest = name.partition(":")
-        if name in WHOLE:
-            return self._read(f"{name}.mrc").standard()
-        if kind == "component" and rest in self.components:
-            return self._read(f"components/{rest}.mrc").standard()
-        if kind in PER_MAP:
-            about = self._map(rest)
-            if about.get(kind):
-                return self._read(str(about[kind])).standard()
-        if kind == "class":
-            self._map(rest)
+        if name in self._files:
+            volume = read_watched(self._files[name], self.watched, self.result)
+            if not volume.same_grid(self.grid):
+                raise InputError(f"{self._files[name].name}: not on the grid of the composite")
+            return volume.standard()
+        if kind == "class" and f"relative:{rest}" in self._files:
             return np.asarray(self.layer("composite") * np.nan_to_num(self.layer(f"relative:{rest}")))
         if kind == "difference":
             first, _, second = rest.partition(":")
             return np.asarray(self.layer(f"occupancy:{first}") - self.layer(f"occupancy:{second}"))
         raise InputError(f"there is no layer {name!r}")
-
-    def _map(self, number: str) -> dict[str, Any]:
-        if not number.isdecimal() or int(number) >= len(self.maps):
-            raise InputError(f"there is no map {number!r}; the set has {len(self.maps)}")
-        return self.maps[int(number)]
-
-    def _read(self, name: str) -> Volume:
-        volume, _ = self.watched.read(self._file(name))
-        if not volume.same_grid(self.grid):
-            raise InputError(f"{name}: not on the grid of the composite")
-        return volume
 
     @cached_property
     def _spread(self) -> tuple[float, float, float]:
@@ -144,89 +138,52 @@ class SetDocument(Scene):
             "range": [0.0, high],
             "sigma": float(self.grid.data.std(dtype=np.float64)),
             "dust": 512.0,
-            "maps": [{"name": m["name"], "weight": m.get("weight")} for m in self.maps],
-            "regions": self.regions,
-            "cells": self.cells,
+            "maps": [
+                {"name": entry["name"], "weight": entry.get("share", entry.get("weight"))}
+                for entry in self.result.read["maps"]
+            ],
+            "regions": [] if self.table is None else list(self.table.regions),
+            "cells": [] if self.table is None else _cells(self.table, self.names),
             "components": self.components,
-            "notices": self.record.get("notices", []),
+            "notices": self.result.read["notices"],
         }
+
+
+def _cells(table: OccupancyTable, names: Sequence[str]) -> list[list[dict[str, float] | None]]:
+    """Return the numbers of each region in each map of a set; None where there is no occupancy."""
+    columns = {name: k for k, name in enumerate(table.maps)}
+    of_regions = {"voxels": table.voxels, "independent_voxels": table.independent}
+    numbers = {
+        "occupancy": table.values,
+        "standard_error": table.errors,
+        "low_95": table.low,
+        "high_95": table.high,
+    }
+
+    def cell(row: int, name: str) -> dict[str, float] | None:
+        k = columns.get(name)
+        if k is None or not np.isfinite(table.values[row, k]):
+            return None
+        found = {what: float(array[row, k]) for what, array in numbers.items()}
+        found |= {what: float(array[row]) for what, array in of_regions.items()}
+        return {what: value for what, value in found.items() if np.isfinite(value)}
+
+    return [[cell(row, name) for name in names] for row in range(len(table.regions))]
 
 
 class _WithDifferences(dict[str, Look]):
     """Looks, with one for the difference of any two maps."""
 
-    def __init__(self, looks: dict[str, Look], maps: list[dict[str, Any]]) -> None:
+    def __init__(self, looks: dict[str, Look], names: Sequence[str]) -> None:
         super().__init__(looks)
-        self._maps = maps
+        self._names = names
 
     def __missing__(self, name: str) -> Look:
         kind, *numbers = name.split(":")
         if kind != "difference" or len(numbers) != 2:
             raise KeyError(name)
         try:
-            first, second = (self._maps[int(n)]["name"] for n in numbers if n.isdecimal())
+            first, second = (self._names[int(n)] for n in numbers if n.isdecimal())
         except (IndexError, ValueError):
             raise KeyError(name) from None
         return Look(f"Occupancy, {first} − {second}", "difference", -1.0, 1.0)
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable record of a set ({error})") from error
-    if not isinstance(record, dict):
-        raise InputError(f"{path}: not a record of a set")
-    return record
-
-
-def _maps_of(record: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """Return the maps of a set with the files of their layers: as the record says, or by their stems."""
-    listed = record.get("maps")
-    if not isinstance(listed, list) or not listed:
-        raise InputError(f"{folder / SET_RECORD}: the record names no maps")
-    out = []
-    for entry in listed:
-        if not isinstance(entry, dict) or not (entry.get("name") or entry.get("path")):
-            raise InputError(f"{folder / SET_RECORD}: a map without a name")
-        name = str(entry.get("name") or map_stem(entry["path"]))
-        about: dict[str, Any] = {"name": name, "weight": entry.get("share", entry.get("weight"))}
-        outputs = entry.get("outputs")
-        for kind in PER_MAP:
-            file = outputs.get(kind) if isinstance(outputs, dict) else f"{map_stem(name)}_{kind}.mrc"
-            if isinstance(file, str) and (folder / file).is_file():
-                about[kind] = file
-        out.append(about)
-    return out
-
-
-def _table(path: Path, names: list[str]) -> tuple[list[str], list[list[dict[str, float] | None]]]:
-    """Return the regions, and per region and map the numbers of its cell (None where there is none)."""
-    if not path.is_file():
-        return [], []
-    with path.open(newline="", encoding="utf-8") as stream:
-        lines = csv.DictReader(line for line in stream if not line.startswith("#"))
-        if not set(_COLUMNS) <= set(lines.fieldnames or ()):
-            raise InputError(f"{path}: the first line must name {', '.join(_COLUMNS)}")
-        rows = list(lines)
-    regions = list(dict.fromkeys(row["region"] for row in rows))
-    place = {name: i for i, name in enumerate(names)}
-    cells: list[list[dict[str, float] | None]] = [[None] * len(names) for _ in regions]
-    row_of = {region: i for i, region in enumerate(regions)}
-    for row in rows:
-        column = place.get(row["map"])
-        if column is not None:
-            cells[row_of[row["region"]]][column] = _numbers(row)
-    return regions, cells
-
-
-def _numbers(row: dict[str, str]) -> dict[str, float] | None:
-    out = {}
-    for name in ("occupancy", "standard_error", "low_95", "high_95", "voxels", "independent_voxels"):
-        try:
-            value = float(row.get(name) or "nan")
-        except ValueError:
-            continue
-        if np.isfinite(value):
-            out[name] = value
-    return out if "occupancy" in out else None

@@ -1,22 +1,24 @@
-"""What the page can show of a map or of a set of maps: layers on one grid, their slices and surfaces."""
+"""What the page can show: layers on one grid, their slices and surfaces, lines of models; which are open."""
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError
+from occupy.report.palette import CONFIDENCE, DIFFERENCE, SCALE, UNCERTAINTY
 from occupy.report.surfaces import LIMITS, surface_message
 from occupy.report.wire import pack, to_bytes
 from occupy.volume import Volume
-from occupy.web.cache import ArrayCache
-from occupy.web.watched import WatchedFiles
+from occupy.web.watched import ArrayCache, ClosedError, WatchedFiles
 
 Array = npt.NDArray[np.float32]
 
@@ -205,3 +207,163 @@ def _check_index(shape: Sequence[int], axis: int, index: int) -> None:
         raise InputError(f"the axis must be 0 (z), 1 (y) or 2 (x), not {axis}")
     if not 0 <= index < shape[axis]:
         raise InputError(f"there is no slice {index} along {'zyx'[axis]}; there are {shape[axis]}")
+
+
+# Reasons kept for pages that ask for a scene which was closed.
+_REASONS = 100
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Memory the viewer may take, in bytes.
+
+    Attributes
+    ----------
+    scenes : int
+        For what must stay while a map is open; beyond it, the map not looked at for longest is closed. Half
+        of the computer's memory by default: estimating one more map needs the other half.
+    layers : int
+        For what can be read or computed again.
+    """
+
+    scenes: int
+    layers: int
+
+    @classmethod
+    def usual(cls) -> Limits:
+        """Return limits that fit this computer."""
+        memory = _physical_memory()
+        return cls(memory // 2, memory // 8)
+
+
+def _physical_memory() -> int:
+    """Return the computer's memory in bytes; 8 GB where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 8 << 30
+
+
+class OpenScenes:
+    """Open scenes by number.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes they may hold together; the scene looked at last stays whatever its size.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        # In the order in which they were last looked at.
+        self._open: dict[int, Scene] = {}
+        self._reasons: dict[int, str] = {}
+        self._lock = threading.Lock()
+
+    def in_order(self) -> list[Scene]:
+        """Return all of them in the order in which they were opened."""
+        with self._lock:
+            return [self._open[number] for number in sorted(self._open)]
+
+    def get(self, number: int) -> Scene:
+        """Return a scene.
+
+        Raises
+        ------
+        ClosedError
+            Where it was closed, or must be now, as its files are not what they were.
+        InputError
+            Where there was none of this number.
+        """
+        with self._lock:
+            scene = self._open.pop(number, None)
+            if scene is None:
+                if number in self._reasons:
+                    raise ClosedError(self._reasons[number])
+                raise InputError("this map is not open any more; open it again")
+            self._open[number] = scene
+        try:
+            scene.watched.check()
+        except ClosedError as error:
+            self.close(number, str(error))
+            raise
+        return scene
+
+    def add(self, scene: Scene) -> None:
+        """Keep a scene, and close those looked at longest ago where all together are too large."""
+        with self._lock:
+            self._open.pop(scene.id, None)
+            others = list(self._open.values())
+            self._open[scene.id] = scene
+        total = scene.memory + sum(other.memory for other in others)
+        for other in others:
+            if total <= self.limit:
+                break
+            total -= other.memory
+            self.close(other.id, f"{other.title} was closed to make room for {scene.title}; open it again")
+
+    def close(self, number: int, reason: str = "") -> None:
+        """Forget a scene; whoever asks for it later is told the reason."""
+        with self._lock:
+            scene = self._open.pop(number, None)
+            if scene is None:
+                return
+            if reason:
+                self._reasons[number] = reason
+            for old in list(self._reasons)[:-_REASONS]:
+                del self._reasons[old]
+        scene.close()
+
+
+def palettes() -> dict[str, list[str]]:
+    """Return name → colours at equal steps, from the lowest value to the highest."""
+    return {
+        "grey": ["#000000", "#ffffff"],
+        "scale": list(SCALE),
+        "confidence": list(CONFIDENCE),
+        "uncertainty": list(UNCERTAINTY),
+        "difference": list(DIFFERENCE),
+        "mask": ["#10151c", "#e8f0f8"],
+    }
+
+
+# Å between neighbours: beyond, residues are missing.
+_LONGEST = 9.0
+
+
+def model_trace(path: Path) -> tuple[npt.NDArray[np.float32], list[str]]:
+    """Return segments between neighbouring CA or P atoms.
+
+    Returns
+    -------
+    ends : ndarray, shape (n, 2, 3)
+        x, y, z in Å of both ends of every segment.
+    chains : list of str
+        Names of the chains found.
+    """
+    import gemmi
+
+    try:
+        structure = gemmi.read_structure(str(path))
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path.name}: not a readable model ({reason})") from error
+    if len(structure) == 0:
+        raise InputError(f"{path.name}: the model holds no atoms")
+    segments: list[Any] = []
+    chains = []
+    for chain in structure[0]:
+        found = [next((a for a in residue if _in_backbone(a)), None) for residue in chain]
+        points = np.array([a.pos.tolist() for a in found if a is not None], dtype=np.float32).reshape(-1, 3)
+        if len(points) < 2:
+            continue
+        chains.append(chain.name)
+        near = np.linalg.norm(np.diff(points, axis=0), axis=1) < _LONGEST
+        segments.append(np.stack([points[:-1][near], points[1:][near]], axis=1))
+    if not segments:
+        raise InputError(f"{path.name}: no chain of CA or P atoms in it")
+    return np.concatenate(segments).astype(np.float32), chains
+
+
+def _in_backbone(atom: Any) -> bool:
+    return (atom.name, atom.element.name) in {("CA", "C"), ("P", "P")}

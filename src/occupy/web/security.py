@@ -4,20 +4,29 @@ The server listens on 127.0.0.1, but other users of the computer, and web pages 
 can reach that too. So every request needs a secret (a cookie, set by the first visit to an address that was
 printed, which lets in once), a Host header that names this computer (against DNS rebinding), and, where the
 browser says where it comes from, our own page (against cross-site requests).
+
+An address can be seen by others too: on a screen, in a log, in a browser's history, and, where a program is
+started with it, by every user of the computer (``ps``). So it holds a code that is used up by the first
+visit, and a browser is started with the name of a file only its user can read.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
+import os
+import secrets
+import stat
+import tempfile
+import threading
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from occupy.web.access import Access, same
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 LARGEST_BODY = 1 << 18
@@ -65,7 +74,7 @@ class _UnknownError(RefusedError):
         self.gave_token = gave_token
 
 
-def host_of(header: str) -> str:
+def _host_of(header: str) -> str:
     """Return the host of a Host header without its port, in lower case."""
     name, colon, port = header.strip().lower().rpartition(":")
     return name if colon and port.isdigit() else header.strip().lower()
@@ -112,11 +121,11 @@ class Gate:
 
     def _check(self, scope: Scope, headers: dict[str, str]) -> bool:
         """Raise RefusedError, or tell whether this is the first visit with the token in the address."""
-        if host_of(headers.get("host", "")) not in self._hosts:
+        if _host_of(headers.get("host", "")) not in self._hosts:
             raise RefusedError(403, "this server answers only to the name of its own computer")
         at_door = scope["method"] == "GET" and scope["path"].rstrip("/") == scope.get("root_path", "")
         _check_site(headers, at_door)
-        known = same(_cookie(headers.get("cookie", ""), self.cookie), self._access.secret)
+        known = _same(_cookie(headers.get("cookie", ""), self.cookie), self._access.secret)
         given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token")
         if at_door and given:
             # A browser that is in already may come by its old address; it uses up nothing.
@@ -206,3 +215,72 @@ async def _answer(
     pairs = [(k.encode(), v.encode()) for k, v in fields.items()]
     await _with_headers(send)({**start, "headers": pairs})
     await send({"type": "http.response.body", "body": body})
+
+
+# Addresses that were asked for and not used yet; more are only made by somebody leaning on the Enter key.
+_MOST_CODES = 20
+
+
+class Access:
+    """Who may come in.
+
+    Parameters
+    ----------
+    code : str, optional
+        A first code that lets in once; made by `new_code` otherwise.
+
+    Attributes
+    ----------
+    secret : str
+        What the browser's cookie holds.
+    """
+
+    def __init__(self, code: str | None = None) -> None:
+        self.secret = secrets.token_urlsafe(24)
+        self._codes = [] if code is None else [code]
+        self._lock = threading.Lock()
+
+    def new_code(self) -> str:
+        """Return a code that lets one browser in, once."""
+        code = secrets.token_urlsafe(24)
+        with self._lock:
+            self._codes = [*self._codes, code][-_MOST_CODES:]
+        return code
+
+    def use(self, given: str) -> bool:
+        """Tell whether a code lets in; from then on it does not."""
+        with self._lock:
+            found = [code for code in self._codes if _same(given, code)]
+            self._codes = [code for code in self._codes if code not in found]
+        return bool(found)
+
+
+def _same(given: str, secret: str) -> bool:
+    """Compare in a time that does not tell where they differ."""
+    return hmac.compare_digest(given.encode("utf-8", "replace"), secret.encode())
+
+
+def private_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a new folder only this user can look into, in the system's place for such where it has one."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime:
+        try:
+            found = Path(runtime).stat()
+            # As the XDG specification asks of it; anything else may be somebody else's.
+            if found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == 0o700:
+                return tempfile.TemporaryDirectory(prefix="occupy-view-", dir=runtime)
+        except (OSError, AttributeError):
+            pass
+    return tempfile.TemporaryDirectory(prefix="occupy-view-")
+
+
+def write_door(folder: Path, address: str) -> Path:
+    """Write a page that leads to an address, readable by this user only."""
+    path = folder / "occupy.html"
+    page = (
+        '<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
+        f'<meta http-equiv="refresh" content="0;url={address}"><title>OccuPy</title>'
+    )
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as stream:
+        stream.write(page)
+    return path

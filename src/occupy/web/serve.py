@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from occupy.errors import InputError
-from occupy.web.access import Access, private_folder, write_door
+from occupy.web.security import Access, private_folder, write_door
 from occupy.web.shelf import Shelf, kind_of_folder
 
 HOST = "127.0.0.1"
@@ -66,17 +66,17 @@ def listen(port: int | None) -> socket.socket:
     raise InputError(f"cannot listen on port {port}: {reason.lower()}; choose another with --port, or none")
 
 
-def address(port: int, access: Access) -> str:
+def _address(port: int, access: Access) -> str:
     """Return a new address, which lets one browser in."""
     return f"http://{HOST}:{port}/?token={access.new_code()}"
 
 
-def address_lines(port: int, access: Access) -> list[str]:
+def _address_lines(port: int, access: Access) -> list[str]:
     """Return what is printed: an address, and how to reach it from another computer."""
-    lines = [address(port, access)]
+    lines = [_address(port, access)]
     if _has_terminal():
         lines.append("It lets one browser in; press Enter for another address.")
-    if over_ssh():
+    if _over_ssh():
         lines += [
             "From your own computer, run this first (in a terminal there), then open the address:",
             f"  ssh -C -N -L {port}:{HOST}:{port} {getpass.getuser()}@{socket.getfqdn()}",
@@ -84,14 +84,14 @@ def address_lines(port: int, access: Access) -> list[str]:
     return lines
 
 
-def over_ssh() -> bool:
+def _over_ssh() -> bool:
     """Tell whether the user sits at another computer."""
     return bool(os.environ.get("SSH_CONNECTION"))
 
 
-def has_screen() -> bool:
+def _has_screen() -> bool:
     """Tell whether a browser opened here would be seen."""
-    if over_ssh():
+    if _over_ssh():
         return False
     return not sys.platform.startswith("linux") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
@@ -100,7 +100,7 @@ def _has_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and hasattr(signal, "SIGTTIN")
 
 
-def on_enter(act: Callable[[], None], ended: threading.Event) -> None:
+def _on_enter(act: Callable[[], None], ended: threading.Event) -> None:
     """Call ``act`` for every line typed in the terminal, until ``ended``."""
     while not ended.is_set():
         try:
@@ -119,10 +119,10 @@ def _listen_to_enter(act: Callable[[], None], ended: threading.Event) -> None:
         return
     # Reading in the background would otherwise stop the process (`occupy view &`).
     signal.signal(signal.SIGTTIN, signal.SIG_IGN)
-    threading.Thread(target=on_enter, args=(act, ended), daemon=True).start()
+    threading.Thread(target=_on_enter, args=(act, ended), daemon=True).start()
 
 
-def show(text: str) -> None:
+def _show(text: str) -> None:
     """Print lines for the user at once."""
     print(text, flush=True)  # noqa: T201
 
@@ -173,11 +173,11 @@ def serve(
             if opened is not None:
                 # Begins at once; the page finds it under way.
                 viewer.open({"path": opened})
-            show("\n".join(["OccuPy viewer, stop it with Ctrl-C:", *address_lines(number, access)]))
-            if browser and has_screen():
+            _show("\n".join(["OccuPy viewer, stop it with Ctrl-C:", *_address_lines(number, access)]))
+            if browser and _has_screen():
                 # Not the address itself: other users see with what a program was started.
-                webbrowser.open(write_door(Path(folder), address(number, access)).as_uri())
-            _listen_to_enter(lambda: show(address(number, access)), ended)
+                webbrowser.open(write_door(Path(folder), _address(number, access)).as_uri())
+            _listen_to_enter(lambda: _show(_address(number, access)), ended)
             uvicorn.Server(config).run(sockets=[sock])
     finally:
         ended.set()

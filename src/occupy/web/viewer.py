@@ -17,29 +17,35 @@ import numpy as np
 
 from occupy._version import __version__
 from occupy.errors import InputError
-from occupy.inputs import HALVES, InputFiles, Inputs
-from occupy.io.half_maps import find_half_maps
+from occupy.inputs import InputFiles, Inputs
 from occupy.io.loop import drawn_notice
-from occupy.io.mrc import map_stem, read_header, write_map
+from occupy.io.mrc import map_stem, write_map
 from occupy.report.estimate_page import write_report
 from occupy.report.figures import modifications
 from occupy.report.palette import MINIMUM_SCALE
-from occupy.report.record import output_file, read_record, record_of
+from occupy.report.record import read_record, record_of
 from occupy.report.results import WHAT, Written, write_results
 from occupy.report.wire import pack
+from occupy.result import LoadedResult, load
 from occupy.settings import Settings
-from occupy.web.cache import ArrayCache
-from occupy.web.document import MapDocument, Result
-from occupy.web.forms import command_line, input_words, schema, settings_from
+from occupy.web.document import MapDocument
+from occupy.web.forms import (
+    Said,
+    command_line,
+    flag,
+    input_words,
+    names,
+    number,
+    schema,
+    settings_from,
+    text,
+    whole,
+)
 from occupy.web.jobs import Job, Jobs
 from occupy.web.mapset import SetDocument
-from occupy.web.palettes import palettes
-from occupy.web.scene import Scene
-from occupy.web.scenes import Limits, OpenScenes
+from occupy.web.scene import Limits, OpenScenes, Scene, model_trace, palettes
 from occupy.web.shelf import Shelf, kind_of_file, kind_of_folder
-from occupy.web.trace import model_trace
-from occupy.web.values import Said, flag, names, number, text, whole
-from occupy.web.watched import WatchedFiles
+from occupy.web.watched import ArrayCache, WatchedFiles
 
 # Points of the modification curve.
 _CURVE = 201
@@ -151,7 +157,7 @@ class Viewer:
 
     def _open_map(
         self, files: InputFiles, settings: Settings, job: Job, *, level: float | None = None,
-        result: Result | None = None,
+        result: LoadedResult | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         job.report("reading", 0, 0)
         watched = WatchedFiles()
@@ -179,41 +185,17 @@ class Viewer:
         return self._add(document)
 
     def _open_result(self, folder: Path, job: Job) -> dict[str, Any]:
-        records = sorted(folder.glob("*_occupy.json"))
-        if len(records) > 1:
-            raise InputError(f"{folder.name}: results of {len(records)} maps; open one of the maps")
-        record = read_record(records[0])
+        result = load(folder)
+        record = result.read
         source = self._input_of(record, folder)
+        for file in result.files[result.names[0]].values():
+            self.shelf.find(str(file))
         try:
             asked = settings_from(record["settings_asked"])
-            files = self._files_of(record, source)
-            maps = self._maps_of(records[0], record, read_header(source).shape)
-            level = record["options"].get("level")
+            files = InputFiles.of_record(record, source, self.shelf.find)
         except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{records[0]}: the record is damaged ({error!r})") from error
-        return self._open_map(files, asked, job, level=level, result=Result(folder, record, maps))
-
-    def _files_of(self, record: Mapping[str, Any], source: Path) -> InputFiles:
-        """Return what a result was made of."""
-        named = {
-            role: self.shelf.find(str(about["path"]))
-            for role, about in record["inputs"].items()
-            if role in ("solvent_mask", "target_mask", *HALVES)
-        }
-        first, second = (named.pop(role, None) for role in HALVES)
-        halves = None if first is None or second is None else (first, second)
-        # Those that would be found again need not be named again.
-        found = halves is not None and halves == find_half_maps(source)
-        return InputFiles(
-            source, None if found else halves, voxel_size=record["options"].get("voxel_size"),
-            neighbours=found, **named,
-        )  # fmt: skip
-
-    def _maps_of(self, path: Path, record: Mapping[str, Any], shape: tuple[int, int, int]) -> dict[str, Path]:
-        """Return the maps of a result that are on its grid, by product."""
-        names = [product for product, name in record["outputs"].items() if _is_map(name)]
-        found = {name: self.shelf.find(str(output_file(path, record, name))) for name in names}
-        return {name: file for name, file in found.items() if read_header(file).shape == shape}
+            raise InputError(f"{result.path}: the record is damaged ({error!r})") from error
+        return self._open_map(files, asked, job, level=record["options"].get("level"), result=result)
 
     def _input_of(self, record: Mapping[str, Any], folder: Path) -> Path:
         """Return the map a result was made of: where it was, or beside the results."""
@@ -351,7 +333,7 @@ class Viewer:
         def work(job: Job) -> dict[str, Any]:
             document.before_writing(folder)
             written, asked = self._write(document, settings, folder, job, plot=plot, report=report)
-            document.written(_result_of(written), asked)
+            document.written(load(written.folder / written.files["record"]), asked)
             return {"folder": str(folder)}
 
         return self._started(f"save {folder.name}", work)
@@ -434,21 +416,12 @@ def _files_asked(document: MapDocument, said: Said) -> InputFiles:
     return document.files if document.files.half_maps else replace(document.files, neighbours=wanted)
 
 
-def _is_map(name: object) -> bool:
-    return str(name).endswith(".mrc")
-
-
-def _result_of(written: Written) -> Result:
-    maps = {product: written.folder / name for product, name in written.files.items() if _is_map(name)}
-    return Result(written.folder, written.record, maps)
-
-
-def _check_inputs(inputs: Inputs, result: Result) -> None:
+def _check_inputs(inputs: Inputs, result: LoadedResult) -> None:
     """Raise InputError where a file is not what the result was made of: its maps would not belong to it."""
     for role, path in inputs.files.items():
-        if inputs.sources[role].sha256 != result.record["inputs"][role]["sha256"]:
+        if inputs.sources[role].sha256 != result.read["inputs"][role]["sha256"]:
             raise InputError(
-                f"{path.name} is not what {result.folder.name} was made of (its checksum differs); "
+                f"{path.name} is not what {result.path.parent.name} was made of (its checksum differs); "
                 "open the map itself to estimate it anew"
             )
 

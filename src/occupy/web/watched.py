@@ -1,4 +1,4 @@
-"""Files that are open in the viewer: watched for changes.
+"""Files that are open in the viewer, watched for changes, and arrays of them that are kept.
 
 A page may ask for a slice hours after a map was opened. Until then the file can have been rewritten, cut
 short or removed, or its server be gone: what is shown would not be what lies there any more.
@@ -6,13 +6,19 @@ short or removed, or its server be gone: what is shown would not be what lies th
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
 
 from occupy.errors import InputError
-from occupy.io.checksum import Source, Stamp
+from occupy.io.checksum import ReadFile, Stamp
 from occupy.io.mrc import read_source
+from occupy.report.record import read_checked
+from occupy.result import LoadedResult
 from occupy.volume import Volume
 
 
@@ -32,7 +38,7 @@ class WatchedFiles:
         if self._known.setdefault(path, stamp) != stamp:
             raise ClosedError(f"{path.name} was changed while it was open, so it was closed; open it again")
 
-    def read(self, path: Path, voxel_size: float | None = None) -> tuple[Volume, Source]:
+    def read(self, path: Path, voxel_size: float | None = None) -> tuple[Volume, ReadFile]:
         """Read a map, and the checksum of the very bytes that were read.
 
         Raises
@@ -57,6 +63,14 @@ class WatchedFiles:
             self._known.pop(path, None)
 
 
+def read_watched(path: Path, watched: WatchedFiles, result: LoadedResult) -> Volume:
+    """Read a map of a result; InputError where it is not as the run wrote it or as it was first seen."""
+    watched.watch(path)
+    volume = read_checked(path, result.read)
+    watched.watch(path)
+    return volume
+
+
 def _stamp_or_error(path: Path) -> Stamp:
     try:
         return Stamp.of(path)
@@ -68,9 +82,47 @@ def _stamp_or_error(path: Path) -> Stamp:
         raise ClosedError(f"{path.name} cannot be reached any more ({reason}), so it was closed") from None
 
 
-def physical_memory() -> int:
-    """Return the computer's memory in bytes; 8 GB where the system does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 8 << 30
+Array = npt.NDArray[Any]
+
+
+class ArrayCache:
+    """Arrays by key; those used longest ago go when all together are larger than the limit.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes. The array used last stays whatever its size, as it is in use.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._arrays: OrderedDict[Hashable, Array] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def bytes(self) -> int:
+        """Size of all arrays kept."""
+        with self._lock:
+            return sum(array.nbytes for array in self._arrays.values())
+
+    def get(self, key: Hashable, make: Callable[[], Array]) -> Array:
+        """Return the array of a key, made where it is not kept."""
+        with self._lock:
+            if key in self._arrays:
+                self._arrays.move_to_end(key)
+                return self._arrays[key]
+        # Without the lock: another scene must not wait for this one's disk.
+        array = make()
+        with self._lock:
+            self._arrays[key] = array
+            self._arrays.move_to_end(key)
+            total = sum(kept.nbytes for kept in self._arrays.values())
+            while total > self.limit and len(self._arrays) > 1:
+                total -= self._arrays.popitem(last=False)[1].nbytes
+        return array
+
+    def drop(self, belongs: Callable[[Any], bool]) -> None:
+        """Forget the arrays whose key ``belongs``."""
+        with self._lock:
+            for key in [key for key in self._arrays if belongs(key)]:
+                del self._arrays[key]

@@ -1,0 +1,217 @@
+"""Regions of one map: those asked for on its grid, what they read, and the files that say so."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from occupy.errors import InputError, Notice
+from occupy.io.atomic import write_text
+from occupy.io.checksum import reading
+from occupy.io.mapset import maps_in, natural
+from occupy.io.mrc import read_map
+from occupy.regions.joint import JointRegions, fit_regions, joint_record, with_joint
+from occupy.regions.region import Region, regions_of_masks, regions_of_model
+from occupy.regions.table import OccupancyTable, read_regions
+from occupy.report.record import number_in, reach_95, read_output, read_record, to_json
+from occupy.report.region_page import write_region_report
+from occupy.report.region_record import file_of, region_record
+from occupy.report.set_results import ModelFiles, write_set_tables
+from occupy.requests import RegionRequest
+from occupy.volume import Volume
+
+
+@dataclass(frozen=True)
+class FoundRegions:
+    """The regions on one grid, the model some are made of, and the files behind them.
+
+    Attributes
+    ----------
+    asked : RegionRequest
+        What was asked for.
+    regions : tuple of Region
+        All of them.
+    model : ModelFiles or None
+        The model, where there is one.
+    inputs : mapping
+        Files that were read, for the record.
+    joint : JointRegions or str, optional
+        Joint fit of the regions, why there is none, or None where none was asked for.
+    """
+
+    asked: RegionRequest
+    regions: tuple[Region, ...]
+    model: ModelFiles | None
+    inputs: Mapping[str, Any]
+    joint: JointRegions | str | None = None
+
+
+def mask_files(patterns: Sequence[str]) -> list[Path]:
+    """Return the files that names, folders and patterns stand for, in natural order."""
+    found: list[Path] = []
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            matches = maps_in(path)
+        elif path.exists():
+            matches = [path]
+        else:
+            matches = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207
+        if not matches:
+            raise InputError(f"no mask matches {pattern!r}")
+        found += sorted(matches, key=natural)
+    return list(dict.fromkeys(found))
+
+
+def find_regions(asked: RegionRequest, volume: Volume, voxel_size: float | None = None) -> FoundRegions:
+    """Make the regions asked for on the grid of a map."""
+    from occupy.io.models import read_model
+    from occupy.io.tables import read_selections
+
+    asked.check()
+    regions: tuple[Region, ...] = ()
+    inputs: dict[str, Any] = {}
+    model = None
+    with ExitStack() as stack:
+        # What other libraries read must be by the end what its checksum was taken of.
+        if asked.models:
+            by: Any = asked.by or "chain"
+            inputs["model"] = [stack.enter_context(reading(path)) for path in asked.models]
+            if asked.selections is not None:
+                inputs["regions"] = stack.enter_context(reading(asked.selections))
+            named = None if asked.selections is None else read_selections(asked.selections)
+            model = read_model(asked.models)
+            regions = regions_of_model(model, volume, by, selections=named)
+        if asked.masks:
+            paths = mask_files(asked.masks)
+            inputs["masks"] = [stack.enter_context(reading(path)) for path in paths]
+            regions += regions_of_masks((read_map(p, voxel_size=voxel_size) for p in paths), volume)
+    files = None if model is None else ModelFiles(model, regions, asked.models)
+    return FoundRegions(asked, regions, files, inputs)
+
+
+def with_fit(found: FoundRegions, volume: Volume | str) -> FoundRegions:
+    """Add the joint fit of a model's regions to a map, or the reason why they can't be fitted."""
+    if found.model is None or found.asked.by_reading:
+        return found
+    if isinstance(volume, str):
+        return replace(found, joint=volume)
+    try:
+        return replace(found, joint=fit_regions(volume, found.model.model, found.regions))
+    except InputError as error:
+        advice = "--by-reading reads the local scale at its atoms all the same"
+        raise InputError(f"{error} ({advice})") from error
+
+
+def read_found(path: Path, found: FoundRegions) -> tuple[OccupancyTable, list[Notice]]:
+    """Read regions in the scale of an estimate; with its uncertainty where the estimate wrote one.
+
+    Parameters
+    ----------
+    path : Path
+        Record of the estimate.
+    found : FoundRegions
+        On its grid.
+
+    Returns
+    -------
+    table : OccupancyTable
+        One column; of the joint fit where there is one.
+    notices : list of Notice
+        Those of the estimate, and what is doubtful about the regions.
+    """
+    record = read_record(path)
+    notices = [Notice(n["code"], n["text"]) for n in record["notices"]]
+    table = _table(path, record, found.regions)
+    if isinstance(found.joint, str):
+        text = f"occupancies are local scales read at the atoms, not a joint fit: {found.joint}"
+        notices.append(Notice("no-joint-fit", text))
+    lowest = 0.0 if record["settings"].get("recalibrate") else number_in(record, "lowest_confident_scale")
+    notices += _doubts(table, lowest)
+    if isinstance(found.joint, JointRegions):
+        table = with_joint(table, found.joint)
+    return table, notices
+
+
+def _table(path: Path, record: Mapping[str, Any], regions: Sequence[Region]) -> OccupancyTable:
+    scale = read_output(path, record, "scale")
+    uncertainty = None
+    if "uncertainty" in record["outputs"]:
+        uncertainty = read_output(path, record, "uncertainty").data
+    try:
+        lowpass = float(record["settings"]["lowpass"])
+        reach = reach_95(record["numbers"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: the record is damaged: it lacks the low-pass or the calibration"
+        ) from error
+    name = path.name.removesuffix("_occupy.json")
+    maps: Iterator[tuple[str, Any]] = iter([(name, (scale.data, uncertainty))])
+    return read_regions(
+        regions, maps, scale, resolution=lowpass, common_error=True, kind="scale", reach_95=reach
+    )
+
+
+def _doubts(table: OccupancyTable, lowest: float) -> list[Notice]:
+    below = int((table.values[:, 0] <= lowest).sum())
+    if 2 * below <= len(table.regions):
+        return []
+    text = f"{below} of {len(table.regions)} regions read no more than solvent ({lowest:.2f})"
+    return [Notice("regions-in-solvent", f"{text}: do they lie in the map's frame?")]
+
+
+def write_found(
+    path: Path,
+    folder: Path,
+    found: FoundRegions,
+    table: OccupancyTable,
+    notices: Sequence[Notice],
+    *,
+    page: bool,
+    command: Sequence[str],
+) -> dict[str, str]:
+    """Write tables, figures, scripts, the page where wanted, and the record; return what → file name.
+
+    Parameters
+    ----------
+    path : Path
+        Record of the estimate.
+    folder : Path
+        Where to write.
+    found, table, notices
+        From `find_regions` and `read_found`.
+    page : bool
+        Write a page with everything.
+    command : sequence of str
+        Command line, for the record.
+    """
+    stem = f"{table.maps[0]}_regions"
+    record = folder / f"{stem}.json"
+    html = folder / f"{stem}_report.html"
+    # Record and report of an earlier run must not vouch for files that are about to replace its own.
+    for old in (record, html):
+        old.unlink(missing_ok=True)
+    notes = [notice.text for notice in notices]
+    files = write_set_tables(folder, table, stem=stem, model=found.model, notes=notes)
+    if page:
+        files["report"] = html.name
+    estimated = read_record(path)
+    about = region_record(
+        table,
+        found.regions,
+        inputs={"map": estimated["inputs"]["map"], "estimate": file_of(path), **found.inputs},
+        options={**found.asked.options, "by_reading": found.asked.by_reading, "report": page},
+        outputs=files | {"record": record.name},
+        notices=notices,
+        command=command,
+    )
+    if isinstance(found.joint, JointRegions):
+        about["joint_fit"] = joint_record(found.joint, table)
+    if page:
+        write_region_report(html, about, estimated, table, path)
+    write_text(record, to_json(about))
+    return files | {"record": record.name}
