@@ -78,6 +78,12 @@ class Evidence:
         """Return the same evidence about other mean amplitudes."""
         return Evidence(self.gradient - self.times(amplitudes - self.amplitudes), self.curvature, amplitudes)
 
+    def about_its_mean(self) -> Evidence:
+        """Return the same evidence about the amplitudes that explain all images best."""
+        total = symmetric(self.curvature.sum(axis=0, dtype=np.float64)[None], self.parts)[0]
+        away = np.linalg.solve(total, self.gradient.sum(axis=0, dtype=np.float64))
+        return self.recentred(self.amplitudes + away)
+
     def softened(self, covariance: Array) -> Evidence:
         """Evidence where amplitudes vary by a covariance (C, C) that says nothing of what is there."""
         gradient, curvature = np.empty_like(self.gradient), np.empty_like(self.curvature)

@@ -14,7 +14,7 @@ from occupy.particles.covariance import fit_spread
 from occupy.particles.evidence import Evidence, Fitted, told_by
 from occupy.particles.images import ParticleImages
 from occupy.particles.poses import Extent, Seen, displacement_variance, extent_of, turned
-from occupy.particles.presence import find_levels
+from occupy.particles.presence import empty_images, find_levels
 from occupy.particles.refine import Model, Offsets, no_offsets, refine
 from occupy.particles.scaling import Scaling, fit_scaling, shell_sums
 from occupy.particles.slices import Band, FourierVolumes, fourier_volumes
@@ -87,18 +87,21 @@ def learn(job: Job) -> dict[str, npt.NDArray[Any]]:
         parts do not take part in finding poses.
     """
     job.report("learning", 0, 3)
-    chosen = blocks(job.images.group, _chosen(job.images.group))
-    seen = list(in_order(lambda rows: read_block(job.images, job.band, rows), chosen, job.threads))
-    lesson = _Lesson(job, seen, fourier_volumes(list(job.volumes), job.band.last), _extent(job))
-    none = np.zeros(len(job.volumes), dtype=bool)
+    rows = _chosen(job.images.group)
+    parts, none = fourier_volumes(list(job.volumes), job.band.last), np.zeros(len(job.volumes), dtype=bool)
+    lesson = _lesson(job, rows, parts)
     start = Seen(job.images.matrices, np.zeros((len(job.images), len(NUISANCES))), none)
-    scaling = fit_scaling(shell_sums(seen, job.band, lesson.parts, start, job.threads))
+    scaling = fit_scaling(shell_sums(lesson.blocks, job.band, parts, start, job.threads))
     scaling, offsets = lesson.fit(scaling, no_offsets(len(job.images)), none)
     job.report("learning", 1, 3)
     evidence = lesson.evidence(scaling, offsets, none)
+    empty = empty_images(evidence)
+    if empty.any():
+        evidence = evidence.of(np.flatnonzero(~empty)).about_its_mean()
+        lesson = _lesson(job, np.concatenate([each.rows for each in lesson.blocks])[~empty], parts)
     varying = find_levels(evidence, fit_spread(evidence)).varying
     outside = varying if not varying.all() else none
-    if outside.any():
+    if outside.any() or empty.any():
         job.report("learning", 2, 3)
         scaling, offsets = lesson.fit(scaling, offsets, outside)
     return {
@@ -122,6 +125,13 @@ def _chosen(group: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         count = min(len(rows), max(_OF_GROUP, round(_LEARNT_FROM * len(rows) / len(group))))
         found.append(rows[np.arange(count) * len(rows) // count])
     return np.concatenate(found).astype(np.int64)
+
+
+def _lesson(job: Job, rows: npt.NDArray[np.int64], parts: FourierVolumes) -> _Lesson:
+    """Read images to learn from."""
+    tasks = blocks(job.images.group, rows)
+    seen = list(in_order(lambda rows: read_block(job.images, job.band, rows), tasks, job.threads))
+    return _Lesson(job, seen, parts, _extent(job))
 
 
 def _extent(job: Job) -> Extent:

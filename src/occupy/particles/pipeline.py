@@ -17,7 +17,7 @@ from occupy.particles.covariance import Spread, false_spread, fit_spread
 from occupy.particles.evidence import Evidence, Fitted, Told, told_by
 from occupy.particles.images import ParticleImages
 from occupy.particles.learning import Job, fitted_of, learn
-from occupy.particles.presence import Levels, find_levels
+from occupy.particles.presence import Levels, empty_images, find_levels
 from occupy.particles.scaling import Scaling
 from occupy.particles.slices import Band, band_between
 from occupy.particles.states import (
@@ -102,7 +102,7 @@ class ParticleOccupancy:
     presence : ndarray of float32, shape (N, C)
         Probability that a particle has a part.
     state : ndarray of int64, shape (N,)
-        Most probable state of each particle.
+        Most probable state of each particle; the number of states where an image holds none.
     state_probability : ndarray of float64, shape (N,)
         Its probability.
     offsets : ndarray of float32, shape (N, 7)
@@ -251,16 +251,18 @@ def _sample(evidence: Evidence) -> Evidence:
 
 
 def _summary(names: tuple[str, ...], fitted: Fitted, look: _Look) -> ParticleOccupancy:
-    sample = _sample(look.evidence)
+    empty = empty_images(look.evidence)
+    seen = look.evidence.of(np.flatnonzero(~empty)).about_its_mean() if empty.any() else look.evidence
+    sample = _sample(seen)
     spread = fit_spread(sample)
     levels = find_levels(sample, spread)
     level = np.full(len(names), levels.full)
     false = _false(sample, spread, levels)
-    evidence, sample = look.evidence.softened(false), sample.softened(false)
+    evidence, sample = seen.softened(false), sample.softened(false)
     mixture = find_states(sample, levels.varying, level, spread.covariance)
     if len(sample) < len(evidence):
         mixture = fit_weights(evidence, mixture, level, 10)
-    presence, state, chance = _particles(evidence, mixture)
+    presence, state, chance = _particles(evidence, mixture, empty)
     mean = evidence.amplitudes / levels.full
     occupancy = np.where(levels.varying, mixture.occupancy, np.minimum(mean, 1.0))
     populations = mixture_errors(sample, mixture, level, len(evidence))
@@ -273,7 +275,7 @@ def _summary(names: tuple[str, ...], fitted: Fitted, look: _Look) -> ParticleOcc
     return ParticleOccupancy(
         names, occupancy, error, mean, levels, correlation, correlation_error, mixture,
         np.sqrt(np.maximum(np.diag(populations), 0)), presence, state, chance, look.offsets, fitted.spread,
-        look.left, fitted.whole.scaling, fitted.whole.band, _doubtful(names, mean, levels),
+        look.left, fitted.whole.scaling, fitted.whole.band, _doubtful(names, mean, levels, empty),
     )  # fmt: skip
 
 
@@ -285,19 +287,29 @@ def _false(evidence: Evidence, spread: Spread, levels: Levels) -> Array:
 
 
 def _particles(
-    evidence: Evidence, mixture: Mixture
+    evidence: Evidence, mixture: Mixture, empty: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], Array]:
-    """Probability of each part, most probable state and its probability, of every particle."""
-    presence = np.empty((len(evidence), evidence.parts), dtype=np.float32)
-    state, chance = np.empty(len(evidence), dtype=np.int64), np.empty(len(evidence))
-    for rows in evidence.pieces():
-        found = responsibilities(evidence, rows, mixture)[0]
+    """Probability of each part, most probable state and its probability, of every image.
+
+    Images without a particle have no part, and a state of their own after all others.
+    """
+    presence = np.zeros((len(empty), evidence.parts), dtype=np.float32)
+    state, chance = np.full(len(empty), len(mixture.bits), dtype=np.int64), np.ones(len(empty))
+    numbers = np.flatnonzero(~empty)
+    for piece in evidence.pieces():
+        found, rows = responsibilities(evidence, piece, mixture)[0], numbers[piece]
         presence[rows], state[rows], chance[rows] = found @ mixture.bits, found.argmax(1), found.max(1)
     return presence, state, chance
 
 
-def _doubtful(names: tuple[str, ...], mean: Array, levels: Levels) -> tuple[Notice, ...]:
+def _doubtful(
+    names: tuple[str, ...], mean: Array, levels: Levels, empty: npt.NDArray[np.bool_]
+) -> tuple[Notice, ...]:
     notices = []
+    if empty.any():
+        share = f"{empty.sum()} of {len(empty)} images"
+        text = f"{share} hold no particle at their pose: left out of all numbers, in a state after the last"
+        notices.append(Notice("empty-images", text))
     if levels.varying.all():
         notices.append(
             Notice(

@@ -114,7 +114,27 @@ def _alone(evidence: Evidence, spread: Spread, part: int) -> tuple[Array, Array]
 def _gain(evidence: Evidence, spread: Spread, part: int) -> float:
     amplitude = float(evidence.amplitudes[part])
     gradient, curvature = _alone(evidence, spread, part)
-    return _two_points(gradient, curvature, amplitude) - _normal(gradient, curvature, amplitude)
+    return _two_points(gradient, curvature, amplitude)[0] - _normal(gradient, curvature, amplitude)
+
+
+def empty_images(evidence: Evidence) -> Bits:
+    """Tell images without a particle: all parts together are absent or present, and absent in some.
+
+    Returns
+    -------
+    ndarray of bool, shape (N,)
+        Images that rather hold nothing; none where present-or-absent does not explain the amplitude of all
+        parts together better than a normal distribution does.
+    """
+    amplitudes = evidence.amplitudes
+    first, second = np.triu_indices(evidence.parts)
+    products = amplitudes[first] * amplitudes[second] * np.where(first == second, 1.0, 2.0)
+    gradient = evidence.gradient.astype(np.float64) @ amplitudes
+    curvature = evidence.curvature.astype(np.float64) @ products
+    total, chance = _two_points(gradient, curvature, 1.0)
+    if total - _normal(gradient, curvature, 1.0) < _SURELY:
+        return np.zeros(len(evidence), dtype=bool)
+    return chance < 0.5
 
 
 def _normal(gradient: Array, curvature: Array, amplitude: float) -> float:
@@ -131,10 +151,13 @@ def _normal(gradient: Array, curvature: Array, amplitude: float) -> float:
     return float(value.sum())
 
 
-def _two_points(gradient: Array, curvature: Array, amplitude: float) -> float:
-    """Log-likelihood of a part that is absent (amplitude 0) or present (best amplitude), best shares."""
+def _two_points(gradient: Array, curvature: Array, amplitude: float) -> tuple[float, Array]:
+    """Fit a part that is absent (amplitude 0) or present (best amplitude) in the best shares.
+
+    Returns the log-likelihood, and the probability of presence in each image.
+    """
     absent = -gradient * amplitude - curvature * amplitude**2 / 2
-    level, share, total = 0.1 * amplitude, 0.8, -np.inf
+    level, share, total, chance = 0.1 * amplitude, 0.8, -np.inf, np.ones_like(gradient)
     for _ in range(_ROUNDS):
         present = gradient * level - curvature * level**2 / 2
         top = np.maximum(absent, present)
@@ -143,4 +166,4 @@ def _two_points(gradient: Array, curvature: Array, amplitude: float) -> float:
         chance = odds[0] / (odds[0] + odds[1])
         share = float(np.clip(chance.mean(), 1e-6, 1 - 1e-6))
         level = float((chance @ gradient) / (chance @ curvature))
-    return total
+    return total, chance
