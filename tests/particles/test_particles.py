@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from occupy.errors import InputError
 from occupy.io.particle_store import FolderStore
 from occupy.particles import pipeline
+from occupy.particles.agreement import OfMap, beside_map, disagreements
 from occupy.particles.columns import (
     BLOCK,
     Block,
@@ -29,6 +30,7 @@ from occupy.particles.evidence import Evidence
 from occupy.particles.images import ParticleImages
 from occupy.particles.pipeline import Options, ParticleOccupancy, grid_for, particle_occupancy
 from occupy.particles.poses import Seen, turned
+from occupy.particles.presence import empty_images
 from occupy.particles.refine import Model, no_offsets, refine
 from occupy.particles.scaling import fit_scaling, shell_sums
 from occupy.particles.slices import (
@@ -390,6 +392,52 @@ def test_evidence_knows_its_mean_and_can_be_softened() -> None:
         np.diagonal(soft.matrices(), axis1=1, axis2=2), np.tile(expected, (50, 1)), rtol=1e-5
     )
     np.testing.assert_allclose(soft.gradient / expected, evidence.gradient / precision, rtol=1e-4, atol=1e-5)
+
+
+def test_images_without_a_particle_are_found() -> None:
+    rng = np.random.default_rng(5)
+    bits = STATES[rng.permutation(np.arange(1200) % 3)].astype(float)
+    there = rng.uniform(size=1200) > 0.2
+    precision = np.array([50.0, 9.0, 9.0, 30.0])
+    empty = empty_images(quadratic(bits * there[:, None], precision, rng))
+    assert (empty == ~there).mean() > 0.97
+    # Parts that come and go are no empty images.
+    assert not empty_images(quadratic(bits, precision, rng)).any()
+
+
+def test_absent_parts_are_not_taken_for_errors_of_poses() -> None:
+    """Where a part is missing the pose is as good as elsewhere once its amplitude is free."""
+    states = np.array([[1, 1, 1, 1], [1, 0, 1, 1]], dtype=bool)
+    images, _ = made(300, 0.1, seed=7, pose_error=2.0, states=states)
+    true = made(300, 0.1, seed=7, states=states)[0].matrices
+    seen, model, volumes, parts = start_of(images, band_between(images.side, 60, 14))
+    outside = np.array([False, True, False, False])
+    sums = [np.tensordot(model.scaling.amplitudes * each, volumes, 1) for each in (~outside, outside)]
+    whole = whole_and_moments(sums[0].astype(np.float32), sums[1].astype(np.float32), model.band.last)
+    free = replace(model, volumes=whole, others=parts.of(outside), deviation=np.array([[0.25]]))
+    errors = []
+    for each in (replace(model, volumes=whole), free):
+        offsets = refine(seen, images.matrices, each, no_offsets(300), (0.0,) * 3, 1)
+        errors.append(off(turned(images.matrices, offsets.values), true))
+    assert errors[1] < 0.9 * errors[0]
+
+
+def test_images_and_map_are_compared_in_standard_errors(found: ParticleOccupancy) -> None:
+    one, two = float(found.occupancy[1]), float(found.occupancy[2])
+    error = float(found.standard_error[1])
+    of_map = {
+        "one": OfMap(one + 0.01, error),
+        "two": OfMap(two - 0.3, 0.02, relative_b=40.0),
+        "three": OfMap(0.4, 0.02, unlike=True),
+    }
+    rows = {row.name: row for row in beside_map(found, of_map)}
+    assert set(rows) == set(of_map)
+    assert rows["one"].difference == pytest.approx(-0.01 / (error * 2**0.5))
+    assert not rows["one"].reason
+    assert rows["two"].reason == "map lower: flexible (relative B +40 Å²)?"
+    assert "unlike" in rows["three"].reason
+    assert [notice.code for notice in disagreements(tuple(rows.values()))] == ["images-against-map"]
+    assert disagreements((rows["one"],)) == ()
 
 
 def test_parts_that_come_together_are_found_among_many() -> None:

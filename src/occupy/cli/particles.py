@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from occupy.model import AtomicModel
+    from occupy.particles.agreement import Beside
     from occupy.particles.images import ParticleImages
     from occupy.particles.pipeline import ParticleOccupancy
+    from occupy.regions.region import Region
     from occupy.volume import Volume
 
 _SHOWN = 30
@@ -51,10 +54,44 @@ def estimate_particles(
         folder = make_folder(output or Path(f"occupy_particles_{source.name.split('.')[0]}"))
         store = FolderStore(folder, *state_of(images), volumes, repr(replace(options, threads=1)))
         found = particle_occupancy(images, names, volumes, options, report, store)
-    found = replace(found, notices=(*notices, *more, *found.notices))
-    files = _write(source, folder, found, parts, asked)
+    beside, told = _beside(parts, asked.map, found)
+    found = replace(found, notices=(*notices, *more, *found.notices, *told))
+    files = _write(source, folder, found, beside, parts, asked)
     store.clear()
     _summarise(found, files, folder, quiet)
+
+
+def _beside(
+    parts: RegionRequest, consensus: Path | None, found: ParticleOccupancy
+) -> tuple[tuple[Beside, ...], tuple[Notice, ...]]:
+    """Occupancies of the same parts by the joint fit of the map, where there are map and model."""
+    import numpy as np
+
+    from occupy.io.mrc import read_map
+    from occupy.particles.agreement import OfMap, beside_map, disagreements
+    from occupy.regions.joint import fit_regions
+
+    if consensus is None or not parts.models:
+        return (), ()
+    volume = read_map(consensus)
+    model, regions = _regions(parts, volume)
+    try:
+        joint = fit_regions(volume, model, regions)
+    except InputError as error:
+        joint = str(error)
+    if isinstance(joint, str):
+        return (), (Notice("no-joint-fit", f"the map was not fitted beside the images: {joint}"),)
+    fit = joint.fit
+    middle = float(np.median(fit.b_factors))
+    of_map = {
+        name: OfMap(
+            float(fit.values[i]), float(fit.errors[i]), float(fit.b_factors[i]) - middle, name in joint.poor
+        )
+        for i, name in enumerate(fit.names)
+        if name not in joint.untold
+    }
+    rows = beside_map(found, of_map)
+    return rows, disagreements(rows)
 
 
 Parts = tuple[tuple[str, ...], "npt.NDArray[np.float32]", tuple[Notice, ...]]
@@ -74,23 +111,17 @@ def _parts_of_model(
 ) -> Parts:
     import numpy as np
 
-    from occupy.io.models import read_model
     from occupy.io.mrc import read_map
-    from occupy.io.tables import read_selections
-    from occupy.regions.region import regions_of_model
     from occupy.simulation.parts import PartAtoms, part_densities
     from occupy.volume import Volume
 
-    model = read_model(parts.models)
-    by: Any = parts.by or "chain"
-    named = None if parts.selections is None else read_selections(parts.selections)
     grid = Volume.from_array(np.zeros((size,) * 3, dtype=np.float32), images.side / size, "the images")
     first = np.zeros(3)
     if consensus is not None:
         grid = read_map(consensus)
         _check_side(grid, images)
         first = grid.position((0, 0, 0))
-    regions = regions_of_model(model, grid, by, selections=named)
+    model, regions = _regions(parts, grid)
     part = np.full(len(model.xyz), -1, dtype=np.int64)
     for number, region in enumerate(regions):
         part[np.isin(model.residue, region.residues)] = number
@@ -105,6 +136,18 @@ def _parts_of_model(
         np.stack(list(part_densities(atoms, images.side, size, max(shortest, 2 * images.side / size)))),
         (),
     )
+
+
+def _regions(parts: RegionRequest, grid: Volume) -> tuple[AtomicModel, list[Region]]:
+    """Model and the regions of it that are asked for."""
+    from occupy.io.models import read_model
+    from occupy.io.tables import read_selections
+    from occupy.regions.region import regions_of_model
+
+    model = read_model(parts.models)
+    by: Any = parts.by or "chain"
+    named = None if parts.selections is None else read_selections(parts.selections)
+    return model, list(regions_of_model(model, grid, by, selections=named))
 
 
 def _check_side(volume: Volume, images: ParticleImages) -> None:
@@ -144,10 +187,16 @@ def _parts_of_masks(parts: RegionRequest, path: Path | None, images: ParticleIma
 
 
 def _write(
-    source: Path, folder: Path, found: ParticleOccupancy, parts: RegionRequest, asked: ParticleRequest
-) -> dict[str, str]:
+    source: Path, folder: Path, found: ParticleOccupancy, beside: tuple[Beside, ...], parts: RegionRequest,
+    asked: ParticleRequest,
+) -> dict[str, str]:  # fmt: skip
     from occupy.io.atomic import write_text
-    from occupy.report.particle_results import particle_record, write_particle_report, write_tables
+    from occupy.report.particle_results import (
+        particle_record,
+        write_beside,
+        write_particle_report,
+        write_tables,
+    )
     from occupy.report.record import to_json
     from occupy.report.region_record import file_of
 
@@ -155,17 +204,22 @@ def _write(
     # Record and report of an earlier run must not vouch for files that are about to replace its own.
     record.unlink(missing_ok=True)
     report.unlink(missing_ok=True)
-    files = write_tables(folder, found)
+    files = write_tables(folder, found) | (write_beside(folder, beside) if beside else {})
     if source.name.lower().endswith((".star", ".star.gz")):
         files["particles"] = _write_states(source, folder, found)
-    write_particle_report(report, found, source.name)
+    write_particle_report(report, found, source.name, beside)
     files["report"] = report.name
     inputs: dict[str, Any] = {"particles": file_of(source)}
     inputs |= {"model": [file_of(path) for path in parts.models]} if parts.models else {}
     inputs |= {"map": file_of(asked.map)} if asked.map is not None else {}
     options = {**parts.options, "shortest": asked.shortest, "refine": asked.refine}
     about = particle_record(
-        found, inputs=inputs, options=options, outputs=files | {"record": record.name}, command=sys.argv
+        found,
+        inputs=inputs,
+        options=options,
+        outputs=files | {"record": record.name},
+        command=sys.argv,
+        beside=beside,
     )
     write_text(record, to_json(about))
     return files | {"record": record.name}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,13 +65,37 @@ class Job:
         """Å to which each step towards a pose looks, from nothing."""
         return (*_COARSE, 0.0, 0.0) if self.refine else ()
 
-    def model(self, scaling: Scaling, outside: Bits) -> Model:
+    def model(self, known: Known, parts: FourierVolumes) -> Model:
         """Return the parts that find poses, and the rest, at their mean amplitudes."""
+        amplitudes, outside = known.scaling.amplitudes, known.outside
         sums = [
-            np.tensordot((scaling.amplitudes * chosen).astype(np.float32), self.volumes, 1)
+            np.tensordot((amplitudes * chosen).astype(np.float32), self.volumes, 1)
             for chosen in (~outside, outside)
         ]
-        return Model(self.band, whole_and_moments(sums[0], sums[1], self.band.last), scaling)
+        whole = whole_and_moments(sums[0], sums[1], self.band.last)
+        if not outside.any():
+            return Model(self.band, whole, known.scaling)
+        deviation = known.covariance[np.ix_(outside, outside)]
+        return Model(self.band, whole, known.scaling, parts.of(outside), deviation)
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is known of all images.
+
+    Attributes
+    ----------
+    scaling : Scaling
+        Of each shell, and mean amplitudes.
+    outside : ndarray of bool, shape (C,)
+        Parts that do not take part in finding poses.
+    covariance : ndarray of float64, shape (C, C)
+        Of amplitudes over the particles.
+    """
+
+    scaling: Scaling
+    outside: Bits
+    covariance: Array
 
 
 def learn(job: Job) -> dict[str, npt.NDArray[Any]]:
@@ -92,21 +116,24 @@ def learn(job: Job) -> dict[str, npt.NDArray[Any]]:
     lesson = _lesson(job, rows, parts)
     start = Seen(job.images.matrices, np.zeros((len(job.images), len(NUISANCES))), none)
     scaling = fit_scaling(shell_sums(lesson.blocks, job.band, parts, start, job.threads))
-    scaling, offsets = lesson.fit(scaling, no_offsets(len(job.images)), none)
+    known = Known(scaling, none, np.zeros((len(none),) * 2))
+    known, offsets = lesson.fit(known, no_offsets(len(job.images)))
     job.report("learning", 1, 3)
-    evidence = lesson.evidence(scaling, offsets, none)
+    evidence = lesson.evidence(known, offsets)
     empty = empty_images(evidence)
     if empty.any():
         evidence = evidence.of(np.flatnonzero(~empty)).about_its_mean()
         lesson = _lesson(job, np.concatenate([each.rows for each in lesson.blocks])[~empty], parts)
-    varying = find_levels(evidence, fit_spread(evidence)).varying
+    spread = fit_spread(evidence)
+    varying = find_levels(evidence, spread).varying
     outside = varying if not varying.all() else none
     if outside.any() or empty.any():
         job.report("learning", 2, 3)
-        scaling, offsets = lesson.fit(scaling, offsets, outside)
+        ridge = 1e-4 * np.diag(known.scaling.amplitudes**2)
+        known, offsets = lesson.fit(Known(known.scaling, outside, spread.covariance + ridge), offsets)
     return {
-        "scale": scaling.scale, "noise": scaling.noise, "amplitudes": scaling.amplitudes,
-        "spread": offsets.spread, "outside": outside,
+        "scale": known.scaling.scale, "noise": known.scaling.noise, "amplitudes": known.scaling.amplitudes,
+        "spread": offsets.spread, "outside": outside, "covariance": known.covariance,
     }  # fmt: skip
 
 
@@ -114,7 +141,8 @@ def fitted_of(job: Job, learnt: dict[str, npt.NDArray[Any]]) -> Fitted:
     """Return what was learnt, ready to look at images with."""
     scaling = Scaling(learnt["scale"], learnt["noise"], learnt["amplitudes"])
     parts = fourier_volumes(list(job.volumes), job.band.last)
-    return _fitted(job, parts, _extent(job), scaling, learnt["spread"], learnt["outside"])
+    known = Known(scaling, learnt["outside"], learnt["covariance"])
+    return _fitted(job, parts, _extent(job), known, learnt["spread"])
 
 
 def _chosen(group: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -147,33 +175,32 @@ class _Lesson:
     parts: FourierVolumes
     extent: Extent
 
-    def fit(self, scaling: Scaling, offsets: Offsets, outside: Bits) -> tuple[Scaling, Offsets]:
+    def fit(self, known: Known, offsets: Offsets) -> tuple[Known, Offsets]:
         """Fit scaling and poses alternately."""
         job, matrices = self.job, self.job.images.matrices
         for rounds in ((*_COARSE, 0.0), (0.0, 0.0)):
-            model = job.model(scaling, outside)
+            model = job.model(known, self.parts)
             offsets = refine(self.blocks, matrices, model, offsets, rounds, job.threads)
             if not job.refine:
                 offsets = offsets.unmoved()
             here = turned(matrices, offsets.values)
             variance = displacement_variance(offsets.covariance, here, self.extent)
-            seen = Seen(matrices, offsets.values, outside, variance)
-            scaling = fit_scaling(shell_sums(self.blocks, job.band, self.parts, seen, job.threads))
-        return scaling, offsets
+            seen = Seen(matrices, offsets.values, known.outside, variance)
+            sums = shell_sums(self.blocks, job.band, self.parts, seen, job.threads)
+            known = replace(known, scaling=fit_scaling(sums))
+        return known, offsets
 
-    def evidence(self, scaling: Scaling, offsets: Offsets, outside: Bits) -> Evidence:
+    def evidence(self, known: Known, offsets: Offsets) -> Evidence:
         """Look at these images only."""
         job, matrices = self.job, self.job.images.matrices
-        fitted = _fitted(job, self.parts, self.extent, scaling, offsets.spread, outside)
+        fitted = _fitted(job, self.parts, self.extent, known, offsets.spread)
         told = list(
             in_order(lambda block: told_by(block, matrices[block.rows], fitted), self.blocks, job.threads)
         )
         gradient = np.concatenate([each.gradient for each in told])
         curvature = np.concatenate([each.curvature for each in told])
-        return Evidence(gradient, curvature, scaling.amplitudes)
+        return Evidence(gradient, curvature, known.scaling.amplitudes)
 
 
-def _fitted(
-    job: Job, parts: FourierVolumes, extent: Extent, scaling: Scaling, spread: Array, outside: Bits
-) -> Fitted:
-    return Fitted(job.model(scaling, outside), parts, extent, spread, outside, job.rounds)
+def _fitted(job: Job, parts: FourierVolumes, extent: Extent, known: Known, spread: Array) -> Fitted:
+    return Fitted(job.model(known, parts), parts, extent, spread, known.outside, job.rounds)

@@ -45,6 +45,9 @@ _SAMPLE = 20_000
 """Images, evenly spaced, from which it is learnt which parts vary and which states there are; populations are
 fitted to all images."""
 
+_FAR_OFF = 0.2
+"""Share of the finest resolution by which parts may be misplaced before a warning."""
+
 _CHUNK = 64
 """Blocks of images whose results are kept together."""
 
@@ -275,7 +278,8 @@ def _summary(names: tuple[str, ...], fitted: Fitted, look: _Look) -> ParticleOcc
     return ParticleOccupancy(
         names, occupancy, error, mean, levels, correlation, correlation_error, mixture,
         np.sqrt(np.maximum(np.diag(populations), 0)), presence, state, chance, look.offsets, fitted.spread,
-        look.left, fitted.whole.scaling, fitted.whole.band, _doubtful(names, mean, levels, empty),
+        look.left, fitted.whole.scaling, fitted.whole.band,
+        (*_doubtful(names, mean, levels, empty), *_far_off(fitted, look.left)),
     )  # fmt: skip
 
 
@@ -327,3 +331,20 @@ def _doubtful(
             )
         )
     return tuple(notices)
+
+
+def _far_off(fitted: Fitted, left: Array) -> tuple[Notice, ...]:
+    """Say so where poses are too far off for what is used of the images."""
+    finest = fitted.whole.band.side / fitted.whole.band.last
+    away = fitted.extent
+    # A rotation by a variance about each axis moves a point at r by two thirds of r² times that, per axis.
+    squared = (away.centre**2).sum(axis=1) + np.trace(away.second, axis1=1, axis2=2)
+    turned = 2 / 3 * float(squared.mean()) * float((left[3:6] ** 2).mean())
+    unknown = float(np.sqrt(turned + (left[1:3] ** 2).mean()))
+    if unknown < _FAR_OFF * finest:
+        return ()
+    text = (
+        f"parts are placed to {unknown:.1f} Å only (poses were off by {fitted.spread[1]:.1f} Å and "
+        f"{np.degrees(fitted.spread[3]):.1f}°): occupancies may be wrong by 0.05 beyond their intervals"
+    )
+    return (Notice("poses", text),)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import block_diag
 
 from occupy.particles.columns import NUISANCES, Block, in_order, with_derivatives
 from occupy.particles.poses import turned
@@ -31,11 +32,18 @@ class Model:
         The whole and its moments (`occupy.particles.columns.whole_and_moments`).
     scaling : Scaling
         Of each shell.
+    others : FourierVolumes, optional
+        Parts that may be absent. Where they are, an image differs from the mean, and that must not be taken
+        for an error of its pose.
+    deviation : ndarray of float64, shape (others, others), optional
+        Covariance of their amplitudes over the particles.
     """
 
     band: Band
     volumes: FourierVolumes
     scaling: Scaling
+    others: FourierVolumes | None = None
+    deviation: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +121,9 @@ def refine(
 
 
 def _symmetric(spread: Array) -> Array:
-    """Errors do not depend on the direction in an image: one value for shifts, one for rotations."""
+    """Errors do not depend on the direction in an image: one value for shifts, one for tilts of its plane."""
     out = spread.copy()
-    for part in (slice(1, 3), slice(3, 6)):
+    for part in (slice(1, 3), slice(3, 5)):
         out[part] = np.sqrt((spread[part] ** 2).mean())
     return out
 
@@ -129,12 +137,19 @@ def step(block: Block, matrices: Array, model: Model, values: Array, spread: Arr
     columns = with_derivatives(block, band, plane, here, model.volumes, column)
     seen = displaced(block.coefficients[:, : len(band)], band, values[:, 1:3]) * image[:, None]
     rest = (seen - columns[..., 0] - columns[..., 7]).reshape(len(seen), -1, 1)
-    columns = columns.reshape(len(seen), -1, 8)[..., :7]
+    columns = columns[..., :7]
+    precision = np.diag(1 / np.maximum(spread, 1e-6 * np.array(_START)) ** 2)
+    if model.others is not None and model.deviation is not None:
+        columns = np.concatenate(
+            [columns, plane.of(model.others, block.ctf[:, : len(band)] * column)], axis=3
+        )
+        precision = block_diag(precision, np.linalg.inv(model.deviation))
+    columns = columns.reshape(len(seen), -1, len(precision))
     normal = (columns.transpose(0, 2, 1) @ columns).astype(np.float64)
     right = (columns.transpose(0, 2, 1) @ rest)[:, :, 0].astype(np.float64)
     # Scale and defocus are not applied to the columns, so the model is linear in them from zero on.
-    base = values.copy()
-    base[:, [0, 6]] = 0
-    precision = np.diag(1 / np.maximum(spread, 1e-6 * np.array(_START)) ** 2)
+    base = np.zeros((len(seen), len(precision)))
+    base[:, 1:6] = values[:, 1:6]
     covariance: Array = np.linalg.inv(normal + precision).astype(np.float64)
-    return base + np.einsum("nij,nj->ni", covariance, right - base @ precision), covariance
+    found = base + np.einsum("nij,nj->ni", covariance, right - base @ precision)
+    return found[:, :7], covariance[:, :7, :7]

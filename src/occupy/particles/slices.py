@@ -160,6 +160,10 @@ class FourierVolumes:
         """Number of volumes."""
         return int(self.values.shape[4])
 
+    def of(self, chosen: npt.NDArray[np.bool_]) -> FourierVolumes:
+        """Return some of the volumes."""
+        return FourierVolumes(np.ascontiguousarray(self.values[..., chosen]), self.reach)
+
 
 @dataclass(frozen=True, eq=False)
 class Plane:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from occupy._version import __version__
 from occupy.io.atomic import write_text
+from occupy.particles.agreement import Beside
 from occupy.particles.columns import NUISANCES
 from occupy.particles.pipeline import ParticleOccupancy
 from occupy.report.html import Section, figure_png, page, paragraph, table, verdict, write_page
@@ -24,16 +25,25 @@ _COLUMNS = (
     "log_likelihood_gain", "relative_variance",
 )  # fmt: skip
 _PAIR_COLUMNS = ("part", "other", "correlation", "standard_error")
+_BESIDE_COLUMNS = (
+    "part", "images", "images_error", "map", "map_error", "difference_in_standard_errors", "why",
+)  # fmt: skip
 PARTS = "parts.tsv"
 CORRELATIONS = "correlations.tsv"
 STATES = "states.tsv"
 PRESENCE = "presence.tsv"
+BESIDE = "images_and_map.tsv"
 FORMAT = 1
 
 _READING = (
     "Occupancy is the share of the particles that have a part, relative to the parts that are there in all "
     "of them. Correlation is that of presence, over the particles: 1 means that two parts always come "
     "together, below 0 that they tend to exclude each other."
+)
+
+_BESIDE_READING = (
+    "The same occupancy by two ways that share no numbers: from each image by itself, and from the grey "
+    "values of the consensus map by the joint fit of the model's parts."
 )
 
 
@@ -79,6 +89,20 @@ def pair_rows(found: ParticleOccupancy) -> list[list[object]]:
     ]
 
 
+def beside_rows(beside: Sequence[Beside]) -> list[list[object]]:
+    """One row per part that images and map know: both occupancies with errors, their difference, why."""
+    return [
+        [b.name, b.images, b.images_error, b.map, b.map_error, b.difference, b.reason or "agree"]
+        for b in beside
+    ]
+
+
+def write_beside(folder: Path, beside: Sequence[Beside]) -> dict[str, str]:
+    """Write the table of both occupancies; return product → file name."""
+    write_text(folder / BESIDE, _tsv(_BESIDE_COLUMNS, beside_rows(beside)))
+    return {"images_and_map": BESIDE}
+
+
 def write_tables(folder: Path, found: ParticleOccupancy) -> dict[str, str]:
     """Write the tables; return product → file name."""
     write_text(folder / PARTS, _tsv(_COLUMNS, part_rows(found)))
@@ -105,6 +129,7 @@ def particle_record(
     options: Mapping[str, Any],
     outputs: Mapping[str, str],
     command: Sequence[str],
+    beside: Sequence[Beside] = (),
 ) -> dict[str, Any]:
     """Return the record as plain values."""
     spread = dict(zip(NUISANCES, found.offsets_spread.tolist(), strict=True))
@@ -120,6 +145,7 @@ def particle_record(
                         "parts": [n for n, b in zip(found.names, bits, strict=True) if b]}
                        for w, e, bits in zip(found.states.weights, found.state_error, found.states.bits,
                                              strict=True)],
+            "images_and_map": [dict(zip(_BESIDE_COLUMNS, row, strict=True)) for row in beside_rows(beside)],
             "common_error": found.levels.common_error,
             "error_of_poses": spread, "error_of_poses_left": left,
             "shell_frequency_per_angstrom": found.band.shell_frequency.tolist(),
@@ -130,8 +156,10 @@ def particle_record(
     }  # fmt: skip
 
 
-def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> Path:
-    """Write the page: forest plot, correlations, states."""
+def write_particle_report(
+    path: Path, found: ParticleOccupancy, source: str, beside: Sequence[Beside] = ()
+) -> Path:
+    """Write the page: forest plot, correlations, states, and both occupancies where there is a map."""
     forest = figure_png(forest_plot(found), "Occupancy of each part, 95 % interval")
     states = [
         [number, f"{share:.3f} ± {error:.3f}", count, lacks]
@@ -145,6 +173,14 @@ def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> 
     if found.levels.varying.sum() > 1:
         caption = "Correlation between parts over the particles"
         sections.insert(1, Section("Which come together", figure_png(correlation_plot(found), caption)))
+    if beside:
+        columns = ("part", "images", "map", "difference / standard error", "why")
+        both = [
+            [b.name, f"{b.images:.2f} ± {b.images_error:.2f}", f"{b.map:.2f} ± {b.map_error:.2f}",
+             f"{b.difference:+.1f}", b.reason or "agree"]
+            for b in beside
+        ]  # fmt: skip
+        sections.append(Section("Images and map", paragraph(_BESIDE_READING) + table(both, columns)))
     count = f"{len(found.state)} particles of {source}"
     return write_page(path, page("Who has what", count, verdict(found.notices), sections))
 
