@@ -299,6 +299,27 @@ def test_h02_a_map_that_is_rewritten_is_closed_with_one_line(
     assert running.stop() == (0, "")
 
 
+def test_a_table_of_a_report_is_sorted_by_a_click(visit: Any, tmp_path: Path) -> None:
+    from occupy.report.html import Section, page, table
+
+    rows = [("b", "0.90 ± 0.05"), ("a10", "0.10 ± 0.05"), ("a9", "–"), ("c", "0.50 ± 0.05")]
+    body = table(rows, ("part", "occupancy"), sortable=True)
+    (tmp_path / "table.html").write_text(page("t", "", "", [Section("Numbers", body)]), encoding="utf-8")
+    shown = visit((tmp_path / "table.html").as_uri())
+
+    def names() -> list[str]:
+        return shown.eval_on_selector_all("tbody th", "cells => cells.map((cell) => cell.textContent)")
+
+    assert names() == ["b", "a10", "a9", "c"]
+    shown.click("thead th:nth-child(2)")
+    assert names() == ["a10", "c", "b", "a9"]  # what has no number is last
+    shown.click("thead th:nth-child(2)")
+    assert names() == ["a9", "b", "c", "a10"]
+    shown.focus("thead th:nth-child(1)")
+    shown.keyboard.press("Enter")
+    assert names() == ["a9", "a10", "b", "c"]
+
+
 def test_the_report_opens_from_a_file_and_prints(shelf_folder: Path, visit: Any, tmp_path: Path) -> None:
     from occupy.cli import main
 
@@ -318,12 +339,12 @@ def test_the_report_opens_from_a_file_and_prints(shelf_folder: Path, visit: Any,
 
 def test_the_notebook_widget_draws_its_surface(visit: Any, tmp_path: Path, shelf_folder: Path) -> None:
     from occupy.report.estimate_page import COLOURINGS, surface_of
-    from occupy.report.notebook import module_text
+    from occupy.report.notebook import _module_text
 
     message, _ = surface_of(occupy.estimate(read_map(shelf_folder / "blob.mrc")))
     colours = [asdict(c) for c in COLOURINGS]
     said = json.dumps({"colours": colours, "height": 400, "mesh": base64.b64encode(message).decode()})
-    module = module_text().replace("export default", "const widget =")
+    module = _module_text().replace("export default", "const widget =")
     (tmp_path / "notebook.html").write_text(
         f"""<!doctype html><div id=cell></div><script type=module>{module}
         const said = {said};

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 import re
-import warnings
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, fields
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -26,9 +24,19 @@ import numpy.typing as npt
 from occupy._version import __version__
 from occupy.errors import Notice
 from occupy.io.atomic import write_text
-from occupy.report.notices import doubtful, information
+from occupy.report.canvas import png_text
+from occupy.report.palette import ink_on, scale_colour
+from occupy.report.text import doubtful, information
+from occupy.settings import Settings
 
 LARGEST = 5_000_000
+_WORDS = {
+    "mode": "Mode",
+    "tile_size": "Side of the tiles searched for full scale (voxels)",
+    "shape": "Grid of the estimate (voxels)",
+    "voxel_size": "Voxel size of the estimate (Å)",
+    "kernel_voxels": "Voxels of the footprint",
+}
 _ASSETS = resources.files("occupy.report") / "assets"
 # No source but the page itself: a report can neither fetch nor send anything.
 _POLICY = "default-src 'none'; img-src data: blob:; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
@@ -68,27 +76,22 @@ def paragraph(text: str) -> str:
     return f"<p>{escaped(text)}</p>"
 
 
-def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
-    """Return a table; the first column holds names."""
+def table(rows: Sequence[Sequence[object]], header: Sequence[str] = (), *, sortable: bool = False) -> str:
+    """Return a table; the first column holds names. Sortable: by a click on the name of a column."""
     head = "".join(f"<th>{escaped(cell)}</th>" for cell in header)
     lines = [
         f"<tr><th>{escaped(row[0])}</th>" + "".join(f"<td>{escaped(cell)}</td>" for cell in row[1:]) + "</tr>"
         for row in rows
     ]
     top = f"<thead><tr>{head}</tr></thead>" if header else ""
-    return f'<div class="wide"><table>{top}<tbody>{"".join(lines)}</tbody></table></div>'
+    kind = ' class="sortable"' if sortable else ""
+    return f'<div class="wide"><table{kind}>{top}<tbody>{"".join(lines)}</tbody></table></div>'
 
 
 def figure_png(figure: Any, caption: str, dpi: int = 110) -> str:
     """Return a matplotlib figure as an image in the page."""
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        # A name in letters that the font lacks is no reason to speak up.
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(stream, format="png", dpi=dpi)
-    data = base64.b64encode(stream.getvalue()).decode()
     return (
-        f'<figure><img alt="{escaped(caption)}" src="data:image/png;base64,{data}">'
+        f'<figure><img alt="{escaped(caption)}" src="data:image/png;base64,{png_text(figure, dpi)}">'
         f"<figcaption>{escaped(caption)}</figcaption></figure>"
     )
 
@@ -206,8 +209,19 @@ def write_page(path: Path, text: str) -> Path:
 def settings_table(asked: Mapping[str, Any], held: Mapping[str, Any]) -> str:
     """Return settings as they were asked for and as they held."""
     names = dict.fromkeys((*held, *asked))
-    rows = [(name.replace("_", " "), _plain(held.get(name)), _said(name, asked, held)) for name in names]
+    words = {each.name: _in_words(each) for each in fields(Settings)} | _WORDS
+    units = {each.name: each.metadata["unit"] for each in fields(Settings)}
+    rows = []
+    for name in names:
+        value, said = _plain(held.get(name)), _said(name, asked, held)
+        unit = f" {units[name]}" if units.get(name) and value[:1].isdigit() else ""
+        rows.append((words.get(name, name.replace("_", " ")), value + unit, said))
     return table(rows, ("setting", "as it held", "as asked for"))
+
+
+def _in_words(setting: Field[Any]) -> str:
+    """Return what a setting is in a few words: its help up to a colon, semicolon, bracket or full stop."""
+    return re.split(r"[:;\[.]| \(", setting.metadata["help"], maxsplit=1)[0].strip()
 
 
 def _said(name: str, asked: Mapping[str, Any], held: Mapping[str, Any]) -> str:
@@ -224,3 +238,47 @@ def _plain(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+_SIDE, _LINE = 44, 26
+
+
+def heat_map(
+    rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]], caption: str = ""
+) -> str:
+    """Return occupancies of regions (rows) in maps (columns) as SVG, with the values written in.
+
+    Parameters
+    ----------
+    rows, columns : sequence of str
+        Names.
+    values : sequence of sequence of float or None
+        One sequence per row; missing values (None, not a number) stay white.
+    caption : str
+        What it shows.
+    """
+    left = 16 + 7 * max(map(len, rows), default=0)
+    top = 16 + 6 * max(map(len, columns), default=0)
+    # The last column's name leans out to the right.
+    width, height = left + _SIDE * len(columns) + top // 2, top + _LINE * len(rows) + 4
+    parts = [
+        f'<svg class="heat" role="img" aria-label="{escaped(caption)}" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" font-family="system-ui, sans-serif" font-size="11">'
+    ]
+    for j, name in enumerate(columns):
+        x = left + _SIDE * j + _SIDE / 2 + 4
+        parts.append(f'<text transform="translate({x},{top - 6}) rotate(-60)">{escaped(name)}</text>')
+    for i, name in enumerate(rows):
+        y = top + _LINE * i
+        parts.append(f'<text x="{left - 6}" y="{y + 17}" text-anchor="end">{escaped(name)}</text>')
+        parts += [_cell(value, left + _SIDE * j, y) for j, value in enumerate(values[i])]
+    return "<figure>" + "".join(parts) + f"</svg><figcaption>{escaped(caption)}</figcaption></figure>"
+
+
+def _cell(value: float | None, x: int, y: int) -> str:
+    box = f'<rect x="{x}" y="{y}" width="{_SIDE - 2}" height="{_LINE - 2}" rx="3" stroke="#d5dae1" fill='
+    if value is None or not np.isfinite(value):
+        return f'{box}"#ffffff"/>'
+    colour = scale_colour(value)
+    place = f'x="{x + _SIDE / 2 - 1}" y="{y + 16}" text-anchor="middle"'
+    return f'{box}"{colour}"/><text {place} fill="{ink_on(colour)}">{value:.2f}</text>'

@@ -41,6 +41,26 @@ async function show(block) {
   window.addEventListener("beforeprint", freeze);
 }
 
+// Tables are sorted by a click, or Enter, on the name of a column: numbers by value, all else by letters.
+function sortBy(table, column) {
+  const heads = [...table.tHead.rows[0].cells];
+  const down = heads[column].ariaSort === "ascending";
+  const read = (row) => { const text = row.cells[column].textContent.trim(); const number = parseFloat(text.replace(/,/g, "")); return Number.isNaN(number) || column === 0 ? text : number; };
+  const order = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : (typeof a === "string") - (typeof b === "string") || String(a).localeCompare(String(b), undefined, { numeric: true }));
+  const rows = [...table.tBodies[0].rows].sort((a, b) => (down ? -1 : 1) * order(read(a), read(b)));
+  table.tBodies[0].append(...rows);
+  heads.forEach((head, i) => { if (i === column) head.ariaSort = down ? "descending" : "ascending"; else head.removeAttribute("aria-sort"); });
+}
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  [...table.tHead.rows[0].cells].forEach((head, column) => {
+    head.tabIndex = 0;
+    head.title = "sort";
+    head.addEventListener("click", () => sortBy(table, column));
+    head.addEventListener("keydown", (event) => { if (event.key === "Enter") sortBy(table, column); });
+  });
+}
+
 // One after the other: the first of a group frames the others.
 for (const block of document.querySelectorAll(".surface")) {
   await show(block).catch((error) => { block.querySelector(".stage p").textContent = `The surface cannot be shown here: ${error.message}`; });
