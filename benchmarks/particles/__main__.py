@@ -30,8 +30,11 @@ from occupy.simulation.models import heavy_atoms, place
 from occupy.simulation.parts import MODEL_B, PartAtoms, part_densities
 
 SMOKE = replace(SETS["pol2"], particles=400, box=48, voxel_size=5.4, snr=0.2)
-ALL_SETS = SETS | {"draws": replace(SETS["homogeneous"], particles=400, box=48, voxel_size=5.4)}
-"""`draws`: small homogeneous sets, for many seeds."""
+ALL_SETS = SETS | {
+    "small": replace(SETS["pol2"], particles=2000, box=48, voxel_size=5.4),
+    "draws": replace(SETS["homogeneous"], particles=400, box=48, voxel_size=5.4),
+}
+"""Two more: pol2 with few coarse pixels, for every variant; small homogeneous sets, for many seeds."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from occupy.particles.images import ParticleImages
 from occupy.particles.pipeline import Options, ParticleOccupancy, grid_for, particle_occupancy
 from occupy.particles.poses import Seen, turned
 from occupy.particles.presence import empty_images
-from occupy.particles.refine import Model, no_offsets, refine
+from occupy.particles.refine import Model, no_offsets, overconfidence, refine
 from occupy.particles.scaling import fit_scaling, shell_sums
 from occupy.particles.slices import (
     Band,
@@ -355,6 +355,20 @@ def test_errors_of_poses_are_found(error: float, rounds: tuple[float, ...], left
     offsets = refine(seen, images.matrices, model, no_offsets(300), rounds, 1)
     assert off(turned(images.matrices, offsets.values), true) < left * off(images.matrices, true)
     assert np.degrees(offsets.spread[3]) == pytest.approx(error, rel=0.35)
+
+
+@pytest.mark.parametrize(("understated", "least", "most"), [(1.0, 1.0, 1.3), (4.0, 2.8, 5.2)])
+def test_poses_are_not_surer_than_halves_agree(understated: float, least: float, most: float) -> None:
+    """Where noise is understated the posterior covariance is too small by as much."""
+    images, _ = made(200, 1.0, seed=9, states=STATES[:1])
+    seen, model, _, _ = start_of(images, band_between(images.side, 60, 14))
+    wrong = replace(model.scaling, noise=model.scaling.noise / understated)
+    # The prior is wide: the images alone say where they are.
+    spread = np.array([0.1, 20.0, 20.0, 0.3, 0.3, 0.3, 200.0])
+    found = overconfidence(seen, images.matrices, replace(model, scaling=wrong), spread, (0.0,), 1)
+    assert found[0] == found[1]
+    assert (found >= least).all()
+    assert (found <= most).all()
 
 
 def quadratic(

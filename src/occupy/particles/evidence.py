@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.particles.columns import Block, Rows, with_derivatives
-from occupy.particles.poses import Extent, displacement_variance, turned
+from occupy.particles.poses import Extent, displacement_variance, inflated, turned
 from occupy.particles.refine import Model, step
 from occupy.particles.scaling import blur_of
 from occupy.particles.slices import FourierVolumes, Pairs, displaced, plane_of
@@ -119,6 +119,8 @@ class Fitted:
         Of the parts.
     spread : ndarray of float64, shape (7,)
         Standard deviation of what is off in each image.
+    inflation : ndarray of float64, shape (5,)
+        Variance of shifts and rotations over what their posterior says.
     outside : ndarray of bool, shape (C,)
         Parts that do not take part in finding the poses.
     rounds : tuple of float
@@ -129,6 +131,7 @@ class Fitted:
     parts: FourierVolumes
     extent: Extent
     spread: Array
+    inflation: Array
     outside: npt.NDArray[np.bool_]
     rounds: tuple[float, ...]
 
@@ -174,7 +177,8 @@ def told_by(block: Block, matrices: Array, fitted: Fitted) -> Told:
         coarse = replace(whole, band=whole.band.down_to(resolution))
         values, posterior = step(block, matrices, coarse, values, spread)
     here = turned(matrices, values)
-    variance = displacement_variance(posterior[:, 1:6, 1:6], here, fitted.extent)
+    covariance = inflated(posterior[:, 1:6, 1:6], fitted.inflation)
+    variance = displacement_variance(covariance, here, fitted.extent)
     columns, nuisance, seen = _whitened(block, here, values, fitted)
     gradient, curvature, normal, right = _marginal(columns, nuisance, seen, values, variance, fitted)
     upper = np.triu_indices(len(right))

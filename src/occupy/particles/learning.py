@@ -13,9 +13,9 @@ from occupy.particles.columns import NUISANCES, Block, blocks, in_order, read_bl
 from occupy.particles.covariance import fit_spread
 from occupy.particles.evidence import Evidence, Fitted, told_by
 from occupy.particles.images import ParticleImages
-from occupy.particles.poses import Extent, Seen, displacement_variance, extent_of, turned
+from occupy.particles.poses import Extent, Seen, displacement_variance, extent_of, inflated, turned
 from occupy.particles.presence import empty_images, find_levels
-from occupy.particles.refine import Model, Offsets, no_offsets, refine
+from occupy.particles.refine import Model, Offsets, no_offsets, overconfidence, refine
 from occupy.particles.scaling import Scaling, fit_scaling, shell_sums
 from occupy.particles.slices import Band, FourierVolumes, fourier_volumes
 
@@ -27,6 +27,9 @@ _LEARNT_FROM = 5_000
 
 _OF_GROUP = 500
 """Images of each optics group, where it has so many."""
+
+_HALVED = 16
+"""Blocks in which it is tested how sure poses are."""
 
 _COARSE = (20.0, 12.0)
 """Å to which first steps towards a pose look: where it is off by more than a fine shell's wave, fine shells
@@ -91,11 +94,14 @@ class Known:
         Parts that do not take part in finding poses.
     covariance : ndarray of float64, shape (C, C)
         Of amplitudes over the particles.
+    inflation : ndarray of float64, shape (5,)
+        Variance of shifts and rotations over what their posterior says (`overconfidence`).
     """
 
     scaling: Scaling
     outside: Bits
     covariance: Array
+    inflation: Array
 
 
 def learn(job: Job) -> dict[str, npt.NDArray[Any]]:
@@ -116,7 +122,7 @@ def learn(job: Job) -> dict[str, npt.NDArray[Any]]:
     lesson = _lesson(job, rows, parts)
     start = Seen(job.images.matrices, np.zeros((len(job.images), len(NUISANCES))), none)
     scaling = fit_scaling(shell_sums(lesson.blocks, job.band, parts, start, job.threads))
-    known = Known(scaling, none, np.zeros((len(none),) * 2))
+    known = Known(scaling, none, np.zeros((len(none),) * 2), np.ones(5))
     known, offsets = lesson.fit(known, no_offsets(len(job.images)))
     job.report("learning", 1, 3)
     evidence = lesson.evidence(known, offsets)
@@ -130,10 +136,12 @@ def learn(job: Job) -> dict[str, npt.NDArray[Any]]:
     if outside.any() or empty.any():
         job.report("learning", 2, 3)
         ridge = 1e-4 * np.diag(known.scaling.amplitudes**2)
-        known, offsets = lesson.fit(Known(known.scaling, outside, spread.covariance + ridge), offsets)
+        known = replace(known, outside=outside, covariance=spread.covariance + ridge)
+        known, offsets = lesson.fit(known, offsets)
     return {
         "scale": known.scaling.scale, "noise": known.scaling.noise, "amplitudes": known.scaling.amplitudes,
         "spread": offsets.spread, "outside": outside, "covariance": known.covariance,
+        "inflation": known.inflation,
     }  # fmt: skip
 
 
@@ -141,7 +149,7 @@ def fitted_of(job: Job, learnt: dict[str, npt.NDArray[Any]]) -> Fitted:
     """Return what was learnt, ready to look at images with."""
     scaling = Scaling(learnt["scale"], learnt["noise"], learnt["amplitudes"])
     parts = fourier_volumes(list(job.volumes), job.band.last)
-    known = Known(scaling, learnt["outside"], learnt["covariance"])
+    known = Known(scaling, learnt["outside"], learnt["covariance"], learnt["inflation"])
     return _fitted(job, parts, _extent(job), known, learnt["spread"])
 
 
@@ -183,8 +191,13 @@ class _Lesson:
             offsets = refine(self.blocks, matrices, model, offsets, rounds, job.threads)
             if not job.refine:
                 offsets = offsets.unmoved()
+            else:
+                some = self.blocks[:: -(-len(self.blocks) // _HALVED)]
+                inflation = overconfidence(some, matrices, model, offsets.spread, job.rounds, job.threads)
+                known = replace(known, inflation=inflation)
             here = turned(matrices, offsets.values)
-            variance = displacement_variance(offsets.covariance, here, self.extent)
+            covariance = inflated(offsets.covariance, known.inflation)
+            variance = displacement_variance(covariance, here, self.extent)
             seen = Seen(matrices, offsets.values, known.outside, variance)
             sums = shell_sums(self.blocks, job.band, self.parts, seen, job.threads)
             known = replace(known, scaling=fit_scaling(sums))
@@ -203,4 +216,5 @@ class _Lesson:
 
 
 def _fitted(job: Job, parts: FourierVolumes, extent: Extent, known: Known, spread: Array) -> Fitted:
-    return Fitted(job.model(known, parts), parts, extent, spread, known.outside, job.rounds)
+    model = job.model(known, parts)
+    return Fitted(model, parts, extent, spread, known.inflation, known.outside, job.rounds)

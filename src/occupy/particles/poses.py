@@ -76,6 +76,12 @@ def extent_of(volumes_zyx: npt.NDArray[np.float32], voxel_size: float) -> Extent
     return Extent(np.array(centres), np.array(seconds))
 
 
+def inflated(covariance: npt.NDArray[Any], inflation: Array) -> npt.NDArray[Any]:
+    """Covariances (n, 5, 5) of shifts and rotations with their variances multiplied (5,)."""
+    factor = np.sqrt(inflation)
+    return np.asarray(covariance * np.outer(factor, factor))
+
+
 def displacement_variance(covariance: npt.NDArray[Any], matrices: Array, extent: Extent) -> Array:
     """Mean variance (Å², per axis of the image) of where a part is, given how well its image's pose is known.
 

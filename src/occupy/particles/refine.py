@@ -128,11 +128,60 @@ def _symmetric(spread: Array) -> Array:
     return out
 
 
-def step(block: Block, matrices: Array, model: Model, values: Array, spread: Array) -> tuple[Array, Array]:
-    """Posterior mean and covariance of a block's nuisance parameters, linearised at the present ones."""
+def overconfidence(
+    blocks: Sequence[Block], matrices: Array, model: Model, spread: Array, rounds: Sequence[float],
+    threads: int,
+) -> Array:  # fmt: skip
+    """Measure how much larger the errors of shifts and rotations are than their posterior covariance says.
+
+    Poses are found from every other coefficient, and from the rest. Their noise is independent; so with the
+    prior S and posterior covariances U, V the difference has the covariance
+    (S − U) + (S − V) − 2 (S − U) S⁻¹ (S − V), were everything linear.
+
+    Returns
+    -------
+    ndarray of float64, shape (5,)
+        Variance found over variance expected; at least 1. Both shifts share one, as do both tilts.
+    """
+
+    def work(block: Block) -> tuple[Array, Array]:
+        halves = [_from_half(block, matrices[block.rows], model, spread, rounds, half) for half in (0, 1)]
+        prior = spread[1:6] ** 2
+        (one, u), (other, v) = halves
+        known_u, known_v = prior - u, prior - v
+        expected = known_u + known_v - 2 * known_u * known_v / np.maximum(prior, 1e-30)
+        return ((one - other) ** 2).sum(axis=0), np.maximum(expected, 0).sum(axis=0)
+
+    found, expected = np.sum(list(in_order(work, blocks, threads)), axis=0)
+    joined = np.array([[1, 1, 0, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1]], dtype=np.float64)
+    ratio = (joined @ found) / np.maximum(joined @ expected, 1e-30)
+    return np.asarray(np.maximum(ratio, 1.0)[[0, 0, 1, 1, 2]])
+
+
+def _from_half(
+    block: Block, matrices: Array, model: Model, spread: Array, rounds: Sequence[float], half: int
+) -> tuple[Array, Array]:
+    """Shifts and rotations of a block, and their posterior variances, from every other coefficient."""
+    values = np.zeros((len(matrices), len(spread)))
+    for resolution in rounds:
+        coarse = replace(model, band=model.band.down_to(resolution))
+        values, covariance = step(block, matrices, coarse, values, spread, half)
+    return values[:, 1:6], np.diagonal(covariance, axis1=1, axis2=2)[:, 1:6]
+
+
+def step(
+    block: Block, matrices: Array, model: Model, values: Array, spread: Array, half: int | None = None
+) -> tuple[Array, Array]:
+    """Posterior mean and covariance of a block's nuisance parameters, linearised at the present ones.
+
+    All coefficients are used, or every other one from the first or the second.
+    """
     band = model.band
     here = turned(matrices, values)
     column, image = model.scaling.weights(block.group, band.shell)
+    if half is not None:
+        used = np.arange(len(band)) % 2 == half
+        column, image = column * used, image * used
     plane = plane_of(band.k_xy, here, model.volumes)
     columns = with_derivatives(block, band, plane, here, model.volumes, column)
     seen = displaced(block.coefficients[:, : len(band)], band, values[:, 1:3]) * image[:, None]
