@@ -262,7 +262,7 @@ def _view(
     serve(what, port=port, browser=not no_browser, hosts=hosts, neighbours=reading.neighbours)
 
 
-@command("watch", app, without={"by_reading"})
+@command("watch", app, without={"by_reading", "exclusive"})
 def _watch(
     job: Annotated[Path, typer.Argument(metavar="JOB", help="Folder of a RELION Class3D job that runs.")],
     regions: RegionRequest,
@@ -381,7 +381,7 @@ def _select(
         select_by_classes(table, particles, output, wish, numbering, run.quiet)
 
 
-@command("particles", app, without={"by_reading"})
+@command("particles", app, without={"by_reading", "exclusive"})
 def _particles(
     source: Annotated[
         Path,

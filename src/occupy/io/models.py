@@ -123,6 +123,29 @@ def _conformations(group: gemmi.Residue) -> dict[str, float]:
     return _shares([name for name, _ in named], [occupancy for _, occupancy in named]) if named else {}
 
 
+def read_alternatives(path: str | Path) -> dict[ResidueKey, dict[str, float]]:
+    """Return the residues of a model that have alternative conformations, with the shares of these.
+
+    Parameters
+    ----------
+    path : path-like
+        mmCIF or PDB file.
+
+    Returns
+    -------
+    dict
+        (chain, residue number, insertion code) → letter → share.
+    """
+    found = {}
+    for chain in read_structure(Path(path))[0]:
+        for group in chain:
+            shares = _conformations(group)
+            if len(shares) > 1:
+                number = group.seqid.num
+                found[chain.name, 0 if number is None else number, group.seqid.icode.strip()] = shares
+    return found
+
+
 def _entities(structure: gemmi.Structure) -> dict[str, str]:
     """Return part of a chain → name of its entity; chains of the same residues are one where no file says."""
     names = {part: entity.name for entity in structure.entities for part in entity.subchains}
