@@ -12,7 +12,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from occupy.errors import InputError
-from occupy.io.particle_store import FolderStore
+from occupy.io.particle_store import FolderStore, forget_pieces
 from occupy.particles import pipeline
 from occupy.particles.agreement import OfMap, beside_map, disagreements
 from occupy.particles.columns import (
@@ -296,7 +296,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
         assert np.array_equal(getattr(result, name), getattr(plain, name))
     np.testing.assert_allclose(result.occupancy, found.occupancy, atol=1e-6)
     assert FolderStore(tmp_path, "another run").load("learnt") is None
-    store.clear()
+    forget_pieces(tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -58,6 +58,7 @@ class FolderStore:
             except OSError as error:
                 raise explain(error, self._folder) from error
 
-    def clear(self) -> None:
-        """Remove everything: the run is done."""
-        shutil.rmtree(self._parent, ignore_errors=True)
+
+def forget_pieces(folder: Path) -> None:
+    """Remove all pieces from a folder of results: the run is done."""
+    shutil.rmtree(folder / _FOLDER, ignore_errors=True)

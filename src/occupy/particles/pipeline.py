@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ from occupy.particles.states import (
     presence_correlations,
     responsibilities,
 )
+
+if TYPE_CHECKING:
+    from occupy.particles.agreement import Beside
 
 Array = npt.NDArray[np.float64]
 Volumes = npt.NDArray[np.float32]
@@ -118,6 +121,8 @@ class ParticleOccupancy:
         Coefficients that were used.
     notices : tuple of Notice
         What is doubtful.
+    beside : tuple of Beside
+        The same occupancies by a map, where there is one.
     """
 
     names: tuple[str, ...]
@@ -138,6 +143,7 @@ class ParticleOccupancy:
     scaling: Scaling
     band: Band
     notices: tuple[Notice, ...] = ()
+    beside: tuple[Beside, ...] = ()
 
     def interval(self) -> tuple[Array, Array]:
         """95 % interval of the occupancies, within 0 to 1."""
@@ -320,9 +326,8 @@ def _doubtful(
                 "no-core", "no part is there in all particles: occupancies are relative to the fullest parts"
             )
         )
-    above = [
-        name for name, value in zip(names, mean, strict=True) if value > 1 + 4 * levels.common_error + 0.05
-    ]
+    error = np.hypot(levels.standard_error / levels.full, levels.common_error)
+    above = [name for name, value, e in zip(names, mean, error, strict=True) if value > 1.05 + 4 * e]
     if above:
         notices.append(
             Notice(

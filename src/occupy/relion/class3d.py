@@ -32,7 +32,7 @@ class Class3D:
     extra: tuple[str, ...] = ()
 
 
-def command(job: Class3D) -> list[str]:
+def class3d_words(job: Class3D) -> list[str]:
     """Return RELION's command line as words."""
     _check(job)
     program = ["relion_refine"]
@@ -66,7 +66,7 @@ def _check(job: Class3D) -> None:
 
 def guide(job: Class3D, program: str) -> str:
     """Return the command with how to use it: in a shell, in RELION's window, and for a scheduler."""
-    line = shlex.join(command(job))
+    line = shlex.join(class3d_words(job))
     folder = job.output.rpartition("/")[0] or "."
     setting = f"export {VARIABLE}={shlex.quote(program)}"
     tasks, threads = job.processes, job.threads

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.io.atomic import write_text
-from occupy.particles.agreement import Beside
 from occupy.particles.columns import NUISANCES
 from occupy.particles.pipeline import ParticleOccupancy
 from occupy.report.canvas import new_figure
@@ -88,18 +87,12 @@ def pair_rows(found: ParticleOccupancy) -> list[list[object]]:
     ]
 
 
-def _beside_rows(beside: Sequence[Beside]) -> list[list[object]]:
+def _beside_rows(found: ParticleOccupancy) -> list[list[object]]:
     """One row per part that images and map know: both occupancies with errors, their difference, why."""
     return [
         [b.name, b.images, b.images_error, b.map, b.map_error, b.difference, b.reason or "agree"]
-        for b in beside
+        for b in found.beside
     ]
-
-
-def write_beside(folder: Path, beside: Sequence[Beside]) -> dict[str, str]:
-    """Write the table of both occupancies; return product → file name."""
-    write_text(folder / _BESIDE, _tsv(_BESIDE_COLUMNS, _beside_rows(beside)))
-    return {"images_and_map": _BESIDE}
 
 
 def write_tables(folder: Path, found: ParticleOccupancy) -> dict[str, str]:
@@ -109,7 +102,11 @@ def write_tables(folder: Path, found: ParticleOccupancy) -> dict[str, str]:
     states = ("state", "population", "standard_error", "most_probable_in", "lacks")
     write_text(folder / STATES, _tsv(states, state_rows(found)))
     write_text(folder / PRESENCE, _presence_text(found))
-    return {"parts": PARTS, "correlations": CORRELATIONS, "states": STATES, "presence": PRESENCE}
+    files = {"parts": PARTS, "correlations": CORRELATIONS, "states": STATES, "presence": PRESENCE}
+    if not found.beside:
+        return files
+    write_text(folder / _BESIDE, _tsv(_BESIDE_COLUMNS, _beside_rows(found)))
+    return files | {"images_and_map": _BESIDE}
 
 
 def _presence_text(found: ParticleOccupancy) -> str:
@@ -128,7 +125,6 @@ def particle_record(
     options: Mapping[str, Any],
     outputs: Mapping[str, str],
     command: Sequence[str],
-    beside: Sequence[Beside] = (),
 ) -> dict[str, Any]:
     """Return the record as plain values."""
     spread = dict(zip(NUISANCES, found.offsets_spread.tolist(), strict=True))
@@ -143,7 +139,7 @@ def particle_record(
                         "parts": [n for n, b in zip(found.names, bits, strict=True) if b]}
                        for w, e, bits in zip(found.states.weights, found.state_error, found.states.bits,
                                              strict=True)],
-            "images_and_map": [dict(zip(_BESIDE_COLUMNS, row, strict=True)) for row in _beside_rows(beside)],
+            "images_and_map": [dict(zip(_BESIDE_COLUMNS, row, strict=True)) for row in _beside_rows(found)],
             "common_error": found.levels.common_error,
             "error_of_poses": spread, "error_of_poses_left": left,
             "shell_frequency_per_angstrom": found.band.shell_frequency.tolist(),
@@ -154,9 +150,7 @@ def particle_record(
     }  # fmt: skip
 
 
-def write_particle_report(
-    path: Path, found: ParticleOccupancy, source: str, beside: Sequence[Beside] = ()
-) -> Path:
+def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> Path:
     """Write the page: forest plot, correlations, states, and both occupancies where there is a map."""
     forest = figure_png(_forest_plot(found), "Occupancy of each part, 95 % interval")
     states = [
@@ -168,12 +162,12 @@ def write_particle_report(
     if found.levels.varying.sum() > 1:
         caption = "Correlation between parts over the particles"
         sections.insert(1, Section("Which come together", figure_png(_correlation_plot(found), caption)))
-    if beside:
+    if found.beside:
         columns = ("part", "images", "map", "difference / standard error", "why")
         both = [
             [b.name, f"{b.images:.2f} ± {b.images_error:.2f}", f"{b.map:.2f} ± {b.map_error:.2f}",
              f"{b.difference:+.1f}", b.reason or "agree"]
-            for b in beside
+            for b in found.beside
         ]  # fmt: skip
         sections.append(Section("Images and map", paragraph(_BESIDE_READING) + table(both, columns)))
     count = f"{len(found.state)} particles of {source}"
