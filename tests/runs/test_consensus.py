@@ -36,13 +36,21 @@ def calibration_error(probability: np.ndarray, correct: np.ndarray) -> float:
 @pytest.mark.parametrize(("distance", "noise"), [(2.5, 0.5), (4.0, 0.5), (4.0, 0.1)])
 def test_probabilities_hold(make_runs: Make, distance: float, noise: float, sharpened: float) -> None:
     true, runs = make_runs(THREE, distance, noise, sharpened=sharpened)
-    found = consensus(runs)
+    # What these runs have in common, their images, they state as it is.
+    found = consensus(runs, Rules(overstated=1))
     correct = right(found.labels, true)
     assert found.count == 3
     assert calibration_error(found.probability, correct) < 0.05
     assert correct[found.probability > 0.9].mean() > 0.9
     indices = [adjusted_rand(run.labels.tolist(), true.tolist()) for run in runs]
     assert adjusted_rand(found.labels.tolist(), true.tolist()) > median(indices) - 0.005
+
+
+@pytest.mark.parametrize("distance", [2.5, 4.0])
+def test_what_runs_overstate_alike_is_taken_off(make_runs: Make, distance: float) -> None:
+    true, runs = make_runs(THREE, distance, 0.1, sharpened=Rules().overstated)
+    found = consensus(runs)
+    assert calibration_error(found.probability, right(found.labels, true)) < 0.05
 
 
 def test_noise_of_maps_is_averaged_out(make_runs: Make) -> None:

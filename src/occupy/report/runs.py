@@ -130,6 +130,33 @@ def next_steps(found: Comparison, judged: Judged | None = None) -> list[str]:
     return steps
 
 
+def best_number(found: Mapping[int, Comparison]) -> int:
+    """Return the number of classes with the most reproducible ones; of several the smallest."""
+    return min(found, key=lambda k: (-found[k].consensus.count, k))
+
+
+def ladder_lines(found: Mapping[int, Comparison]) -> list[str]:
+    """Return one line per number of classes, and which to take."""
+    lines = ["   K  runs  agreement  by chance  reproducible"]
+    for k, one in sorted(found.items()):
+        chance = abs(float(np.mean([pair.by_chance[1] for pair in one.agreement.pairs])))
+        count = one.consensus.count if one.consensus.count > 1 else "none"
+        lines.append(
+            f"  {k:>2}  {len(one.runs):>4}  {one.agreement.index:>9.2f}  {f'< {chance:.3f}':>9}  {count:>12}"
+        )
+    best = best_number(found)
+    count = found[best].consensus.count
+    if count == 1:
+        lines.append("no number of classes gives any that come back")
+    else:
+        noise = best - count
+        lines.append(
+            f"take K = {best}: {count} classes come back"
+            + (f", {noise} {'is' if noise == 1 else 'are'} divided by noise" if noise > 0 else "")
+        )
+    return lines
+
+
 def class_rows(found: Comparison) -> list[list[object]]:
     """One row per class of the consensus, then the classes of each run that belong to it."""
     return [

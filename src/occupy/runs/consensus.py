@@ -26,10 +26,15 @@ class Rules:
         kappa of at least this, over the particles that both runs have in one of them.
     settled : float
         A particle is settled where its class is at least this probable.
+    overstated : float
+        Temperature of what runs state alike: every run is surer than it should be of what its maps and noise
+        model get wrong in the same way, which no agreement shows. Measured on runs of RELION with occupy in
+        its loop (`docs/explanation/runs.md`).
     """
 
     least_distinct: float = 0.2
     settled: float = 0.5
+    overstated: float = 1.75
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +166,7 @@ def consensus(runs: Sequence[Partition], rules: Rules | None = None) -> Consensu
         keep, gone = sorted(np.unravel_index(np.nanargmin(distinct), distinct.shape))
         posterior[:, keep] += posterior[:, gone]
         posterior = np.delete(posterior, gone, axis=1)
-    chance, too_sure = pooled(runs, posterior, belongs)
+    chance, too_sure = pooled(runs, posterior, belongs, rules.overstated)
     order = np.argsort(-np.bincount(chance.argmax(axis=1), minlength=len(distinct)), kind="stable")
     chance, distinct = chance[:, order], distinct[np.ix_(order, order)]
     rank = np.argsort(order)
@@ -171,7 +176,9 @@ def consensus(runs: Sequence[Partition], rules: Rules | None = None) -> Consensu
     )  # fmt: skip
 
 
-def pooled(runs: Sequence[Partition], posterior: Reals, belongs: Sequence[Integers]) -> tuple[Reals, Reals]:
+def pooled(
+    runs: Sequence[Partition], posterior: Reals, belongs: Sequence[Integers], overstated: float
+) -> tuple[Reals, Reals]:
     """Return the probability of each consensus class for each particle, from what runs state and agree on.
 
     Runs see the same images, so that what an image leaves open is in what each of them states, and is not
@@ -180,7 +187,8 @@ def pooled(runs: Sequence[Partition], posterior: Reals, belongs: Sequence[Intege
     much is the temperature t at which its probabilities predict the labels of the other runs best. With the
     log-odds of a run off by noise of variance v, t² = 1 + cv (the usual approximation of a logistic function
     averaged over a normal distribution: Spiegelhalter & Lauritzen, Networks 20, 579, 1990). The mean of R
-    runs is off by v/R: its temperature is the root of 1 + (t² - 1)/R.
+    runs is off by v/R: its temperature is the root of 1 + (t² - 1)/R. What they are off by alike can't be
+    seen in this way; the square of `overstated` stands for it, in place of the 1.
 
     Returns
     -------
@@ -195,7 +203,7 @@ def pooled(runs: Sequence[Partition], posterior: Reals, belongs: Sequence[Intege
     if count == 1:
         return np.ones((len(posterior), 1)), np.ones(len(runs))
     too_sure = np.array([_temperature(mine, labels[:i] + labels[i + 1 :]) for i, mine in enumerate(stated)])
-    together = np.sqrt(1 + (too_sure**2 - 1) / len(runs))
+    together = np.sqrt(overstated**2 + (too_sure**2 - 1) / len(runs))
     mean = sum(each / t for each, t in zip(stated, together, strict=True)) / len(runs)
     return _softmax(np.asarray(mean)), too_sure
 
