@@ -71,7 +71,7 @@ def test_particles_of_a_class_are_those_that_are_sure(compared: tuple[Path, list
 def test_the_verdict_is_in_words(make_runs: Make, tmp_path: Path, capsys: Capture) -> None:
     paths = [
         str(write_table(tmp_path / f"{one.name[-1]}.tsv", one))
-        for one in make_runs(THREE, 3.5, 0.2, classes=4)[1]
+        for one in make_runs(THREE, 3.5, 0.1, classes=4, free=100)[1]
     ]
     assert run(["compare-runs", *paths, "-o", str(tmp_path / "out")]) == 0
     said = capsys.readouterr()

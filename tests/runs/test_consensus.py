@@ -76,7 +76,7 @@ def test_no_states_no_classes(make_runs: Make, noise: float) -> None:
 
 
 def test_classes_beyond_the_states_are_put_together(make_runs: Make) -> None:
-    true, runs = make_runs(THREE, 3.0, 0.3, classes=5)
+    true, runs = make_runs(THREE, 3.5, 0.12, classes=5, free=100)
     found = consensus(runs)
     assert (found.count, found.candidates) == (3, 5)
     assert right(found.labels, true).mean() > 0.8
@@ -87,6 +87,19 @@ def test_classes_beyond_the_states_are_put_together(make_runs: Make) -> None:
 
 def test_fewer_classes_than_states_are_what_can_be_had(make_runs: Make) -> None:
     assert consensus(make_runs(THREE, 4.0, 0.2, classes=2)[1]).count <= 2
+
+
+def test_a_run_that_failed_does_not_spoil_the_others(make_runs: Make) -> None:
+    _, runs = make_runs(THREE, 4.0, 0.2)
+    rng = np.random.default_rng(0)
+    failed = partition("failed", rng.integers(0, 3, 3000), rng.uniform(0.9, 1, 3000))
+    found, without = consensus([*runs[:2], failed]), consensus(runs[:2])
+    assert found.count == 3
+    assert found.probability == pytest.approx(without.probability, abs=0.05)
+    assert adjusted_rand(found.labels.tolist(), without.labels.tolist()) > 0.98
+    assert found.too_sure[2] > 5 * max(found.too_sure[:2])
+    summaries = class_summaries(compare([*runs[:2], failed], entries(np.arange(3000)), draws=19))
+    assert [each.found_in for each in summaries] == [2, 2, 2]
 
 
 def test_order_of_runs_and_numbers_of_classes_do_not_matter(make_runs: Make) -> None:

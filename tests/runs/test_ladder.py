@@ -84,7 +84,7 @@ def test_the_report_says_which_number_of_classes_to_take(
     jobs = [
         job(tmp_path / f"K{k}_seed{i}", one, k)
         for k in (2, 3, 5)
-        for i, one in enumerate(make_runs((0.5, 0.3, 0.2), 4.0, 0.2, classes=k, seed=k)[1])
+        for i, one in enumerate(make_runs((0.5, 0.3, 0.2), 4.0, 0.1, classes=k, seed=k, free=100)[1])
     ]
     assert run(["relion", "class3d-report", *jobs, "-o", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
