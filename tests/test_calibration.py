@@ -9,12 +9,12 @@ from numpy.testing import assert_allclose
 from occupy import InputError, Settings, Volume, estimate
 from occupy.calibration import (
     Calibration,
-    averaged_logs,
+    _averaged_logs,
+    _fit_full,
+    _standard_error,
     calibrate,
-    fit_full,
     noise_floor,
     occupancy,
-    standard_error,
 )
 from occupy.pipeline import _calibration_notices
 
@@ -77,7 +77,7 @@ def test_occupancy_rises_from_nothing_to_full_and_only_upwards(values):
     assert (np.diff(found) >= -1e-12).all()
     assert (found >= x - 1e-12).all()
     assert (found <= 1).all()
-    assert (standard_error(x, 0.1) > 0).all()
+    assert (_standard_error(x, 0.1) > 0).all()
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
@@ -86,7 +86,7 @@ def test_full_scale_is_found_where_a_part_is_full(share):
     n = 20000
     full = rng.random(n) < share
     values = np.where(full, rng.normal(3.0, 0.2, n), rng.uniform(0.5, 2.6, n))
-    found, estimated, others = fit_full(np.log(values).astype(np.float32))
+    found, estimated, others = _fit_full(np.log(values).astype(np.float32))
     assert found == pytest.approx(3.0, rel=0.06)
     assert sum(weight for _, weight in others) == pytest.approx(1, abs=0.05)
     assert (share > 0.6) == (estimated > 0.6)
@@ -104,7 +104,7 @@ def test_the_floor_of_noise_does_not_see_content():
 def test_nothing_to_calibrate_on_gives_none():
     flat = np.zeros((20, 20, 20), dtype=np.float32)
     assert calibrate(flat, flat, (4.0,) * 3) is None
-    assert averaged_logs(flat, flat, 0.0, (1.0,) * 3).size == 0
+    assert _averaged_logs(flat, flat, 0.0, (1.0,) * 3).size == 0
 
 
 def test_uncertainty_grows_with_noise_and_is_a_function_of_the_scale():
@@ -131,12 +131,12 @@ def test_a_second_level_that_explains_the_map_is_warned_about():
 def test_full_parts_among_many_alike_partial_ones_make_the_level_ambiguous():
     rng = np.random.default_rng(5)
     values = np.concatenate([rng.normal(1.8, 0.1, 12000), rng.normal(3.2, 0.2, 8000)])
-    full, share, others = fit_full(np.log(values).astype(np.float32))
+    full, share, others = _fit_full(np.log(values).astype(np.float32))
     other = Calibration(0.01, full, 0.1, share, others=others).other_level
     assert other is not None
     assert sorted([full, other * full]) == pytest.approx([1.8, 3.2], rel=0.1)
     clear = np.where(rng.random(20000) < 0.7, rng.normal(3, 0.15, 20000), rng.uniform(0.5, 2.7, 20000))
-    full, share, others = fit_full(np.log(clear).astype(np.float32))
+    full, share, others = _fit_full(np.log(clear).astype(np.float32))
     assert Calibration(0.01, full, 0.1, share, others=others).other_level is None
 
 
@@ -148,17 +148,17 @@ def halves(noise=0.3):
 
 def test_half_maps_measure_the_noise_without_solvent():
     whole, pair = halves()
-    alone, both = estimate(whole), estimate(whole, half_maps=pair)
+    alone, _both = estimate(whole), estimate(whole, half_maps=pair)
     assert not alone.calibration.from_halves
-    assert both.calibration.floor >= alone.calibration.floor
-    assert both.calibration.floor == pytest.approx(alone.calibration.floor, rel=0.15)
+    assert _both.calibration.floor >= alone.calibration.floor
+    assert _both.calibration.floor == pytest.approx(alone.calibration.floor, rel=0.15)
     # Where the solvent has been taken away, only the halves know.
     data = whole.data.copy()
     data[:14] = data[50:] = 0
     data[:, :14] = data[:, 50:] = 0
     masked = estimate(volume(data), half_maps=pair)
     assert masked.calibration.from_halves
-    assert masked.calibration.floor == pytest.approx(both.calibration.floor, rel=0.15)
+    assert masked.calibration.floor == pytest.approx(_both.calibration.floor, rel=0.15)
 
 
 def test_half_maps_that_cannot_be_are_refused():
@@ -185,13 +185,13 @@ def test_a_mask_holds_its_false_discovery_rate(rate):
     # Independent voxels, so that the rate itself can be counted; weak content among them.
     rng = np.random.default_rng(3)
     from occupy.confidence import fdr_threshold
-    from occupy.solvent import fit_solvent, truncated_null
+    from occupy.solvent import _fit_solvent, truncated_null
 
     data = rng.normal(0, 1, (60, 60, 60)).astype(np.float32)
     content = np.zeros(data.shape, dtype=bool)
     content[20:40, 20:40, 20:40] = True
     data[content] += rng.uniform(2, 8, content.sum()).astype(np.float32)
-    model = fit_solvent(data, lambda start, stop: np.ones((stop - start, 60, 60), dtype=bool))
+    model = _fit_solvent(data, lambda start, stop: np.ones((stop - start, 60, 60), dtype=bool))
     mean, sigma, share = truncated_null(model)
     assert (mean, sigma) == (pytest.approx(0, abs=0.02), pytest.approx(1, rel=0.02))
     assert share == pytest.approx(1 - content.mean(), abs=0.02)
@@ -204,7 +204,7 @@ def test_a_mask_holds_its_false_discovery_rate(rate):
 @pytest.mark.parametrize("range_of_content", [(2, 5), (2, 45), (2, 100), (2, 300), (46, 100)])
 def test_the_false_discovery_rate_is_the_one_asked_for_however_strong_the_content(range_of_content, unit):
     from occupy.confidence import fdr_threshold
-    from occupy.solvent import fit_solvent, inscribed_ellipsoid
+    from occupy.solvent import _fit_solvent, inscribed_ellipsoid
 
     rng = np.random.default_rng(3)
     data = rng.normal(0, 1, (80, 80, 80)).astype(np.float32)
@@ -213,7 +213,7 @@ def test_the_false_discovery_rate_is_the_one_asked_for_however_strong_the_conten
     data[content] += rng.uniform(*range_of_content, content.sum()).astype(np.float32)
     data *= np.float32(unit)
     # Solvent is learnt in the inscribed sphere, but the mask is of the whole box, corners included.
-    level = fdr_threshold(fit_solvent(data, inscribed_ellipsoid(data.shape)), 0.1)
+    level = fdr_threshold(_fit_solvent(data, inscribed_ellipsoid(data.shape)), 0.1)
     chosen = data > level
     assert 0.085 < np.count_nonzero(chosen & ~content) / np.count_nonzero(chosen) < 0.102
     assert np.count_nonzero(chosen & content) > 0.7 * content.sum()
@@ -221,7 +221,7 @@ def test_the_false_discovery_rate_is_the_one_asked_for_however_strong_the_conten
 
 def test_corners_that_a_mask_made_equal_do_not_count_as_solvent():
     from occupy.confidence import fdr_threshold
-    from occupy.solvent import fit_solvent, inscribed_ellipsoid
+    from occupy.solvent import _fit_solvent, inscribed_ellipsoid
 
     rng = np.random.default_rng(4)
     sphere = inscribed_ellipsoid((80, 80, 80))
@@ -230,7 +230,7 @@ def test_corners_that_a_mask_made_equal_do_not_count_as_solvent():
     content = np.zeros(inside.shape, dtype=bool)
     content[25:55, 25:55, 25:55] = True
     data[content] += rng.uniform(2, 60, content.sum()).astype(np.float32)
-    model = fit_solvent(
+    model = _fit_solvent(
         data, lambda start, stop: sphere(start, stop) & (data[start:stop] != 0), partly_flat=True
     )
     chosen = data > fdr_threshold(model, 0.1)

@@ -110,7 +110,7 @@ class Calibration:
         for ratio, chance in self.others:
             other = np.minimum(unit / ratio, 1.0)
             sums += chance * (
-                (occupancy(other) - occupancy(unit)) ** 2 + standard_error(other, self.noise) ** 2
+                (occupancy(other) - occupancy(unit)) ** 2 + _standard_error(other, self.noise) ** 2
             )
         # Nothing between 0 and 1 has a standard deviation above one half.
         error = np.minimum(np.interp(steps, occupancy(unit), tuning.MAP.error_scale * np.sqrt(sums)), 0.5)
@@ -164,7 +164,7 @@ def _chance(relative: Numbers) -> Numbers:
     return chance_of_full(relative, tuning.MAP.full_spread, tuning.MAP.full_prior)
 
 
-def standard_error(relative: Numbers, noise: float) -> Numbers:
+def _standard_error(relative: Numbers, noise: float) -> Numbers:
     """Return the standard error of `occupancy`.
 
     Parameters
@@ -192,7 +192,7 @@ def noise_floor(dilated: Array) -> float:
     return tuning.MAP.floor_of_mode * mode_of_maxima(dilated)
 
 
-def averaged_logs(
+def _averaged_logs(
     data: Array,
     dilated: Array,
     floor: float,
@@ -241,7 +241,7 @@ def _span(used: npt.NDArray[np.bool_]) -> slice:
     return slice(int(at[0]), int(at[-1]) + 1)
 
 
-def fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]]:
+def _fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]]:
     """Find full scale: the value that parts gather around at the upper end.
 
     Relative to full scale F, a share w of the places is normal around 1, the rest uniform below
@@ -250,7 +250,7 @@ def fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]
     Parameters
     ----------
     logs : ndarray
-        From `averaged_logs`.
+        From `_averaged_logs`.
 
     Returns
     -------
@@ -329,10 +329,10 @@ def calibrate(
     context = local_context(
         content, spacing, t.context_reach, t.context_power, (t.least_context, t.most_context)
     )
-    logs = averaged_logs(data, dilated, zero, tuple(t.averaging / a for a in spacing), context)
+    logs = _averaged_logs(data, dilated, zero, tuple(t.averaging / a for a in spacing), context)
     if logs.size < t.least_places // 10 or not float(logs.max()) > log(1e-30):
         return None
-    above, share, others = fit_full(logs)
+    above, share, others = _fit_full(logs)
     off = np.array([[log(ratio), chance] for ratio, chance in others])
     error = t.error_scale * float(np.sqrt((off[:, 1] * off[:, 0] ** 2).sum()))
     if context is not None:

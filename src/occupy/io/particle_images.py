@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from occupy.errors import InputError, Notice
 from occupy.io.mrc import MapHeader, read_header
+from occupy.io.mrc_header import HEADER_BYTES
 from occupy.io.particles import read_structured
 from occupy.io.star import StarTable, read_star
 from occupy.particles.ctf import Ctf
@@ -19,7 +20,6 @@ from occupy.particles.images import ParticleImages
 from occupy.particles.slices import rotations
 
 _Array = npt.NDArray[np.float64]
-_HEADER = 1024
 _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 _OPTICS = (
     "rlnImagePixelSize", "rlnImageSize", "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast",
@@ -74,7 +74,7 @@ class Stacks:
 
     def _stack(self, number: int) -> npt.NDArray[Any]:
         header = self.header(number)
-        offset = _HEADER + header.extended_bytes
+        offset = HEADER_BYTES + header.extended_bytes
         return np.memmap(self.paths[number], header.dtype, mode="r", offset=offset, shape=header.shape)
 
 

@@ -23,7 +23,7 @@ from occupy.model.density import (
     shape_coefficients,
     thinned,
 )
-from occupy.model.level import Level, level_of
+from occupy.model.level import PARTIAL_ERROR, PARTIAL_ERROR_OF_CLASSES, Level, level_of
 from occupy.model.normal import products_of
 from occupy.model.solve import FIRST_MIX, Solution, damping, ice_mix, ice_of, solve, solve_all
 
@@ -213,8 +213,9 @@ def fit_set(
     coefficients = mixed(shapes, mix)
     del shapes
     solutions = solve_all(products_of(coefficients, observed, lattice), start)
+    partial_error = PARTIAL_ERROR if len(rows) == 1 else PARTIAL_ERROR_OF_CLASSES
     return {
-        name: _result(names, groups, solution, mix, coefficients, row, lattice)
+        name: _result((names, partial_error), groups, solution, mix, coefficients, row, lattice)
         for (name, row), solution in zip(rows.items(), solutions, strict=True)
     }
 
@@ -317,7 +318,7 @@ def mixed(shapes: npt.NDArray[np.complex64], mix: Numbers) -> npt.NDArray[np.com
 
 
 def _result(
-    names: tuple[str, ...],
+    named: tuple[tuple[str, ...], float],
     groups: list[Indices],
     solution: Solution,
     ice: Numbers,
@@ -325,6 +326,8 @@ def _result(
     observed: npt.NDArray[np.complex64],
     lattice: Lattice,
 ) -> PartFit:
+    """Return a map's fit; ``named`` holds the parts' names and the error of partial ones."""
+    names, partial_error = named
     count, everything = len(names), len(groups)
     noise = solution.covariance[:everything, :everything]
     sizes = np.array([len(group) for group in groups], dtype=np.float64)
@@ -333,6 +336,7 @@ def _result(
         np.sqrt(np.diag(noise))[:count],
         sizes[:count] >= max(LEAST_SIZE * float(np.median(sizes[:count])), SMALL),
         sizes[:count],
+        partial_error,
     )
     covariance = noise[:count, :count] / level.full**2 + np.diag(level.model_errors**2)
     shells = np.repeat(np.arange(len(lattice.frequency)), np.diff(lattice.starts))

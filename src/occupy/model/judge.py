@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ UNTOLD_CORRELATION = -0.9
 """Errors of two parts so opposed: the map knows their sum, not which is there."""
 NEAR = 3.0
 """Å around atoms where map and model are compared."""
+_DRAWS = 20000
 POOR_CORRELATION = 0.5
 """A part below this, or this share of the median part's correlation, is flagged as not fitting."""
 
@@ -86,6 +87,50 @@ def difference(fit: PartFit, one: str, other: str) -> tuple[float, float]:
     i, j = fit.names.index(one), fit.names.index(other)
     c = fit.covariance
     return float(fit.unlimited[i] - fit.unlimited[j]), float(np.sqrt(c[i, i] + c[j, j] - 2 * c[i, j]))
+
+
+def at_most_one(fit: PartFit, groups: Sequence[Sequence[str]]) -> PartFit:
+    """Return a fit in which the occupancies of alternatives in one place sum up to 1 at most.
+
+    Draws from the normal posterior of each group, with the error of the full level, are kept where none is
+    negative and the sum is within 1; where hardly any is, they are conditioned on a sum of 1.
+
+    Parameters
+    ----------
+    fit : PartFit
+        Joint fit.
+    groups : sequence of sequences of str
+        Names of parts that exclude each other; InputError where there is no such part.
+    """
+    values, errors, low, high = (np.array(getattr(fit, n)) for n in ("values", "errors", "low", "high"))
+    for group in groups:
+        strange = [name for name in group if name not in fit.names]
+        if strange or len(set(group)) < 2:
+            known = ", ".join(fit.names[:8])
+            raise InputError(
+                f"no alternatives: {' | '.join(group)} (there are {known}{' …' * (len(fit.names) > 8)})"
+            )
+        rows = [fit.names.index(name) for name in group]
+        kept = _within_one(fit, rows)
+        low[rows], values[rows], high[rows] = np.quantile(kept, (0.025, 0.5, 0.975), axis=0)
+        errors[rows] = kept.std(axis=0)
+    return replace(fit, values=values, errors=errors, low=low, high=high)
+
+
+def _within_one(fit: PartFit, rows: Sequence[int]) -> Numbers:
+    """Return draws of some parts' occupancies that sum up to 1 at most: (draws, parts)."""
+    rng = np.random.default_rng(0)
+    covariance = fit.covariance[np.ix_(rows, rows)]
+    draws = rng.multivariate_normal(fit.unlimited[rows], covariance, size=_DRAWS)
+    draws *= 1 + rng.normal(size=(_DRAWS, 1)) * fit.level.error / fit.level.full
+    inside = draws[(draws >= 0).all(axis=1) & (draws.sum(axis=1) <= 1)]
+    if len(inside) >= _DRAWS // 100:
+        return np.asarray(inside)
+    # The share of the excess that each takes is that of its error in the error of the sum.
+    gain = covariance.sum(axis=1) / covariance.sum()
+    excess = np.maximum(draws.sum(axis=1, keepdims=True) - 1, 0)
+    clipped = np.maximum(draws - excess * gain, 0)
+    return np.asarray(clipped / np.maximum(clipped.sum(axis=1, keepdims=True), 1))
 
 
 def not_separable(fit: PartFit) -> dict[str, tuple[str, ...]]:

@@ -14,6 +14,7 @@ from occupy.model import AtomicModel
 from occupy.model.density import Indices
 from occupy.model.fit import FINEST, FINEST_SMALL, MOST_PARTS, SMALL, PartFit, fit_set
 from occupy.model.judge import (
+    at_most_one,
     check_placement,
     likely_shift,
     local_correlations,
@@ -95,7 +96,10 @@ def fit_regions(volume: Volume, model: AtomicModel, regions: Sequence[Region]) -
 
 
 def fit_regions_of_set(
-    maps: Mapping[str, Callable[[], Volume]], model: AtomicModel, regions: Sequence[Region]
+    maps: Mapping[str, Callable[[], Volume]],
+    model: AtomicModel,
+    regions: Sequence[Region],
+    exclusive: Sequence[Sequence[str]] = (),
 ) -> dict[str, JointRegions] | str:
     """Fit the occupancies of a model's regions to maps of one grid, together with the rest of the model.
 
@@ -110,6 +114,8 @@ def fit_regions_of_set(
         In the maps' frame.
     regions : sequence of Region
         Those without residues (masks) are passed over.
+    exclusive : sequence of sequences of str
+        Regions that exclude each other, so that their occupancies sum up to 1 at most.
 
     Returns
     -------
@@ -142,6 +148,7 @@ def fit_regions_of_set(
     found = {}
     for name, fit in fits.items():
         correlations = local_correlations(fit, model.xyz, parts, _origin(volume))
+        fit = at_most_one(fit, exclusive)
         found[name] = JointRegions(fit, rows, not_separable(fit), correlations, poor_parts(fit, correlations))
     return found
 
