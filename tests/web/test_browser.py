@@ -332,6 +332,11 @@ def test_the_report_opens_from_a_file_and_prints(shelf_folder: Path, visit: Any,
     missing, present = missing_and_present(page.locator(".stage").screenshot())
     assert missing > 300
     assert present > 300
+    told = float(page.text_content(".bar output"))
+    page.fill(".bar input[type=range]", "0")
+    page.wait_for_selector("canvas[data-level]")
+    assert float(page.text_content(".bar output")) == pytest.approx(0.6 * told, rel=0.01)
+    assert missing_and_present(page.locator(".stage").screenshot())[1] > 300
     page.emulate_media(media="print")
     assert missing_and_present(page.locator(".stage").screenshot())[1] > 300
     assert io.BytesIO(page.pdf()).read(4) == b"%PDF"

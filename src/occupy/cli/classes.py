@@ -34,8 +34,7 @@ def estimate_classes(
     for line in found.describe():
         say(line, quiet)
     used, left = without_small(found)
-    for notice in (*found.notices, *left):
-        warn(notice.text, quiet)
+    _warn_of((*found.notices, *left), quiet)
     named = replace(asked, compare=None if asked.compare is None else _pair(used, asked.compare))
     folder = output or Path(f"occupy_{_stem(found)}")
     of_regions = regions.options if regions.models or regions.masks else {}
@@ -43,15 +42,15 @@ def estimate_classes(
     begun = asked_of([entry.path for entry in used.maps], asked.options | of_regions)
     keep = asked.resume and _goes_on(begun, folder, quiet)
     if keep and is_complete(folder):
-        if (reason := what_changed(folder)) is None:
+        reason = what_changed(folder)
+        if reason is None:
             say(f"done already, in {folder}", quiet)
             return
         warn(f"{folder}: starting anew, as {reason}", quiet)
         keep = False
     made = _regions(used, regions, asked)
     joint, doubts = _fitted(made, used, asked)
-    for notice in doubts:
-        warn(notice.text, quiet)
+    _warn_of(doubts, quiet)
     extras = SetOutput(
         found=found,
         begun=begun,
@@ -67,6 +66,11 @@ def estimate_classes(
     if made is not None:
         extras = replace(extras, regions=made.regions, model=made.model, inputs=made.inputs)
     _compare(used, folder, asked, extras, quiet)
+
+
+def _warn_of(notices: Sequence[Notice], quiet: bool) -> None:
+    for notice in notices:
+        warn(notice.text, quiet)
 
 
 def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, quiet: bool) -> None:
@@ -95,8 +99,7 @@ def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, q
         removed = begin(folder, extras.begun, old=None if extras.keep else _kept_files(used))
         extras = replace(extras, notices=(*extras.notices, *result.notices))
         table, files = write_set(folder, result.estimate, result.components, extras, execution)
-    for notice in result.notices:
-        warn(notice.text, quiet)
+    _warn_of(result.notices, quiet)
     _summarise(result, table, files, folder, asked.components, quiet)
     if stale := [name for name in removed if not (folder / name).exists()]:
         say(f"  removed, of an earlier run: {', '.join(stale)}", quiet)

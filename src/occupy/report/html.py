@@ -26,6 +26,7 @@ from occupy.errors import Notice
 from occupy.io.atomic import write_text
 from occupy.report.canvas import png_text
 from occupy.report.palette import ink_on, scale_colour
+from occupy.report.surfaces import unpack
 from occupy.report.text import doubtful, information
 from occupy.settings import Settings
 
@@ -114,6 +115,7 @@ def surface_block(
     colourings: Sequence[Colouring],
     *,
     lines: npt.ArrayLike = (),
+    levels: Sequence[bytes] = (),
     caption: str = "",
     group: str = "",
     small: bool = False,
@@ -128,6 +130,8 @@ def surface_block(
         The first is shown first.
     lines : array_like, shape (n, 2, 3)
         Segments in Å to draw with it.
+    levels : sequence of bytes
+        The same surface at other levels, for a slider.
     caption : str
         What it shows.
     group : str
@@ -143,18 +147,24 @@ def surface_block(
         "lines": np.round(np.asarray(lines, dtype=float).ravel(), 2).tolist(),
     }
     options = "".join(f'<option value="{i}">{escaped(c.title)}</option>' for i, c in enumerate(colourings))
-    mesh = base64.b64encode(zlib.compress(message, 6)).decode()
+    # In the order of their levels, each a script of its own: one is unpacked when it is wanted.
+    meshes = sorted((message, *levels), key=lambda each: float(unpack(each)[0]["level"]))
+    first, last = meshes.index(message), len(meshes) - 1
+    packed = (base64.b64encode(zlib.compress(each, 6)).decode() for each in meshes)
+    scripts = "".join(f'<script type="text/plain" class="mesh">{each}</script>' for each in packed)
+    slider = f'<input type="range" min="0" max="{last}" value="{first}"><output></output>'
+    slider = f"<label>Level {slider}</label>" if levels else ""
     data = json.dumps(about, allow_nan=False).replace("<", "\\u003c")
     return (
         f'<div class="surface{" small" if small else ""}"><div class="stage">'
         '<p>Loading the surface …</p><canvas tabindex="0" role="img" '
         f'aria-label="{escaped(caption)}"></canvas><img alt="{escaped(caption)}"></div><div class="bar">'
-        f'<label>Colour <select>{options}</select></label><div><div class="keybar"></div>'
+        f'<label>Colour <select>{options}</select></label>{slider}<div><div class="keybar"></div>'
         '<div class="keyticks"></div></div><button type="button">Reset</button>'
         '<span class="faint hint">drag to turn, shift-drag to move, wheel to zoom</span></div>'
         f'<p class="faint">{escaped(caption)}</p>'
         f'<script type="application/json" class="about">{data}</script>'
-        f'<script type="text/plain" class="mesh">{mesh}</script></div>'
+        f"{scripts}</div>"
     )
 
 

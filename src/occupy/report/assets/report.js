@@ -10,22 +10,39 @@ async function inflate(text) {
 async function show(block) {
   const about = JSON.parse(block.querySelector("script.about").textContent);
   const canvas = block.querySelector("canvas");
-  const mesh = unpack(await inflate(block.querySelector("script.mesh").textContent));
+  const packed = [...block.querySelectorAll("script.mesh")];
+  const slider = block.querySelector("input[type=range]");
+  let mesh = unpack(await inflate(packed[slider ? slider.value : 0].textContent));
   const group = about.group ? groups.get(about.group) : null;
   const view = new SurfaceView(canvas, { camera: group?.camera });
-  const { positions, normals, indices } = mesh.arrays;
   const choice = block.querySelector("select");
-  const source = { positions, normals, indices, origin: mesh.origin, extent: mesh.extent };
+  const surfaceOf = ({ arrays: { positions, normals, indices }, origin, extent }) => ({ positions, normals, indices, origin, extent });
+  const source = surfaceOf(mesh);
   const pick = () => {
     const colour = about.colours[choice.value];
     const [low, high] = mesh.ranges[colour.layer];
     const range = [colour.low, colour.high].map((v) => (v - low) / (high - low));
-    view.setMesh("surface", { ...source, values: mesh.arrays[`colour:${colour.layer}`] }, { palette: paletteBytes(colour.colours), range });
+    view.setMesh("surface", { ...surfaceOf(mesh), values: mesh.arrays[`colour:${colour.layer}`] }, { palette: paletteBytes(colour.colours), range });
     block.querySelector(".keybar").style.background = `linear-gradient(to right, ${colour.colours.join(", ")})`;
     const ticks = [0, 0.25, 0.5, 0.75, 1].map((f) => Number((colour.low + f * (colour.high - colour.low)).toPrecision(3)));
     block.querySelector(".keyticks").replaceChildren(...ticks.map((t) => Object.assign(document.createElement("span"), { textContent: t })));
   };
   choice.addEventListener("change", pick);
+  if (slider) {
+    const tell = () => { slider.nextElementSibling.textContent = ` ${Number(mesh.level.toPrecision(3))}`; };
+    const known = new Map([[slider.value, mesh]]);
+    tell();
+    slider.addEventListener("input", async () => {
+      const wanted = slider.value;
+      if (!known.has(wanted)) known.set(wanted, unpack(await inflate(packed[wanted].textContent)));
+      if (wanted !== slider.value) return;
+      mesh = known.get(wanted);
+      tell();
+      pick();
+      view.drawNow();
+      canvas.dataset.level = mesh.level;
+    });
+  }
   block.querySelector("button").addEventListener("click", () => view.camera.reset());
   pick();
   view.setBoxAround(group?.source ?? source);
