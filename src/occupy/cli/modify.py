@@ -115,7 +115,7 @@ def write_subtraction_mask(source: Path, output: Path | None, asked: Subtraction
 
 
 def _content_settings(asked: ContentRequest, record: dict[str, Any] | None) -> dict[str, float | None]:
-    """Return threshold, weak threshold and gaps to close: as asked, and without a threshold the usual ones."""
+    """Return both thresholds and the gaps to close: as asked, and without a threshold the usual ones."""
     from occupy.masks import usual_content
     from occupy.report.record import number_in
 
