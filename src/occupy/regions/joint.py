@@ -21,6 +21,7 @@ from occupy.model.judge import (
     not_separable,
     poor_parts,
 )
+from occupy.options import short_repr
 from occupy.regions.region import Region, index_of, regions_of_model
 from occupy.regions.table import Beside, OccupancyTable
 from occupy.statistics.interval import STANDARD_ERRORS_95
@@ -59,6 +60,8 @@ class JointRegions:
     untold: Mapping[str, tuple[str, ...]]
     correlations: Mapping[str, float]
     poor: tuple[str, ...]
+
+    __repr__ = short_repr
 
 
 def fit_model(volume: Volume, model: AtomicModel, regions: Sequence[Region] | None = None) -> JointRegions:
