@@ -368,10 +368,13 @@ class ContentRequest:
     """What a mask of the content holds."""
 
     threshold: float | None = option(
-        None, "Scale above which a voxel is content [default: twice the lowest confident one]."
+        None, "Scale above which a voxel is content [default: 0.5, or the lowest confident]."
     )
     weak: float | None = option(
-        None, "Keep parts above this too, where they touch content [default: lowest confident]."
+        None, "Keep parts above this too, where they touch content [default: 0.14, as above]."
+    )
+    close: float | None = option(
+        None, "Fill gaps narrower than twice this (Å) [default: 5; 0 with --threshold]."
     )
     smallest: float = option(0.0, "Drop pieces of less than this volume (Å³).")
     extend: float = option(0.0, "Grow the mask by this (Å).")

@@ -19,9 +19,9 @@ def estimate_particles(
     """Read everything, estimate, write everything, print a summary."""
     from occupy.report.particle_run import estimate_parts, write_parts
 
-    with progress(source.name, quiet, "images") as report:
-        found = estimate_parts(source, parts, asked, report)
     folder = output or Path(f"occupy_particles_{source.name.split('.')[0]}")
+    with progress(source.name, quiet, "images") as report:
+        found = estimate_parts(source, parts, asked, report, folder)
     files = write_parts(source, folder, found, parts, asked, sys.argv)
     _summarise(found, files, folder, quiet)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,18 @@ def read_particle_images(
     if passthrough:
         raise InputError(f"{path}: --passthrough is for cryoSPARC's .cs files")
     return _relion(path)
+
+
+def state_of(images: ParticleImages) -> Iterator[npt.NDArray[Any] | str]:
+    """Yield all that results depend on: poses, transfer functions, and size and age of the stacks."""
+    yield repr((images.size, images.pixel_size))
+    yield from (images.matrices, images.shifts, images.group)
+    yield from (getattr(images.ctf, each.name) for each in fields(images.ctf))
+    if isinstance(images.source, Stacks):
+        yield from (images.source.stack, images.source.index)
+        for path in images.source.paths:
+            about = path.stat()
+            yield f"{path} {about.st_size} {about.st_mtime_ns}"
 
 
 # --- RELION -------------------------------------------------------------------------------------------

@@ -14,14 +14,18 @@ from occupy.errors import InputError, Notice
 from occupy.io.atomic import make_folder, write_text
 from occupy.io.models import read_model
 from occupy.io.mrc import map_stem, read_map
-from occupy.io.particle_images import read_particle_images
+from occupy.io.particle_images import read_particle_images, state_of
+from occupy.io.particle_store import FolderStore, forget_pieces
 from occupy.io.star import check_star_rows, find_star_rows, read_star, write_with_column
 from occupy.io.tables import read_selections
+from occupy.model import AtomicModel
 from occupy.numerics.parallel import available_cores
+from occupy.particles.agreement import Beside, OfMap, beside_map, disagreements
 from occupy.particles.images import ParticleImages
 from occupy.particles.pipeline import SHORTEST, Options, ParticleOccupancy, grid_for, particle_occupancy
 from occupy.particles.slices import cropped
-from occupy.regions.region import check_same_grid, regions_of_model
+from occupy.regions.joint import fit_regions
+from occupy.regions.region import Region, check_same_grid, regions_of_model
 from occupy.report.particle_results import particle_record, write_particle_report, write_tables
 from occupy.report.record import file_of, to_json
 from occupy.report.region_results import mask_files
@@ -38,6 +42,7 @@ def estimate_parts(
     parts: RegionRequest,
     asked: ParticleRequest,
     report: Callable[[str, int, int], None] = lambda *_: None,
+    folder: Path | None = None,
 ) -> ParticleOccupancy:
     """Estimate which parts each particle has.
 
@@ -51,6 +56,9 @@ def estimate_parts(
         How.
     report : callable
         ``report(stage, done, total)``.
+    folder : Path, optional
+        Of the results: finished pieces are kept there until these are written, and found again by the next
+        run where this one is killed.
     """
     parts.check()
     if parts.masks and (asked.map is None or parts.models):
@@ -64,8 +72,13 @@ def estimate_parts(
     names, volumes, more = _parts(parts, asked.map, images, size, options.shortest)
     if len(names) < 2:
         raise InputError("one part only: there is nothing to compare it with; use --by chain or --regions")
-    found = particle_occupancy(images, names, volumes, options, report)
-    return replace(found, notices=(*notices, *more, *found.notices))
+    store = None
+    if folder is not None:
+        settings = repr(replace(options, threads=1))
+        store = FolderStore(make_folder(folder), *state_of(images), volumes, settings)
+    found = particle_occupancy(images, names, volumes, options, report, store)
+    beside, told = _beside(parts, asked.map, found)
+    return replace(found, beside=beside, notices=(*notices, *more, *found.notices, *told))
 
 
 def write_parts(
@@ -107,7 +120,34 @@ def write_parts(
         found, inputs=inputs, options=options, outputs=files | {"record": record.name}, command=command
     )
     write_text(record, to_json(about))
+    forget_pieces(folder)
     return files | {"record": record.name}
+
+
+def _beside(
+    parts: RegionRequest, consensus: Path | None, found: ParticleOccupancy
+) -> tuple[tuple[Beside, ...], tuple[Notice, ...]]:
+    """Occupancies of the same parts by the joint fit of the map, where there are map and model."""
+    if consensus is None or not parts.models:
+        return (), ()
+    volume = read_map(consensus)
+    model, regions = _regions(parts, volume)
+    try:
+        joint = fit_regions(volume, model, regions)
+    except InputError as error:
+        joint = str(error)
+    if isinstance(joint, str):
+        return (), (Notice("no-joint-fit", f"the map was not fitted beside the images: {joint}"),)
+    fit, middle = joint.fit, float(np.median(joint.fit.b_factors))
+    of_map = {
+        name: OfMap(
+            float(fit.values[i]), float(fit.errors[i]), float(fit.b_factors[i]) - middle, name in joint.poor
+        )
+        for i, name in enumerate(fit.names)
+        if name not in joint.untold
+    }
+    rows = beside_map(found, of_map)
+    return rows, disagreements(rows)
 
 
 def _parts(
@@ -122,16 +162,13 @@ def _parts(
 def _parts_of_model(
     parts: RegionRequest, consensus: Path | None, images: ParticleImages, size: int, shortest: float
 ) -> _Parts:
-    model = read_model(parts.models)
-    by: Any = parts.by or "chain"
-    named = None if parts.selections is None else read_selections(parts.selections)
     grid = Volume.from_array(np.zeros((size,) * 3, dtype=np.float32), images.side / size, "the images")
     first = np.zeros(3)
     if consensus is not None:
         grid = read_map(consensus)
         _check_side(grid, images)
         first = grid.position((0, 0, 0))
-    regions = regions_of_model(model, grid, by, selections=named)
+    model, regions = _regions(parts, grid)
     part = np.full(len(model.xyz), -1, dtype=np.int64)
     for number, region in enumerate(regions):
         part[np.isin(model.residue, region.residues)] = number
@@ -146,6 +183,14 @@ def _parts_of_model(
         np.stack(list(part_densities(atoms, images.side, size, max(shortest, 2 * images.side / size)))),
         (),
     )
+
+
+def _regions(parts: RegionRequest, grid: Volume) -> tuple[AtomicModel, list[Region]]:
+    """Model and the regions of it that are asked for."""
+    model = read_model(parts.models)
+    by: Any = parts.by or "chain"
+    named = None if parts.selections is None else read_selections(parts.selections)
+    return model, list(regions_of_model(model, grid, by, selections=named))
 
 
 def _check_side(volume: Volume, images: ParticleImages) -> None:
