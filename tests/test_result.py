@@ -247,7 +247,7 @@ def _residue() -> Residue:
 
 def test_every_public_thing_says_what_it_is_in_one_line(volumes, folder: Path, tmp_path: Path):
     for thing in public_things(volumes, folder, tmp_path):
-        said = repr(thing)
+        said = repr(thing).replace(str(tmp_path), "").replace(str(folder), "")
         assert len(said) <= 110, said
         assert "\n" not in said
         assert "array(" not in said, said

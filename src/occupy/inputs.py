@@ -159,6 +159,9 @@ class Inputs:
     volumes: Mapping[str, Volume] = field(repr=False)
     sources: Mapping[str, ReadFile] = field(repr=False)
 
+    def __repr__(self) -> str:
+        return f"<Inputs of {self.volume.name!r}: {', '.join(self.sources)}>"
+
     @property
     def files(self) -> dict[str, Path]:
         """Role → file that was read."""
