@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -159,6 +161,13 @@ def test_small_parts_have_larger_errors_of_the_model():
     level = level_of(occupancy, errors, sizes=sizes)
     assert level.model_errors[5] == pytest.approx(4 * level.model_errors[4], rel=0.01)
     assert level.high[5] - level.low[5] > 1.5 * (level.high[4] - level.low[4])
+
+
+def test_a_model_that_fits_nowhere_gives_numbers_or_a_word():
+    scattered = replace(molecule(), xyz=np.random.default_rng(3).uniform(5, 65, size=molecule().xyz.shape))
+    assert np.isfinite(fit_parts(clean_map(), VOXEL, scattered).values).all()
+    with pytest.raises(InputError, match="can't be fitted"):
+        _inverse(np.full((3, 3), np.nan))
 
 
 def test_what_rounding_leaves_below_zero_is_unknown_and_no_error():

@@ -167,7 +167,9 @@ def _fitted(
 
     members = members_of(used, asked.voxel_size, resample=asked.resample)
     fits = fits_of(made, {member.name: member.read for member in members})
-    return ({}, [not_fitted(fits)]) if isinstance(fits, str) else (fits, [])
+    if isinstance(fits, str):
+        return {}, [not_fitted(fits)]
+    return fits, next(iter(fits.values())).notices
 
 
 def _summarise(

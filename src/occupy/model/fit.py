@@ -74,8 +74,8 @@ class PartFit:
         Shape of the displaced ice, see `occupy.model.solve.ice_of`.
     lattice : Lattice
         Where the fit looked.
-    explained, observed : ndarray of complex64, shape (n,)
-        Coefficients of the fitted model and of the map.
+    explained, observed, whole : ndarray of complex64, shape (n,)
+        Coefficients of the fitted model, of the map, and of the model with all parts full.
     """
 
     names: tuple[str, ...]
@@ -95,6 +95,7 @@ class PartFit:
     lattice: Lattice
     explained: npt.NDArray[np.complex64]
     observed: npt.NDArray[np.complex64]
+    whole: npt.NDArray[np.complex64]
 
     @property
     def residual(self) -> npt.NDArray[np.float32]:
@@ -362,4 +363,5 @@ def _result(
         lattice=lattice,
         explained=explained,
         observed=observed,
+        whole=coefficients.sum(axis=0) * solution.scale[shells].astype(np.float32),
     )

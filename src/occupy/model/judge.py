@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.fft import irfftn, rfftn
 from scipy.stats import norm
 
 from occupy.errors import InputError
@@ -22,6 +23,9 @@ UNTOLD_CORRELATION = -0.9
 NEAR = 3.0
 """Å around atoms where map and model are compared."""
 _DRAWS = 20000
+_MIRRORED = 1.03
+"""A mirrored model that correlates so many times better is the right one. On nine tuning maps of 3 to 8 Å the
+mirrored one had .31 to .78 of a right model's correlation, and 1.10 to 1.40 of a wrong one's."""
 POOR_CORRELATION = 0.5
 """A part below this, or this share of the median part's correlation, is flagged as not fitting."""
 
@@ -234,6 +238,43 @@ def likely_shift(fit: PartFit) -> tuple[Triple, float, float]:
     return (x, y, z), float(score[0, 0, 0]), float(score.max())
 
 
+def likely_mirror(fit: PartFit) -> tuple[str, float, float]:
+    """Return the axis along which the model would have to be mirrored to fit best, and the correlations.
+
+    The whole model, all of it full, is compared at any shift, since a flipped file moves it too. A model
+    that was fitted by rotation into a map of the other hand is not found by this.
+
+    Parameters
+    ----------
+    fit : PartFit
+        Joint fit.
+
+    Returns
+    -------
+    axis : str
+        x, y or z.
+    now, then : float
+        Highest correlation at any shift as it is, and mirrored.
+    """
+    lattice = fit.lattice
+    reach = [int(np.abs(row).max()) + 1 for row in lattice.index]
+    grids = []
+    for row in (fit.observed, fit.whole):
+        fourier = np.zeros((2 * reach[0], 2 * reach[1], reach[2] + 1), dtype=np.complex64)
+        z, y, x = lattice.index
+        fourier[z, y, x] = row
+        grids.append(irfftn(fourier, s=[2 * r for r in reach]))
+    observed, whole = (grid / max(float(np.linalg.norm(grid)), 1e-30) for grid in grids)
+    spectrum = rfftn(observed)
+
+    def best(model: npt.NDArray[np.floating]) -> float:
+        return float(irfftn(spectrum * np.conj(rfftn(model)), s=observed.shape).max())
+
+    mirrored = {axis: best(np.flip(whole, number)) for number, axis in enumerate("zyx")}
+    axis = max(mirrored, key=lambda name: mirrored[name])
+    return axis, best(whole), mirrored[axis]
+
+
 def check_placement(fit: PartFit, least: float = 0.2) -> None:
     """Raise InputError where the model explains next to nothing, with the shift that would help.
 
@@ -244,6 +285,12 @@ def check_placement(fit: PartFit, least: float = 0.2) -> None:
     least : float
         Correlation of map and model that counts as explained.
     """
+    axis, plain, mirrored = likely_mirror(fit)
+    if mirrored > _MIRRORED * plain:
+        raise InputError(
+            f"the model fits the map with {plain:.2f}, mirrored along {axis} with {mirrored:.2f}: "
+            "is the map flipped, or of the other hand?"
+        )
     shift, now, then = likely_shift(fit)
     if now >= least and then < 1.2 * now:
         return

@@ -157,6 +157,7 @@ def read_found(path: Path, found: FoundRegions) -> tuple[OccupancyTable, list[No
     notices += _doubts(table, lowest)
     if isinstance(found.joint, JointRegions):
         table = with_joint(table, found.joint)
+        notices += found.joint.notices
     return table, notices
 
 
