@@ -118,7 +118,7 @@ def write_pdf(path: Path, pages: Sequence[Figure]) -> None:
     """Write figures as the pages of a PDF, complete or not at all."""
     from matplotlib.backends.backend_pdf import PdfPages
 
-    with atomic_file(path) as part, PdfPages(part) as pdf:
+    with atomic_file(path) as part, PdfPages(part, metadata={"CreationDate": None}) as pdf:
         for figure in pages:
             _save(figure, pdf, format="pdf", dpi=DPI)
 
