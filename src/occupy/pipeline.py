@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from math import frexp
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from occupy.checks import MapFacts, input_notices, look_at
 from occupy.confidence import ConfidenceCurve, confidence_curve, solvent_notices
 from occupy.errors import InputError, Notice
 from occupy.estimated import Estimate as Estimate
-from occupy.numerics.fourier import fourier_crop, lowpass
+from occupy.numerics.fourier import fourier_crop, lowpass, lowpass_onto
 from occupy.numerics.histogram import Histogram
 from occupy.numerics.parallel import one_blas_thread, ordinary_unit
 from occupy.resolve import ResolvedSettings, resolve, setting_notices
@@ -46,7 +47,27 @@ Array = npt.NDArray[np.float32]
 def _on_working_grid(array: npt.NDArray[np.floating], settings: ResolvedSettings) -> Array:
     if array.shape == settings.shape:
         return np.asarray(array, dtype=np.float32)
+    if settings.estimator == "calibrated":
+        return _nearest(array, settings.shape)
     return fourier_crop(array, settings.shape, threads=settings.threads)
+
+
+def _nearest(array: npt.NDArray[Any], shape: tuple[int, int, int]) -> Array:
+    """Take the values nearest to the voxels of another grid: what a mask made equal stays equal."""
+    at = [
+        np.minimum(np.rint(np.arange(n) * (o / n)).astype(np.intp), o - 1)
+        for n, o in zip(shape, array.shape, strict=True)
+    ]
+    return np.asarray(array[at[0]][:, at[1]][:, :, at[2]], dtype=np.float32)
+
+
+def _lowpassed(data: npt.NDArray[np.floating], settings: ResolvedSettings) -> Array:
+    """Low-pass a map (on its own grid, or on the working grid) onto the working grid."""
+    if settings.estimator != "calibrated":
+        return lowpass(_on_working_grid(data, settings), lowpass_band(settings), threads=settings.threads)
+    extent = [n * a / settings.lowpass for n, a in zip(settings.shape, settings.voxel_size, strict=True)]
+    radius = (extent[0], extent[1], extent[2])
+    return lowpass_onto(data, settings.shape, radius, threads=settings.threads)
 
 
 def _mask_data(mask: Volume | None, volume: Volume, what: str, settings: ResolvedSettings) -> Array | None:
@@ -62,7 +83,12 @@ def _mask_data(mask: Volume | None, volume: Volume, what: str, settings: Resolve
             f"the {what} mask {mask.name} has its axes in the order {mask.frame.axes}, the map {volume.name} "
             f"in {volume.frame.axes}; resample the mask onto the map first"
         )
-    return _on_working_grid(mask.data, settings)
+    # A small target must not fall between the voxels of a coarse grid.
+    return (
+        mask.data
+        if what == "target" and settings.estimator == "calibrated"
+        else _on_working_grid(mask.data, settings)
+    )
 
 
 @one_blas_thread()
@@ -124,7 +150,7 @@ def estimate(
     target_data = _mask_data(target_mask, volume, "target", resolved)
     report("low-pass", 1, 4)
     raw = _on_working_grid(volume.data, resolved)
-    low = lowpass(raw, lowpass_band(resolved), threads=resolved.threads)
+    low = _lowpassed(volume.data, resolved)
     working = low if resolved.mode == "occupancy" else raw
     report("full scale", 2, 4)
     found = None
@@ -140,7 +166,8 @@ def estimate(
     )
     b_factors = None
     if resolved.bfactor and found is not None:
-        b_factors = _b_factors(raw, low, half_maps, found, facts, resolved)
+        noisy = _noisy_places(raw, facts, resolved, (1, 1, 1))
+        b_factors = _b_factors(volume, low, half_maps, found, noisy, resolved)
     if resolved.bfactor and b_factors is None:
         warnings.append(
             Notice("bfactor", "too little signal above the noise for relative B-factors: none written")
@@ -197,10 +224,10 @@ def _half_difference(
                 f"the half-map {half.name} is {half.shape[::-1]} voxels, the map {volume.name} "
                 f"{volume.shape[::-1]}; both must be on one grid"
             )
-    difference = _on_working_grid((halves[0].data - halves[1].data) / 2, settings)
+    difference = (halves[0].data - halves[1].data) / 2
     if not difference.any():
         raise InputError(f"the half-maps {halves[0].name} and {halves[1].name} are equal: they are no halves")
-    return lowpass(difference, lowpass_band(settings), threads=settings.threads)
+    return _lowpassed(difference, settings)
 
 
 def _calibrate(
@@ -234,25 +261,29 @@ def _noisy_places(
 
 
 def _b_factors(
-    raw: Array,
+    volume: Volume,
     low: Array,
     half_maps: tuple[Volume, Volume] | None,
     found: Calibration,
-    facts: MapFacts,
+    noisy: npt.NDArray[np.bool_],
     settings: ResolvedSettings,
 ) -> BFactors | None:
     """Find relative B-factors where the local maxima say content, against the noise where they say none."""
+    maxima = strided_maxima(low, settings, (1, 1, 1))
+    places = found.is_content(low, maxima), noisy & (maxima < np.float32(found.floor))
 
     def content(sides: tuple[int, int, int]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        every = tuple(slice(None, None, s) for s in sides)
-        maxima = strided_maxima(low, settings, sides)
-        solvent = _noisy_places(raw, facts, settings, sides)
-        return found.is_content(low[every], maxima), solvent & (maxima < np.float32(found.floor))
+        blocks = [-(-n // side) for n, side in zip(volume.shape, sides, strict=True)]
+        extent = [b * side / n for b, side, n in zip(blocks, sides, volume.shape, strict=True)]
+        at = [
+            np.minimum(np.rint(np.arange(b) * (e * m / b)).astype(np.intp), m - 1)
+            for b, e, m in zip(blocks, extent, settings.shape, strict=True)
+        ]
+        inside, outside = (place[np.ix_(*at)] for place in places)
+        return inside, outside
 
-    halves = None
-    if half_maps is not None:
-        halves = _on_working_grid(half_maps[0].data, settings), _on_working_grid(half_maps[1].data, settings)
-    return relative_b_factors(raw, settings.voxel_size, content, halves)
+    halves = None if half_maps is None else (half_maps[0].data, half_maps[1].data)
+    return relative_b_factors(volume.data, volume.voxel_size, content, halves)
 
 
 def _calibration_notices(found: Calibration | None) -> list[Notice]:
