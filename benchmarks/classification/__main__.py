@@ -18,7 +18,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks.classification.particles import SETS, ParticleSet, make
+from benchmarks.classification.particles import SETS, ParticleSet, coarser, make
 from benchmarks.classification.runs import (
     VARIANTS,
     Run,
@@ -48,6 +48,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--diameter", type=float, help="of sets that were not made here (Å)")
     parser.add_argument("--iterations", type=int, default=25)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--box", type=int, help="images cropped to this: faster, and nearly as much signal")
     parser.add_argument("--smoke", action="store_true", help="one small set, three iterations")
     return parser
 
@@ -69,7 +70,8 @@ def prepare(options: argparse.Namespace) -> Iterator[tuple[Run, Path]]:
     for name in options.sets:
         folder = options.folder / name
         if not (folder / "particles.star").is_file():
-            make(sets[name], folder, options.models, 1)
+            asked = coarser(sets[name], options.box) if options.box else sets[name]
+            make(asked, folder, options.models, 1)
         for seed in options.seeds:
             for variant in options.variants:
                 run = Run(

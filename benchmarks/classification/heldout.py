@@ -23,7 +23,7 @@ from benchmarks.classification.runs import Run, classify, complete, read_table, 
 from benchmarks.classification.unseen import Images, likelihoods, mixture, read_images
 from occupy.io.mrc import read_map
 from occupy.io.star import read_star
-from occupy.relion.runreport import adjusted_rand
+from occupy.runs.agreement import adjusted_rand
 
 FINEST = 12.0
 """Å; particles and maps are compared up to here, or to 2.5 pixels."""

@@ -9,7 +9,7 @@ import argparse
 import gzip
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,20 @@ SETS = {
         "1wcm.pdb", {"full": (1.0, "")}, box=80, voxel_size=3.2, diameter=190, particles=4000, snr=0.05,
     ),
 }  # fmt: skip
+
+
+def coarser(settings: ParticleSet, box: int) -> ParticleSet:
+    """Return a set as it would be after Fourier cropping to a smaller box: what is left of signal and noise.
+
+    White noise goes with the area that is cut away; signal and coloured noise lie at low frequencies, and a
+    tenth of them is taken to go.
+    """
+    white = settings.white * (box / settings.box) ** 2
+    noise = white + 0.9 * (1 - settings.white)
+    return replace(
+        settings, box=box, voxel_size=settings.voxel_size * settings.box / box, white=white / noise,
+        snr=0.9 * settings.snr / noise,
+    )  # fmt: skip
 
 
 def make(settings: ParticleSet, folder: Path, models: Path, seed: int) -> None:

@@ -24,7 +24,8 @@ from occupy.io.star import read_star
 from occupy.numerics import spectra
 from occupy.relion import classes, options, separation
 from occupy.relion.class3d import VARIABLE, Class3D, command
-from occupy.relion.runreport import adjusted_rand, energy_per_particle
+from occupy.relion.runreport import energy_per_particle
+from occupy.runs.agreement import adjusted_rand
 
 VARIANTS: dict[str, dict[str, str] | None] = {
     "plain": None,

@@ -98,32 +98,19 @@ def _check_shape(volume: Volume, least: int = 12) -> None:
 
 def input_notices(volume: Volume, facts: MapFacts) -> list[Notice]:
     """Return what is doubtful about the map itself."""
-    notices = []
-    if facts.masked:
-        notices.append(
-            Notice(
-                "masked",
-                f"{facts.flat_share:.0%} of the voxels are exactly {facts.flat_value:.3g}: the map is masked "
-                "or solvent-flattened. Those voxels are left out of the solvent fit; use an unmasked map "
-                "if you can",
-            )
-        )
-    if all(abs(a - 1.0) < 1e-6 for a in volume.voxel_size):
-        notices.append(
-            Notice(
-                "voxel-size",
-                "the voxel size is exactly 1 Å, which often means that it was never set; see --voxel-size",
-            )
-        )
-    if any(abs(angle - 90.0) > 0.01 for angle in volume.frame.angles):
-        notices.append(
-            Notice(
-                "cell-angles", f"the cell is not orthogonal ({volume.frame.angles}); treated as if it were"
-            )
-        )
-    if facts.low < 0 and -facts.low > 1.5 * facts.high:
-        notices.append(Notice("contrast", "negative values dominate: the contrast may be inverted"))
     nz, ny, nx = volume.shape
-    if volume.frame.space_group == 0 and nx == ny != nz and volume.frame.sampling[2] == 1:
-        notices.append(Notice("stack", f"the header looks like that of a stack of {nz} images, not of a map"))
-    return notices
+    frame = volume.frame
+    looks_like_stack = frame.space_group == 0 and nx == ny != nz and frame.sampling[2] == 1
+    found = {
+        "masked": facts.masked
+        and f"{facts.flat_share:.0%} of the voxels are exactly {facts.flat_value:.3g}: the map is masked or "
+        "solvent-flattened. Those voxels are left out of the solvent fit; use an unmasked map if you can",
+        "voxel-size": max(abs(a - 1.0) for a in volume.voxel_size) < 1e-6
+        and "the voxel size is exactly 1 Å, which often means that it was never set; see --voxel-size",
+        "cell-angles": max(abs(angle - 90.0) for angle in frame.angles) > 0.01
+        and f"the cell is not orthogonal ({frame.angles}); treated as if it were",
+        "contrast": facts.low < min(0.0, -1.5 * facts.high)
+        and "negative values dominate: the contrast may be inverted",
+        "stack": looks_like_stack and f"the header looks like that of a stack of {nz} images, not of a map",
+    }
+    return [Notice(code, text) for code, text in found.items() if text]

@@ -23,7 +23,9 @@ from occupy.ensemble.summary import component_regions, read_set
 from occupy.errors import InputError, Notice
 from occupy.inputs import open_inputs
 from occupy.io.mapset import ClassMap, MapSet
+from occupy.model import AtomicModel
 from occupy.numerics.parallel import available_cores
+from occupy.regions.joint import JointRegions, fit_regions_of_set, not_fitted, with_joint
 from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable
 from occupy.report.set_record import set_numbers, set_record
@@ -168,35 +170,29 @@ def _usual_threads(grid: Volume, lowpass: float | None = None) -> int:
 def without_small(found: MapSet) -> tuple[MapSet, list[Notice]]:
     """Leave out classes that hold a handful of particles, and say which."""
     particles = sum(entry.particles or 0 for entry in found.maps)
-
-    def small(entry: ClassMap) -> bool:
-        # A map is a sum over all particles by their probabilities: its soft share counts.
-        if entry.weight is not None:
-            return (
-                entry.weight * particles < LIMITS.few_particles
-                if particles
-                else entry.weight < LIMITS.least_share
-            )
-        return entry.particles is not None and entry.particles < LIMITS.few_particles
-
-    out = [entry for entry in found.maps if small(entry)]
+    out = [entry for entry in found.maps if _is_small(entry, particles)]
     if not out:
         return found, []
     kept = tuple(entry for entry in found.maps if entry not in out)
-    names = ", ".join(
-        f"{e.name} ({100 * e.weight:.2g} %)"
-        if e.weight is not None
-        else f"{e.name} ({e.particles} particles)"
-        for e in out
-    )
+    shares = (f"{e.particles} particles" if e.weight is None else f"{100 * e.weight:.2g} %" for e in out)
+    names = ", ".join(f"{e.name} ({share})" for e, share in zip(out, shares, strict=True))
     if len(kept) < 2:
         raise InputError(
             f"{found.source}: fewer than two classes hold {LIMITS.few_particles} particles or more "
             f"({names} do not)"
         )
-    return replace(found, maps=kept), [
-        Notice("small-class", f"left out, as they hold too few particles: {names}")
-    ]
+    text = f"left out, as they hold too few particles: {names}"
+    return replace(found, maps=kept), [Notice("small-class", text)]
+
+
+def _is_small(entry: ClassMap, particles: int) -> bool:
+    """Tell whether a class holds too little, given the number of particles of all (0 where unknown)."""
+    # A map is a sum over all particles by their probabilities: its soft share counts.
+    if entry.weight is None:
+        return entry.particles is not None and entry.particles < LIMITS.few_particles
+    if particles:
+        return entry.weight * particles < LIMITS.few_particles
+    return entry.weight < LIMITS.least_share
 
 
 def members_of(used: MapSet, voxel_size: float | None = None, *, resample: bool = False) -> list[Member]:
@@ -233,6 +229,8 @@ class ClassesResult(Result):
         What was read: the regions given, then the components.
     table : OccupancyTable or None
         What the regions read in every class; None where there are none.
+    joint : mapping of str to JointRegions
+        Class → joint fit of the regions; nothing where no model was given.
     warnings : tuple of Notice
         See `notices`.
     found : MapSet or None
@@ -245,6 +243,7 @@ class ClassesResult(Result):
     components: tuple[Component, ...] = ()
     parts: tuple[Region, ...] = ()
     table: OccupancyTable | None = None
+    joint: Mapping[str, JointRegions] = field(default_factory=dict)
     warnings: tuple[Notice, ...] = ()
     found: MapSet | None = None
     asked: Mapping[str, Any] = field(default_factory=dict)
@@ -301,15 +300,17 @@ class ClassesResult(Result):
         """
         if self.found is None:
             raise InputError("the maps of this set are in memory; write them as files and estimate those")
-        from occupy.report.set_folder import SetOutput, write_set
-        from occupy.report.set_progress import asked_of, begin
+        from occupy.report.set_record import asked_of, begin
+        from occupy.report.set_results import SetOutput, write_set
 
         folder = Path(folder)
         paths = [entry.path for entry in self.found.maps if entry.name in self.names]
         begun = asked_of(paths, self.settings)
         begin(folder, begun)
         given = self.parts[: len(self.parts) - len(self.components)]
-        output = SetOutput(self.found, begun, self.settings, notices=self.notices, regions=given)
+        output = SetOutput(
+            self.found, begun, self.settings, notices=self.notices, regions=given, joint=self.joint
+        )
         write_set(folder, self.estimate, self.components, output, Execution())
         return folder
 
@@ -371,6 +372,7 @@ def estimate_classes(
     maps: Source,
     *,
     regions: Sequence[Region] = (),
+    model: AtomicModel | None = None,
     lowpass: float | None = None,
     voxel_size: float | None = None,
     resample: bool = False,
@@ -388,6 +390,8 @@ def estimate_classes(
         or members, for maps with known shares or signal-to-noise ratios.
     regions : sequence of Region
         Regions to read besides the components, on the grid of the maps.
+    model : AtomicModel, optional
+        The model that the regions are parts of: occupancies are those of its joint fit to all maps.
     lowpass : float, optional
         Å: the resolution to compare at, instead of that of the maps.
     voxel_size : float, optional
@@ -432,11 +436,15 @@ def estimate_classes(
         est = found.estimate
         wanted = (*regions, *component_regions(est, found.components))
         table = read_set(est, wanted, execution) if wanted else None
+        joint, doubts = _joint_fit(members, model, regions)
+        if table is not None and joint:
+            table = with_joint(table, joint)
         result = replace(
             found,
             parts=wanted,
             table=table,
-            warnings=(*notices, *found.notices),
+            joint=joint,
+            warnings=(*notices, *doubts, *found.notices),
             found=source,
             asked=asked,
         )
@@ -445,6 +453,16 @@ def estimate_classes(
     for notice in result.notices:
         log.warning("%s", notice.text)
     return result
+
+
+def _joint_fit(
+    members: Sequence[Member], model: AtomicModel | None, regions: Sequence[Region]
+) -> tuple[dict[str, JointRegions], list[Notice]]:
+    """Fit a model's regions to all maps; or say why they are only read."""
+    if model is None or not regions:
+        return {}, []
+    fits = fit_regions_of_set({member.name: member.read for member in members}, model, regions)
+    return ({}, [not_fitted(fits)]) if isinstance(fits, str) else (fits, [])
 
 
 def _check_options(lowpass: object, threads: object) -> None:

@@ -8,7 +8,8 @@ copy and a few slabs are in memory at once.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from math import frexp
 from typing import Any
 
@@ -101,37 +102,12 @@ def estimate(
     half_maps: tuple[Volume, Volume] | None = None,
     progress: Progress | None = None,
 ) -> Estimate:
-    """Find full scale, solvent model and confidence of a map.
+    """Find full scale, solvent model and confidence of a map in memory.
 
-    Parameters
-    ----------
-    volume : Volume
-        Best an averaged reconstruction: unsharpened, not masked, with solvent noise.
-    settings : Settings, optional
-        What the user wants; defaults choose by themselves.
-    solvent_mask : Volume, optional
-        Mask of the solvent or of the content (thresholded at 0.9), to help the solvent fit.
-    target_mask : Volume, optional
-        Mask of a part whose occupancy is wanted.
-    half_maps : tuple of Volume, optional
-        Independent halves of the map, on its grid: the noise is then measured where the particle is, and no
-        solvent is needed for it. For the calibrated estimator.
-    progress : callable, optional
-        ``progress(stage, done, total)``.
-
-    Returns
-    -------
-    Estimate
-        Numbers now; ``.scale`` and ``.confidence`` are computed when first asked for.
-
-    Raises
-    ------
-    InputError
-        Where no right answer exists (constant, not finite, two-dimensional, …).
+    Parameters, errors and result are those of `occupy.estimate`, whose ``estimate`` this is.
     """
     settings = settings or Settings()
     resolved = resolve(settings, volume.shape, volume.voxel_size)
-    published = resolved.estimator == "nlf"
     report = progress or (lambda *_: None)
     report("reading", 0, 4)
     facts = look_at(volume, threads=resolved.threads)
@@ -141,51 +117,73 @@ def estimate(
         masks = {"solvent_mask": solvent_mask, "target_mask": target_mask}
         scaled = estimate(_in_unit(volume, unit), settings, **masks, half_maps=halves, progress=progress)
         return _from_unit(scaled, volume, facts, unit)
-    warnings = input_notices(volume, facts) + setting_notices(resolved)
-    if half_maps is not None and resolved.estimator != "calibrated":
-        raise InputError(
-            f"half-maps are of use to the calibrated estimator only, not to {resolved.estimator}"
-        )
+    warnings = [*volume.notices, *input_notices(volume, facts), *setting_notices(resolved)]
+    _check_halves(half_maps, volume, resolved)
     solvent_data = _mask_data(solvent_mask, volume, "solvent", resolved)
     target_data = _mask_data(target_mask, volume, "target", resolved)
     report("low-pass", 1, 4)
     raw = _on_working_grid(volume.data, resolved)
     low = _lowpassed(volume.data, resolved)
-    working = low if resolved.mode == "occupancy" else raw
+    maps = _Maps(volume, raw, low, half_maps, facts, resolved)
     report("full scale", 2, 4)
-    found = None
-    if resolved.estimator == "calibrated":
-        difference = _half_difference(half_maps, volume, resolved)
-        found = _calibrate(low, raw, facts, difference, resolved)
-        warnings += _calibration_notices(found)
-    # The tiles are searched to the last voxel only where full scale comes from one.
-    full = (
-        find_full_scale(working, resolved)
-        if found is None
-        else calibrated_full_scale(working, resolved, found)
-    )
-    b_factors = None
-    if resolved.bfactor and found is not None:
-        noisy = _noisy_places(raw, facts, resolved, (1, 1, 1))
-        b_factors = _b_factors(volume, low, half_maps, found, noisy, resolved)
-    if resolved.bfactor and b_factors is None:
-        warnings.append(
-            Notice("bfactor", "too little signal above the noise for relative B-factors: none written")
-        )
+    full, about_scale = _full_scale(maps)
+    b_factors, about_b_factors = _b_factors(maps, full.calibration)
     report("solvent", 3, 4)
     solvent = solvent_of(low, raw, solvent_data, facts, resolved)
-    curve = confidence_curve(solvent, hedge=resolved.hedge, published=published)
+    curve = confidence_curve(solvent, hedge=resolved.hedge, published=resolved.estimator == "nlf")
     lowest = min(max(_scale_of_value(curve.crossing(0.5), full), 0.0), 0.999)
-    notices = (*volume.notices, *warnings, *solvent_notices(solvent, curve, facts, full))
-    for notice in notices:
+    warnings += [*about_scale, *about_b_factors, *solvent_notices(solvent, curve, facts, full)]
+    for notice in warnings:
         log.warning("%s", notice.text)
-    target = (
-        None if target_data is None else target_occupancy(working, target_data, resolved, full.calibration)
-    )
+    target = None
+    if target_data is not None:
+        target = target_occupancy(maps.working, target_data, resolved, full.calibration)
     report("done", 4, 4)
     return Estimate(
-        volume, resolved, facts, low, full, solvent, curve, lowest, target, notices, working, b_factors
+        volume,
+        resolved,
+        facts,
+        low,
+        full,
+        solvent,
+        curve,
+        lowest,
+        target,
+        tuple(warnings),
+        maps.working,
+        b_factors,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Maps:
+    """What full scale and B-factors are found from: the map on the working grid, low-passed too, and more."""
+
+    volume: Volume
+    raw: Array
+    low: Array
+    half_maps: tuple[Volume, Volume] | None
+    facts: MapFacts
+    settings: ResolvedSettings
+
+    @property
+    def working(self) -> Array:
+        """What the scale is taken of."""
+        return self.low if self.settings.mode == "occupancy" else self.raw
+
+
+def _full_scale(maps: _Maps) -> tuple[FullScale, list[Notice]]:
+    """Find full scale: by calibration where wanted and where there is enough density, otherwise by tiles."""
+    if maps.settings.estimator != "calibrated":
+        return find_full_scale(maps.working, maps.settings), []
+    found = _calibrate(maps)
+    # The tiles are searched to the last voxel only where full scale comes from one.
+    full = (
+        find_full_scale(maps.working, maps.settings)
+        if found is None
+        else calibrated_full_scale(maps.working, maps.settings, found)
+    )
+    return full, _calibration_notices(found)
 
 
 def _in_unit(volume: Volume, unit: float) -> Volume:
@@ -212,78 +210,89 @@ def _scale_of_value(value: float, full: FullScale) -> float:
     return value / full.value if full.calibration is None else full.calibration.of_value(value)
 
 
-def _half_difference(
-    halves: tuple[Volume, Volume] | None, volume: Volume, settings: ResolvedSettings
-) -> Array | None:
-    """Return half the difference of two half-maps, low-passed: noise as strong as that of their mean."""
-    if halves is None:
-        return None
-    for half in halves:
+def _check_halves(halves: tuple[Volume, Volume] | None, volume: Volume, settings: ResolvedSettings) -> None:
+    if halves is not None and settings.estimator != "calibrated":
+        raise InputError(
+            f"half-maps are of use to the calibrated estimator only, not to {settings.estimator}"
+        )
+    for half in halves or ():
         if half.shape != volume.shape or half.frame.axes != volume.frame.axes:
             raise InputError(
                 f"the half-map {half.name} is {half.shape[::-1]} voxels, the map {volume.name} "
                 f"{volume.shape[::-1]}; both must be on one grid"
             )
+
+
+def _half_difference(halves: tuple[Volume, Volume], settings: ResolvedSettings) -> Array:
+    """Return half the difference of two half-maps, low-passed: noise as strong as that of their mean."""
     difference = (halves[0].data - halves[1].data) / 2
     if not difference.any():
         raise InputError(f"the half-maps {halves[0].name} and {halves[1].name} are equal: they are no halves")
     return _lowpassed(difference, settings)
 
 
-def _calibrate(
-    low: Array, raw: Array, facts: MapFacts, difference: Array | None, settings: ResolvedSettings
-) -> Calibration | None:
+def _calibrate(maps: _Maps) -> Calibration | None:
     """Find noise floor and full scale, on as few voxels as will do."""
+    settings = maps.settings
     strides = [max(1, int(tuning.MAP.stride / a)) for a in settings.voxel_size]
     steps = (strides[0], strides[1], strides[2])
     every = tuple(slice(None, None, s) for s in steps)
-    maxima = strided_maxima(low, settings, steps)
-    noisy = _noisy_places(raw, facts, settings, steps)
+    maxima = strided_maxima(maps.low, settings, steps)
+    noisy = _noisy_places(maps, steps)
     floor = None
-    if difference is not None:
+    if maps.half_maps is not None:
+        difference = _half_difference(maps.half_maps, settings)
         floor = noise_floor(strided_maxima(difference, settings, steps)[noisy])
     spacing = tuple(a * s for a, s in zip(settings.voxel_size, steps, strict=True))
     return calibrate(
-        low[every], maxima, spacing, strides=steps, solvent=noisy, floor=floor, masked=facts.masked
+        maps.low[every], maxima, spacing, strides=steps, solvent=noisy, floor=floor, masked=maps.facts.masked
     )
 
 
-def _noisy_places(
-    raw: Array, facts: MapFacts, settings: ResolvedSettings, strides: tuple[int, int, int]
-) -> npt.NDArray[np.bool_]:
+def _noisy_places(maps: _Maps, strides: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
     """Tell, at every n-th voxel, where noise is as reconstructed: no corners, nothing a mask made flat."""
-    inside = inscribed_ellipsoid(settings.shape)
-    planes = range(0, len(raw), strides[0])
+    inside = inscribed_ellipsoid(maps.settings.shape)
+    planes = range(0, len(maps.raw), strides[0])
     places = np.stack([inside(z, z + 1)[0, :: strides[1], :: strides[2]] for z in planes])
-    if facts.masked:
-        places &= raw[tuple(slice(None, None, s) for s in strides)] != np.float32(facts.flat_value)
+    if maps.facts.masked:
+        places &= maps.raw[tuple(slice(None, None, s) for s in strides)] != np.float32(maps.facts.flat_value)
     return places
 
 
-def _b_factors(
-    volume: Volume,
-    low: Array,
-    half_maps: tuple[Volume, Volume] | None,
-    found: Calibration,
-    noisy: npt.NDArray[np.bool_],
-    settings: ResolvedSettings,
-) -> BFactors | None:
+def _b_factors(maps: _Maps, found: Calibration | None) -> tuple[BFactors | None, list[Notice]]:
     """Find relative B-factors where the local maxima say content, against the noise where they say none."""
-    maxima = strided_maxima(low, settings, (1, 1, 1))
-    places = found.is_content(low, maxima), noisy & (maxima < np.float32(found.floor))
+    settings = maps.settings
+    if not settings.bfactor:
+        return None, []
+
+    fields = None
+    if found is not None:
+        halves = maps.half_maps and (maps.half_maps[0].data, maps.half_maps[1].data)
+        fields = relative_b_factors(
+            maps.volume.data, maps.volume.voxel_size, _content_of_blocks(maps, found), halves
+        )
+    if fields is not None:
+        return fields, []
+    text = "too little signal above the noise for relative B-factors: none written"
+    return None, [Notice("bfactor", text)]
+
+
+def _content_of_blocks(
+    maps: _Maps, found: Calibration
+) -> Callable[[tuple[int, int, int]], tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
+    """Return what tells, from the sides of blocks of voxels, which blocks are content and which are not."""
+    maxima = strided_maxima(maps.low, maps.settings, (1, 1, 1))
+    noisy = _noisy_places(maps, (1, 1, 1))
+    places = found.is_content(maps.low, maxima), noisy & (maxima < np.float32(found.floor))
 
     def content(sides: tuple[int, int, int]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        blocks = [-(-n // side) for n, side in zip(volume.shape, sides, strict=True)]
-        extent = [b * side / n for b, side, n in zip(blocks, sides, volume.shape, strict=True)]
         at = [
-            np.minimum(np.rint(np.arange(b) * (e * m / b)).astype(np.intp), m - 1)
-            for b, e, m in zip(blocks, extent, settings.shape, strict=True)
+            np.minimum(np.rint(np.arange(0, n, side) * (m / n)).astype(np.intp), m - 1)
+            for n, m, side in zip(maps.volume.shape, maps.settings.shape, sides, strict=True)
         ]
-        inside, outside = (place[np.ix_(*at)] for place in places)
-        return inside, outside
+        return places[0][np.ix_(*at)], places[1][np.ix_(*at)]
 
-    halves = None if half_maps is None else (half_maps[0].data, half_maps[1].data)
-    return relative_b_factors(volume.data, volume.voxel_size, content, halves)
+    return content
 
 
 def _calibration_notices(found: Calibration | None) -> list[Notice]:

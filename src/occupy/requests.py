@@ -278,6 +278,35 @@ class ParticleRequest:
 
 
 @dataclass(frozen=True)
+class RunsRequest:
+    """By what several runs over the same particles are judged, and which particles are written."""
+
+    homogeneous: tuple[Path, ...] = option(
+        (), "Run of the same settings on particles of one state; give two or more.", metavar="RUN"
+    )
+    occupancies: tuple[Path, ...] = option(
+        (), "Result of occupy classes for each run, in their order.", metavar="FOLDER"
+    )
+    particles: Path | None = option(
+        None, "Result of occupy particles: judge classes by it.", metavar="FOLDER"
+    )
+    probability: float = option(0.9, "How sure a particle must be to be written.", min=0.0, max=1.0)
+    class_field: str | None = option(None, "Field of .cs files with the class.")
+
+    def check(self, runs: int) -> None:
+        """Refuse what can't be compared; InputError says why."""
+        if runs < 2:
+            raise InputError("one run has nothing to be compared with: give two or more, of other seeds")
+        if len(self.homogeneous) == 1:
+            raise InputError("--homogeneous: give two runs or more, to see how far they agree by themselves")
+        if self.occupancies and len(self.occupancies) != runs:
+            raise InputError(
+                f"--occupancies: {len(self.occupancies)} results of occupy classes for {runs} runs; give one "
+                "for each run, in their order"
+            )
+
+
+@dataclass(frozen=True)
 class ClassWish:
     """What the maps of classes must show for their particles to be taken."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from occupy import tuning
 from occupy.errors import InputError, Notice
-from occupy.numerics.morphology import ball_footprint
+from occupy.numerics.morphology import ball_footprint, box_of_ball
 from occupy.numerics.parallel import threads_worth_having
 from occupy.numerics.quantiles import tau_of
 from occupy.settings import Estimator, Mode, Settings, parse_tile
@@ -151,7 +151,7 @@ def _kernel(settings: Settings, lowpass: float, size: Triple) -> tuple[IntTriple
         if settings.kernel_size is not None:
             return settings.kernel_size
         if settings.chosen_estimator == "calibrated":
-            return min(31, 2 * int(radius(voxel) + 1e-6) + 1)
+            return min(31, box_of_ball(radius(voxel)))
         # A division that should be whole must not fall short by rounding (8 Å / 1.6 Å).
         return min(9, max(3, 2 * (int(lowpass / voxel + 1e-6) // 2) + 1))
 

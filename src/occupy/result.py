@@ -134,7 +134,7 @@ class Result(ABC):
         return None
 
     def _figure(self) -> Any:
-        from occupy.report.lazy_slices import lazy_slices
+        from occupy.report.slices import lazy_slices
 
         return lazy_slices(self.maps)
 

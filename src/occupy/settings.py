@@ -126,10 +126,15 @@ class Reading:
 class Output:
     """What is written of an estimate, besides its maps."""
 
-    plot: bool = option(False, "Draw slices, solvent fit and modification curve.")
-    report: bool = option(False, "Write a page with everything, for any browser, offline.")
-    intermediate: bool = option(False, "Write the low-passed map too.", flags=("--save-intermediate",))
-    level: float | None = option(None, "Contour level for ChimeraX, in map units.")
+    plot: bool = option(False, "Draw slices, solvent fit and modification curve.", "Output")
+    figure_width: Literal["one", "two"] | None = option(
+        None, "Draw a figure for a paper, one or two columns wide (89 or 183 mm).", "Output"
+    )
+    report: bool = option(False, "Write a page with everything, for any browser, offline.", "Output")
+    intermediate: bool = option(
+        False, "Write the low-passed map too.", "Output", flags=("--save-intermediate",)
+    )
+    level: float | None = option(None, "Contour level for ChimeraX, in map units.", "Output")
     # What the script of OccuPy 0.1.13 did not show; asked for by its flags only.
     minimum_scale: float = option(0.0, "Smallest scale that the ChimeraX script shows.")
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from occupy.report.set_progress import STARTED
-from occupy.report.set_record import NAME
+from occupy.report.set_record import NAME, STARTED
 
 KILLED = """
 import os, pathlib, signal, sys

@@ -199,7 +199,7 @@ def test_mistakes_give_one_line_and_no_files(cli, tmp_path, model_file, words, q
 @pytest.mark.parametrize(
     ("text", "quoted"),
     [
-        ("chain,occupancy\nG,x\n", "line 2, column occupancy: not a number: 'x'"),
+        ("chain,occupancy\nG,x\n", "line 2: column occupancy is not a number: 'x'"),
         ("chain,occupancy\nG,1\nG,0\n", "line 3: chain 'G' twice"),
         ("chain,occupancy\nG,1,2\n", "line 2: more cells"),
         ("chain,occupancy\n,1\n", "line 2: no chain"),

@@ -65,7 +65,7 @@ def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw an empty picture: the real one takes longer than all the rest."""
     from matplotlib.figure import Figure
 
-    monkeypatch.setattr("occupy.report.history.history_figure", lambda steps: Figure((1, 1)))
+    monkeypatch.setattr("occupy.report.history._history_figure", lambda steps: Figure((1, 1)))
 
 
 def watch(job: Path, **more: Any) -> Watch:

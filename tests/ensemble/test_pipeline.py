@@ -13,6 +13,7 @@ from occupy.ensemble.members import Member, working_grid
 from occupy.ensemble.pipeline import estimate_set
 from occupy.ensemble.summary import summary_of, summary_terms
 from occupy.errors import InputError
+from occupy.report.set_record import set_numbers
 from occupy.volume import Frame, Volume
 
 
@@ -110,10 +111,19 @@ def test_unequal_shrinkage_is_undone(tools):
     np.testing.assert_allclose(found[0], truth[0], atol=0.12)
 
 
-def test_one_factor_on_all_maps_changes_nothing(tools, raw, unknown):
-    members = [tools["member_of"](f"c{k}", 1e4 * c.map, c.voxel_size) for k, c in enumerate(raw.classes)]
+@pytest.mark.parametrize("factor", [1e4, 2.0**66, 2.0**-90])
+def test_one_factor_on_all_maps_changes_nothing(tools, raw, unknown, factor):
+    members = [
+        tools["member_of"](f"c{k}", np.float32(factor) * c.map, c.voxel_size)
+        for k, c in enumerate(raw.classes)
+    ]
     scaled = estimate_set(members)
     np.testing.assert_allclose(scaled.of_class(1).occupancy, unknown.of_class(1).occupancy, atol=1e-3)
+    numbers, before = set_numbers(scaled), set_numbers(unknown)
+    assert numbers["full_value"] == pytest.approx(before["full_value"] * factor, rel=1e-3)
+    everywhere = np.ones(unknown.content.shape, dtype=bool)
+    composite, plain = (summarised(est, everywhere).composite for est in (scaled, unknown))
+    np.testing.assert_allclose(composite / np.float32(factor), plain, atol=1e-3 * plain.max())
 
 
 def test_another_order_of_classes_gives_the_same_answer_in_that_order(tools, regularised, known):

@@ -129,3 +129,33 @@ def test_a_set_is_fitted_like_its_maps():
     np.testing.assert_allclose(fits["two"].values, list(other.values()), atol=0.01)
     with pytest.raises(InputError, match="one size"):
         fit_set({"one": clean_map(), "two": clean_map()[1:]}, VOXEL, molecule())
+
+
+def test_a_set_shares_the_b_factors_of_its_parts():
+    rng, clean = np.random.default_rng(6), clean_map()
+    noisy = {str(k): (lambda k=k: clean + draws[k] * clean.std()) for k in range(3)}
+    draws = [rng.normal(size=SHAPE) for _ in range(3)]
+    together = fit_set(noisy, VOXEL, molecule())
+    alone = [fit_parts(noisy[name](), VOXEL, molecule()) for name in noisy]
+    spread_of_b = np.std([fit.b_factors for fit in together.values()], axis=0).mean()
+    assert spread_of_b < 0.7 * np.std([fit.b_factors for fit in alone], axis=0).mean()
+    truth = np.array(list(TRUTH.values()))
+    off = [np.abs(fit.values - truth).mean() for fit in together.values()]
+    assert np.mean(off) <= np.mean([np.abs(fit.values - truth).mean() for fit in alone]) + 0.002
+    with pytest.raises(InputError, match="no maps"):
+        fit_set({}, VOXEL, molecule())
+
+
+def test_at_least_one_part_is_full():
+    """Where one of three parts is highest it is full, though two in three of the priors say that none is."""
+    level = level_of(np.array([2.0, 1.0, 0.4]), np.full(3, 0.01))
+    np.testing.assert_allclose(level.values, [1, 0.5, 0.2], atol=0.02)
+    assert level.error / level.full < 0.06
+
+
+def test_small_parts_have_larger_errors_of_the_model():
+    occupancy, errors = np.array([1.0, 1.0, 0.98, 1.02, 0.5, 0.5]), np.full(6, 0.005)
+    sizes = np.array([4000.0, 4000, 4000, 4000, 4000, 250])
+    level = level_of(occupancy, errors, sizes=sizes)
+    assert level.model_errors[5] == pytest.approx(4 * level.model_errors[4], rel=0.01)
+    assert level.high[5] - level.low[5] > 1.5 * (level.high[4] - level.low[4])

@@ -10,7 +10,15 @@ import pytest
 from joint_model import SHAPE, TRUTH, VOXEL, clean_map, molecule
 from occupy.errors import InputError
 from occupy.model import AtomicModel
-from occupy.regions.joint import JointRegions, fit_model, fit_regions, joint_record, parts_of, with_joint
+from occupy.regions.joint import (
+    JointRegions,
+    fit_model,
+    fit_regions,
+    fit_regions_of_set,
+    joint_record,
+    parts_of,
+    with_joint,
+)
 from occupy.regions.region import Region, regions_of_model
 from occupy.regions.table import OccupancyTable
 from occupy.report.tables import csv_text, read_table, tsv_text
@@ -145,3 +153,26 @@ def test_parts_that_are_not_told_apart_keep_what_was_read():
     assert record["parts"][1]["not_separable_from"] == ["C"]
     assert record["parts"][0]["unlike_its_density"]
     assert np.array(record["covariance_of_least_squares"]).shape == (5, 5)
+
+
+def test_classes_are_fitted_together_and_noted_by_class():
+    other = {"A": 1.0, "B": 0.1, "C": 1.0, "D": 0.5, "E": 1.0}
+    one, two = (Volume.from_array(clean_map(t).astype(np.float32), VOXEL, "m") for t in (TRUTH, other))
+    regions = regions_of_model(molecule(), one)
+    joints = fit_regions_of_set({"one": lambda: one, "two": lambda: two}, molecule(), regions)
+    assert not isinstance(joints, str)
+    scales = np.array([[1.0, 0.6, 1.0, 0.4, 1.0], [1.0, 0.1, 1.0, 0.5, 1.0]]).T
+    read = OccupancyTable(
+        tuple(TRUTH), ("one", "two"), scales, np.full((5, 2), 0.01), np.ones(5), np.ones(5), np.ones(2) / 2
+    )
+    found = with_joint(read, joints)
+    np.testing.assert_allclose(found.values[:, 0], list(TRUTH.values()), atol=0.02)
+    np.testing.assert_allclose(found.values[:, 1], list(other.values()), atol=0.02)
+    assert found.beside is not None
+    assert found.beside.notes[3][0].startswith("local scale higher")
+    assert found.beside.notes[3][1] == ""
+    lines = {line.split("\t")[0]: line for line in tsv_text(found).splitlines()}
+    assert lines["region"].endswith("two\tnote")
+    assert lines["D"].endswith("(one)")
+    assert lines["A"].endswith("\t")
+    assert joint_record(joints["two"], found, "two")["parts"][3]["local_scale"] == 0.5

@@ -14,7 +14,8 @@ from occupy.relion import hook
 from occupy.relion.class3d import Class3D, command, guide
 from occupy.relion.classes import earlier_classes, read_weights
 from occupy.relion.options import HookOptions, read_hook_options
-from occupy.relion.runreport import ClassIteration, _table, adjusted_rand, class_iterations, run_warnings
+from occupy.relion.runreport import ClassIteration, _table, class_iterations, run_warnings
+from occupy.runs.agreement import adjusted_rand
 
 
 def test_a_class_keeps_its_own_and_loses_its_noise(job):

@@ -15,7 +15,8 @@ import pytest
 from hook_calls import N, call, maps, result, two_iterations
 from occupy.io.loop import CALLS, FOLDER, read_calls, unregularised_name
 from occupy.relion import hook
-from occupy.relion.classes import KEPT_ITERATIONS, earlier_classes, store_class
+from occupy.relion.classes import earlier_classes, store_class
+from occupy.relion.separation import LOOP
 
 PROGRAM = [sys.executable, "-c", "from occupy.relion.hook import main; main()"]
 
@@ -151,12 +152,12 @@ def test_the_infinity_of_old_records_is_read(tmp_path):
 
 def test_every_call_leaves_an_unregularised_map(job):
     """Which call is the last cannot be known; those that no later call can need go."""
-    for iteration in range(1, 4 + KEPT_ITERATIONS):
+    for iteration in range(1, 4 + LOOP.kept_iterations):
         stars = [call(job, iteration, number, data) for number, data in enumerate(maps(iteration), 1)]
         assert [hook.run_hook([str(star)]) for star in stars] == [0, 0]
         assert all(unregularised_name(star).is_file() for star in stars) == (iteration > 1)
     left = {int(path.name[6:9]) for path in job.glob("*_unregularised.mrc")}
-    assert left == set(range(4, 4 + KEPT_ITERATIONS))
+    assert left == set(range(4, 4 + LOOP.kept_iterations))
 
 
 def test_an_iteration_done_again_leaves_no_map_of_the_first_time(job, monkeypatch):

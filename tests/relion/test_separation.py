@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occupy.io.loop import ReconstructionCall
-from occupy.relion.classes import _LEAST_SHARE, StoredClass, separate
+from occupy.relion.classes import StoredClass, separate
 from occupy.relion.options import ClassificationJob, HookOptions
 from occupy.relion.separation import (
+    LOOP,
     ClassSpectrum,
     chi_square_ratio,
     choose_bands,
@@ -174,7 +175,7 @@ def test_quantiles_of_chi_square(freedom):
     assert chi_square_ratio(freedom, 0.25) == pytest.approx(chi2.ppf(0.25, freedom) / freedom, rel=0.02)
 
 
-@pytest.mark.parametrize(("share", "counts_as"), [(0.02, _LEAST_SHARE / 2), (0.4, 0.4), (0.5, 0.5)])
+@pytest.mark.parametrize(("share", "counts_as"), [(0.02, LOOP.least_share / 2), (0.4, 0.4), (0.5, 0.5)])
 def test_a_small_class_is_not_starved(share, counts_as):
     rng = np.random.default_rng(0)
     weights = (share, 1 - share)

@@ -10,15 +10,15 @@ import pytest
 
 from chimerax_standin import ChimeraX, WrongCommandError
 from occupy.pipeline import Estimate, estimate
-from occupy.report.chimerax import chimerax_script
-from occupy.report.palette import DIFFERENCE, SCALE
-from occupy.report.set_chimerax import (
+from occupy.report.chimerax import (
     Shown,
+    chimerax_script,
     classes_script,
     difference_script,
     model_script,
     titles,
 )
+from occupy.report.palette import DIFFERENCE, SCALE
 from occupy.report.set_results import write_class_scripts
 from occupy.volume import Volume
 

@@ -7,13 +7,14 @@ import sys
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from occupy.errors import Notice, OutputError
 from occupy.pipeline import Estimate, estimate
-from occupy.report import figures, slices
+from occupy.report import canvas, figures, slices
 from occupy.report.palette import MINIMUM_SCALE, SCALE_PALETTE
 from occupy.report.slices import LOWEST_SHOWN, lowest_shown_scale
 from occupy.resolve import resolve
@@ -83,7 +84,7 @@ def test_fast_slices_equal_those_of_whole_maps(axes: list[int], settings: Settin
     est = estimate(permuted(blob((33, 40, 47)), axes, (3.0, 2.5, 3.5)), settings)
     for axis in range(3):
         whole = slices.central_slice(est.volume, est.scale, axis)
-        np.testing.assert_array_equal(slices.scale_slice(est, axis), whole)
+        np.testing.assert_array_equal(slices._scale_slice(est, axis), whole)
         whole = slices.central_slice(est.volume, est.confidence, axis)
         np.testing.assert_array_equal(slices.confidence_slice(est, axis), whole)
 
@@ -97,7 +98,7 @@ def test_the_tile_is_outlined_around_what_it_holds(axes: list[int], max_box: int
     full = est.full_scale
     coarse = [n / m for n, m in zip(est.volume.shape, est.settings.shape, strict=True)]
     for axis in range(3):
-        box = figures.tile_rectangle(est, axis)
+        box = figures._tile_rectangle(est, axis)
         order = slices.file_axes(est.volume)
         along = order[axis]
         inside = est.volume.shape[along] // 2 / coarse[along] - full.largest.start[along]
@@ -119,7 +120,7 @@ def test_the_tile_is_outlined_around_what_it_holds(axes: list[int], max_box: int
     ("extent", "length"), [(100, 20), (80, 20), (79, 10), (352, 50), (1000, 200), (4.1, 1)]
 )
 def test_scale_bars_are_round_and_fit(extent: float, length: float) -> None:
-    assert figures.nice_length(extent) == pytest.approx(length)
+    assert figures._nice_length(extent) == pytest.approx(length)
 
 
 def test_slices_figure_has_nine_panels_three_bars_and_the_numbers(plain: Estimate) -> None:
@@ -242,23 +243,38 @@ def test_modification_figure_takes_every_power(power: float) -> None:
 def test_files_are_written_whole_and_only_those_asked_for(
     plain: Estimate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "DPI", 30)
+    monkeypatch.setattr(canvas, "DPI", 30)
     folder = tmp_path / "new" / "folder"
     written = figures.write_figures(plain, folder, "a b")
     assert [path.name for path in written] == ["a b_slices.png", "a b_solvent.png", "a b_modification.png"]
     assert sorted(folder.iterdir()) == sorted(written)
     assert all(path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in written)
     for make in ("slices_figure", "solvent_figure"):
-        monkeypatch.setattr(figures, make, lambda est: figures._new_figure(1, 1))
+        monkeypatch.setattr(figures, make, lambda est: canvas.new_figure(1, 1))
     nothing = replace(plain, settings=replace(plain.settings, amplify=None, sigmoid=None))
     assert len(figures.write_figures(nothing, tmp_path, "b")) == 2
     with pytest.raises(OutputError):
         figures.write_figures(nothing, written[0], "c")
 
 
+@pytest.mark.parametrize(("columns", "width"), [("one", 3.5), ("two", 7.2)])
+def test_the_figure_of_a_paper_has_its_width_and_six_panels(
+    plain: Estimate, columns: Literal["one", "two"], width: float, tmp_path: Path
+) -> None:
+    figure = figures.paper_figure(plain, columns)
+    assert figure.get_size_inches()[0] == width
+    panels = figure.axes[:6]
+    sides = {axes.get_window_extent().width / np.ptp(axes.get_xlim()) for axes in panels}
+    assert max(sides) == pytest.approx(min(sides))  # one scale
+    assert all(axes.get_position().x0 >= 0 and axes.get_position().x1 <= 1 for axes in panels)
+    written = figures.write_paper_figure(plain, tmp_path, "a", columns)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(written.values())
+    assert sorted(written.values()) == ["a_figure.pdf", "a_figure.png", "a_figure.svg"]
+
+
 def test_neither_pyplot_nor_a_display_is_needed_and_matplotlib_is_loaded_late() -> None:
     code = "import sys, occupy.report.figures; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
-    figure = figures._new_figure(1, 1)
+    figure = canvas.new_figure(1, 1)
     assert type(figure.canvas).__name__ == "FigureCanvasAgg"
     assert not hasattr(figure, "number")  # which pyplot gives to the figures it keeps

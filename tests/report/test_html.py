@@ -15,11 +15,10 @@ from occupy.errors import Notice
 from occupy.io.mrc import write_map
 from occupy.pipeline import Estimate, estimate
 from occupy.report.estimate_page import circles, estimate_page
-from occupy.report.heat_map import heat_map
-from occupy.report.html import LARGEST, Section, page, table, verdict
+from occupy.report.html import LARGEST, Section, heat_map, page, table, verdict
 from occupy.report.palette import SCALE_PALETTE, ink_on, scale_colour
 from occupy.report.record import record_of
-from occupy.report.wire import unpack
+from occupy.report.surfaces import unpack
 from occupy.settings import Settings
 from occupy.volume import Volume
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from conftest_browser import need
-from occupy.report.notebook import module_text, surface_widget
-from occupy.report.wire import unpack
+from occupy.report.notebook import _module_text, surface_widget
+from occupy.report.surfaces import unpack
 from occupy.result import MapResult, estimate
 from occupy.volume import Volume
 
@@ -48,6 +48,6 @@ def test_with_widgets_there_is_a_surface_too(est: MapResult) -> None:
 
 
 def test_the_module_imports_nothing() -> None:
-    text = module_text()
+    text = _module_text()
     assert "import " not in text.replace("important", "")
     assert text.count("export ") == text.count("export default") == 1

@@ -17,9 +17,9 @@ from occupy.io.mrc import read_map, write_map
 from occupy.pipeline import estimate
 from occupy.report.record import FORMAT, output_file, read_record, record_of, sha256_of, to_json
 from occupy.report.results import write_results
-from occupy.report.text import log_text, number_lines
+from occupy.report.text import fit_text, log_text, number_lines
 from occupy.resolve import ResolvedSettings
-from occupy.settings import Settings
+from occupy.settings import Output, Settings
 from occupy.volume import Frame, Volume
 
 SIDE = 36
@@ -40,10 +40,12 @@ def source(tmp_path_factory):
     return path
 
 
-def run(source: Path, folder: Path, settings: Settings, **options):
+def run(source: Path, folder: Path, settings: Settings, command=None, voxel_size=None, **options):
     volume = read_map(source)
     est = estimate(volume, settings)
-    return est, write_results(est, settings, folder, inputs={"map": (volume, source)}, **options)
+    inputs = {"map": (volume, source)}
+    more = {"inputs": inputs, "command": command, "voxel_size": voxel_size}
+    return est, write_results(est, settings, folder, Output(**options), **more)
 
 
 def strict(text: str):
@@ -136,6 +138,12 @@ def test_the_input_is_described_as_in_its_header(source, tmp_path):
     assert about["axes"] == [3, 1, 2]
     assert about["voxel_size_angstrom_columns_rows_sections"] == pytest.approx([2.0, 2.1, 2.2], rel=1e-6)
     assert about["nstart"] == [4, -5, 6]
+
+
+def test_a_rough_fit_of_the_solvent_is_said() -> None:
+    assert fit_text({"misfit": 0.03, "good_fit": True}) == "misfit 3%"
+    assert "not quite a Gaussian" in fit_text({"misfit": 0.16, "good_fit": True})
+    assert fit_text({"misfit": float("nan"), "good_fit": False}) == "no fit"
 
 
 def test_the_options_are_there(source, tmp_path):

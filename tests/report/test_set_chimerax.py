@@ -17,18 +17,17 @@ from occupy.io.mrc import read_map, write_map
 from occupy.model import AtomicModel, Residue
 from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable
-from occupy.report.palette import DIFFERENCE
-from occupy.report.set_chimerax import (
+from occupy.report.chimerax import (
     MOST_SHOWN,
     Shown,
-    attribute_name,
-    chain_target,
     classes_script,
-    defattr_text,
     difference_script,
     model_script,
     picked,
 )
+from occupy.report.chimerax_files import _chain_target as chain_target
+from occupy.report.chimerax_files import attribute_name, defattr_text
+from occupy.report.palette import DIFFERENCE
 from occupy.report.set_results import ModelFiles, write_class_scripts, write_set_tables
 from occupy.volume import Volume
 

@@ -10,12 +10,12 @@ import pytest
 from occupy.regions.relations import correlations, tree_of
 from occupy.regions.table import OccupancyTable
 from occupy.report.set_figures import (
-    correlation_figure,
+    _correlation_figure,
+    _tree_lines,
     heat_map,
     map_tree,
     set_figures,
     strip,
-    tree_lines,
     write_set_figures,
 )
 
@@ -45,7 +45,7 @@ def images(figure) -> list[np.ndarray]:
 
 def test_a_small_heat_map_shows_every_name_and_number_beside_each_other() -> None:
     made = table(5, 4, weights=0.25)
-    figure = heat_map(made)
+    (figure,) = heat_map(made)
     said = texts(figure)
     for name in made.regions:
         assert name in said
@@ -62,14 +62,34 @@ def test_a_small_heat_map_shows_every_name_and_number_beside_each_other() -> Non
             assert f"{cells[i, j]:.2f}" in said
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 2), (129, 4), (3, 300), (1500, 40)])
-def test_any_size_stays_bearable(rows: int, columns: int) -> None:
-    figure = heat_map(table(rows, columns))
-    width, height = figure.get_size_inches()
-    assert 2 < width < 22
-    assert 1 < height < 26
-    labels = [t.get_text() for t in figure.axes[1].get_yticklabels()]
-    assert (len(labels) == rows) if rows <= 200 else (50 < len(labels) < rows)
+@pytest.mark.parametrize(
+    ("rows", "columns", "pages"), [(1, 1, 1), (2, 2, 1), (45, 4, 1), (129, 4, 1), (3, 300, 3), (600, 40, 8)]
+)
+def test_any_size_is_folded_onto_pages_with_every_name(rows: int, columns: int, pages: int) -> None:
+    made = table(rows, columns)
+    figures = heat_map(made)
+    assert len(figures) == pages
+    said = []
+    for figure in figures:
+        width, height = figure.get_size_inches()
+        assert 2 < width < 16
+        assert 1 < height < 14
+        said += [t.get_text() for axes in figure.axes[1:] for t in axes.get_yticklabels()]
+        for axes in figure.axes:
+            assert axes.get_position().x1 <= 1
+    shown = set(said) & set(made.regions)
+    assert shown == set(made.regions) if pages < 8 else 300 < len(shown) < rows
+    assert all(len({t.get_text() for t in axes.get_xticklabels()}) > 0 for axes in figures[0].axes)
+
+
+def test_of_many_regions_those_that_differ_most_come_first() -> None:
+    made = table(100, 3)
+    figure = heat_map(made)[0]
+    first = [t.get_text() for t in figure.axes[1].get_yticklabels()]
+    spread = np.ptp(made.values, axis=1)
+    assert first[0] == made.regions[int(spread.argmax())]
+    assert [spread[made.regions.index(name)] for name in first] == sorted(spread, reverse=True)[: len(first)]
+    assert "what varies most first" in texts(figure)
 
 
 def test_unknown_values_are_no_colour() -> None:
@@ -79,17 +99,17 @@ def test_unknown_values_are_no_colour() -> None:
     holed = OccupancyTable(
         made.regions, made.maps, values, made.errors, made.voxels, made.independent, made.weights
     )
-    assert "–" in texts(heat_map(holed))
+    assert "–" in texts(heat_map(holed)[0])
 
 
 def test_correlations_are_shown_with_what_they_are_worth() -> None:
-    figure = correlation_figure(correlations(table(6, 4)))
+    figure = _correlation_figure(correlations(table(6, 4)))
     said = texts(figure)
     assert "4 maps: by chance, one pair in twenty has |r| above 0.95" in said
     assert "0 of 15 pairs stand out" in said
     assert "With so few maps" in said
-    assert correlation_figure(correlations(table(6, 2))) is None
-    assert correlation_figure(correlations(table(1, 9))) is None
+    assert _correlation_figure(correlations(table(6, 2))) is None
+    assert _correlation_figure(correlations(table(1, 9))) is None
 
 
 def test_pairs_that_do_not_stand_out_are_pale() -> None:
@@ -102,7 +122,7 @@ def test_pairs_that_do_not_stand_out_are_pale() -> None:
             made.regions, made.maps, values, made.errors, made.voxels, made.independent, made.weights
         )
     )
-    figure = correlation_figure(found)
+    figure = _correlation_figure(found)
     assert "unit 0 with unit 1 (+1.00)" in texts(figure)
     cells = images(figure)[1]
     names = [t.get_text() for t in figure.axes[1].get_yticklabels()]
@@ -119,20 +139,30 @@ def test_the_tree_of_maps_names_them_all() -> None:
 
 def test_brackets_join_neighbours_at_their_distance() -> None:
     tree = tree_of(np.array([[0.0], [1.0], [0.1]]))
-    across, depth = tree_lines(tree)
+    across, depth = _tree_lines(tree)
     place = {leaf: i for i, leaf in enumerate(tree.order)}
     assert sorted((across[0, 0], across[0, 2])) == sorted((place[0], place[2]))
     np.testing.assert_allclose(depth[0], [0, 0.1, 0.1, 0])
     np.testing.assert_allclose(sorted(depth[1]), [0, 0.1, 0.95, 0.95])
 
 
-def test_a_strip_goes_down_and_shows_intervals_where_known() -> None:
+def test_a_strip_begins_with_what_is_missing_and_shows_intervals_where_known() -> None:
     made = table(6, 1, errors=0.1)
-    figure = strip(made)
+    (figure,) = strip(made)
     widths = [bar.get_width() for bar in figure.axes[0].patches]
-    assert widths == sorted(made.values[:, 0], reverse=True)
+    assert widths == sorted(made.values[:, 0])
     assert len(figure.axes[0].collections) == 2
-    assert not strip(table(6, 1)).axes[0].collections
+    assert not strip(table(6, 1))[0].axes[0].collections
+
+
+def test_a_long_strip_is_folded() -> None:
+    made = table(129, 1)
+    (figure,) = strip(made)
+    width, height = figure.get_size_inches()
+    assert 9 < width < 11
+    assert 9 < height < 11
+    widths = [bar.get_width() for axes in figure.axes for bar in axes.patches]
+    assert widths == sorted(made.values[:, 0])
 
 
 def test_which_figures_make_sense() -> None:
@@ -154,6 +184,7 @@ def test_files_whatever_the_names(tmp_path: Path) -> None:
     )
     files = write_set_figures(odd, tmp_path)
     assert files["heat_map"] == "occupancy_heat_map.png"
+    begins = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xm"}
     for name in files.values():
-        assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
+        assert (tmp_path / name).read_bytes()[:4] == begins[Path(name).suffix]
     assert len(list(tmp_path.iterdir())) == len(files)

@@ -13,8 +13,8 @@ from occupy.ensemble.summary import read_set
 from occupy.errors import InputError
 from occupy.io.mrc import read_map
 from occupy.regions.region import Region
-from occupy.report.set_maps import OF_SET, PRODUCTS, write_class_maps, write_components
 from occupy.report.set_record import NAME, read_set_record
+from occupy.report.set_results import OF_SET, PRODUCTS, _write_components, write_class_maps
 from occupy.simulation import demo_structure, simulate_classes
 from occupy.volume import Volume
 
@@ -48,12 +48,12 @@ def test_maps_hold_what_was_estimated(est, tmp_path):
 
 def test_components_are_soft_masks_and_old_ones_go(est, tmp_path):
     components = find_components(est)
-    files = write_components(tmp_path, est, components)
+    files = _write_components(tmp_path, est, components)
     assert set(files) == {c.name for c in components}
     one = read_map(tmp_path / files["component01"])
     assert (one.data > 0.999).sum() >= components[0].mask.sum()
     assert one.data.sum() == pytest.approx(soft_mask(est, components[0].mask).sum(), rel=1e-4)
-    assert write_components(tmp_path, est, ()) == {}
+    assert _write_components(tmp_path, est, ()) == {}
     assert not list(tmp_path.rglob("component*.mrc"))
 
 

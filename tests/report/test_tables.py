@@ -106,8 +106,8 @@ def test_damaged_tables_are_refused(tmp_path: Path, change, words) -> None:
 
 def test_no_file_and_no_text(tmp_path: Path) -> None:
     (tmp_path / "binary.csv").write_bytes(b"\xff\x00\xfe")
-    for name in ("none.csv", "binary.csv"):
-        with pytest.raises(InputError, match="cannot be read"):
+    for name, words in (("none.csv", "no such file"), ("binary.csv", "cannot be read")):
+        with pytest.raises(InputError, match=f"{name}: {words}"):
             read_table(tmp_path / name)
 
 

@@ -16,7 +16,7 @@ import occupy
 from occupy import masks, modify
 from occupy.errors import InputError
 from occupy.io.mrc import read_map, write_map
-from occupy.report.wire import pack, to_bytes, unpack
+from occupy.report.surfaces import pack, to_bytes, unpack
 from standin_set import occupancies, write_set
 
 Wait = Any

@@ -10,7 +10,7 @@ import typer
 
 from occupy._version import __version__
 from occupy.cli.legacy import legacy
-from occupy.cli.options import Run, takes_options
+from occupy.cli.options import Run, command
 from occupy.cli.relion import relion_app
 from occupy.options import names_of
 from occupy.requests import (
@@ -23,6 +23,7 @@ from occupy.requests import (
     PartWish,
     Processing,
     RegionRequest,
+    RunsRequest,
     SetRequest,
     SimulationRequest,
     SubtractionRequest,
@@ -57,7 +58,7 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def general(
+def _general(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -65,9 +66,8 @@ def general(
     """Estimate the local scale of cryo-EM maps as a measure of occupancy."""
 
 
-@app.command()
-@takes_options(without={"minimum_scale"})
-def estimate(
+@command("estimate", app, without={"minimum_scale"})
+def _estimate(
     maps: Annotated[
         list[str],
         typer.Argument(
@@ -80,7 +80,13 @@ def estimate(
     reading: Reading,
     wanted: Output,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Skip maps whose results are complete.", show_default=False)
+        bool,
+        typer.Option(
+            "--resume",
+            help="Skip maps whose results are complete.",
+            show_default=False,
+            rich_help_panel="Output",
+        ),
     ] = False,
     run: Run,
     settings: Settings,
@@ -93,9 +99,8 @@ def estimate(
         raise typer.Exit(1)
 
 
-@app.command()
-@takes_options(without=names_of(Estimation))
-def modify(
+@command("modify", app, without=names_of(Estimation))
+def _modify(
     result: Annotated[
         Path, typer.Argument(metavar="RESULT", help="Folder of an earlier estimate, or its _occupy.json.")
     ],
@@ -114,9 +119,8 @@ def modify(
     modify_result(result, settings, output, map, run.quiet)
 
 
-@mask_app.command("subtraction")
-@takes_options()
-def mask_subtraction(
+@command("subtraction", mask_app)
+def _mask_subtraction(
     scale: ScaleMap,
     *,
     output: OutputFile = None,
@@ -129,9 +133,8 @@ def mask_subtraction(
     write_subtraction_mask(scale, output, asked, run.quiet)
 
 
-@mask_app.command("solvent")
-@takes_options()
-def mask_solvent(
+@command("solvent", mask_app)
+def _mask_solvent(
     scale: ScaleMap,
     *,
     output: OutputFile = None,
@@ -144,9 +147,8 @@ def mask_solvent(
     write_solvent_definition(scale, output, asked, run.quiet)
 
 
-@app.command()
-@takes_options(without={"by_reading"})
-def classes(
+@command("classes", app)
+def _classes(
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -166,14 +168,42 @@ def classes(
     estimate_classes(inputs, output, regions, asked, run.quiet)
 
 
-@app.command()
-@takes_options(
+@command("cryosparc", app)
+def _cryosparc(
+    project: Annotated[str, typer.Argument(metavar="PROJECT", help="Such as P3.")],
+    job: Annotated[
+        str, typer.Argument(metavar="JOB", help="3D classification or heterogeneous refinement, such as J42.")
+    ],
+    model: Annotated[
+        list[Path] | None, typer.Option(help="Model in the maps' frame; may be repeated.", show_default=False)
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="chain|residue|entity|ligand", help="What is a region of the model.", show_default=False
+        ),
+    ] = None,
+    present: Annotated[
+        float, typer.Option(help="Occupancy at which a class has a part.", min=0.0, max=1.0)
+    ] = 0.7,
+) -> None:
+    """Estimate a cryoSPARC classification in an External job of its project, connected to it."""
+    from occupy.suites.cryosparc import connect, run_external
+
+    words = [word for path in model or () for word in ("--model", str(path.absolute()))]
+    made = run_external(connect(), project, job, [*words, *(("--by", by) if by else ())], present)
+    typer.echo(f"{project} {made}: occupancies, masks and particles of {job}")
+
+
+@command(
+    "regions",
+    app,
     without=names_of(Modification)
     | {"bfactor", "hedge", "fdr"}
     | names_of(Reading) - {"neighbours", "voxel_size"}
-    | names_of(Output) - {"report"}
+    | names_of(Output) - {"report"},
 )
-def regions(
+def _regions(
     map: Annotated[
         str,
         typer.Argument(
@@ -195,9 +225,8 @@ def regions(
     read_map_regions(map, asked, output, Job(settings, reading, quiet=True), wanted.report, run.quiet)
 
 
-@app.command()
-@takes_options(without={*names_of(Reading) - {"neighbours"}, "quiet"})
-def view(
+@command("view", app, without={*names_of(Reading) - {"neighbours"}, "quiet"})
+def _view(
     *,
     what: Annotated[
         Path | None,
@@ -233,9 +262,8 @@ def view(
     serve(what, port=port, browser=not no_browser, hosts=hosts, neighbours=reading.neighbours)
 
 
-@app.command()
-@takes_options(without={"by_reading"})
-def watch(
+@command("watch", app, without={"by_reading"})
+def _watch(
     job: Annotated[Path, typer.Argument(metavar="JOB", help="Folder of a RELION Class3D job that runs.")],
     regions: RegionRequest,
     *,
@@ -249,9 +277,8 @@ def watch(
     watch_job(job, output, regions, asked, run.quiet)
 
 
-@app.command()
-@takes_options()
-def fetch(
+@command("fetch", app)
+def _fetch(
     entries: Annotated[list[str], typer.Argument(metavar="ENTRY...", help="EMDB entries, such as EMD-3061.")],
     *,
     output: Annotated[
@@ -271,9 +298,8 @@ def fetch(
     fetch_all(entries, output, half_maps=half_maps, quiet=run.quiet)
 
 
-@app.command()
-@takes_options()
-def demo(
+@command("demo", app)
+def _demo(
     *,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(
         "occupy-demo"
@@ -287,9 +313,8 @@ def demo(
     run_demo(output, seed, run.quiet)
 
 
-@app.command()
-@takes_options()
-def simulate(
+@command("simulate", app)
+def _simulate(
     models: Annotated[
         list[Path],
         typer.Argument(
@@ -323,9 +348,8 @@ def simulate(
     run_simulation(asked, output, run.quiet)
 
 
-@app.command()
-@takes_options()
-def select(
+@command("select", app)
+def _select(
     table: Annotated[
         Path,
         typer.Argument(
@@ -357,9 +381,8 @@ def select(
         select_by_classes(table, particles, output, wish, numbering, run.quiet)
 
 
-@app.command()
-@takes_options(without={"by_reading"})
-def particles(
+@command("particles", app, without={"by_reading"})
+def _particles(
     source: Annotated[
         Path,
         typer.Argument(metavar="PARTICLES", help="RELION's particles.star or cryoSPARC's particles.cs."),
@@ -376,9 +399,29 @@ def particles(
     estimate_particles(source, output, parts, asked, run.quiet)
 
 
+@command("compare-runs", app)
+def _compare_runs(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Job folders, *_data.star, .cs, labels.pkl or .txt, or tables (.tsv) of particle and class.",
+        ),
+    ],
+    *,
+    output: OutputFolder = None,
+    asked: RunsRequest,
+    run: Run,
+) -> None:
+    """Tell which classes are real, and how many, from several runs over the same particles."""
+    from occupy.cli.compare_runs import compare_all
+
+    compare_all(runs, output, asked, run.quiet)
+
+
 app.add_typer(relion_app, name="relion")
 # The flags of OccuPy 0.1.13.
-app.command("legacy", hidden=True)(legacy)
+command("legacy", app, hidden=True)(legacy)
 
 
 def app_for(word: str) -> typer.Typer:
@@ -386,11 +429,7 @@ def app_for(word: str) -> typer.Typer:
 
     Describing every option of every command takes longer than estimating a small map.
     """
-    commands = [
-        command
-        for command in app.registered_commands
-        if word == (command.name or getattr(command.callback, "__name__", None))
-    ]
+    commands = [each for each in app.registered_commands if word == each.name]
     groups = [group for group in app.registered_groups if group.name == word]
     if not commands and not groups:
         return app

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from occupy.cli.console import progress, say, warn
-from occupy.errors import InputError
+from occupy.errors import InputError, Notice
 from occupy.requests import RegionRequest, SetRequest
 
 if TYPE_CHECKING:
     from occupy.classes import ClassesResult
     from occupy.io.mapset import MapSet
+    from occupy.regions.joint import JointRegions
     from occupy.regions.table import OccupancyTable
     from occupy.report.region_results import FoundRegions
-    from occupy.report.set_folder import SetOutput
+    from occupy.report.set_results import SetOutput
 
 
 def estimate_classes(
@@ -26,8 +27,8 @@ def estimate_classes(
     """Find a set, say what it is, estimate it, write everything and print a summary."""
     from occupy.classes import without_small
     from occupy.io.sets import find_set
-    from occupy.report.set_folder import SetOutput
-    from occupy.report.set_progress import asked_of, is_complete, what_changed
+    from occupy.report.set_record import asked_of, is_complete, what_changed
+    from occupy.report.set_results import SetOutput
 
     found = find_set(inputs, count_particles=True)
     for line in found.describe():
@@ -40,6 +41,7 @@ def estimate_classes(
         compare = (_named(used, asked.compare[0]), _named(used, asked.compare[1]))
     folder = output or Path(f"occupy_{_stem(found)}")
     of_regions = regions.options if regions.models or regions.masks else {}
+    of_regions |= {"by_reading": True} if regions.by_reading else {}
     begun = asked_of([entry.path for entry in used.maps], asked.options | of_regions)
     keep = asked.resume and _goes_on(begun, folder, quiet)
     if keep and is_complete(folder):
@@ -49,14 +51,18 @@ def estimate_classes(
         warn(f"{folder}: starting anew, as {reason}", quiet)
         keep = False
     made = _regions(used, regions, asked)
+    joint, doubts = _fitted(made, used, asked)
+    for notice in doubts:
+        warn(notice.text, quiet)
     extras = SetOutput(
         found=found,
         begun=begun,
         options=replace(asked, compare=compare).options | of_regions,
-        notices=(*found.notices, *left),
+        notices=(*found.notices, *left, *doubts),
         command=tuple(sys.argv),
         regions=() if made is None else made.regions,
         model=None if made is None else made.model,
+        joint=joint,
         inputs={} if made is None else made.inputs,
         compare=compare,
         keep=keep,
@@ -70,8 +76,8 @@ def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, q
     """Estimate, write and tell."""
     from occupy.classes import compare_classes, execution_for, members_of
     from occupy.io.mrc import read_map
-    from occupy.report.set_folder import write_set
-    from occupy.report.set_progress import begin
+    from occupy.report.set_record import begin
+    from occupy.report.set_results import write_set
 
     paths = [entry.path for entry in used.maps]
     with (
@@ -101,7 +107,7 @@ def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, q
 
 def _kept_files(used: MapSet) -> list[str]:
     """Return the files that a run which goes on with another leaves alone."""
-    from occupy.report.set_maps import names_of_maps
+    from occupy.report.set_results import names_of_maps
 
     named = names_of_maps([entry.name for entry in used.maps])
     return [file for files in named.values() for file in files.values()]
@@ -109,7 +115,7 @@ def _kept_files(used: MapSet) -> list[str]:
 
 def _goes_on(begun: dict[str, Any], folder: Path, quiet: bool) -> bool:
     """Tell whether the results in a folder are an earlier run's that was asked for the same."""
-    from occupy.report.set_progress import has_started, started_alike
+    from occupy.report.set_record import has_started, started_alike
 
     alike = started_alike(folder, begun)
     if not alike and has_started(folder):
@@ -123,7 +129,7 @@ def _stem(found: MapSet) -> str:
 
 
 def _named(found: MapSet, text: str) -> str:
-    """Return the name of the class that a name or a number execution."""
+    """Return the name of the class that a name or a number means."""
     names = [entry.name for entry in found.maps]
     if text in names:
         return text
@@ -143,6 +149,21 @@ def _regions(used: MapSet, regions: RegionRequest, asked: SetRequest) -> FoundRe
     from occupy.report.region_results import find_regions
 
     return find_regions(regions, read_map(used.maps[0].path, voxel_size=asked.voxel_size), asked.voxel_size)
+
+
+def _fitted(
+    made: FoundRegions | None, used: MapSet, asked: SetRequest
+) -> tuple[Mapping[str, JointRegions], list[Notice]]:
+    """Fit the model's regions in all classes together; or say why they are read."""
+    if made is None or made.model is None or made.asked.by_reading:
+        return {}, []
+    from occupy.classes import members_of
+    from occupy.regions.joint import not_fitted
+    from occupy.report.region_results import fits_of
+
+    members = members_of(used, asked.voxel_size, resample=asked.resample)
+    fits = fits_of(made, {member.name: member.read for member in members})
+    return ({}, [not_fitted(fits)]) if isinstance(fits, str) else (fits, [])
 
 
 def _summarise(

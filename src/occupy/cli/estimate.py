@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from occupy.cli.console import Report, fail, progress, say, warn
 from occupy.errors import InputError, OccupyError
@@ -32,10 +32,9 @@ class Job:
 
         return InputFiles(path, **vars(self.reading))
 
-    def options(self, level: float | None) -> dict[str, Any]:
-        """Return what `write_results` is asked for, given the contour level an EMDB entry has."""
-        said = level if self.wanted.level is None else self.wanted.level
-        return vars(self.wanted) | {"level": said, "voxel_size": self.reading.voxel_size}
+    def output(self, level: float | None) -> Output:
+        """Return what to write, given the contour level an EMDB entry has."""
+        return replace(self.wanted, level=level if self.wanted.level is None else self.wanted.level)
 
 
 def output_folders(maps: list[Path], output: Path | None) -> list[Path]:
@@ -183,10 +182,11 @@ def run(inputs: Inputs, folder: Path, job: Job, level: float | None, report: Rep
         est,
         job.settings,
         folder,
+        job.output(level),
         inputs=inputs.by_role,
         command=sys.argv,
+        voxel_size=job.reading.voxel_size,
         progress=report,
-        **job.options(level),
     )
 
 
@@ -219,12 +219,14 @@ def _already_done(path: Path, folder: Path, job: Job, level: float | None) -> bo
     from occupy.io.mrc import map_stem
     from occupy.report.contents import why_not_vouched
     from occupy.report.record import read_record
+    from occupy.report.results import recorded_options
 
     remove_leftovers(folder)
     try:
         record = read_record(folder / f"{map_stem(path)}_occupy.json")
         asked = record["settings_asked"], record["options"]
-        if asked != (asdict(job.settings), job.options(level)):
+        options = recorded_options(job.output(level), job.reading.voxel_size)
+        if asked != (asdict(job.settings), options):
             return False
         used = {role: about["sha256"] for role, about in record["inputs"].items()}
         files = job.files(path).by_role(job.settings)

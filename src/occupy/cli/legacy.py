@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from occupy.cli.options import takes_options
 from occupy.errors import InputError
 from occupy.options import option
 from occupy.settings import Output, Reading, Settings
@@ -23,7 +22,7 @@ def _old(default: Any, *flags: str, like: str = "", **limits: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class OldSettings:
+class _OldSettings:
     """Settings of the older program, under the names they have here."""
 
     resolution: float = _old(0.0, "-r", "--resolution", like="resolution", min=0.0)
@@ -50,7 +49,7 @@ class OldSettings:
 
 
 @dataclass(frozen=True)
-class OldOptions:
+class _OldOptions:
     """What else the older program could be told."""
 
     solvent_mask: Path | None = _old(None, "--solvent-def")
@@ -62,7 +61,7 @@ class OldOptions:
 
 
 @dataclass(frozen=True)
-class OldFiles:
+class _OldFiles:
     """Where the older program read and wrote."""
 
     input_map: str | None = _old(None, "-i", "--input-map")
@@ -77,7 +76,7 @@ class OldFiles:
     debug: bool = _old(False, "--debug")
 
 
-def _settings_of_old(old: OldSettings) -> Settings:
+def _settings_of_old(old: _OldSettings) -> Settings:
     """Return the settings that mean what the flags of the older program meant.
 
     There, the scale of the raw map was the default, a power of 1 meant no modification, boxes beyond 256
@@ -114,8 +113,7 @@ def _show_in_chimerax(script: Path) -> None:
     subprocess.Popen([program, str(script)], start_new_session=True)
 
 
-@takes_options()
-def legacy(files: OldFiles, old: OldSettings, options: OldOptions) -> None:
+def legacy(files: _OldFiles, old: _OldSettings, options: _OldOptions) -> None:
     """Understand the command line of OccuPy 0.1.13 (results go to a folder, under this program's names)."""
     if (files.input_map is None) == (files.emdb is None):
         raise InputError("give either a map (-i MAP) or an EMDB entry (--emdb ID)")
@@ -130,7 +128,7 @@ def _entry(name: str) -> str:
     return normalise_entry_id(name)
 
 
-def _run(files: OldFiles, settings: Settings, options: OldOptions) -> Path:
+def _run(files: _OldFiles, settings: Settings, options: _OldOptions) -> Path:
     from occupy.cli.console import progress
     from occupy.cli.estimate import Job, find_map, output_folders, run, summarise
 

@@ -10,8 +10,8 @@ from io import TextIOWrapper
 
 STOPPED = "stopped; unfinished files were removed"
 COMMANDS = (
-    "estimate", "modify", "mask", "classes", "regions", "particles", "select", "watch", "view", "fetch",
-    "demo", "simulate", "relion", "legacy",
+    "estimate", "modify", "mask", "classes", "regions", "particles", "compare-runs", "select",
+    "watch", "view", "fetch", "demo", "simulate", "relion", "cryosparc", "legacy",
 )  # fmt: skip
 _GENERAL = ("--help", "-h", "--version", "--install-completion", "--show-completion")
 _OF_OLD = ("-i", "--input-map", "--emdb", "--emdb-id")

@@ -9,6 +9,7 @@ from functools import wraps
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from occupy.errors import InputError
 from occupy.options import flags_of, option
@@ -22,11 +23,40 @@ class Run:
     debug: bool = option(False, "Show where an error came from.")
 
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.", show_default=False)]
-Command = Callable[..., None]
+class Sections(TyperCommand):
+    """A command whose help shows its options under their panels."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the sections."""
+        # What every run may want; experts read on. Empty sections are not written.
+        first = ("Arguments", "Options", "Modification", "Output")
+        sections: dict[str, list[tuple[str, str]]] = {title: [] for title in first}
+        for parameter in self.get_params(ctx):
+            usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            title = getattr(parameter, "rich_help_panel", None) or usual
+            if (words := parameter.get_help_record(ctx)) is not None:
+                sections.setdefault(title, []).append(words)
+        for title, rows in sections.items():
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
 
-def takes_options(without: Iterable[str] = ()) -> Callable[[Command], Command]:
+_Function = Callable[..., None]
+
+
+def command(
+    name: str, group: typer.Typer, without: Iterable[str] = (), *, hidden: bool = False
+) -> Callable[[_Function], _Function]:
+    """Make a function a command with the options of the dataclasses among its parameters; see below."""
+
+    def decorate(function: _Function) -> _Function:
+        return group.command(name, cls=Sections, hidden=hidden)(takes_options(without)(function))
+
+    return decorate
+
+
+def takes_options(without: Iterable[str] = ()) -> Callable[[_Function], _Function]:
     """Give a command the options of the dataclasses among its parameters, and hand it objects made of them.
 
     Parameters
@@ -36,15 +66,15 @@ def takes_options(without: Iterable[str] = ()) -> Callable[[Command], Command]:
     """
     left_out = frozenset(without)
 
-    def decorate(command: Command) -> Command:
-        own = inspect.signature(command, eval_str=True).parameters.values()
+    def decorate(function: _Function) -> _Function:
+        own = inspect.signature(function, eval_str=True).parameters.values()
         groups = {p.name: p.annotation for p in own if is_dataclass(p.annotation)}
         offered = {name: _offered(kind, left_out) for name, kind in groups.items()}
 
-        @wraps(command)
+        @wraps(function)
         def run(**given: Any) -> None:
             made = {name: _made(kind, offered[name], given) for name, kind in groups.items()}
-            command(**made, **given)
+            function(**made, **given)
 
         parameters = [
             each

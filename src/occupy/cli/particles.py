@@ -145,8 +145,7 @@ def _write(
 ) -> dict[str, str]:
     from occupy.io.atomic import write_text
     from occupy.report.particle_results import particle_record, write_particle_report, write_tables
-    from occupy.report.record import to_json
-    from occupy.report.region_record import file_of
+    from occupy.report.record import file_of, to_json
 
     record, report = folder / "particles.json", folder / "report.html"
     # Record and report of an earlier run must not vouch for files that are about to replace its own.

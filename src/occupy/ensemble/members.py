@@ -53,11 +53,12 @@ def resampled(volume: Volume, grid: Volume, planes: int = 8) -> Volume:
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Maps on the working grid, Å per voxel along z, y, x, and which of the maps hold anything."""
+    """Maps on the working grid, Å per voxel along z, y, x, which hold anything, and their values' unit."""
 
     data: Storage
     voxel_size: Triple
     kept: tuple[int, ...]
+    unit: float = 1.0
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -155,17 +156,18 @@ def read_members(
     grid = members[0].read()
     shape, voxel = working_grid(grid, lowpass)
     storage = execution.storage(len(members), shape)
-    first = _keep_one(grid, members[0].name, storage, 0)
-    reading = _Reading(grid, tuple(members), storage)
+    unit = _unit_of(members, grid)
+    first = _keep_one(grid, members[0].name, storage, 0, unit)
+    reading = _Reading(grid, tuple(members), storage, unit)
     rest = execution.each("reading", _read_one, reading, len(members) - 1)
     spans = [first, *rest]
     kept = tuple(i for i, span in enumerate(spans) if span > 0)
     if len(kept) < 2:
         raise InputError(f"{len(kept)} of {len(members)} maps hold anything; a set needs at least two")
-    _check_span(max(spans))
+    _check_span(max(spans), unit)
     empty = [member.name for i, member in enumerate(members) if i not in kept]
     notices = [Notice("empty-class", f"left out, as nothing is in it: {name}") for name in empty]
-    return grid, Stack(storage, voxel, kept), notices
+    return grid, Stack(storage, voxel, kept, unit), notices
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +176,7 @@ class _Reading(OnGrid):
 
     members: tuple[Member, ...]
     storage: Storage
+    unit: float
 
 
 def _read_one(shared: _Reading, i: int) -> float:
@@ -181,13 +184,23 @@ def _read_one(shared: _Reading, i: int) -> float:
     member = shared.members[i + 1]
     volume = member.read()
     _check_grid(volume, shared.grid, member.name, shared.members[0].name)
-    return _keep_one(volume, member.name, shared.storage, i + 1)
+    return _keep_one(volume, member.name, shared.storage, i + 1, shared.unit)
 
 
-def _keep_one(volume: Volume, name: str, storage: Storage, k: int) -> float:
+def _unit_of(members: Sequence[Member], grid: Volume) -> float:
+    """Return the power of two in which to measure the maps: that of the first that holds anything."""
+    spans = (float(np.ptp((grid if i == 0 else each.read()).data)) for i, each in enumerate(members))
+    unit = ordinary_unit(next((span for span in spans if span > 0), 0.0))
+    # Beyond this the input's own values are not safe in 32 bits.
+    return unit if 2.0**-100 <= unit <= 2.0**100 else 1.0
+
+
+def _keep_one(volume: Volume, name: str, storage: Storage, k: int, unit: float) -> float:
     span = float(np.ptp(volume.data))
     # Small ones may be all that an empty class holds: the largest of all maps decides there.
-    _check_span(max(span, 1.0))
+    _check_span(max(span, unit), unit)
+    if unit != 1:
+        volume = volume.with_data(volume.data * np.float32(1 / unit))
     data = _working_copy(volume, storage.shape)
     if not np.isfinite(data).all():
         raise InputError(f"{name} holds values that are not numbers")
@@ -195,8 +208,8 @@ def _keep_one(volume: Volume, name: str, storage: Storage, k: int) -> float:
     return span
 
 
-def _check_span(span: float) -> None:
-    if ordinary_unit(span) != 1:
+def _check_span(span: float, unit: float) -> None:
+    if ordinary_unit(span / unit) != 1:
         raise InputError(
             f"the values of these maps span {span:.2g}, which 32-bit numbers can't be compared in; "
             f"multiply all of them by about {1 / span:.0e} first"

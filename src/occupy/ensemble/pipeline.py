@@ -36,7 +36,7 @@ from occupy.ensemble.level import FullLevel, content_of, full_level
 from occupy.ensemble.members import Member, OnGrid, read_members, shares_of
 from occupy.ensemble.scaling import ScaledMaps, match_within, scale_maps
 from occupy.errors import InputError, Notice
-from occupy.numerics.morphology import ball_widths, dilate
+from occupy.numerics.morphology import ball_widths, box_of_ball, dilate
 from occupy.numerics.smoothing import scipy_smoothed
 from occupy.statistics.leakage import Neighbourhood, without_leakage
 from occupy.statistics.noise import without_noise
@@ -91,7 +91,7 @@ class SetEstimate(OnGrid):
     ratios : Storage
         K arrays (z, y, x): local amplitude of each class relative to the weighted mean, not shrunk.
     reading : ndarray
-        Local scale of the mean map, in map units, noise taken off.
+        Local scale of the mean map, noise taken off.
     best : ndarray
         Highest shrunk ratio of any class …
     best_without_leakage : ndarray
@@ -108,6 +108,8 @@ class SetEstimate(OnGrid):
         Voxels inside the particle, in any class.
     notices : tuple of Notice
         What is doubtful.
+    unit : float
+        Of all values of maps here, in the maps' own: a power of two, 1 unless they are very large or small.
     """
 
     names: tuple[str, ...]
@@ -123,6 +125,7 @@ class SetEstimate(OnGrid):
     full: FullLevel
     content: npt.NDArray[np.bool_]
     notices: tuple[Notice, ...]
+    unit: float = 1.0
 
     def __post_init__(self) -> None:
         _freeze(
@@ -270,18 +273,15 @@ def compare_members(members: Sequence[Member], execution: Execution, lowpass: fl
         full_level(top[content]),
         content,
         (*notices, *scaled.notices),
+        stack.unit,
     )
 
 
 def _reading(scaled: ScaledMaps, threads: int) -> Array:
     """Return the local maximum of the mean map, without what noise adds."""
-    radius = tuple(max(n, 1.0) for n in scaled.voxels(tuning.SHARED.radius))
-    size = tuple(2 * int(np.floor(r)) + 1 for r in radius)
-    high = dilate(
-        scaled.total,
-        ball_widths((radius[0], radius[1], radius[2]), (size[0], size[1], size[2])),
-        threads=threads,
-    )
+    z, y, x = (max(n, 1.0) for n in scaled.voxels(tuning.SHARED.radius))
+    widths = ball_widths((z, y, x), (box_of_ball(z), box_of_ball(y), box_of_ball(x)))
+    high = dilate(scaled.total, widths, threads=threads)
     floor = float(np.median(high[scaled.solvent])) if scaled.solvent.any() else 0.0
     return np.asarray(without_noise(high, max(floor, 0.0), tuning.SHARED.noise_power), dtype=np.float32)
 

@@ -54,7 +54,8 @@ def summary_of(est: SetEstimate, sums: Sequence[Array], differing: npt.NDArray[n
     """Make a summary from the sums over all classes of what `summary_terms` returns."""
     pattern, norm, mean, square = sums
     spread = np.sqrt(np.maximum(square - mean**2, 0)) * differing
-    return Summary(est.best * pattern / (norm + np.float32(1e-6)), mean, spread)
+    composite = est.best * pattern / (norm + np.float32(1e-6)) * np.float32(est.unit)
+    return Summary(composite, mean, spread)
 
 
 def component_regions(est: SetEstimate, components: Sequence[Component]) -> tuple[Region, ...]:

@@ -70,7 +70,7 @@ def read_model(paths: str | Path | Sequence[str | Path]) -> AtomicModel:
     InputError
         Where a file is missing, damaged, or has no atoms.
     """
-    files = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    files = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     if not files:
         raise InputError("no model given")
     residues: list[Residue] = []
@@ -81,10 +81,13 @@ def read_model(paths: str | Path | Sequence[str | Path]) -> AtomicModel:
     positions = np.array([atom.xyz for atom in atoms], dtype=np.float64).reshape(-1, 3)
     if not np.isfinite(positions).all():
         raise InputError(f"{files[0]}: positions that are not numbers")
-    stems = [_model_stem(path) for path in files]
-    names = tuple(f"{n}_{i}" if stems.count(n) > 1 else n for i, n in enumerate(stems, 1))
+    names = _distinct([_model_stem(path) for path in files])
     owner, trace, elements, shares = (np.array([atom[k] for atom in atoms]) for k in range(1, 5))
     return AtomicModel(names, positions, owner, trace, tuple(residues), elements, shares)
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{n}_{i}" if names.count(n) > 1 else n for i, n in enumerate(names, 1))
 
 
 def _residues(files: Sequence[Path]) -> Iterator[tuple[Residue, gemmi.Residue]]:

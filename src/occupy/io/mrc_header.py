@@ -6,6 +6,7 @@ follows ChimeraX, in which people fit models and look at maps.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -41,22 +42,13 @@ def parse_header(raw: bytes, path: Path) -> tuple[Any, str, list[Notice]]:
         raise InputError(f"{path}: not an MRC/CCP4 map (the header makes no sense in either byte order)")
     order = stamped if stamped in fits else fits[0]
     notices = []
-    if stamped is None:
-        notices.append(
-            Notice(
-                "machine-stamp", f"{path.name}: no machine stamp; the byte order was guessed from the header"
-            )
-        )
-    elif stamped != order:
-        notices.append(
-            Notice(
-                "machine-stamp", f"{path.name}: the machine stamp contradicts the header; byte order guessed"
-            )
-        )
+    if stamped != order:
+        what = "no machine stamp; the byte order was guessed from the header"
+        what = what if stamped is None else "the machine stamp contradicts the header; byte order guessed"
+        notices.append(Notice("machine-stamp", f"{path.name}: {what}"))
     if raw[208:211] != b"MAP":
-        notices.append(
-            Notice("map-id", f"{path.name}: no 'MAP' identifier in the header (a very old or foreign file)")
-        )
+        text = f"{path.name}: no 'MAP' identifier in the header (a very old or foreign file)"
+        notices.append(Notice("map-id", text))
     return (little if order == "<" else big), order, notices
 
 
@@ -87,27 +79,31 @@ def frame_of(header: Any, raw: bytes, path: Path) -> tuple[Frame, list[Notice]]:
     if sorted(axes) != [1, 2, 3]:
         notices.append(Notice("axes", f"{path.name}: axis order {axes} is impossible; taken as x, y, z"))
         axes = (1, 2, 3)
-    counts = {axis: int(header[k]) for axis, k in zip(axes, ("nx", "ny", "nz"), strict=True)}
-    sampling = tuple(
-        int(header[k]) if 0 < int(header[k]) <= _LONGEST_AXIS else counts[axis]
-        for axis, k in enumerate(("mx", "my", "mz"), start=1)
-    )
     group, remarks = _space_group(header, path)
-    label_count = min(max(int(header["nlabl"]), 0), 10)
-    labels = tuple(bytes(label).decode("latin-1").rstrip(" \x00") for label in header["label"][:label_count])
-    angles = tuple(_finite(header["cellb"][k], 90.0) or 90.0 for k in ("alpha", "beta", "gamma"))
+    labels = header["label"][: min(max(int(header["nlabl"]), 0), 10)]
     frame = Frame(
         axes=cast(Any, axes),
-        cell=cast(Any, tuple(_finite(header["cella"][k]) for k in "xyz")),
-        angles=cast(Any, angles),
-        sampling=cast(Any, sampling),
-        nstart=cast(Any, tuple(int(header[k]) for k in ("nxstart", "nystart", "nzstart"))),
+        cell=_triple(_finite(length) for length in header["cella"]),
+        angles=_triple(_finite(angle, 90.0) or 90.0 for angle in header["cellb"]),
+        sampling=_sampling(header, axes),
+        nstart=_triple(int(header[k]) for k in ("nxstart", "nystart", "nzstart")),
         space_group=group,
-        labels=labels,
+        labels=tuple(bytes(label).decode("latin-1").rstrip(" \x00") for label in labels),
         extended_type=bytes(header["exttyp"]),
     )
     origin, more = _origin(frame, header, raw, path)
     return replace(frame, origin=origin), notices + remarks + more
+
+
+def _triple(values: Iterable[Any]) -> Any:
+    return tuple(values)
+
+
+def _sampling(header: Any, axes: Sequence[int]) -> Any:
+    """Return the intervals along x, y, z; those of the map where the header has none that can be."""
+    counts = {axis: int(header[k]) for axis, k in zip(axes, ("nx", "ny", "nz"), strict=True)}
+    found = [int(header[k]) for k in ("mx", "my", "mz")]
+    return tuple(n if 0 < n <= _LONGEST_AXIS else counts[axis] for axis, n in enumerate(found, start=1))
 
 
 def _space_group(header: Any, path: Path) -> tuple[int, list[Notice]]:

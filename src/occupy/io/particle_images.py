@@ -21,10 +21,10 @@ from occupy.particles.slices import rotations
 _Array = npt.NDArray[np.float64]
 _HEADER = 1024
 _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
-_OPTICS = {
-    "rlnImagePixelSize": None, "rlnImageSize": None, "rlnVoltage": None, "rlnSphericalAberration": None,
-    "rlnAmplitudeContrast": None,
-}  # fmt: skip
+_OPTICS = (
+    "rlnImagePixelSize", "rlnImageSize", "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast",
+)  # fmt: skip
+# Column → its value where it is missing; None where it must be there.
 _PARTICLE = {"rlnDefocusU": None, "rlnDefocusV": None, "rlnDefocusAngle": None, "rlnPhaseShift": 0.0,
              "rlnCtfBfactor": 0.0}  # fmt: skip
 _NOT_APPLIED = ("rlnBeamTiltX", "rlnBeamTiltY", "rlnOddZernike", "rlnEvenZernike")
@@ -125,15 +125,10 @@ def _relion(path: Path) -> tuple[ParticleImages, tuple[Notice, ...]]:
             f"{path}: no optics groups; convert it with RELION 3.1 or later (relion_convert_star)"
         )
     group = _groups(particles, optics)
-    of_group = {name: _numbers(optics, name)[group] for name in _OPTICS}
-    of_image = {name: _optional(particles, name, fallback) for name, fallback in _PARTICLE.items()}
-    pixel, size = of_group["rlnImagePixelSize"], of_group["rlnImageSize"]
+    pixel, size, voltage, aberration, contrast = (_numbers(optics, name)[group] for name in _OPTICS)
+    u, v, angle, phase, b_factor = (_optional(particles, *one) for one in _PARTICLE.items())
     stacks = _stacks(path, _names(particles))
-    ctf = Ctf(
-        *(of_image[name] for name in ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")),
-        *(of_group[name] for name in ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")),
-        *(of_image[name] for name in ("rlnPhaseShift", "rlnCtfBfactor")),
-    )
+    ctf = Ctf(u, v, angle, voltage, aberration, contrast, phase, b_factor)
     angles = np.stack([_numbers(particles, name) for name in _ANGLES], axis=1)
     images = _checked(path, stacks, size, pixel, rotations(angles), _origins(particles, pixel), ctf, group)
     return images, _not_applied(path, particles, optics)

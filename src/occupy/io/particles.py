@@ -154,18 +154,21 @@ def _cryosparc(path: Path, class_field: str | None) -> Particles:
     return _not_empty(Particles("cryosparc", path, labels.astype(np.int64), None, certainty, shares, content))
 
 
+_NO_CLASSES = "give the particles of a classification, not the passthrough file"
+
+
 def _class_field(content: npt.NDArray[Any], wanted: str | None, path: Path) -> str:
     """Return the name of the field that holds classes; InputError where there is none, or several differ."""
-    found = [n for n in content.dtype.names or () if n.endswith("/class") and content[n].ndim == 1]
-    if wanted is not None and wanted not in found:
+    names = [name for name in content.dtype.names or () if name.endswith("/class")]
+    found = [name for name in names if content[name].ndim == 1]
+    if wanted not in (None, *found):
         raise InputError(f"{path}: no field {wanted!r} of classes; it has {', '.join(found) or 'none'}")
     if not found:
-        hint = "give the particles of a classification, not the passthrough file"
-        raise InputError(f"{path}: no field …/class; {hint}")
+        raise InputError(f"{path}: no field …/class; {_NO_CLASSES}")
     first = wanted or found[0]
-    for other in found if wanted is None else ():
-        if not np.array_equal(content[other], content[first]):
-            raise InputError(f"{path}: fields {first} and {other} differ; name one with --class-field")
+    other = next((n for n in found if not np.array_equal(content[n], content[first])), None)
+    if wanted is None and other is not None:
+        raise InputError(f"{path}: fields {first} and {other} differ; name one with --class-field")
     return first
 
 

@@ -1,7 +1,7 @@
-"""Small files that users write: tables with one row per chain, and selections of parts of a model.
+"""Small files: tables as CSV, how all are read and written; selections of parts of a model.
 
-Tables are CSV: occupancies and B-factors asked for, compositions of classes, truth. Selections are YAML:
-names of regions and the parts they consist of.
+Tables of chains hold occupancies and B-factors asked for, compositions of classes, truth. Selections are
+YAML: names of regions and the parts they consist of.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from occupy.errors import InputError
 from occupy.io.atomic import read_errors, write_text
 
 _KEYS = ("chain", "unit")
-_BEYOND = "\0"  # name of the cells that have none
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,79 @@ class ChainTable:
     blocks: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What a CSV file holds.
+
+    Attributes
+    ----------
+    source : Path
+        The file.
+    header : tuple of str
+        Names of the columns.
+    rows : tuple of (int, dict)
+        Number of the line, and column → text (None where the line is too short) of every row.
+    """
+
+    source: Path
+    header: tuple[str, ...]
+    rows: tuple[tuple[int, dict[str, str | None]], ...]
+
+
+def read_rows(path: Path, check: Callable[[tuple[str, ...]], str | None]) -> Rows:
+    """Read a CSV file whose first line names the columns.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    check : callable
+        ``check(header)`` returns what is wrong with the names of the columns, or None.
+
+    Raises
+    ------
+    InputError
+        Where it is missing or no CSV, its columns are wrong, or a line has more cells than there are columns.
+    """
+    with read_errors(path):
+        text = path.read_text(encoding="utf-8-sig")
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    rows = []
+    try:
+        header = tuple(name.strip() for name in reader.fieldnames or ())
+        if (wrong := check(header)) is not None:
+            raise InputError(f"{path}: {wrong}")
+        for row in reader:
+            if None in row:
+                raise InputError(f"{path}: line {reader.line_num}: more cells than columns")
+            rows.append((reader.line_num, {str(name).strip(): cell for name, cell in row.items()}))
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num}: not a readable CSV file ({error})") from error
+    return Rows(path, header, tuple(rows))
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table as CSV."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([header, *rows])
+    return out.getvalue()
+
+
+def number_in(text: str | None, where: str) -> float:
+    """Return the number in a cell, NaN where it is empty; InputError where it is missing or none."""
+    if text is None:
+        raise InputError(f"{where}: missing")
+    if not text.strip():
+        return math.nan
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{where} is not a number: {text!r}")
+    return value
+
+
 def read_chain_table(path: Path) -> ChainTable:
     """Read a CSV file whose column ``chain`` (or ``unit``) names chains and whose others are numbers.
 
@@ -47,52 +119,34 @@ def read_chain_table(path: Path) -> ChainTable:
         Where the file is missing, has no such column, names a chain twice, or holds something else than
         numbers.
     """
-    header, rows = _csv_rows(path)
-    key = next((name for name in _KEYS if name in header), None)
-    if key is None or len(set(header)) < len(header):
-        what = "no column 'chain'" if key is None else "two columns of one name"
-        raise InputError(f"{path}: {what}; the first line must name the columns, such as chain,occupancy")
-    found = ChainTable({name: {} for name in header if name not in (*_KEYS, "block")}, {})
+    table = read_rows(path, _wrong_with_chains)
+    header = table.header
+    key = next(name for name in _KEYS if name in header)
+    columns: dict[str, dict[str, float]] = {name: {} for name in header if name not in (*_KEYS, "block")}
+    blocks: dict[str, str] = {}
     seen: set[str] = set()
-    for line, row in enumerate(rows, start=2):
-        _add_row(found, seen, row, row[key], f"{path}, line {line}")
+    for line, row in table.rows:
+        chain = (row[key] or "").strip()
+        if not chain or chain in seen:
+            raise InputError(f"{path}: line {line}: {f'chain {chain!r} twice' if chain else 'no chain'}")
+        seen.add(chain)
+        if block := (row.get("block") or "").strip():
+            blocks[chain] = block
+        for name, values in columns.items():
+            value = number_in(row[name] or "", f"{path}: line {line}: column {name}")
+            if math.isfinite(value):
+                values[chain] = value
     if not seen:
         raise InputError(f"{path}: no rows")
-    return found
+    return ChainTable(columns, blocks)
 
 
-def _add_row(found: ChainTable, seen: set[str], row: Mapping[str, str], chain: str, where: str) -> None:
-    if _BEYOND in row:
-        raise InputError(f"{where}: more cells than columns")
-    if not chain or chain in seen:
-        raise InputError(f"{where}: {f'chain {chain!r} twice' if chain else 'no chain'}")
-    seen.add(chain)
-    if row.get("block"):
-        found.blocks[chain] = row["block"]
-    for name, values in found.columns.items():
-        if row.get(name):
-            values[chain] = _number(row[name], f"{where}, column {name}")
-
-
-def _csv_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Read names and rows of a CSV file, without spaces around."""
-    try:
-        with read_errors(path), path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, restkey=_BEYOND)
-            rows = [{str(k).strip(): str(v or "").strip() for k, v in row.items()} for row in reader]
-            return [name.strip() for name in reader.fieldnames or []], rows
-    except csv.Error as error:
-        raise InputError(f"{path}: not a readable CSV file ({error})") from error
-
-
-def _number(text: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{where}: not a number: {text!r}")
-    return value
+def _wrong_with_chains(header: tuple[str, ...]) -> str | None:
+    missing = not set(_KEYS) & set(header)
+    if not missing and len(set(header)) == len(header):
+        return None
+    what = "no column 'chain'" if missing else "two columns of one name"
+    return f"{what}; the first line must name the columns, such as chain,occupancy"
 
 
 def write_chain_table(
@@ -114,13 +168,11 @@ def write_chain_table(
     units : sequence of str, optional
         Rows and their order; by default the chains of the first column.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["unit", "block", *columns])
-    for unit in units or list(next(iter(columns.values()))):
-        block = (blocks or {}).get(unit, unit)
-        writer.writerow([unit, block, *(f"{values[unit]:.10g}" for values in columns.values())])
-    write_text(path, text.getvalue())
+    rows = (
+        [unit, (blocks or {}).get(unit, unit), *(f"{values[unit]:.10g}" for values in columns.values())]
+        for unit in units or list(next(iter(columns.values())))
+    )
+    write_text(path, csv_text(["unit", "block", *columns], rows))
 
 
 _EXAMPLE = "write for example  stalk: [A, B:1-80, L7]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ from occupy.model.density import (
 )
 from occupy.model.level import Level, level_of
 from occupy.model.normal import products_of
-from occupy.model.solve import FIRST_MIX, Solution, damping, ice_mix, ice_of, solve
+from occupy.model.solve import FIRST_MIX, Solution, damping, ice_mix, ice_of, solve, solve_all
 
 FINEST, FINEST_SMALL = 6.0, 4.0
 """Å: finer detail says more of the atoms' B-factors than of how many there are. But parts of fewer than
@@ -159,7 +159,7 @@ def fit_parts(
 
 
 def fit_set(
-    maps: Mapping[str, npt.ArrayLike],
+    maps: Mapping[str, npt.ArrayLike | Callable[[], npt.ArrayLike]],
     voxel_size: Triple,
     model: AtomicModel,
     parts: Mapping[str, Indices] | None = None,
@@ -169,13 +169,14 @@ def fit_set(
 ) -> dict[str, PartFit]:
     """Fit the occupancies of a model's parts to each of several maps of one grid, with one set of densities.
 
-    Every map has a scale per shell and a full level of its own; the shape of the displaced ice is found in
-    all together.
+    Every map has a scale per shell and a full level of its own. The shape of the displaced ice is found in
+    all together, and the parts' B-factors are drawn to their means over the maps.
 
     Parameters
     ----------
     maps : mapping of str to (nz, ny, nx) array
-        Name → map, for example the classes of a classification.
+        Name → map, for example the classes of a classification; or name → function that returns it, so that
+        one map at a time is in memory.
     voxel_size, model, parts, origin, resolution
         As for `fit_parts`.
 
@@ -188,28 +189,33 @@ def fit_set(
     InputError
         As `fit_parts`, or where the maps differ in size.
     """
-    volumes = {name: _checked(data, voxel_size, name) for name, data in maps.items()}
-    if len({volume.shape for volume in volumes.values()}) != 1:
-        raise InputError(
-            f"maps of a set must be of one size: {', '.join(str(v.shape) for v in volumes.values())}"
-        )
     names, groups = _complete(dict(chains_of(model) if parts is None else parts), model)
     atoms = Atoms(model.xyz - np.array(origin), model.elements, _weights(model))
     finest = resolution or (FINEST_SMALL if min(map(len, groups)) < SMALL else FINEST)
-    shape = next(iter(volumes.values())).shape
-    lattice = _lattice(shape, voxel_size, atoms, groups, max(finest, 2.02 * max(voxel_size)))
-    observed = np.array([map_coefficients(volume, lattice) for volume in volumes.values()])
-    for name, row in zip(volumes, observed, strict=True):
-        if not np.abs(row).max(initial=0.0) > 0:
+    rows: dict[str, npt.NDArray[np.complex64]] = {}
+    sizes: set[tuple[int, ...]] = set()
+    lattice: Lattice | None = None
+    for name, given in maps.items():
+        volume = _checked(given() if callable(given) else given, voxel_size, name)
+        sizes.add(volume.shape)
+        if len(sizes) > 1:
+            raise InputError(f"maps of a set must be of one size, not {' and '.join(map(str, sizes))}")
+        if lattice is None:
+            lattice = _lattice(volume.shape, voxel_size, atoms, groups, max(finest, 2.02 * max(voxel_size)))
+        rows[name] = map_coefficients(volume, lattice)
+        if not np.abs(rows[name]).max(initial=0.0) > 0:
             raise InputError(f"{name} is empty where the model lies: is the model in the map's frame?")
+    if lattice is None:
+        raise InputError("no maps to fit a model to")
+    observed = np.array(list(rows.values()))
     shapes = shape_coefficients(atoms, groups, lattice)
     mix, start = _mix_of(shapes, observed, lattice)
     coefficients = mixed(shapes, mix)
     del shapes
-    products = products_of(coefficients, observed, lattice)
+    solutions = solve_all(products_of(coefficients, observed, lattice), start)
     return {
-        name: _result(names, groups, solve(products, k, start=start), mix, coefficients, observed[k], lattice)
-        for k, name in enumerate(volumes)
+        name: _result(names, groups, solution, mix, coefficients, row, lattice)
+        for (name, row), solution in zip(rows.items(), solutions, strict=True)
     }
 
 

@@ -50,6 +50,12 @@ def ball_widths(radius: tuple[float, float, float], size: tuple[int, int, int]) 
     )
 
 
+def box_of_ball(radius: float) -> int:
+    """Return the side of the smallest odd box that holds a ball of this radius, in voxels."""
+    # A radius that should be whole must not fall short by rounding.
+    return 2 * int(radius + 1e-6) + 1
+
+
 def ball_footprint(radius: tuple[float, float, float], size: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
     """Return the footprint of `ball_widths` as a boolean array of shape ``size``."""
     widths = ball_widths(radius, size)

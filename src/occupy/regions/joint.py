@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from occupy.errors import InputError
+from occupy.errors import InputError, Notice
 from occupy.model import AtomicModel
 from occupy.model.density import Indices
-from occupy.model.fit import FINEST, FINEST_SMALL, MOST_PARTS, SMALL, PartFit, fit_parts
+from occupy.model.fit import FINEST, FINEST_SMALL, MOST_PARTS, SMALL, PartFit, fit_set
 from occupy.model.judge import (
     check_placement,
     likely_shift,
@@ -89,34 +89,43 @@ def fit_model(volume: Volume, model: AtomicModel, regions: Sequence[Region] | No
 
 
 def fit_regions(volume: Volume, model: AtomicModel, regions: Sequence[Region]) -> JointRegions | str:
-    """Fit the occupancies of a model's regions to a map, together with the rest of the model.
+    """Fit the occupancies of a model's regions to one map; see `fit_regions_of_set`."""
+    fits = fit_regions_of_set({volume.name: lambda: volume}, model, regions)
+    return fits if isinstance(fits, str) else fits[volume.name]
+
+
+def fit_regions_of_set(
+    maps: Mapping[str, Callable[[], Volume]], model: AtomicModel, regions: Sequence[Region]
+) -> dict[str, JointRegions] | str:
+    """Fit the occupancies of a model's regions to maps of one grid, together with the rest of the model.
 
     What is in no region is fitted chain by chain, so that it can say what full is. Ligands in no region go
     with their chain.
 
     Parameters
     ----------
-    volume : Volume
-        The map as it was given, not its scale.
+    maps : mapping of str to callable
+        Name → what returns the map as it was given, not its scale; read one at a time.
     model : AtomicModel
-        In the map's frame.
+        In the maps' frame.
     regions : sequence of Region
         Those without residues (masks) are passed over.
 
     Returns
     -------
-    JointRegions, or str
-        Why these regions can't be fitted.
+    dict of str to JointRegions, or str
+        Name → fit; or why these regions can't be fitted.
 
     Raises
     ------
     InputError
-        Where the model does not fit the map, with the likely shift.
+        Where the model does not fit the map that it fits best, with the likely shift.
     """
     rows = tuple(row for row, region in enumerate(regions) if len(region.residues))
     chosen = [regions[row] for row in rows]
     if any(region.kind == "residue" for region in chosen):
         return "single residues are too small for the joint fit"
+    volume = next(iter(maps.values()))()
     parts = parts_of(volume, model, chosen)
     if isinstance(parts, str):
         return parts
@@ -126,10 +135,21 @@ def fit_regions(volume: Volume, model: AtomicModel, regions: Sequence[Region]) -
         return "a single part has nothing to be compared with in a joint fit"
     smallest = min(len(parts[region.name]) for region in chosen)
     resolution = FINEST_SMALL if smallest < SMALL else FINEST
-    fit = _fit(volume, model, parts, resolution)
-    _check_frame(fit, volume, model, parts, resolution)
-    correlations = local_correlations(fit, model.xyz, parts, _origin(volume))
-    return JointRegions(fit, rows, not_separable(fit), correlations, poor_parts(fit, correlations))
+    fits = _fit(maps, model, parts, resolution)
+    # A class may hold next to nothing; the frame is right if it is right for one of them.
+    best = max(fits, key=lambda name: likely_shift(fits[name])[1])
+    _check_frame(fits[best], maps[best], model, parts, resolution)
+    found = {}
+    for name, fit in fits.items():
+        correlations = local_correlations(fit, model.xyz, parts, _origin(volume))
+        found[name] = JointRegions(fit, rows, not_separable(fit), correlations, poor_parts(fit, correlations))
+    return found
+
+
+def not_fitted(reason: str) -> Notice:
+    """Return the notice that occupancies are read, and why."""
+    text = f"occupancies are local scales read at the atoms, not a joint fit: {reason}"
+    return Notice("no-joint-fit", text)
 
 
 def _origin(volume: Volume) -> Triple:
@@ -138,15 +158,24 @@ def _origin(volume: Volume) -> Triple:
     return x, y, z
 
 
-def _fit(volume: Volume, model: AtomicModel, parts: Mapping[str, Indices], resolution: float) -> PartFit:
+def _fit(
+    maps: Mapping[str, Callable[[], Volume]],
+    model: AtomicModel,
+    parts: Mapping[str, Indices],
+    resolution: float,
+) -> dict[str, PartFit]:
+    volume = next(iter(maps.values()))()
     z, y, x = volume.spacing[::-1]
-    return fit_parts(
-        volume.standard(), (z, y, x), model, parts, origin=_origin(volume), resolution=resolution
-    )
+    read = {name: (lambda one=one: one().standard()) for name, one in maps.items()}
+    return fit_set(read, (z, y, x), model, parts, origin=_origin(volume), resolution=resolution)
 
 
 def _check_frame(
-    fit: PartFit, volume: Volume, model: AtomicModel, parts: Mapping[str, Indices], resolution: float
+    fit: PartFit,
+    read: Callable[[], Volume],
+    model: AtomicModel,
+    parts: Mapping[str, Indices],
+    resolution: float,
 ) -> None:
     """Raise InputError where the model, moved as a whole and fitted again, explains far more of the map.
 
@@ -156,7 +185,7 @@ def _check_frame(
     shift, now, then = likely_shift(fit)
     if any(shift) and then > now:
         moved = replace(model, xyz=model.xyz + np.array(shift))
-        then = likely_shift(_fit(volume, moved, parts, resolution))[1]
+        then = likely_shift(_fit({"map": read}, moved, parts, resolution)["map"])[1]
         if then > FAR_BETTER * now:
             told = ", ".join(f"{step:+.0f}" for step in shift)
             raise InputError(
@@ -228,40 +257,45 @@ def _give_rest(
         names.append(name)
 
 
-def with_joint(table: OccupancyTable, joint: JointRegions) -> OccupancyTable:
-    """Return a table of one map with the joint fit's occupancies, what was read beside them.
+def with_joint(table: OccupancyTable, joints: JointRegions | Mapping[str, JointRegions]) -> OccupancyTable:
+    """Return a table with the joint fits' occupancies, what was read beside them.
 
-    Parts that the fit cannot tell apart, and masks, keep what was read, with a note.
+    Parts that the fit cannot tell apart, masks and components keep what was read, with a note.
 
     Parameters
     ----------
     table : OccupancyTable
-        Local scales of the regions in one map.
-    joint : JointRegions
-        Fit of the same regions.
+        Local scales of the regions, which begin with those that were fitted.
+    joints : JointRegions, or mapping of str to JointRegions
+        Fit of these regions to the one map, or map → fit.
     """
+    if isinstance(joints, JointRegions):
+        joints = dict.fromkeys(table.maps, joints)
     values, errors = table.values.copy(), table.errors.copy()
     low, high = table.low.copy(), table.high.copy()
-    notes = ["local scale: not a part of the model"] * len(table.regions)
-    fit = joint.fit
-    for part, row in enumerate(joint.rows):
-        name = fit.names[part]
-        if name in joint.untold:
-            others = ", ".join(joint.untold[name])
-            notes[row] = "local scale: the joint fit cannot tell it from " + (others or "what is around it")
-            continue
-        values[row, 0], errors[row, 0] = fit.values[part], fit.errors[part]
-        low[row, 0], high[row, 0] = fit.low[part], fit.high[part]
-        notes[row] = "; ".join(_notes(joint, part, table, row))
-    beside = Beside(table.values, table.errors, low, high, tuple((note,) for note in notes))
+    read = "local scale: not a part of the model"
+    notes = [[read] * len(table.maps) for _ in table.regions]
+    for column, map_name in enumerate(table.maps):
+        joint = joints[map_name]
+        fit = joint.fit
+        for part, row in enumerate(joint.rows):
+            name = fit.names[part]
+            if name in joint.untold:
+                others = ", ".join(joint.untold[name]) or "what is around it"
+                notes[row][column] = f"local scale: the joint fit cannot tell it from {others}"
+                continue
+            values[row, column], errors[row, column] = fit.values[part], fit.errors[part]
+            low[row, column], high[row, column] = fit.low[part], fit.high[part]
+            notes[row][column] = "; ".join(_notes(joint, part, table, (row, column)))
+    beside = Beside(table.values, table.errors, low, high, tuple(map(tuple, notes)))
     reach = STANDARD_ERRORS_95
     return replace(table, values=values, errors=errors, kind="occupancy", reach_95=reach, beside=beside)
 
 
-def _notes(joint: JointRegions, part: int, table: OccupancyTable, row: int) -> list[str]:
+def _notes(joint: JointRegions, part: int, table: OccupancyTable, at: tuple[int, int]) -> list[str]:
     """Say where occupancy and local scale differ beyond their errors, and where the density is another."""
     fit, notes = joint.fit, []
-    read, error = float(table.values[row, 0]), float(np.nan_to_num(table.errors[row, 0]))
+    read, error = float(table.values[at]), float(np.nan_to_num(table.errors[at]))
     reach = np.hypot(table.reach_95 * error, STANDARD_ERRORS_95 * fit.errors[part])
     more = read - float(fit.values[part])
     if abs(more) > max(reach, WORTH_SAYING):
@@ -278,7 +312,7 @@ def _notes(joint: JointRegions, part: int, table: OccupancyTable, row: int) -> l
     return notes
 
 
-def joint_record(joint: JointRegions, table: OccupancyTable) -> dict[str, Any]:
+def joint_record(joint: JointRegions, table: OccupancyTable, map_name: str | None = None) -> dict[str, Any]:
     """Return a joint fit as plain values: every part with B-factor and correlation, level, covariance.
 
     Parameters
@@ -287,8 +321,10 @@ def joint_record(joint: JointRegions, table: OccupancyTable) -> dict[str, Any]:
         The fit.
     table : OccupancyTable
         From `with_joint`.
+    map_name : str, optional
+        The map of the fit; by default the first.
     """
-    fit = joint.fit
+    fit, column = joint.fit, 0 if map_name is None else table.maps.index(map_name)
     shown = dict(enumerate(joint.rows))
     parts = []
     for k, name in enumerate(fit.names):
@@ -308,9 +344,9 @@ def joint_record(joint: JointRegions, table: OccupancyTable) -> dict[str, Any]:
         if name in joint.untold:
             about["not_separable_from"] = list(joint.untold[name])
         if k in shown and table.beside is not None:
-            about["local_scale"] = float(table.beside.values[shown[k], 0])
-            about["local_scale_error"] = float(table.beside.errors[shown[k], 0])
-            about["note"] = table.beside.notes[shown[k]][0]
+            about["local_scale"] = float(table.beside.values[shown[k], column])
+            about["local_scale_error"] = float(table.beside.errors[shown[k], column])
+            about["note"] = table.beside.notes[shown[k]][column]
         parts.append(about)
     return {
         "finest_detail_angstrom": float(1 / fit.frequency.max()),

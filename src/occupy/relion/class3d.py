@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from occupy.errors import InputError
+from occupy.options import option
 
 VARIABLE = "RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE"
 PROGRAM = "occupy-relion-reconstruct"
@@ -13,45 +14,21 @@ PROGRAM = "occupy-relion-reconstruct"
 
 @dataclass(frozen=True)
 class Class3D:
-    """What a Class3D job needs to be told.
+    """What a Class3D job needs to be told; the command line reads the same descriptions."""
 
-    Attributes
-    ----------
-    particles, reference, output : str
-        STAR file, map, and the root of the output names (``Class3D/occupy/run``).
-    diameter : float
-        Of the particle, Å.
-    classes, iterations : int
-        How many.
-    fudge : float
-        Regularisation parameter T.
-    initial : float
-        Å; low-pass of the reference.
-    limit : float or None
-        Å; finest resolution of the expectation step.
-    align : bool
-        Search orientations too; otherwise those of the particles are kept.
-    processes, threads : int
-        MPI processes (1: no MPI) and threads of each.
-    gpu : str or None
-        GPUs, as RELION's ``--gpu`` takes them.
-    extra : tuple of str
-        Further options for RELION.
-    """
-
-    particles: str
-    reference: str
-    output: str = "Class3D/occupy/run"
-    diameter: float = 200.0
-    classes: int = 4
-    iterations: int = 25
-    fudge: float = 4.0
-    initial: float = 40.0
-    limit: float | None = None
-    align: bool = False
-    processes: int = 1
-    threads: int = 4
-    gpu: str | None = None
+    particles: str = option(..., "STAR file with poses.", argument=True, metavar="PARTICLES")
+    reference: str = option(..., "Map to begin with.", argument=True, metavar="REFERENCE")
+    output: str = option("Class3D/occupy/run", "Root of RELION's output names.", flags=("-o", "--output"))
+    diameter: float = option(200.0, "Of the particle (Å).")
+    classes: int = option(4, "Number of classes.", flags=("--classes", "-K"))
+    iterations: int = option(25, "Number of iterations.")
+    fudge: float = option(4.0, "RELION's regularisation parameter T.")
+    initial: float = option(40.0, "Low-pass of the reference (Å).")
+    limit: float | None = option(None, "Finest resolution of the expectation step (Å).")
+    align: bool = option(False, "Search orientations too.")
+    processes: int = option(1, "MPI processes.")
+    threads: int = option(4, "Threads of each process.")
+    gpu: str | None = option(None, "GPUs, as RELION takes them.")
     extra: tuple[str, ...] = ()
 
 
@@ -69,17 +46,8 @@ def command(job: Class3D) -> list[str]:
         "--pad", "1", "--j", str(job.threads), "--pool", "30", "--dont_combine_weights_via_disc",
         "--external_reconstruct",
     ]  # fmt: skip
-    words += [
-        "--oversampling",
-        "1",
-        "--healpix_order",
-        "2",
-        "--offset_range",
-        "5",
-        "--offset_step",
-        "2",
-    ] * job.align
-    words += ["--skip_align"] * (not job.align)
+    search = "--oversampling 1 --healpix_order 2 --offset_range 5 --offset_step 2"
+    words += search.split() if job.align else ["--skip_align"]
     words += ["--strict_highres_exp", f"{job.limit:g}"] if job.limit else []
     words += ["--gpu", job.gpu] if job.gpu is not None else []
     return [*words, *job.extra]

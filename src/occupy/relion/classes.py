@@ -23,6 +23,7 @@ from occupy.io.loop import ReconstructionCall, half_complex
 from occupy.numerics.spectra import Spectrum, even_size, map_of, resize, spectrum_of
 from occupy.relion.options import ClassificationJob, HookOptions
 from occupy.relion.separation import (
+    LOOP,
     ClassSpectrum,
     SpecificPart,
     choose_bands,
@@ -31,15 +32,6 @@ from occupy.relion.separation import (
     specific_part,
     unshrunk,
 )
-
-_LEAST_SHARE = 0.5
-"""Of an even share of the particles: the budget of a class is not smaller than this one's."""
-
-_LEAST_AGREEMENT = 0.5
-"""A result that correlates less with RELION's map is not that map with less noise: something is wrong."""
-
-_MOST_AMPLITUDE = 3.0
-"""… nor is one in which RELION's map is stronger by this factor, or weaker."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +65,8 @@ class SeparatedClass:
     @property
     def plausible(self) -> bool:
         """Tell whether this can be RELION's map with less noise."""
-        near = 1 / _MOST_AMPLITUDE <= self.amplitude <= _MOST_AMPLITUDE
-        return self.agreement >= _LEAST_AGREEMENT and near and bool(np.isfinite(self.map).all())
+        near = 1 / LOOP.most_amplitude <= self.amplitude <= LOOP.most_amplitude
+        return self.agreement >= LOOP.least_agreement and near and bool(np.isfinite(self.map).all())
 
 
 def reduce_map(
@@ -153,7 +145,7 @@ def _least(job: ClassificationJob, classes: int) -> float:
     A class that loses particles would be allowed ever less of its own, come ever closer to the shared part
     and lose the rest: its own part must not shrink faster than its evidence.
     """
-    return _LEAST_SHARE * (job.particles or 0) / max(classes, 1)
+    return LOOP.least_share * (job.particles or 0) / max(classes, 1)
 
 
 def _particles(maps: list[ClassSpectrum], job: ClassificationJob) -> float:
@@ -163,10 +155,6 @@ def _particles(maps: list[ClassSpectrum], job: ClassificationJob) -> float:
     known = min(len(one.weight.nonzero()[0]) for one in maps)
     total = sum(float(one.weight[:known].sum()) for one in maps[1:])
     return job.particles * min(1.0, float(maps[0].weight[:known].sum()) / max(total, 1e-30))
-
-
-_MOST_VALUES = 3_000_000
-"""ShellWeights read from a file; of larger ones every second, third … row is enough for means over shells."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +184,7 @@ def read_weights(call: ReconstructionCall) -> ShellWeights:
     k = np.fft.fftfreq(n) * n
     rows = np.flatnonzero(np.abs(k) <= reach)
     columns = min(grid.shape[2], reach + 1)
-    step = max(1, round((len(rows) ** 2 * columns / _MOST_VALUES) ** 0.5))
+    step = max(1, round((len(rows) ** 2 * columns / LOOP.most_weights) ** 0.5))
     rows = rows[::step]
     values = np.asarray(grid[np.ix_(rows, rows, np.arange(columns))], dtype=np.float64)
     squares = k[rows][:, None, None] ** 2 + k[rows][None, :, None] ** 2 + np.arange(columns) ** 2
@@ -222,9 +210,6 @@ def _shell_means(
     factor = np.bincount(shell, product / (product + 1), call.shells) / count
     return ShellWeights(mean.astype(np.float32), factor.astype(np.float32))
 
-
-KEPT_ITERATIONS = 3
-"""Earlier iterations of a class that stay on disk, for runs that are continued."""
 
 _NAME = re.compile(r"half(\d)_class(\d+)_it(\d+)\.npz")
 
@@ -263,7 +248,7 @@ def store_class(folder: Path, half: int, one: StoredClass) -> None:
             checksum=np.array(_checksum(one)),
         )
     for path, found_half, number, iteration in _files(folder):
-        old = iteration <= one.iteration - KEPT_ITERATIONS
+        old = iteration <= one.iteration - LOOP.kept_iterations
         if found_half == half and number == one.number and (old or iteration > one.iteration):
             with suppress(OSError):
                 path.unlink()
@@ -278,7 +263,7 @@ def earlier_classes(folder: Path, half: int, iteration: int, box: int) -> tuple[
     since it was written, counts as missing.
     """
     files = [(when, number, path) for path, h, number, when in _files(folder) if h == half]
-    earlier = [when for when, _, _ in files if iteration - KEPT_ITERATIONS <= when < iteration]
+    earlier = [when for when, _, _ in files if iteration - LOOP.kept_iterations <= when < iteration]
     if not earlier:
         return ()
     latest = max(earlier)

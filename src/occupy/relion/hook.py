@@ -252,17 +252,17 @@ def _keep_unregularised(call: ReconstructionCall, pixel_size: float) -> None:
     Done at every call: which is the last cannot be known where several run at once or the job is continued.
     """
     from occupy.io.loop import unregularised_name, write_unregularised
-    from occupy.relion.classes import KEPT_ITERATIONS
+    from occupy.relion.separation import LOOP
 
     try:
         write_unregularised(call, pixel_size)
     except Exception as error:
         _say(f"no unregularised map: {_one_line(error)}")
-    name = unregularised_name(call.star).name
-    old = name.replace(f"_it{call.iteration:03d}_", f"_it{max(call.iteration - KEPT_ITERATIONS, 0):03d}_")
-    if old != name:
+    path, before = unregularised_name(call.star), max(call.iteration - LOOP.kept_iterations, 0)
+    old = path.with_name(path.name.replace(f"_it{call.iteration:03d}_", f"_it{before:03d}_"))
+    if old != path:
         with suppress(OSError):
-            call.star.with_name(old).unlink(missing_ok=True)
+            old.unlink(missing_ok=True)
 
 
 def _give_up(star: Path, error: Exception) -> None:

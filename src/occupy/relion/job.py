@@ -68,16 +68,14 @@ def run_job(words: Sequence[str]) -> int:
     try:
         for path in {Path(folder), control}:
             path.mkdir(parents=True, exist_ok=True)
-        clear(control)
-        clear(Path(folder))
+            clear(path)
     except OSError as error:
         _complain(f"{folder}: cannot be written: {error.strerror or error}")
         return 1
     with suppress(OSError):  # of a full disk; the exit file is then tried directly
         reserve(control)
     guard = start_guard(control)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):
-        signal.signal(number, _on_signal)
+    _on_signals(_end_by_signal)
     ending: Ending = "FAILURE"
     try:
         ending = _run(words, guard)
@@ -88,14 +86,18 @@ def run_job(words: Sequence[str]) -> int:
     except Exception as error:  # whatever it was, RELION has to be told
         _complain(f"{type(error).__name__}: {error}")
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):
-            signal.signal(number, signal.SIG_IGN)
+        _on_signals(signal.SIG_IGN)
         write_ending(control, ending)
         guard.dismiss()
     return 0 if ending == "SUCCESS" else 1
 
 
-def _on_signal(number: int, _: Any) -> None:
+def _on_signals(handler: Any) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):
+        signal.signal(number, handler)
+
+
+def _end_by_signal(number: int, _: Any) -> None:
     raise _EndedError(signal.Signals(number).name)
 
 
@@ -178,6 +180,7 @@ and with parameters of the job's tab "Params" (label and value):
                          (where: L17 ge 0.7 and CP le 0.3, as RELION hands > and < to the shell)
 Any other label is an option of that command: model, by, masks, amplify, lowpass …"""
 
+_Given = tuple[str, tuple[str, ...]]
 _INPUTS = ("in_movies", "in_mics", "in_coords")
 _OURS = ("o", "in_3dref", "in_mask", "in_parts", "j", "pipeline_control", "model_star", "classes", *_INPUTS)
 _OF_SELECT = ("region", "present", "absent", "any", "where", "certain")
@@ -213,9 +216,9 @@ class JobRequest:
     commands: tuple[tuple[str, ...], ...]
 
 
-def _pairs(arguments: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+def _pairs(arguments: Sequence[str]) -> list[_Given]:
     """Split a command line into names and the values that follow each (RELION quotes nothing)."""
-    found: list[tuple[str, tuple[str, ...]]] = []
+    found: list[_Given] = []
     for word in arguments:
         if word.startswith("--") and len(word) > 2:
             name, equals, value = word[2:].partition("=")
@@ -254,30 +257,41 @@ def parse_job(arguments: Sequence[str]) -> JobRequest:
     folder, control = where
     given = _pairs(arguments)
     once = {name: " ".join(values) for name, values in given}
-    for name in once:
-        if name in _REFUSED:
-            raise InputError(f"--{name} is not for an External job; results go to {folder}")
-    useless = [name for name in _INPUTS if once.get(name)]
-    if useless:
-        raise InputError(f"--{useless[0]} is of no use here: give a map (in_3dref) or a model_star")
+    _refuse(once, folder)
     source, is_set = _source(once)
     if source.startswith("-"):
         raise InputError(f"{source}: this is not a file")
-    rest = [(name, values) for name, values in given if name not in _OURS and name not in _OF_SELECT]
-    if once.get("in_mask"):
-        as_region = is_set or any(name in _OF_REGIONS for name, _ in rest)
-        rest.append(("masks" if as_region else "target_mask", (once["in_mask"],)))
-    command = _command(is_set, rest)
-    main = [command, source, "-o", folder, *_options(rest, _ON[command])]
-    main += ["--plot"] if command == "estimate" and "plot" not in once else []
-    main += ["--threads", once["j"]] if once.get("j") else []
-    commands = [tuple(main)]
+    rest = [(name, values) for name, values in given if name not in (*_OURS, *_OF_SELECT)]
+    commands = [_main_command(source, is_set, rest, once, folder)]
     wanted = [(name, values) for name, values in given if name in _OF_SELECT]
     if wanted:
         commands.append(_selection(source, is_set, once.get("in_parts"), folder, wanted))
     elif once.get("in_parts"):
         raise InputError("--in_parts: which particles? give the parameters region and present, or where")
     return JobRequest(folder, control, tuple(commands))
+
+
+def _refuse(once: Mapping[str, str], folder: str) -> None:
+    refused = next((name for name in once if name in _REFUSED), None)
+    if refused is not None:
+        raise InputError(f"--{refused} is not for an External job; results go to {folder}")
+    useless = next((name for name in _INPUTS if once.get(name)), None)
+    if useless is not None:
+        raise InputError(f"--{useless} is of no use here: give a map (in_3dref) or a model_star")
+
+
+def _main_command(
+    source: str, is_set: bool, rest: list[_Given], once: Mapping[str, str], folder: str
+) -> tuple[str, ...]:
+    """Return the command line that estimates, and what it reads."""
+    of_regions = any(name in _OF_REGIONS for name, _ in rest)
+    command = "classes" if is_set else "regions" if of_regions else "estimate"
+    if once.get("in_mask"):
+        rest = [*rest, ("target_mask" if command == "estimate" else "masks", (once["in_mask"],))]
+    words = [command, source, "-o", folder, *_options(rest, _ON[command])]
+    words += ["--plot"] if command == "estimate" and "plot" not in once else []
+    words += ["--threads", once["j"]] if once.get("j") else []
+    return tuple(words)
 
 
 def _source(once: dict[str, str]) -> tuple[str, bool]:
@@ -304,15 +318,7 @@ def _model_of(reference: Path) -> Path:
     return model
 
 
-def _command(is_set: bool, rest: Sequence[tuple[str, tuple[str, ...]]]) -> str:
-    if is_set:
-        return "classes"
-    return "regions" if any(name in _OF_REGIONS for name, _ in rest) else "estimate"
-
-
-def _options(
-    given: Sequence[tuple[str, tuple[str, ...]]], on: Mapping[str, str] = MappingProxyType({})
-) -> list[str]:
+def _options(given: Sequence[_Given], on: Mapping[str, str] = MappingProxyType({})) -> list[str]:
     """Return options as `occupy` takes them: ``yes`` is a flag, ``no`` leaves it out, a list repeats it.
 
     What is ``on`` by default is switched off by ``no``.
@@ -320,10 +326,10 @@ def _options(
     words: list[str] = []
     for name, values in given:
         flag = "--" + name.replace("_", "-")
-        if len(values) == 1 and values[0].lower() in ("no", "false"):
+        switch = values[0].lower() if len(values) == 1 else ""
+        if switch in ("no", "false"):
             words += [f"--no-{on[name]}"] if name in on else []
-            continue
-        if not values or (len(values) == 1 and values[0].lower() in ("yes", "true")):
+        elif switch in ("yes", "true") or not values:
             words.append(flag)
         elif name in ("region", "model", "masks", "compare"):
             words += [word for value in values for word in (flag, value)]
@@ -337,7 +343,7 @@ def _selection(
     is_set: bool,
     particles: str | None,
     folder: str,
-    wanted: Sequence[tuple[str, tuple[str, ...]]],
+    wanted: Sequence[_Given],
 ) -> tuple[str, ...]:
     if not is_set:
         raise InputError("particles are selected by classes: give the parameter model_star, or classes yes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from occupy.errors import InputError, Notice, OccupyError
 from occupy.io.atomic import atomic_file, write_text
 from occupy.io.loop import FOLDER, ReconstructionCall, read_calls
 from occupy.io.star import read_star
+from occupy.relion.separation import LOOP
 from occupy.report.record import to_json
+from occupy.runs.agreement import adjusted_rand
 
 
 def write_run_report(job: Path) -> tuple[list[Path], list[Notice]]:
@@ -57,33 +59,32 @@ def is_last(call: ReconstructionCall) -> bool:
     return before <= now
 
 
+def _draw_class(own: Any, energy: Any, mine: list[dict[str, Any]]) -> None:
+    steps = [call["iteration"] for call in mine]
+    own.plot(steps, [100 * call["own"] for call in mine], ".-")
+    energy.plot(steps, [energy_per_particle(call) for call in mine], ".-")
+
+
 def _draw(path: Path, found: list[ClassIteration], calls: list[dict[str, Any]]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 6), layout="constrained")
     sizes, own, energy, steady = figure.subplots(2, 2).flat
-    classes = sorted({call["class"] for call in calls})
-    for k in classes:
-        sizes.plot([i.number for i in found], [i.share(k) for i in found], ".-", label=f"class {k}")
+    numbers = [i.number for i in found]
+    for k in sorted({call["class"] for call in calls}):
+        sizes.plot(numbers, [i.share(k) for i in found], ".-", label=f"class {k}")
         mine = [call for call in calls if call["class"] == k and call.get("own") is not None]
-        steps = [call["iteration"] for call in mine]
-        own.plot(steps, [100 * call["own"] for call in mine], ".-")
-        energy.plot(steps, [energy_per_particle(call) for call in mine], ".-")
-    steady.plot(
-        [i.number for i in found],
-        [i.certainty for i in found],
-        ".-",
-        color="0.3",
-        label="largest probability",
-    )
-    later = [i for i in found if i.stability is not None]
-    steady.plot(
-        [i.number for i in later], [i.stability for i in later], ".-", color="C3", label="ARI to the last one"
-    )
+        _draw_class(own, energy, mine)
+    steady.plot(numbers, [i.certainty for i in found], ".-", color="0.3", label="largest probability")
+    later = {i.number: i.stability for i in found if i.stability is not None}
+    steady.plot(list(later), list(later.values()), ".-", color="C3", label="ARI to the last one")
     steady.set(ylim=(-0.05, 1.05), title="Certainty and stability")
-    sizes.set(title="Share of each class, by probability", ylim=(0, None))
-    own.set(title="Own part, % of the shared part", ylim=(0, None))
-    energy.set(title="Own part's energy per particle (noise = 1)", ylim=(0, None))
+    for axes, title in (
+        (sizes, "Share of each class, by probability"),
+        (own, "Own part, % of the shared part"),
+        (energy, "Own part's energy per particle (noise = 1)"),
+    ):
+        axes.set(title=title, ylim=(0, None))
     for axes in (sizes, own, energy, steady):
         axes.set_xlabel("iteration")
     sizes.legend(fontsize="small")
@@ -92,27 +93,7 @@ def _draw(path: Path, found: list[ClassIteration], calls: list[dict[str, Any]]) 
         figure.savefig(part, format="png", dpi=110)
 
 
-_SMALLEST_SHARE = 0.05
-"""A class with a smaller share of an even split than this is called empty."""
-
-_LEAST_ENERGY = 2.5
-"""Energy of an own part per particle, in units of the noise, below which it is not called significant: on
-simulated homogeneous particles it stayed below this, on heterogeneous ones it was above."""
-
 _DATA = re.compile(r".*_it(\d+)_data\.star")
-
-
-def adjusted_rand(a: Sequence[str], b: Sequence[str]) -> float:
-    """Return the adjusted Rand index of two partitions of the same particles.
-
-    1 for the same partition, 0 expected by chance (Hubert & Arabie, J. Classif. 2, 193, 1985).
-    """
-    pairs = sum(n * (n - 1) / 2 for n in Counter(zip(a, b, strict=True)).values())
-    rows = sum(n * (n - 1) / 2 for n in Counter(a).values())
-    columns = sum(n * (n - 1) / 2 for n in Counter(b).values())
-    chance = rows * columns / max(len(a) * (len(a) - 1) / 2, 1)
-    most = (rows + columns) / 2
-    return 1.0 if most == chance else (pairs - chance) / (most - chance)
 
 
 @dataclass(frozen=True)
@@ -150,7 +131,7 @@ class ClassIteration:
 def class_iterations(job: Path) -> list[ClassIteration]:
     """Read what the particles did from the job's data.star files; unreadable ones are left out."""
     found: list[ClassIteration] = []
-    last: dict[str, str] | None = None
+    last: dict[str, str] = {}
     files = [(int(m[1]), path) for path in job.iterdir() if (m := _DATA.fullmatch(path.name)) and int(m[1])]
     for number, path in sorted(files):
         try:
@@ -160,15 +141,18 @@ def class_iterations(job: Path) -> list[ClassIteration]:
             certainty = particles.numbers("rlnMaxValueProbDistribution")
         except (OccupyError, KeyError):
             continue
-        of = dict(zip(names, classes, strict=True))
-        both = [name for name in of if last is not None and name in last]
-        stability = adjusted_rand([of[n] for n in both], [last[n] for n in both]) if both and last else None
+        now = dict(zip(names, classes, strict=True))
         sizes = {int(k): n for k, n in sorted(Counter(classes).items())}
-        found.append(
-            ClassIteration(number, sizes, _shares(path), sum(certainty) / max(len(certainty), 1), stability)
-        )
-        last = of
+        mean = sum(certainty) / max(len(certainty), 1)
+        found.append(ClassIteration(number, sizes, _shares(path), mean, _stability(now, last)))
+        last = now
     return found
+
+
+def _stability(now: Mapping[str, str], last: Mapping[str, str]) -> float | None:
+    """Return the agreement of two iterations over the particles in both; None where there are none."""
+    both = [name for name in now if name in last]
+    return adjusted_rand([now[n] for n in both], [last[n] for n in both]) if both else None
 
 
 def _shares(data: Path) -> dict[int, float]:
@@ -183,22 +167,29 @@ def _shares(data: Path) -> dict[int, float]:
 
 def run_warnings(found: Sequence[ClassIteration], calls: Sequence[dict[str, Any]]) -> list[Notice]:
     """Tell what makes the result of a run doubtful, and what to change."""
-    notices = []
-    if found and calls:
-        last, classes = found[-1], max(call["class"] for call in calls)
-        small = [k for k in range(1, classes + 1) if (last.share(k) or 0) < _SMALLEST_SHARE / classes]
-        if small:
-            names = ", ".join(map(str, small))
-            text = f"classes collapsed: {names} hold next to no particles; use fewer classes, or another seed"
-            notices.append(Notice("collapse", text))
-        if len(found) > 5 and last.stability is not None and last.stability < 0.8:
-            text = f"not converged: ARI to the iteration before is {last.stability:.2f}; run more iterations"
-            notices.append(Notice("not-converged", text))
+    notices = [*_collapse(found[-1], calls), *_unsteady(found)] if found and calls else []
     notices += _self_bias(calls)
-    states = Counter(call.get("state") for call in calls)
-    if states.get("separated", 0) == 0:
+    if not any(call.get("state") == "separated" for call in calls):
         notices.append(Notice("not-separated", "RELION's own maps were used throughout; see run.out for why"))
     return notices
+
+
+def _collapse(last: ClassIteration, calls: Sequence[dict[str, Any]]) -> list[Notice]:
+    classes = max(call["class"] for call in calls)
+    small = [k for k in range(1, classes + 1) if (last.share(k) or 0) < LOOP.smallest_share / classes]
+    if not small:
+        return []
+    names = ", ".join(map(str, small))
+    text = f"classes collapsed: {names} hold next to no particles; use fewer classes, or another seed"
+    return [Notice("collapse", text)]
+
+
+def _unsteady(found: Sequence[ClassIteration]) -> list[Notice]:
+    last = found[-1].stability
+    if len(found) <= 5 or last is None or last >= 0.8:
+        return []
+    text = f"not converged: ARI to the iteration before is {last:.2f}; run more iterations"
+    return [Notice("not-converged", text)]
 
 
 def _self_bias(calls: Sequence[dict[str, Any]]) -> list[Notice]:
@@ -210,7 +201,7 @@ def _self_bias(calls: Sequence[dict[str, Any]]) -> list[Notice]:
     last = max((call["iteration"] for call in calls), default=0)
     found = [energy_per_particle(call) for call in calls if call["iteration"] == last]
     ratios = [ratio for ratio in found if ratio is not None]
-    if ratios and max(ratios) < _LEAST_ENERGY:
+    if ratios and max(ratios) < LOOP.least_energy:
         text = (
             f"self-bias: no class has an own part of more than {max(ratios):.1f} noise units per particle, "
             "which noise alone can give: not significant; use fewer classes, more particles, or a "
@@ -248,7 +239,9 @@ def _row(call: dict[str, Any], one: ClassIteration | None) -> list[Any]:
         row += [round(one.certainty, 4), stability]
     row += [call.get("own"), call.get("strength")]
     energy = energy_per_particle(call)
-    row += [None, None] if energy is None else [round(energy, 3), "yes" if energy >= _LEAST_ENERGY else "no"]
+    row += (
+        [None, None] if energy is None else [round(energy, 3), "yes" if energy >= LOOP.least_energy else "no"]
+    )
     return [*row, call.get("state")]
 
 

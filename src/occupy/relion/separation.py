@@ -25,27 +25,44 @@ import numpy.typing as npt
 
 from occupy.numerics.spectra import Real, Spectrum, even_size, map_of, radii, resize, spectrum_of
 
-_LEAST_FACTOR = 0.02
-"""Shells of which RELION's prior left less than this are not scaled up further."""
 
-_COARSEST = 30.0
-"""Å; the first band holds everything coarser: the size of a domain. Narrower bands hold too few independent
-values per window to tell signal from noise."""
+@dataclass(frozen=True)
+class LoopNumbers:
+    """Numbers of what is done in RELION's loop."""
 
-_BAND_RATIO = 1.5
-"""Ratio of a band's resolution limits."""
+    least_factor: float = 0.02
+    """Shells of which RELION's prior left less than this are not scaled up further."""
+    coarsest: float = 30.0
+    """Å; the first band holds everything coarser: the size of a domain. Narrower bands hold too few
+    independent values per window to tell signal from noise."""
+    band_ratio: float = 1.5
+    """Ratio of a band's resolution limits."""
+    narrowest_window: float = 8.0
+    """Å; least standard deviation of the Gaussian window of the local power."""
+    window_ratio: float = 0.35
+    """Standard deviation of the window relative to a band's finer resolution limit."""
+    least_freedom: float = 16.0
+    """With a budget of fewer degrees of freedom a class gets no part of its own: it has too few particles."""
+    noise_quantile: float = 0.25
+    """Level of the quantile from which the noise is told: the rest of the sphere may hold differences."""
+    least_share: float = 0.5
+    """Of an even share of the particles: the budget of a class is not smaller than this one's."""
+    least_agreement: float = 0.5
+    """A result that correlates less with RELION's map is not that map with less noise: something is wrong."""
+    most_amplitude: float = 3.0
+    """… nor is one in which RELION's map is stronger by this factor, or weaker."""
+    most_weights: int = 3_000_000
+    """Weights read from a file; of larger ones every second, third … row is enough for means over shells."""
+    kept_iterations: int = 3
+    """Earlier iterations of a class that stay on disk, for runs that are continued."""
+    smallest_share: float = 0.05
+    """A class with a smaller share of an even split than this is called empty."""
+    least_energy: float = 2.5
+    """Energy of an own part per particle, in units of the noise, below which it is not called significant: on
+    simulated homogeneous particles it stayed below this, on heterogeneous ones it was above."""
 
-_NARROWEST_WINDOW = 8.0
-"""Å; least standard deviation of the Gaussian window of the local power."""
 
-_WINDOW_RATIO = 0.35
-"""Standard deviation of the window relative to a band's finer resolution limit."""
-
-_LEAST_FREEDOM = 16.0
-"""With a budget of fewer degrees of freedom a class gets no part of its own: it has too few particles."""
-
-_NOISE_QUANTILE = 0.25
-"""Level of the quantile from which the noise is told: three quarters of the sphere may hold differences."""
+LOOP = LoopNumbers()
 
 
 def on_shells(values: Real, m: int) -> npt.NDArray[np.float32]:
@@ -94,7 +111,7 @@ class SharedPart:
 
 def unshrunk(one: ClassSpectrum, m: int) -> Spectrum:
     """Return a class's spectrum on the grid m³ with the prior's factor divided out."""
-    factor = np.maximum(one.factor, _LEAST_FACTOR)
+    factor = np.maximum(one.factor, LOOP.least_factor)
     return np.asarray(resize(one.spectrum, m) / _divisors_on_shells(factor, m))
 
 
@@ -116,7 +133,7 @@ def shared_part(classes: Sequence[ClassSpectrum], m: int) -> SharedPart:
         Grid to work on.
     """
     weights = np.array([one.weight for one in classes], dtype=np.float64)
-    factors = np.maximum([one.factor for one in classes], _LEAST_FACTOR)
+    factors = np.maximum([one.factor for one in classes], LOOP.least_factor)
     total = weights.sum(axis=0)
     safe = np.maximum(total, 1e-30)
     mean = sum(
@@ -145,10 +162,10 @@ class _Bands:
 
 def choose_bands(box_length: float, finest: float) -> _Bands:
     """Choose bands for a box of ``box_length`` Å with content up to ``finest`` Å."""
-    limits = [max(_COARSEST, finest)]
+    limits = [max(LOOP.coarsest, finest)]
     while limits[-1] > finest * 1.2:
-        limits.append(max(finest, limits[-1] / _BAND_RATIO))
-    windows = [max(_NARROWEST_WINDOW, _WINDOW_RATIO * limit) for limit in limits]
+        limits.append(max(finest, limits[-1] / LOOP.band_ratio))
+    windows = [max(LOOP.narrowest_window, LOOP.window_ratio * limit) for limit in limits]
     return _Bands(tuple(box_length / d for d in limits), tuple(w / box_length for w in windows))
 
 
@@ -231,7 +248,7 @@ def _strength_for(parts: Sequence[_LocalPower], budget: float, least: float) -> 
     def kept(strength: float) -> float:
         return sum(part.freedom * part.mean_weight(strength) for part in parts)
 
-    if budget < _LEAST_FREEDOM:
+    if budget < LOOP.least_freedom:
         return float("inf")
     if kept(least) <= budget:
         return least
@@ -307,8 +324,8 @@ def local_power(
     local = np.maximum(local, 1e-30)
     ball = sphere(m, radius)
     freedom = degrees_of_freedom(response * variance, transfer)
-    low = float(np.quantile(local[ball], _NOISE_QUANTILE))
-    noise = low / chi_square_ratio(freedom, _NOISE_QUANTILE)
+    low = float(np.quantile(local[ball], LOOP.noise_quantile))
+    noise = low / chi_square_ratio(freedom, LOOP.noise_quantile)
     independent = float(response[..., 0].sum() + 2 * response[..., 1:].sum()) * float(ball.mean())
     return _LocalPower(values, local.astype(np.float32), max(noise, 1e-30), independent, ball)
 

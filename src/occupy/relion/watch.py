@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,38 +111,50 @@ def follow(watch: Watch, read: ReadSet, sleep: Callable[[float], None] = time.sl
     """
     finished_iterations(watch.folder)
     make_folder(watch.output)
-    done, steps = _earlier(watch)
-    failed: dict[int, int] = {}
-    said: set[str] = set()
+    known = _Known(*_earlier(watch))
     waiting = False
     while True:
         # Looked at before the iterations that are read: what is written in between counts next time.
         seen = finished_iterations(watch.folder)
         ended = watch.once or has_ended(watch.folder, seen[-1] if seen else None)
-        found = finished_iterations(watch.folder)
-        fresh = [
-            each
-            for each in found
-            if (each.number % watch.every == 0 or (ended and each is found[-1]))
-            and each.written not in (done.get(each.number), failed.get(each.number))
-        ]
+        fresh = known.fresh(finished_iterations(watch.folder), watch.every, ended)
         for each in fresh:
-            # A job that was started anew writes its iterations again: the later ones of old no longer count.
-            if each.number in steps:
-                steps = {number: step for number, step in steps.items() if number < each.number}
-                done = {number: written for number, written in done.items() if number < each.number}
-            step = _step(watch, each, read, said)
+            known.forget_from(each.number)
+            step = _step(watch, each, read, known.said)
             if step is None:
-                failed[each.number] = each.written
+                known.failed[each.number] = each.written
                 continue
-            steps[each.number], done[each.number] = step, each.written
-            _write(watch, done, steps)
+            known.steps[each.number], known.done[each.number] = step, each.written
+            _write(watch, known.done, known.steps)
         if ended:
-            return _finished(watch, steps)
+            return _finished(watch, known.steps)
         if not (fresh or waiting):
             watch.say(f"waiting for {watch.folder} …")
         waiting = True
         sleep(watch.interval)
+
+
+@dataclass
+class _Known:
+    """What is known of a job by now: per iteration when it was written, and what it told."""
+
+    done: dict[int, int]
+    steps: dict[int, Step]
+    failed: dict[int, int] = field(default_factory=dict)
+    said: set[str] = field(default_factory=set)
+
+    def fresh(self, found: Sequence[FinishedIteration], every: int, ended: bool) -> list[FinishedIteration]:
+        """Return the iterations to read: every so many-th, and the last once the job has ended."""
+        wanted = [each for each in found if each.number % every == 0 or (ended and each is found[-1])]
+        old = self.done.items() | self.failed.items()
+        return [each for each in wanted if (each.number, each.written) not in old]
+
+    def forget_from(self, number: int) -> None:
+        """Forget an iteration that is there again, and those of old that came after it."""
+        if number in self.steps:
+            for later in [n for n in self.steps if n >= number]:
+                del self.steps[later]
+                self.done.pop(later, None)
 
 
 def _finished(watch: Watch, steps: Mapping[int, Step]) -> list[Step]:

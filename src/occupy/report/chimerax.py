@@ -1,15 +1,18 @@
-"""A ChimeraX script that shows a map coloured by its local scale.
+"""ChimeraX scripts: a map or classes coloured by scale, a model by its regions, two classes compared.
 
-Syntax after the ChimeraX user guide (https://www.cgl.ucsf.edu/chimerax/docs/user/): open, volume, color,
-key, alias, shape, 2dlabels. ChimeraX runs a script in the script's own folder, so relative names work.
+Syntax after the ChimeraX user guide (https://www.cgl.ucsf.edu/chimerax/docs/user/): open, volume, color
+sample, color byattribute, key, alias, shape, 2dlabels, tile, mseries. ChimeraX runs a script in the script's
+own folder, so relative names work.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +21,14 @@ from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.numerics.quantiles import Tile
 from occupy.pipeline import Estimate
-from occupy.report.notices import doubtful
-from occupy.report.palette import ALARM, DIFFERENCE, MINIMUM_SCALE, SCALE_PALETTE
+from occupy.report.palette import ALARM, DIFFERENCE, MINIMUM_SCALE, SCALE, SCALE_PALETTE
 from occupy.report.surfaces import content_level
+from occupy.report.text import doubtful
 
-MODIFIED = ("amplified", "attenuated", "sigmoid", "solvent_excluded")
-ROLES = ("map", "scale", "confidence", *MODIFIED)
+_MODIFIED = ("amplified", "attenuated", "sigmoid", "solvent_excluded")
+_ROLES = ("map", "scale", "confidence", *_MODIFIED)
 # Far above the maps, labels and the key, which take the lowest free numbers.
-FULL_TILE, SMALLEST_TILE = "#101", "#102"
+_FULL_TILE, _SMALLEST_TILE = "#101", "#102"
 
 # Å beneath a surface, along its normal, where ``color sample`` reads: what a contour shows lies in the rim.
 # Of 3, 4, 5 and 6 Å this comes nearest to what `occupy.report.surfaces.beneath` paints.
@@ -124,17 +127,17 @@ def chimerax_script(
     str
         One command per line.
     """
-    unknown = set(files) - set(ROLES)
+    unknown = set(files) - set(_ROLES)
     if unknown or not {"map", "scale"} <= set(files):
         raise ValueError(
-            f"files must hold 'map' and 'scale' and only {', '.join(ROLES)}, not {sorted(files)}"
+            f"files must hold 'map' and 'scale' and only {', '.join(_ROLES)}, not {sorted(files)}"
         )
     if not 0 <= minimum_scale < 1:
         raise InputError(f"minimum scale must be at least 0 and below 1, not {minimum_scale}")
     if level is not None and not math.isfinite(level):
         raise InputError(f"contour level must be a number, not {level}")
     contour = contour_level(est) if level is None else level
-    roles = [role for role in ROLES if role in files]
+    roles = [role for role in _ROLES if role in files]
     number = {role: i for i, role in enumerate(roles, 1)}
     parts = [
         _head(est, number),
@@ -142,18 +145,17 @@ def chimerax_script(
         ["set bgColor white", "lighting soft"],
         _surfaces(est, number, contour, minimum_scale),
         _aliases(number, minimum_scale),
-        _key(est, minimum_scale),
+        _scale_key("local scale" + " (resolution mode)" * (est.settings.mode != "occupancy"), minimum_scale),
         _tiles(est),
         _warnings(est),
         ["view"],
     ]
-    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+    return _joined(*parts)
 
 
 def _head(est: Estimate, number: Mapping[str, int]) -> list[str]:
-    name = " ".join(est.volume.name.split())
     return [
-        f"# OccuPy {__version__}: local scale of {name}",
+        f"# OccuPy {__version__}: local scale of {' '.join(est.volume.name.split())}",
         f"# {est.settings.mode} mode, low-pass {est.settings.lowpass:.4g} Å, full scale at map value "
         f"{est.full_scale.value:.4g}, lowest confident scale {est.lowest_confident_scale:.3g}",
         "# Models: " + ", ".join(f"#{i} {role.replace('_', ' ')}" for role, i in number.items()),
@@ -167,39 +169,38 @@ def _head(est: Estimate, number: Mapping[str, int]) -> list[str]:
 
 def _shown(number: Mapping[str, int]) -> str:
     """Return the models with a surface worth seeing: the map and the modified maps."""
-    return "#" + ",".join(str(number[role]) for role in ("map", *MODIFIED) if role in number)
+    return "#" + ",".join(str(number[role]) for role in ("map", *_MODIFIED) if role in number)
 
 
-def sampled(surfaces: str, scale: str, low: str = "0", high: str = "1") -> str:
+def _sampled(surfaces: str, scale: str, low: str = "0", high: str = "1") -> str:
     """Return the command that colours surfaces by what a map of scale or occupancy reads beneath them.
 
     ChimeraX applies it again whenever a surface changes its level, and reads in the scene's coordinates:
     a map must stand where the surfaces stand that it colours.
     """
-    palette = ":".join(f"{fraction:g},{colour}" for fraction, colour in SCALE_PALETTE)
-    return f"color sample {surfaces} map {scale} palette {palette} range {low},{high} offset {-DEPTH:g}"
+    return f"color sample {surfaces} map {scale} palette {_palette()} range {low},{high} offset {-DEPTH:g}"
 
 
-def scale_key(title: str, minimum: float = 0.0) -> list[str]:
+def _scale_key(title: str, minimum: float = 0.0) -> list[str]:
     """Return the commands that draw the key of the colours of scale."""
-    labels = []
-    for i, (fraction, colour) in enumerate(SCALE_PALETTE):
-        label = f"{minimum + fraction * (1 - minimum):.3g}" if i % 2 == 0 else ""
-        labels.append(f"{colour}:{label}")
-    return [
-        f"key {' '.join(labels)} pos 0.66,0.07 size 0.3,0.03 fontSize 18",
-        _label(title, 0.66, 0.115, 18, "black"),
-    ]
+    labels = [f"{minimum + fraction * (1 - minimum):.3g}" for fraction, _ in SCALE_PALETTE]
+    labels[1::2] = [""] * (len(labels) // 2)
+    return _key(SCALE, labels, title, 0.66)
+
+
+def _key(colours: Sequence[str], labels: Sequence[str], title: str, x: float) -> list[str]:
+    marks = " ".join(f"{colour}:{label}" for colour, label in zip(colours, labels, strict=True))
+    return [f"key {marks} pos 0.66,0.07 size 0.3,0.03 fontSize 18", _label(title, x, 0.115, 18, "black")]
 
 
 def _surfaces(est: Estimate, number: Mapping[str, int], level: float, minimum: float) -> list[str]:
     shown = _shown(number)
-    last = [number[role] for role in ("map", *MODIFIED) if role in number][-1]
+    last = [number[role] for role in ("map", *_MODIFIED) if role in number][-1]
     hidden = [str(i) for i in number.values() if i != last]
     return [
         f"volume #{','.join(str(i) for i in number.values())} step 1",
         f"volume {shown} style surface level {level:.5g}",
-        sampled(shown, f"#{number['scale']}", f"{minimum:g}"),
+        _sampled(shown, f"#{number['scale']}", f"{minimum:g}"),
         # Pieces smaller than the low-pass resolution are noise.
         f"surface dust {shown} size {est.settings.lowpass:.4g}",
         f"volume #{','.join(hidden)} hide",
@@ -212,16 +213,10 @@ def _aliases(number: Mapping[str, int], minimum: float) -> list[str]:
     middle = " ".join(f"{colour}:" for _, colour in SCALE_PALETTE[1:-1])
     key = f"key {SCALE_PALETTE[0][1]}:$1 {middle} {SCALE_PALETTE[-1][1]}:$2"
     return [
-        f"alias scale_color {sampled('$1', '$2', f'{minimum:g}')}",
+        f"alias scale_color {_sampled('$1', '$2', f'{minimum:g}')}",
         f"alias occupy_level volume {shown} level $1",
-        f"alias occupy_scale_range {sampled(shown, scale, '$1', '$2')}; {key}",
+        f"alias occupy_scale_range {_sampled(shown, scale, '$1', '$2')}; {key}",
     ]
-
-
-def _key(est: Estimate, minimum: float) -> list[str]:
-    return scale_key(
-        "local scale" if est.settings.mode == "occupancy" else "local scale (resolution mode)", minimum
-    )
 
 
 def _tiles(est: Estimate) -> list[str]:
@@ -230,22 +225,20 @@ def _tiles(est: Estimate) -> list[str]:
         return []
     lines = ["# Full scale comes from the fullest tile"]
     for model, tile, name, colour in (
-        (FULL_TILE, est.full_scale.largest, "full-scale tile", DIFFERENCE[-1]),
-        (SMALLEST_TILE, est.full_scale.smallest, "emptiest tile", DIFFERENCE[0]),
+        (_FULL_TILE, est.full_scale.largest, "full-scale tile", DIFFERENCE[-1]),
+        (_SMALLEST_TILE, est.full_scale.smallest, "emptiest tile", DIFFERENCE[0]),
     ):
         centre, radius = tile_sphere(est, tile)
         x, y, z = (f"{value + 0.0:.2f}" for value in centre)
         lines.append(f"shape sphere center {x},{y},{z} radius {radius:.2f} color {colour} modelId {model}")
         lines.append(f'rename {model} "{name}"')
-    lines.append(f"transparency {FULL_TILE},{SMALLEST_TILE[1:]} 60 target s")
+    lines.append(f"transparency {_FULL_TILE},{_SMALLEST_TILE[1:]} 60 target s")
     return lines
 
 
 def _label(text: str, x: float, y: float, size: int, colour: str, *, bold: bool = False) -> str:
-    # Backslashes begin escapes, semicolons could end the command.
-    plain = text.replace("\\", "/").replace('"', "'").replace(";", ",")
     weight = " bold true" if bold else ""
-    return f'2dlabels text "{plain}" xpos {x:g} ypos {y:.4g} color {colour} size {size}{weight}'
+    return f'2dlabels text "{_said(text)}" xpos {x:g} ypos {y:.4g} color {colour} size {size}{weight}'
 
 
 def _warnings(est: Estimate) -> list[str]:
@@ -262,3 +255,205 @@ def _warnings(est: Estimate) -> list[str]:
             lines.append(_label(text, 0.02, top, 16, ALARM))
             top -= 0.03
     return lines
+
+
+# Up to so many maps are shown side by side, more one at a time, with a slider; of very large sets so many.
+_TILED, MOST_SHOWN = 16, 60
+
+_UNKNOWN = "#b0b0b0"
+_CLASS = re.compile(r"^.*_class0*(\d+)$")
+_LOOKS = ["set bgColor white", "lighting soft"]
+_LARGEST_DIFFERENCE = 0.5
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One map of a set: its name, the map whose surface is drawn, and its occupancy.
+
+    Both are file names, best relative to the script's folder. ``share`` is its share of all particles.
+    """
+
+    name: str
+    surface: str
+    occupancy: str
+    share: float | None = None
+
+
+def titles(shown: Sequence[Shown]) -> list[str]:
+    """Return names as people read them, with shares where they are known: class 1 (32 %).
+
+    Of RELION's names only the class's number is told, where that is enough to tell all maps apart.
+    """
+    names = [_said(each.name) for each in shown]
+    short = [_CLASS.sub(r"class \1", name) for name in names]
+    names = short if len(set(short)) == len(short) else names
+    shares = ["" if each.share is None else f" ({100 * each.share:.0f} %)" for each in shown]
+    return [name + share for name, share in zip(names, shares, strict=True)]
+
+
+def picked(names: Sequence[str]) -> list[str]:
+    """Return the maps of a set to show: all, or of more than 60 as many, evenly spread."""
+    return [names[i] for i in np.linspace(0, len(names) - 1, min(len(names), MOST_SHOWN)).astype(int)]
+
+
+def classes_script(
+    shown: Sequence[Shown],
+    *,
+    level: float | None = None,
+    minimum: float = MINIMUM_SCALE,
+    of: int | None = None,
+) -> str:
+    """Return a script of all maps of a set, coloured by their occupancies, at one level.
+
+    Up to 16 maps stand side by side. More are shown one at a time with a slider (``mseries``, which keeps
+    the colours of surfaces; ``vseries`` would compute each surface anew and lose them).
+
+    Parameters
+    ----------
+    shown : sequence of Shown
+        The maps, in the order to show them (see `picked`).
+    level : float, optional
+        Contour level of all maps, in their units; otherwise ChimeraX chooses one for each.
+    minimum : float
+        Lower end of the colours.
+    of : int, optional
+        Number of maps in the set, where not all are shown.
+    """
+    if not shown:
+        raise ValueError("no maps to show")
+    if level is not None and not math.isfinite(level):
+        raise InputError(f"contour level must be a number, not {level}")
+    count = len(shown)
+    surfaces, maps = f"#1-{count}", f"#{count + 1}-{2 * count}"
+    head = [
+        f"# OccuPy {__version__}: {count} of {of or count} maps, coloured by occupancy",
+        f"# Maps are {surfaces}, their occupancies {maps}. Open it in a fresh session (close session).",
+        "# An occupancy map stands where its map stands, so levels and ranges can be changed:",
+        "#   occupy_level 0.05             contour level of all maps; colours follow",
+        "#   occupy_range 0.4 1            other range of colours",
+    ]
+    opened = [f"open {quoted(each.surface)}" for each in shown]
+    opened += [f"open {quoted(each.occupancy)}" for each in shown]
+    told = titles(shown)
+    names = [f'rename #{i} "{title}"' for i, title in enumerate(told, 1)]
+    names += [f'rename #{count + i} "{title}: occupancy"' for i, title in enumerate(told, 1)]
+    at = "" if level is None else f" level {level:.5g}"
+    draw = [f"volume {maps} hide", f"volume {surfaces} step 1 show style surface{at}"]
+    pairs = [(f"#{i}", f"#{count + i}") for i in range(1, count + 1)]
+    colour = [_sampled(*pair, f"{minimum:g}") for pair in pairs]
+    recolour = [_sampled(*pair, "$1", "$2") for pair in pairs]
+    aliases = [f"alias occupy_level volume {surfaces} level $1", f"alias occupy_range {'; '.join(recolour)}"]
+    key = _scale_key("occupancy", minimum)
+    if count <= _TILED:
+        return _joined(head, opened, names, _LOOKS, draw, _tiled(told), colour, aliases, key)
+    slider = ["view", f"hide #2-{count} models", f'mseries slider #1-{count} name "Map"']
+    return _joined(head, opened, names, _LOOKS, draw, colour, aliases, key, slider)
+
+
+def _tiled(told: Sequence[str]) -> list[str]:
+    """Return commands that put maps side by side, and each occupancy map where its map went."""
+    count, order = len(told), "; ".join(told)
+    return [
+        f"# From left to right and down: {order}",
+        f"tile #1-{count} columns {math.ceil(math.sqrt(count))} spacingFactor 0.8",
+        *(f"view position #{count + i} sameAsModels #{i}" for i in range(1, count + 1)),
+    ]
+
+
+def difference_script(
+    surface: str,
+    occupancies: tuple[str, str],
+    names: tuple[str, str],
+    *,
+    level: float | None = None,
+    largest: float = _LARGEST_DIFFERENCE,
+) -> str:
+    """Return a script that colours one surface by the difference of two occupancies.
+
+    Second minus first, as everywhere: blue where the second has more, red where it has less.
+
+    Parameters
+    ----------
+    surface : str
+        Map whose surface is drawn: one that has all parts, such as the composite.
+    occupancies, names : tuple of str
+        Files and names of the first and the second.
+    level : float, optional
+        Contour level of the surface.
+    largest : float
+        Difference at the ends of the colours, above 0.
+    """
+    if not largest > 0:
+        raise InputError(f"the largest difference must be above 0, not {largest}")
+    first, second = (_said(name) for name in names)
+    at = "" if level is None else f" level {level:.5g}"
+    colouring = f"color sample #1 map #4 palette {':'.join(DIFFERENCE)} offset {-DEPTH:g} range"
+    head = [
+        f"# OccuPy {__version__}: occupancy of {second} minus {first}",
+        "# #1 surface, #2 and #3 the occupancies, #4 their difference. Open it in a fresh session.",
+        "#   occupy_difference 0.3         difference at the ends of the colours",
+    ]
+    work = [
+        f"open {quoted(surface)}",
+        *(f"open {quoted(name)}" for name in occupancies),
+        "volume subtract #3 #2 modelId #4",
+        "volume #2-4 hide",
+        *_LOOKS,
+        f"volume #1 step 1 show style surface{at}",
+        f"{colouring} {-largest:g},{largest:g}",
+        f"alias occupy_difference {colouring} -$1,$1",
+    ]
+    none = [""] * (len(DIFFERENCE) // 2 - 1)
+    labels = [f"{-largest:g}", *none, "0", *none, f"{largest:g}"]
+    key = _key(DIFFERENCE, labels, f"less / more in {second} than in {first}", 0.5)
+    return _joined(head, work, [*key, "view"])
+
+
+def model_script(
+    models: Sequence[str], attributes: Mapping[str, tuple[str, str]], *, minimum: float = 0.0
+) -> str:
+    """Return a script that colours a model by the occupancy of its regions.
+
+    Parameters
+    ----------
+    models : sequence of str
+        Files of the model, opened as #1, #2, …
+    attributes : mapping
+        Map → (attribute, its ``.defattr`` file); the first is shown.
+    minimum : float
+        Lower end of the colours.
+    """
+    everything = f"#1-{len(models)}" if len(models) > 1 else "#1"
+    first, (shown, _) = next(iter(attributes.items()))
+    options = f"{everything} target acs palette {_palette()} range {minimum:g},1 novalue {_UNKNOWN}"
+    head = [
+        f"# OccuPy {__version__}: model coloured by the occupancy of its regions in {_said(first)}",
+        "# Grey: in no region. Open it in a fresh session (close session). Other maps:",
+        *(f"#   occupy_by {attribute:<30} {_said(name)}" for name, (attribute, _) in attributes.items()),
+    ]
+    opened = [f"open {quoted(name)}" for name in models]
+    opened += [f"open {quoted(file)}" for _, file in attributes.values()]
+    look = [
+        *_LOOKS,
+        f"hide {everything} atoms",
+        f"cartoon {everything}",
+        # What has no cartoon.
+        f"show {everything} & ~protein & ~nucleic & ~solvent atoms",
+        f"color byattribute r:{shown} {options}",
+        f"alias occupy_by color byattribute r:$1 {options}",
+    ]
+    return _joined(head, opened, look, _scale_key("occupancy", minimum), ["view"])
+
+
+def _joined(*parts: Sequence[str]) -> str:
+    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def _palette() -> str:
+    return ":".join(f"{fraction:g},{colour}" for fraction, colour in SCALE_PALETTE)
+
+
+def _said(text: str) -> str:
+    """Return text as it may stand within quotes of a command, or in a comment."""
+    # Backslashes begin escapes, semicolons could end the command.
+    return " ".join(text.split()).replace("\\", "/").replace('"', "'").replace(";", ",")

@@ -1,4 +1,4 @@
-"""Files that ChimeraX can open: the input itself, or a copy where it reads that not at all or otherwise.
+"""Files that ChimeraX can open: the input, or a copy where it reads that otherwise; attributes of residues.
 
 ChimeraX opens neither compressed maps nor compressed mmCIF files, knows formats by the ends of names, and
 takes the voxel size from the header.
@@ -6,19 +6,26 @@ takes the voxel size from the header.
 
 from __future__ import annotations
 
+import math
 import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.io.atomic import atomic_file, is_utf8
 from occupy.io.models import is_pdb
 from occupy.io.mrc import SUFFIXES, read_header, read_map, write_map
 from occupy.io.star import read_bytes
+from occupy.model import AtomicModel
 
-WHAT = "input"
+_WHAT = "input"
+_PLAIN_CHAIN = re.compile(r"[A-Za-z0-9]+")
 
 
 def seen_from(folder: Path, path: Path) -> str:
@@ -29,7 +36,7 @@ def seen_from(folder: Path, path: Path) -> str:
 
 def copy_name(stem: str) -> str:
     """Return the name of the copy of an input map."""
-    return f"{stem}_{WHAT}.mrc"
+    return f"{stem}_{_WHAT}.mrc"
 
 
 def opens_as_read(folder: Path, path: Path, voxel_size: npt.ArrayLike | None = None) -> bool:
@@ -78,7 +85,7 @@ def map_for_chimerax(
     """
     if opens_as_read(folder, path, voxel_size):
         return seen_from(folder, path), False
-    write_map(folder / copy_name(stem), read_map(path, voxel_size=voxel_size), WHAT)
+    write_map(folder / copy_name(stem), read_map(path, voxel_size=voxel_size), _WHAT)
     return copy_name(stem), True
 
 
@@ -87,7 +94,81 @@ def model_for_chimerax(folder: Path, path: Path, stem: str) -> tuple[str, bool]:
     packed = path.name.lower().endswith(".gz")
     if is_utf8(seen_from(folder, path)) and (not packed or is_pdb(path)):
         return seen_from(folder, path), False
-    name = f"{stem}_{WHAT}.{'pdb' if is_pdb(path) else 'cif'}"
+    name = f"{stem}_{_WHAT}.{'pdb' if is_pdb(path) else 'cif'}"
     with atomic_file(folder / name) as part:
         part.write_bytes(read_bytes(path))
     return name, True
+
+
+def attribute_name(map_name: str) -> str:
+    """Return the name of the residue attribute that holds the occupancy in one map."""
+    return "occupancy_" + re.sub(r"[^A-Za-z0-9]", "_", map_name)
+
+
+def defattr_text(model: AtomicModel, values: npt.ArrayLike, attribute: str) -> str:
+    """Return an attribute assignment file that gives residues their values.
+
+    Parameters
+    ----------
+    model : AtomicModel
+        Of one file, any model in ChimeraX with these chains is meant; of several files, #1, #2, …
+    values : array_like, shape (residues,)
+        NaN: none given.
+    attribute : str
+        Name of the attribute.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    lines = [
+        f"# OccuPy {__version__}: occupancy of regions in a map",
+        f"attribute: {attribute}",
+        "match mode: any",
+        "recipient: residues",
+    ]
+    lines += [f"\t{spec}\t{value:.4f}" for spec, value in _assignments(model, numbers)]
+    return "\n".join(lines) + "\n"
+
+
+def _assignments(model: AtomicModel, values: npt.NDArray[np.float64]) -> Iterator[tuple[str, float]]:
+    """Yield target specifications and values: runs of residues in each chain."""
+    several = len(model.names) > 1
+    order = sorted(
+        range(len(model.residues)),
+        key=lambda i: (*model.residues[i][:2], model.residues[i].number, model.residues[i].insertion),
+    )
+    for (file, chain), members in groupby(order, key=lambda i: model.residues[i][:2]):
+        whose = f"#{file + 1}" if several else ""
+        others = {r.chain for r in model.residues if r.file == file} - {chain}
+        where = _chain_target(chain, whose) if chain.strip() else _nameless_target(others, whose)
+        for first, last, value in _runs(model, list(members), values):
+            span = first if first == last else f"{first}-{last}"
+            yield where.format(span), value
+
+
+def _chain_target(chain: str, model: str = "") -> str:
+    """Return the target specification of residues in a chain, ``{}`` standing for their numbers.
+
+    Chains whose names are not plain letters and digits are given by attribute, in quotes.
+    """
+    if _PLAIN_CHAIN.fullmatch(chain):
+        return f"{model}/{chain}:{{}}"
+    name = chain.replace('"', "").replace("{", "{{").replace("}", "}}")
+    return (f"{model} & " if model else "") + f'::chain_id="{name}" & :{{}}'
+
+
+def _nameless_target(others: Iterable[str], model: str = "") -> str:
+    """Return the target specification of residues in the chain without a name: in none of the others."""
+    # There is no way to write it that holds for PDB (a space) and mmCIF (nothing) alike.
+    besides = (
+        f" & ~({_chain_target(chain).removesuffix(' & :{}').removesuffix(':{}')})" for chain in sorted(others)
+    )
+    return f"{model}:{{}}{''.join(besides)}"
+
+
+def _runs(
+    model: AtomicModel, members: Sequence[int], values: npt.NDArray[np.float64]
+) -> Iterator[tuple[str, str, float]]:
+    """Yield first and last residue and value of runs in a chain that have nothing else between them."""
+    for value, run in groupby(members, key=lambda i: round(float(values[i]), 4)):
+        if math.isfinite(value):
+            labels = [model.residues[i].label for i in run]
+            yield labels[0], labels[-1], value

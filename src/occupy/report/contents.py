@@ -28,7 +28,9 @@ WHAT = {
 }
 """Product of an estimate → what the map's last label says."""
 
-ESTIMATE, MODIFIED = "_occupy.json", "_modified.json"
+ESTIMATE, MODIFIED, NAME = "_occupy.json", "_modified.json", "occupy_set.json"
+"""Ends of the names of records of an estimate and of its modification; name of that of a set."""
+
 _OF_A_RUN = ("created", "settings", "outputs", "files")
 
 
@@ -192,8 +194,6 @@ def earlier_modifications(
 
 def refuse_results(folder: Path) -> None:
     """Raise InputError where a folder holds the results of an estimate or a set, which are no input."""
-    from occupy.report.set_record import NAME
-
     kinds = {ESTIMATE: "an estimate", MODIFIED: "occupy modify", NAME: "occupy classes"}
     for ending, what in kinds.items():
         found = sorted(folder.glob(f"*{ending}"))

@@ -1,25 +1,21 @@
-"""Figures of an estimate: central slices, solvent fit, modification curves.
-
-Figures are made without pyplot, so no display is needed and no global state is touched.
-"""
+"""Figures of an estimate: central slices, solvent fit, modification curves."""
 
 from __future__ import annotations
 
 import textwrap
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from occupy import modify
-from occupy.io.atomic import atomic_file, make_folder
+from occupy.io.atomic import make_folder
 from occupy.pipeline import Estimate
+from occupy.report.canvas import Page, new_figure, plain, scale_colormap, write_picture
 from occupy.report.chimerax import tile_bounds, tile_sphere
-from occupy.report.notices import doubtful
-from occupy.report.palette import ALARM, MINIMUM_SCALE, SCALE_PALETTE, SOLVENT
+from occupy.report.palette import ALARM, MINIMUM_SCALE, SOLVENT
 from occupy.report.slices import (
     central_slice,
     confidence_slice,
@@ -28,31 +24,22 @@ from occupy.report.slices import (
     lowest_shown_scale,
     shown_scale,
 )
+from occupy.report.text import doubtful
 from occupy.resolve import ResolvedSettings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float32]
 
 AXES = "zyx"
-DPI = 300
 _ALARM_TEXT = "BAD SOLVENT FIT — do not trust the confidence, nor maps weighted by it"
 _WIDTH = 9.6  # inches; every measure below in inches is for this width
 _BLUE, _ORANGE, _GREEN, _PURPLE = "#0072b2", "#e69f00", "#009e73", "#cc79a7"  # Okabe & Ito
 
 
-def scale_colormap() -> LinearSegmentedColormap:
-    """Return the palette of local scale as a matplotlib colour map."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    # 257 steps: one falls on every colour of the palette.
-    return LinearSegmentedColormap.from_list("occupy_scale", list(SCALE_PALETTE), N=257)
-
-
-def tile_rectangle(est: Estimate, axis: int) -> tuple[float, float, float, float] | None:
+def _tile_rectangle(est: Estimate, axis: int) -> tuple[float, float, float, float] | None:
     """Return where the full-scale tile shows on a central slice.
 
     Returns
@@ -72,34 +59,15 @@ def tile_rectangle(est: Estimate, axis: int) -> tuple[float, float, float, float
     return float(low[right] * size[right]), float(low[up] * size[up]), float(width), float(height)
 
 
-def _plain(text: str, longest: int = 10_000) -> str:
-    """Return one line, shortened in the middle, that matplotlib will not take for a formula."""
-    line = " ".join(text.split())
-    if len(line) > longest:
-        half = (longest - 1) // 2
-        line = f"{line[:half]}…{line[-half:]}"
-    return line.replace("$", r"\$")
-
-
 def _halo(width: float) -> list[Any]:
     from matplotlib.patheffects import withStroke
 
     return [withStroke(linewidth=width, foreground="black")]
 
 
-def _new_figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _notice_lines(est: Estimate, width: int) -> list[str]:
-    wrapped = (
-        textwrap.wrap("! " + _plain(n.text), width, subsequent_indent="  ") for n in doubtful(est.notices)
-    )
+    texts = ["! " + plain(notice.text, 10_000) for notice in doubtful(est.notices)]
+    wrapped = (textwrap.wrap(text, width, subsequent_indent="  ") for text in texts)
     return [line for lines in wrapped for line in lines]
 
 
@@ -130,14 +98,14 @@ def _footer(figure: Figure, lines: list[str], height: float, colour: str) -> Non
     figure.text(x, y, "\n".join(lines), size=8, color=colour, va="bottom", linespacing=1.35)
 
 
-def nice_length(extent: float) -> float:
+def _nice_length(extent: float) -> float:
     """Return a round length (1, 2 or 5 times a power of ten) of about a quarter of ``extent``."""
     power = 10.0 ** np.floor(np.log10(extent / 4))
     return float(max(step * power for step in (1, 2, 5) if step * power <= extent / 4))
 
 
 def _scale_bar(axes: Axes, width: float, height: float) -> None:
-    length, right, y = nice_length(width), 0.96 * width, 0.06 * height
+    length, right, y = _nice_length(width), 0.96 * width, 0.06 * height
     ends = [right - length, right]
     axes.plot(ends, [y, y], color="white", lw=2.5, solid_capstyle="butt", path_effects=_halo(4.5))
     look: dict[str, Any] = {"color": "white", "size": 8, "ha": "center", "va": "bottom"}
@@ -157,7 +125,7 @@ def _panel(axes: Axes, image: Array, est: Estimate, axis: int, column: int, look
     axes.set(xticks=[], yticks=[])
     axes.set_xlabel(f"{AXES[right]} →", size=8, labelpad=1.5, loc="left", color="#444444")
     axes.set_ylabel(f"{AXES[up]} →", size=8, labelpad=1.5, loc="bottom", color="#444444")
-    box = tile_rectangle(est, axis)
+    box = _tile_rectangle(est, axis)
     if box is not None and est.full_scale.source == "tile":
         axes.add_patch(Rectangle(box[:2], *box[2:], fill=False, ec="white", lw=1.4, path_effects=_halo(3)))
     name = f"{AXES[axis]} slice {est.volume.shape[order[axis]] // 2}"
@@ -234,8 +202,8 @@ def _slices_grid(est: Estimate) -> tuple[Figure, list[list[Axes]], list[Axes]]:
     top = 1.42 if est.solvent_fit_is_bad else 1.0
     bottom = 1.1 + 0.155 * len(lines)
     total = top + sum(heights) + 2 * 0.22 + bottom
-    figure = _new_figure(_WIDTH, total)
-    _headline(figure, est, _plain(est.volume.name, 50) + ": local scale")
+    figure = new_figure(_WIDTH, total)
+    _headline(figure, est, plain(est.volume.name, 50) + ": local scale")
     if est.full_scale.source == "tile":
         _footer(figure, [_tile_note(est)], 0.18 + 0.155 * len(lines), "#444444")
     _footer(figure, lines, 0.14, ALARM)
@@ -251,9 +219,45 @@ def _slices_grid(est: Estimate) -> tuple[Figure, list[list[Axes]], list[Axes]]:
     return figure, grid, [figure.add_axes((x0, y0 / total, *size)) for x0 in starts]
 
 
+def paper_figure(est: Estimate, columns: Literal["one", "two"]) -> Figure:
+    """Draw central slices of input and scale for a paper, one or two columns wide (89 or 183 mm).
+
+    Nothing is written around them: what a reader must know belongs into the legend of the paper.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One column: slices across z, y, x under each other, input and scale beside each other; two columns:
+        the other way round. All at one scale.
+    """
+    inputs = [central_slice(est.volume, est.volume.data, axis) for axis in range(3)]
+    looks = _looks(est, inputs)
+    images: list[list[Any]] = [list(inputs), [shown_scale(est, axis) for axis in range(3)]]
+    z, y, x = (est.volume.shape[i] * est.volume.voxel_size[i] for i in file_axes(est.volume))
+    sizes = ((x, y), (x, z), (y, z))  # of the slices across z, y, x
+    # What stands where: input (0) or scale (1), and the axis that is cut.
+    down = [[(k, axis) for axis in range(3)] for k in (0, 1)]
+    grid = [list(row) for row in zip(*down, strict=True)] if columns == "one" else down
+    width, edge, gap = 3.5 if columns == "one" else 7.2, 0.2, 0.22
+    widest = [max(sizes[axis][0] for _, axis in column) for column in zip(*grid, strict=True)]
+    inch = (width - edge - gap * (len(widest) - 1) - 0.05) / sum(widest)
+    tall = [max(sizes[axis][1] for _, axis in row) * inch + gap for row in grid]
+    page = Page.of(width, 0.05 + sum(tall) + 0.5)
+    for i, row in enumerate(grid):
+        for j, (k, axis) in enumerate(row):
+            left, top = edge + sum(widest[:j]) * inch + gap * j, 0.05 + sum(tall[:i])
+            axes = page.axes(left, top, sizes[axis][0] * inch, sizes[axis][1] * inch)
+            drawn = _panel(axes, images[k][axis], est, axis, i + j, looks[k])
+    place = page.axes(edge + 0.1, page.height - 0.42, min(2.4, width - 0.5), 0.09)
+    bar = page.figure.colorbar(drawn, cax=place, orientation="horizontal")
+    bar.set_label("local scale (1 = fully present)", size=7, labelpad=1)
+    bar.ax.tick_params(labelsize=7, length=2, pad=1.5)
+    return page.figure
+
+
 def _tile_note(est: Estimate) -> str:
     centre, radius = tile_sphere(est, est.full_scale.largest)
-    seen = [AXES[axis] for axis in range(3) if tile_rectangle(est, axis) is not None]
+    seen = [AXES[axis] for axis in range(3) if _tile_rectangle(est, axis) is not None]
     where = ", ".join(f"{value + 0.0:.0f}" for value in centre)
     crossed = "outlined" if seen else "on none of these slices"
     return (
@@ -268,8 +272,8 @@ def solvent_figure(est: Estimate) -> Figure:
     """
     lines = _notice_lines(est, 140)
     height = 4.9 + 0.155 * len(lines) + (0.43 if est.solvent_fit_is_bad else 0)
-    figure = _new_figure(_WIDTH, height)
-    used = _headline(figure, est, _plain(est.volume.name, 50) + ": solvent and confidence")
+    figure = new_figure(_WIDTH, height)
+    used = _headline(figure, est, plain(est.volume.name, 50) + ": solvent and confidence")
     _footer(figure, lines, 0.14, ALARM)
     bottom = (0.25 + 0.155 * len(lines) + 1.0) / height
     top = 1 - (used + 0.62) / height
@@ -312,7 +316,8 @@ def _solvent_panel(axes: Axes, est: Estimate, span: tuple[float, float]) -> list
     with np.errstate(under="ignore"):
         fit = solvent.density(x)
     fit[fit <= floor] = np.nan
-    (fitted,) = axes.plot(x, fit, color="black", lw=1.4, label="Gaussian solvent")
+    known = f", misfit {solvent.misfit:.0%}" if np.isfinite(solvent.misfit) else ""
+    (fitted,) = axes.plot(x, fit, color="black", lw=1.4, label=f"Gaussian solvent{known}")
     axes.set(yscale="log", xlim=span, ylim=(floor, 4 * max(density.max(), solvent.height)))
     axes.set_xlabel("low-passed map value", size=8.5)
     axes.tick_params(labelsize=8)
@@ -392,7 +397,7 @@ def modification_figure(settings: ResolvedSettings, lowest_confident_scale: floa
     lowest_confident_scale : float
         Scale below which a voxel is rather solvent than content (0 when recalibrated).
     """
-    figure = _new_figure(5.2, 6.1)
+    figure = new_figure(5.2, 6.1)
     axes = figure.add_axes((0.125, 0.23, 0.82, 0.715))
     scale = np.linspace(0, 1, 2001, dtype=np.float32)
     axes.plot([0, 1], [0, 1], color="#888888", lw=1, ls="--", label="unchanged")
@@ -424,6 +429,17 @@ def modification_figure(settings: ResolvedSettings, lowest_confident_scale: floa
     return figure
 
 
+def write_paper_figure(
+    est: Estimate, folder: Path, stem: str, columns: Literal["one", "two"]
+) -> dict[str, str]:
+    """Write ``<stem>_figure.png`` (300 dpi), ``.svg`` and ``.pdf``; return product → file name."""
+    figure = paper_figure(est, columns)
+    names = {f"figure_{kind}": f"{stem}_figure.{kind}" for kind in ("png", "svg", "pdf")}
+    for name in names.values():
+        write_picture(make_folder(folder) / name, figure)
+    return names
+
+
 def write_figures(est: Estimate, folder: Path, stem: str) -> list[Path]:
     """Write the figures of an estimate as PNG, each complete or not at all; return their paths.
 
@@ -439,9 +455,6 @@ def write_figures(est: Estimate, folder: Path, stem: str) -> list[Path]:
     written = []
     for what, figure in figures.items():
         path = folder / f"{stem}_{what}.png"
-        with atomic_file(path) as part, warnings.catch_warnings():
-            # A name in letters that the font lacks is no reason to speak up.
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            figure.savefig(part, format="png", dpi=DPI)
+        write_picture(path, figure)
         written.append(path)
     return written

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError
-from occupy.io.atomic import atomic_file, write_text
+from occupy.io.atomic import write_text
+from occupy.io.tables import csv_text, read_rows
 from occupy.regions.table import OccupancyTable
+from occupy.report.canvas import new_figure, plain, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,24 +111,20 @@ def _text(value: float | None) -> str:
 
 def write_history(folder: Path, steps: Sequence[Step]) -> dict[str, str]:
     """Write ``history.csv``, ``history_classes.csv`` and ``history.png``; return product → file name."""
-    regions, classes = io.StringIO(), io.StringIO()
-    for out, columns in ((regions, _REGIONS), (classes, _CLASSES)):
-        csv.writer(out, lineterminator="\n").writerow(columns)
-    for step in steps:
-        table = step.table
-        csv.writer(regions, lineterminator="\n").writerows(
-            (step.iteration, region, name, _text(table.values[row, column]), _text(table.errors[row, column]))
-            for row, region in enumerate(table.regions)
-            for column, name in enumerate(table.maps)
-        )
-        csv.writer(classes, lineterminator="\n").writerows(
-            (step.iteration, name, _text(share), "" if count is None else count)
-            for name, share, count in zip(table.maps, table.weights.tolist(), step.particles, strict=True)
-        )
-    write_text(folder / "history.csv", regions.getvalue())
-    write_text(folder / "history_classes.csv", classes.getvalue())
-    with atomic_file(folder / "history.png") as part:
-        history_figure(steps).savefig(part, format="png", metadata={"Software": None})
+    regions = (
+        (s.iteration, region, name, _text(s.table.values[row, k]), _text(s.table.errors[row, k]))
+        for s in steps
+        for row, region in enumerate(s.table.regions)
+        for k, name in enumerate(s.table.maps)
+    )
+    classes = (
+        (s.iteration, name, _text(share), "" if count is None else count)
+        for s in steps
+        for name, share, count in zip(s.table.maps, s.table.weights.tolist(), s.particles, strict=True)
+    )
+    write_text(folder / "history.csv", csv_text(_REGIONS, regions))
+    write_text(folder / "history_classes.csv", csv_text(_CLASSES, classes))
+    write_picture(folder / "history.png", _history_figure(steps), dpi=100, metadata={"Software": None})
     return {"regions": "history.csv", "classes": "history_classes.csv", "figure": "history.png"}
 
 
@@ -146,15 +142,9 @@ def read_history(folder: Path) -> list[Step]:
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    if tuple(reader.fieldnames or ()) != tuple(columns):
-        raise InputError(f"{path}: not a history; remove it to start anew")
-    return rows
+    wrong = "not a history; remove it to start anew"
+    table = read_rows(path, lambda header: None if header == tuple(columns) else wrong)
+    return [{name: cell or "" for name, cell in row.items()} for _, row in table.rows]
 
 
 def _by_iteration(rows: Sequence[dict[str, str]]) -> dict[int, list[dict[str, str]]]:
@@ -183,27 +173,23 @@ def _step(number: int, regions: Sequence[Mapping[str, str]], classes: Sequence[M
 # --- picture ------------------------------------------------------------------------------------------
 
 
-def shown_regions(steps: Sequence[Step]) -> list[str]:
+def _shown_regions(steps: Sequence[Step]) -> list[str]:
     """Return the regions to draw: those in which the classes of the last iteration differ most."""
     table = steps[-1].table
     spread = np.nan_to_num(difference(table).spread, nan=-1.0)
     return [table.regions[row] for row in np.argsort(-spread, kind="stable")[:_SHOWN]]
 
 
-def history_figure(steps: Sequence[Step]) -> Figure:
+def _history_figure(steps: Sequence[Step]) -> Figure:
     """Draw shares of classes, how far they differ, and the regions that differ most, against iteration."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    regions = shown_regions(steps)
+    regions = _shown_regions(steps)
     rows = math.ceil((2 + len(regions)) / _COLUMNS)
     height = 1.1 + 2.3 * rows
-    figure = Figure(figsize=(11, height), dpi=100, facecolor="white")
+    figure = new_figure(11, height, dpi=100)
     # A layout engine would take longer than everything else here.
     figure.subplots_adjust(
         left=0.05, right=0.98, bottom=0.65 / height, top=1 - 0.65 / height, hspace=0.4, wspace=0.2
     )
-    FigureCanvasAgg(figure)
     axes = list(np.ravel(figure.subplots(rows, _COLUMNS, squeeze=False)))
     classes = list(dict.fromkeys(name for step in steps for name in step.table.maps))
     colours = dict(zip(classes, _colours(len(classes)), strict=True))
@@ -279,5 +265,4 @@ def _draw_region(ax: Axes, steps: Sequence[Step], region: str, colours: Mapping[
         low, high = np.array(y) - np.array(e), np.array(y) + np.array(e)
         ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
     ax.set_ylim(-0.05, 1.1)
-    title = " ".join(region.split()).replace("$", r"\$")
-    ax.set_title(title if len(title) <= 32 else title[:31] + "…", size=9)
+    ax.set_title(plain(region, 32), size=9)

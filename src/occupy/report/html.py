@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 import re
-import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +24,9 @@ import numpy.typing as npt
 from occupy._version import __version__
 from occupy.errors import Notice
 from occupy.io.atomic import write_text
-from occupy.report.notices import doubtful, information
+from occupy.report.canvas import png_text
+from occupy.report.palette import ink_on, scale_colour
+from occupy.report.text import doubtful, information
 
 LARGEST = 5_000_000
 _ASSETS = resources.files("occupy.report") / "assets"
@@ -81,14 +81,8 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
 
 def figure_png(figure: Any, caption: str, dpi: int = 110) -> str:
     """Return a matplotlib figure as an image in the page."""
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        # A name in letters that the font lacks is no reason to speak up.
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(stream, format="png", dpi=dpi)
-    data = base64.b64encode(stream.getvalue()).decode()
     return (
-        f'<figure><img alt="{escaped(caption)}" src="data:image/png;base64,{data}">'
+        f'<figure><img alt="{escaped(caption)}" src="data:image/png;base64,{png_text(figure, dpi)}">'
         f"<figcaption>{escaped(caption)}</figcaption></figure>"
     )
 
@@ -224,3 +218,47 @@ def _plain(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+_SIDE, _LINE = 44, 26
+
+
+def heat_map(
+    rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]], caption: str = ""
+) -> str:
+    """Return occupancies of regions (rows) in maps (columns) as SVG, with the values written in.
+
+    Parameters
+    ----------
+    rows, columns : sequence of str
+        Names.
+    values : sequence of sequence of float or None
+        One sequence per row; missing values (None, not a number) stay white.
+    caption : str
+        What it shows.
+    """
+    left = 16 + 7 * max(map(len, rows), default=0)
+    top = 16 + 6 * max(map(len, columns), default=0)
+    # The last column's name leans out to the right.
+    width, height = left + _SIDE * len(columns) + top // 2, top + _LINE * len(rows) + 4
+    parts = [
+        f'<svg class="heat" role="img" aria-label="{escaped(caption)}" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" font-family="system-ui, sans-serif" font-size="11">'
+    ]
+    for j, name in enumerate(columns):
+        x = left + _SIDE * j + _SIDE / 2 + 4
+        parts.append(f'<text transform="translate({x},{top - 6}) rotate(-60)">{escaped(name)}</text>')
+    for i, name in enumerate(rows):
+        y = top + _LINE * i
+        parts.append(f'<text x="{left - 6}" y="{y + 17}" text-anchor="end">{escaped(name)}</text>')
+        parts += [_cell(value, left + _SIDE * j, y) for j, value in enumerate(values[i])]
+    return "<figure>" + "".join(parts) + f"</svg><figcaption>{escaped(caption)}</figcaption></figure>"
+
+
+def _cell(value: float | None, x: int, y: int) -> str:
+    box = f'<rect x="{x}" y="{y}" width="{_SIDE - 2}" height="{_LINE - 2}" rx="3" stroke="#d5dae1" fill='
+    if value is None or not np.isfinite(value):
+        return f'{box}"#ffffff"/>'
+    colour = scale_colour(value)
+    place = f'x="{x + _SIDE / 2 - 1}" y="{y + 16}" text-anchor="middle"'
+    return f'{box}"{colour}"/><text {place} fill="{ink_on(colour)}">{value:.2f}</text>'

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import warnings
 from dataclasses import asdict
 from importlib import import_module
 from typing import Any
 
 from occupy.pipeline import Estimate
+from occupy.report.canvas import png_text
 from occupy.report.estimate_page import COLOURINGS, surface_of
 from occupy.report.figures import slices_figure
 from occupy.report.html import in_one_module
+from occupy.report.record import numbers_of
 from occupy.report.text import number_lines
 
 HEIGHT = 420
 
 
-def module_text() -> str:
+def _module_text() -> str:
     """Return the widget's JavaScript, one module that needs nothing else."""
     return in_one_module("geometry.js", "surface.js", "widget.js")
 
@@ -42,7 +41,7 @@ def surface_widget(est: Estimate, *, level: float | None = None, height: int = H
     """
     base, traitlets = import_module("anywidget").AnyWidget, import_module("traitlets")
     members = {
-        "_esm": module_text(),
+        "_esm": _module_text(),
         "mesh": traitlets.Bytes().tag(sync=True),
         "colours": traitlets.List().tag(sync=True),
         "height": traitlets.Int(HEIGHT).tag(sync=True),
@@ -55,10 +54,8 @@ def surface_widget(est: Estimate, *, level: float | None = None, height: int = H
 
 def mime_bundle(est: Estimate) -> dict[str, Any]:
     """Return how an estimate shows itself: as text, as a picture, and as a widget where that is installed."""
-    from occupy.report.record import numbers_of
-
     lines = [est.volume.name, *number_lines(numbers_of(est, est.variability_limit))]
-    bundle: dict[str, Any] = {"text/plain": "\n  ".join(lines), "image/png": _picture(est)}
+    bundle: dict[str, Any] = {"text/plain": "\n  ".join(lines), "image/png": png_text(slices_figure(est), 90)}
     try:
         shown = surface_widget(est)._repr_mimebundle_()
     except ModuleNotFoundError:
@@ -67,12 +64,3 @@ def mime_bundle(est: Estimate) -> dict[str, Any]:
     data = shown[0] if isinstance(shown, tuple) else shown
     kind = "application/vnd.jupyter.widget-view+json"
     return {**bundle, kind: data[kind]} if data and kind in data else bundle
-
-
-def _picture(est: Estimate) -> str:
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        # A name in letters that the font lacks is no reason to speak up.
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        slices_figure(est).savefig(stream, format="png", dpi=90)
-    return base64.b64encode(stream.getvalue()).decode()

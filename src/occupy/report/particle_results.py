@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from occupy._version import __version__
 from occupy.io.atomic import write_text
 from occupy.particles.columns import NUISANCES
 from occupy.particles.pipeline import ParticleOccupancy
+from occupy.report.canvas import new_figure
 from occupy.report.html import Section, figure_png, page, paragraph, table, verdict, write_page
+from occupy.report.record import opening
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +28,6 @@ PARTS = "parts.tsv"
 CORRELATIONS = "correlations.tsv"
 STATES = "states.tsv"
 PRESENCE = "presence.tsv"
-FORMAT = 1
 
 _READING = (
     "Occupancy is the share of the particles that have a part, relative to the parts that are there in all "
@@ -43,7 +42,7 @@ def _tsv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def part_rows(found: ParticleOccupancy) -> list[list[object]]:
+def _part_rows(found: ParticleOccupancy) -> list[list[object]]:
     """One row per part: name, occupancy, error, interval, mean amplitude, level, varies, gain, variance."""
     low, high = found.interval()
     levels = found.levels
@@ -81,15 +80,15 @@ def pair_rows(found: ParticleOccupancy) -> list[list[object]]:
 
 def write_tables(folder: Path, found: ParticleOccupancy) -> dict[str, str]:
     """Write the tables; return product → file name."""
-    write_text(folder / PARTS, _tsv(_COLUMNS, part_rows(found)))
+    write_text(folder / PARTS, _tsv(_COLUMNS, _part_rows(found)))
     write_text(folder / CORRELATIONS, _tsv(_PAIR_COLUMNS, pair_rows(found)))
     states = ("state", "population", "standard_error", "most_probable_in", "lacks")
     write_text(folder / STATES, _tsv(states, state_rows(found)))
-    write_text(folder / PRESENCE, presence_text(found))
+    write_text(folder / PRESENCE, _presence_text(found))
     return {"parts": PARTS, "correlations": CORRELATIONS, "states": STATES, "presence": PRESENCE}
 
 
-def presence_text(found: ParticleOccupancy) -> str:
+def _presence_text(found: ParticleOccupancy) -> str:
     """Table of particles, in the order of their file: state, its probability, probability of each part."""
     lines = ["\t".join(("particle", "state", "state_probability", *found.names))]
     for i, row in enumerate(found.presence):
@@ -110,12 +109,11 @@ def particle_record(
     spread = dict(zip(NUISANCES, found.offsets.spread.tolist(), strict=True))
     left = dict(zip(NUISANCES, found.offsets.left.tolist(), strict=True))
     return {
-        "program": "occupy", "format": FORMAT, "what": "particles", "version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": list(command),
+        **opening(command, "particles"),
         "inputs": dict(inputs), "options": dict(options),
         "numbers": {
             "particles": len(found.state),
-            "parts": [dict(zip(_COLUMNS, row, strict=True)) for row in part_rows(found)],
+            "parts": [dict(zip(_COLUMNS, row, strict=True)) for row in _part_rows(found)],
             "states": [{"population": float(w), "standard_error": float(e),
                         "parts": [n for n, b in zip(found.names, bits, strict=True) if b]}
                        for w, e, bits in zip(found.states.weights, found.state_error, found.states.bits,
@@ -132,37 +130,25 @@ def particle_record(
 
 def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> Path:
     """Write the page: forest plot, correlations, states."""
-    forest = figure_png(forest_plot(found), "Occupancy of each part, 95 % interval")
+    forest = figure_png(_forest_plot(found), "Occupancy of each part, 95 % interval")
     states = [
         [number, f"{share:.3f} ± {error:.3f}", count, lacks]
         for number, share, error, count, lacks in state_rows(found)
     ]
     header = ("state", "population", "particles (most probable)", "lacks")
-    sections = [
-        Section("Parts", paragraph(_READING) + forest),
-        Section("States", table(states, header)),
-    ]
+    sections = [Section("Parts", paragraph(_READING) + forest), Section("States", table(states, header))]
     if found.levels.varying.sum() > 1:
         caption = "Correlation between parts over the particles"
-        sections.insert(1, Section("Which come together", figure_png(correlation_plot(found), caption)))
+        sections.insert(1, Section("Which come together", figure_png(_correlation_plot(found), caption)))
     count = f"{len(found.state)} particles of {source}"
     return write_page(path, page("Who has what", count, verdict(found.notices), sections))
 
 
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def forest_plot(found: ParticleOccupancy) -> Figure:
+def _forest_plot(found: ParticleOccupancy) -> Figure:
     """Occupancies with intervals, the lowest on top; open circles for parts that are always there."""
     order = np.argsort(-found.occupancy, kind="stable")
     low, high = found.interval()
-    figure = _figure(6.5, min(20.0, 1.2 + 0.24 * len(order)))
+    figure = new_figure(6.5, min(20.0, 1.2 + 0.24 * len(order)), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     for row, i in enumerate(order):
         filled = bool(found.levels.varying[i])
@@ -175,12 +161,12 @@ def forest_plot(found: ParticleOccupancy) -> Figure:
     return figure
 
 
-def correlation_plot(found: ParticleOccupancy) -> Figure:
+def _correlation_plot(found: ParticleOccupancy) -> Figure:
     """Correlations between the parts that vary."""
     varying = np.flatnonzero(found.levels.varying)
     values: npt.NDArray[np.float64] = found.correlation[np.ix_(varying, varying)]
     side = min(14.0, 2.0 + 0.45 * len(varying))
-    figure = _figure(side + 1, side)
+    figure = new_figure(side + 1, side, dpi=100, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(values, vmin=-1, vmax=1, cmap="RdBu")
     names = [found.names[i] for i in varying]

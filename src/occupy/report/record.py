@@ -1,4 +1,4 @@
-"""The record of a run: every setting as it held, every number found, enough to repeat it."""
+"""The records of an estimate and of regions: every setting as it held, every number found; reading them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from occupy._version import __version__
-from occupy.errors import InputError
+from occupy.errors import InputError, Notice
 from occupy.io.checksum import ReadFile, sha256_of
 from occupy.io.mrc import read_source
 from occupy.numerics.quantiles import Tile
 from occupy.pipeline import Estimate
+from occupy.regions.region import Region
+from occupy.regions.table import OccupancyTable
 from occupy.report.chimerax import tile_bounds
 from occupy.settings import Settings
 from occupy.statistics.interval import STANDARD_ERRORS_95
@@ -82,7 +84,7 @@ def numbers_of(est: Estimate, variability_limit: float) -> dict[str, Any]:
     return found
 
 
-def input_of(volume: Volume, file: ReadFile | Path) -> dict[str, Any]:
+def _input_of(volume: Volume, file: ReadFile | Path) -> dict[str, Any]:
     """Describe an input file: where, checksum, box, voxel size and frame.
 
     With a `ReadFile` the checksum is that of the bytes that were read; of a path it is that of the file there
@@ -103,6 +105,18 @@ def input_of(volume: Volume, file: ReadFile | Path) -> dict[str, Any]:
         "nstart": list(frame.nstart),
         "origin_angstrom_xyz": list(frame.origin),
         "space_group": frame.space_group,
+    }
+
+
+def opening(command: Sequence[str], what: str | None = None) -> dict[str, Any]:
+    """Return what every record begins with: the program, what it is a record of, when, and the command."""
+    return {
+        "program": "occupy",
+        "format": FORMAT,
+        **({} if what is None else {"what": what}),
+        "version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": list(command),
     }
 
 
@@ -136,18 +150,14 @@ def record_of(
         What else was asked for: how to read the map, what to write besides.
     """
     return {
-        "program": "occupy",
-        "format": FORMAT,
-        "version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": list(command or []),
+        **opening(command or ()),
         "environment": {
             "python": platform.python_version(),
             "numpy": np.__version__,
             "system": f"{platform.system()} {platform.machine()}",
             "byteorder": sys.byteorder,
         },
-        "inputs": {role: input_of(volume, path) for role, (volume, path) in inputs.items()},
+        "inputs": {role: _input_of(volume, path) for role, (volume, path) in inputs.items()},
         "settings_asked": asdict(asked),
         "options": dict(options or {}),
         "settings": est.settings.as_dict(),
@@ -321,3 +331,63 @@ def read_input(record: Mapping[str, Any], grid: Volume) -> Volume | str:
     if volume.shape != grid.shape:
         return f"{path} is not on the grid of its estimate"
     return grid.with_data(volume.data)
+
+
+def file_of(path: Path) -> dict[str, Any]:
+    """Describe an input file: where, checksum, size."""
+    return {"path": str(path.resolve()), "sha256": sha256_of(path), "bytes": path.stat().st_size}
+
+
+def region_record(
+    table: OccupancyTable,
+    regions: Sequence[Region],
+    *,
+    inputs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    outputs: Mapping[str, str],
+    notices: Sequence[Notice] = (),
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the record of a table of occupancies as plain values.
+
+    Parameters
+    ----------
+    table : OccupancyTable
+        What was read.
+    regions : sequence of Region
+        In the order of the table's rows.
+    inputs : mapping
+        Role → description of a file, or list of them.
+    options : mapping
+        What was asked for.
+    outputs : mapping
+        Product → file name within the folder of the record.
+    notices : sequence of Notice
+        What is doubtful.
+    command : sequence of str
+        The command line.
+    """
+    return {
+        **opening(command, "regions"),
+        "inputs": dict(inputs),
+        "options": dict(options),
+        "values": table.kind,
+        "interval_95_in_standard_errors": table.reach_95,
+        "maps": [
+            {"name": name, "share_of_particles": float(weight)}
+            for name, weight in zip(table.maps, table.weights, strict=True)
+        ],
+        "regions": [
+            {
+                "name": region.name,
+                "kind": region.kind,
+                "voxels": len(region.voxels),
+                "independent_voxels": round(float(independent), 2),
+                "residues": len(region.residues),
+            }
+            for region, independent in zip(regions, table.independent, strict=True)
+        ],
+        "median_of_each_map": [float(v) for v in np.nanmedian(table.values, axis=0)],
+        "notices": [asdict(notice) for notice in notices],
+        "outputs": dict(outputs),
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +14,19 @@ from occupy.io.atomic import write_text
 from occupy.io.checksum import reading
 from occupy.io.mapset import maps_in, natural
 from occupy.io.mrc import read_map
-from occupy.regions.joint import JointRegions, fit_regions, joint_record, with_joint
+from occupy.regions.joint import JointRegions, fit_regions_of_set, joint_record, not_fitted, with_joint
 from occupy.regions.region import Region, regions_of_masks, regions_of_model
 from occupy.regions.table import OccupancyTable, read_regions
-from occupy.report.record import number_in, reach_95, read_output, read_record, to_json
-from occupy.report.region_page import write_region_report
-from occupy.report.region_record import file_of, region_record
+from occupy.report.estimate_page import write_region_report
+from occupy.report.record import (
+    file_of,
+    number_in,
+    reach_95,
+    read_output,
+    read_record,
+    region_record,
+    to_json,
+)
 from occupy.report.set_results import ModelFiles, write_set_tables
 from occupy.requests import RegionRequest
 from occupy.volume import Volume
@@ -100,8 +107,24 @@ def with_fit(found: FoundRegions, volume: Volume | str) -> FoundRegions:
         return found
     if isinstance(volume, str):
         return replace(found, joint=volume)
+    fits = fits_of(found, {"map": lambda: volume})
+    return replace(found, joint=fits if isinstance(fits, str) else fits["map"])
+
+
+def fits_of(found: FoundRegions, maps: Mapping[str, Callable[[], Volume]]) -> dict[str, JointRegions] | str:
+    """Return the joint fit of a model's regions to each of several maps, or why they can't be fitted.
+
+    Parameters
+    ----------
+    found : FoundRegions
+        With a model.
+    maps : mapping of str to callable
+        Name → what reads the map.
+    """
+    if found.model is None:
+        return "there is no model"
     try:
-        return replace(found, joint=fit_regions(volume, found.model.model, found.regions))
+        return fit_regions_of_set(maps, found.model.model, found.regions)
     except InputError as error:
         advice = "--by-reading reads the local scale at its atoms all the same"
         raise InputError(f"{error} ({advice})") from error
@@ -128,8 +151,7 @@ def read_found(path: Path, found: FoundRegions) -> tuple[OccupancyTable, list[No
     notices = [Notice(n["code"], n["text"]) for n in record["notices"]]
     table = _table(path, record, found.regions)
     if isinstance(found.joint, str):
-        text = f"occupancies are local scales read at the atoms, not a joint fit: {found.joint}"
-        notices.append(Notice("no-joint-fit", text))
+        notices.append(not_fitted(found.joint))
     lowest = 0.0 if record["settings"].get("recalibrate") else number_in(record, "lowest_confident_scale")
     notices += _doubts(table, lowest)
     if isinstance(found.joint, JointRegions):

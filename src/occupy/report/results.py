@@ -22,7 +22,7 @@ from occupy.report.contents import WHAT as WHAT
 from occupy.report.contents import make_way
 from occupy.report.record import record_of, to_json
 from occupy.report.text import log_text
-from occupy.settings import Settings
+from occupy.settings import Output, Settings
 from occupy.volume import Consume, LazyMap, Progress, Volume, compute_planes
 
 Array = npt.NDArray[np.float32]
@@ -162,18 +162,21 @@ def _pictures(est: Estimate, folder: Path, stem: str) -> dict[str, str]:
     return {path.stem.removeprefix(f"{stem}_") + "_picture": path.name for path in paths}
 
 
+def recorded_options(output: Output, voxel_size: float | None) -> dict[str, Any]:
+    """Return what a record says of what was written; what came after 0.1 only where it was asked for."""
+    names = ("intermediate", "plot", "report", "level", "minimum_scale")
+    told = {name: getattr(output, name) for name in names} | {"voxel_size": voxel_size}
+    return told | ({} if output.figure_width is None else {"figure_width": output.figure_width})
+
+
 def write_results(
     est: Estimate,
     asked: Settings,
     folder: Path,
+    output: Output | None = None,
     *,
     inputs: Mapping[str, tuple[Volume, ReadFile | Path]],
     command: Sequence[str] | None = None,
-    intermediate: bool = False,
-    plot: bool = False,
-    report: bool = False,
-    level: float | None = None,
-    minimum_scale: float = 0.0,
     voxel_size: float | None = None,
     progress: Progress | None = None,
 ) -> Written:
@@ -187,36 +190,31 @@ def write_results(
         What the user said.
     folder : Path
         Created where missing.
+    output : Output, optional
+        What is written besides maps.
     inputs : mapping
         Role (``map``, ``solvent_mask``, ``target_mask``) → volume and the file it was read from.
     command : sequence of str, optional
         The command line.
-    intermediate, plot, report : bool
-        Write the low-passed map; draw pictures; make a page of everything that opens in any browser.
-    level : float, optional
-        Contour level for ChimeraX, in the map's units.
-    minimum_scale : float
-        Lower end of the colours.
     voxel_size : float, optional
         What the user gave in place of the header's, for the record.
     progress : callable, optional
         ``progress(stage, done, total)``.
     """
+    output = output or Output()
     stem = est.volume.name
     paths = {role: f.path if isinstance(f, ReadFile) else f for role, (_, f) in inputs.items()}
-    wanted = ("scale", "confidence", *modifications(est.settings))
-    shown = {product: f"{stem}_{product}.mrc" for product in wanted}
-    source = paths["map"]
-    opens = opens_as_read(folder, source, est.volume.voxel_size)
-    shown["map"] = seen_from(folder, source) if opens else copy_name(stem)
+    shown = {p: f"{stem}_{p}.mrc" for p in ("scale", "confidence", *modifications(est.settings))}
+    opens = opens_as_read(folder, paths["map"], est.volume.voxel_size)
+    shown["map"] = seen_from(folder, paths["map"]) if opens else copy_name(stem)
     # Before anything is written: a name that ChimeraX cannot open, a bad level, or an input that changed
     # while it was read is found here.
-    script = chimerax_script(est, shown, level=level, minimum_scale=minimum_scale)
+    script = chimerax_script(est, shown, level=output.level, minimum_scale=output.minimum_scale)
     for _, file in inputs.values():
         if isinstance(file, ReadFile):
             file.checksum.hexdigest()
     made = write_maps(
-        est, folder, stem, intermediate=intermediate, inputs=list(paths.values()), progress=progress
+        est, folder, stem, intermediate=output.intermediate, inputs=list(paths.values()), progress=progress
     )
     files = dict(made.files)
     if not opens:
@@ -224,36 +222,26 @@ def write_results(
         write_map(folder / files["input"], est.volume, "input")
     files["chimerax"] = f"{stem}.cxc"
     write_text(folder / files["chimerax"], script)
-    if plot:
+    if output.plot:
         files |= _pictures(est, folder, stem)
-    if report:
+    if output.figure_width is not None:
+        from occupy.report.figures import write_paper_figure
+
+        files |= write_paper_figure(est, folder, stem, output.figure_width)
+    if output.report:
         files["report"] = f"{stem}_report.html"
     files["log"] = f"{stem}_occupy.log"
     record = record_of(
-        est,
-        asked,
-        inputs=inputs,
-        outputs=files,
-        variability_limit=made.variability_limit,
-        command=command,
-        options={
-            "intermediate": intermediate,
-            "plot": plot,
-            "report": report,
-            "level": level,
-            "minimum_scale": minimum_scale,
-            "voxel_size": voxel_size,
-        },
-    )
-    if report:
+        est, asked, inputs=inputs, outputs=files, variability_limit=made.variability_limit, command=command,
+        options=recorded_options(output, voxel_size),
+    )  # fmt: skip
+    if output.report:
         from occupy.report.estimate_page import write_report
 
-        write_report(folder / files["report"], est, record, level=level)
+        write_report(folder / files["report"], est, record, level=output.level)
     write_text(folder / files["log"], log_text(record))
-    record["files"] = {
-        name: made.sums[name].about() if name in made.sums else written(folder / name)
-        for name in files.values()
-    }
+    sums = made.sums
+    record["files"] = {f: sums[f].about() if f in sums else written(folder / f) for f in files.values()}
     # Last: where the record is, everything else is complete.
     files["record"] = f"{stem}_occupy.json"
     write_text(folder / files["record"], to_json(record))

@@ -6,13 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from occupy._version import __version__
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import write_text
 from occupy.io.checksum import reading
@@ -30,16 +28,13 @@ from occupy.io.sets import find_set
 from occupy.regions.choose import Condition, Verdict, condition_of, expected_composition
 from occupy.regions.table import OccupancyTable
 from occupy.report.particle_results import PRESENCE
-from occupy.report.record import to_json
-from occupy.report.region_record import file_of
+from occupy.report.record import file_of, opening, to_json
 from occupy.report.tables import cell_text, read_table
 from occupy.requests import ClassWish, Numbering, PartWish
 
-_FORMAT = 1
-
 
 @dataclass(frozen=True, eq=False)
-class Selection:
+class _Selection:
     """Everything known of a selection of particles by what their classes hold.
 
     Attributes
@@ -129,7 +124,7 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f} %" if math.isfinite(value) else "–"
 
 
-def selection_lines(found: Selection) -> list[str]:
+def selection_lines(found: _Selection) -> list[str]:
     """Return what to print: a line per class, the counts, what the selection should hold, what is open."""
     total = len(found.particles.labels)
     lines = [f"{found.condition}: {len(found.chosen)} of {len(found.table.maps)} classes"]
@@ -160,7 +155,7 @@ def selection_lines(found: Selection) -> list[str]:
     return lines
 
 
-def _doubts(found: Selection) -> list[Notice]:
+def _doubts(found: _Selection) -> list[Notice]:
     """Return notices on how sure the choice of classes is."""
     notices = []
     if not found.errors_known:
@@ -179,7 +174,7 @@ def _doubts(found: Selection) -> list[Notice]:
 
 
 def _selection_record(
-    found: Selection, *, inputs: Mapping[str, Any], outputs: Mapping[str, str], command: Sequence[str]
+    found: _Selection, *, inputs: Mapping[str, Any], outputs: Mapping[str, str], command: Sequence[str]
 ) -> dict[str, Any]:
     """Return the record of a selection as plain values."""
     classes = [
@@ -196,11 +191,7 @@ def _selection_record(
         for name in found.table.maps
     ]
     return {
-        "program": "occupy",
-        "format": _FORMAT,
-        "version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": list(command),
+        **opening(command),
         "inputs": dict(inputs),
         "condition": str(found.condition),
         "classes": classes,
@@ -218,7 +209,7 @@ def _selection_record(
 
 def choose(
     table: OccupancyTable, maps: NumberedSet, particles: Particles, wish: ClassWish, numbering: Numbering
-) -> Selection:
+) -> _Selection:
     """Choose classes by what their maps hold; InputError where none fulfils the condition."""
     condition = condition_of(wish)
     verdict = condition.verdict(table)
@@ -227,7 +218,7 @@ def choose(
     )
     flags = verdict.surely if wish.certain else verdict.chosen
     chosen = tuple(name for name, flag in zip(table.maps, flags, strict=True) if flag)
-    found = Selection(condition, table, maps, labels, particles, verdict, chosen)
+    found = _Selection(condition, table, maps, labels, particles, verdict, chosen)
     if wish.certain and not found.errors_known:
         raise InputError("--certain needs standard errors, and the table has none for these regions")
     if not chosen:
@@ -238,7 +229,7 @@ def choose(
     return replace(found, notices=(*notices, *_doubts(found)))
 
 
-def _values(found: Selection) -> str:
+def _values(found: _Selection) -> str:
     parts = []
     for region in found.regions[:4]:
         cells = (cell_text(*found.table.reading(region, name)) for name in found.table.maps[:8])
@@ -253,7 +244,7 @@ def select_particles(
     wish: ClassWish,
     numbering: Numbering,
     command: Sequence[str] = (),
-) -> tuple[Selection, tuple[Notice, ...], Path]:
+) -> tuple[_Selection, tuple[Notice, ...], Path]:
     """Write the particles of the classes that have, or lack, regions, and a record beside them.
 
     Parameters
@@ -273,7 +264,7 @@ def select_particles(
 
     Returns
     -------
-    found : Selection
+    found : _Selection
         What was chosen.
     notices : tuple of Notice
         About the set of maps, where it was named.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -13,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from occupy.io.atomic import atomic_file
 from occupy.regions.relations import Correlation, Tree, correlations, pairs, tree_of, tree_of_correlation
 from occupy.regions.table import OccupancyTable
-from occupy.report.figures import DPI, scale_colormap
-from occupy.report.palette import DIFFERENCE, ink_on, scale_colour
+from occupy.report.canvas import Page, difference_colormap, plain, scale_colormap, write_pdf, write_picture
+from occupy.report.palette import ink_on, scale_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,49 +26,18 @@ _ROW, _COLUMN = 0.2, 0.34
 _LEAST_LABEL = 0.095
 _TALLEST, _WIDEST = 20.0, 14.0
 _TREE = 0.75
-_VALUES_UP_TO = 600  # cells
+_VALUES_UP_TO = 600  # cells of a page
+# Rows under each other; more are folded into columns side by side, and onto further pages.
+_FOLD, _BESIDE, _PAGES = 45, 100, 8
 _LINE = 0.16
 _GREY = "#777777"
-_LONGEST_NAME = 28
 
 Numbers = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class _Page:
-    """A figure measured in inches from its upper left corner."""
-
-    figure: Figure
-    width: float
-    height: float
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Add axes by their upper left corner and size in inches."""
-        box = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
-        return self.figure.add_axes(box)
-
-    def text(self, left: float, top: float, text: str, size: float, **look: Any) -> None:
-        """Write text by the upper left corner, in inches."""
-        self.figure.text(left / self.width, 1 - top / self.height, text, size=size, va="top", **look)
-
-
-def _page(width: float, height: float) -> _Page:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    return _Page(figure, width, height)
-
-
-def _plain(name: str, longest: int = _LONGEST_NAME) -> str:
-    text = " ".join(name.split()).replace("$", r"\$")
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
 def _label_space(names: Sequence[str], size: float) -> float:
     """Return the inches that the longest label takes (0.62 em a letter)."""
-    return 0.12 + max((len(_plain(name)) for name in names), default=0) * 0.62 * size / 72
+    return 0.12 + max((len(plain(name)) for name in names), default=0) * 0.62 * size / 72
 
 
 @dataclass(frozen=True)
@@ -91,11 +58,34 @@ class _Labels:
     def put(self, axis: Any, names: Sequence[str], **look: Any) -> None:
         """Write the labels along a matplotlib axis."""
         at = range(0, len(names), self.every)
-        axis.set_ticks(at, [_plain(names[i]) for i in at], fontsize=self.size, **look)
+        axis.set_ticks(at, [plain(names[i]) for i in at], fontsize=self.size, **look)
 
 
-def heat_map(table: OccupancyTable) -> Figure:
-    """Draw regions × maps, both clustered, coloured by occupancy.
+def by_difference(table: OccupancyTable) -> list[int]:
+    """Return the rows that have values, those that differ most between maps first."""
+    known = np.flatnonzero(np.isfinite(table.values).any(axis=1))
+    spread = np.nanmax(table.values[known], axis=1) - np.nanmin(table.values[known], axis=1)
+    return [int(i) for i in known[np.argsort(-spread, kind="stable")]]
+
+
+def _pages(order: Sequence[int], width: float) -> list[list[Sequence[int]]]:
+    """Fold rows into columns of about equal length, each so many inches wide, and lay those on pages."""
+    beside = max(1, int(_WIDEST / width))
+    kept = order[: _PAGES * beside * _FOLD]
+    each = ceil(len(kept) / max(1, ceil(len(kept) / _FOLD)))
+    columns = [kept[i : i + each] for i in range(0, len(kept), each)]
+    return [columns[i : i + beside] for i in range(0, len(columns), beside)]
+
+
+def _numbered(title: str, pages: Sequence[Sequence[Sequence[int]]], number: int, rows: int) -> str:
+    """Return the title of a page: which it is, and what is on none of them."""
+    shown = sum(len(column) for page in pages for column in page)
+    title += f" (the first {shown}; the table has all)" if shown < rows else ""
+    return title + (f", page {number + 1} of {len(pages)}" if len(pages) > 1 else "")
+
+
+def heat_map(table: OccupancyTable) -> list[Figure]:
+    """Draw regions × maps, coloured by occupancy; up to 600 cells of a page show their values.
 
     Parameters
     ----------
@@ -104,40 +94,84 @@ def heat_map(table: OccupancyTable) -> Figure:
 
     Returns
     -------
-    Figure
-        Where there is no room for every name, only some are written; up to 600 cells show their values.
+    list of Figure
+        Up to 45 regions in up to 100 maps are clustered, on one page. Of more regions those that vary most
+        come first, in columns side by side and on up to eight pages; more maps follow each other likewise.
     """
-    rows, columns = tree_of(table.values), tree_of(table.values.T)
+    maps = tree_of(table.values.T)
+    parts = ceil(len(table.maps) / _BESIDE)
+    if len(table.regions) <= _FOLD and parts == 1:
+        return [_clustered(table, maps)]
+    order = by_difference(table)
+    chunks = [part.tolist() for part in np.array_split(maps.order, parts)]
+    panels = [_folded(table, order, chunk) for chunk in chunks]
+    return [figure for pages in panels for figure in pages][:_PAGES]
+
+
+def _clustered(table: OccupancyTable, columns: Tree) -> Figure:
+    rows = tree_of(table.values)
     values = table.values[rows.order][:, columns.order]
     regions = [table.regions[i] for i in rows.order]
     maps = [_with_share(table, i) for i in columns.order]
-    down = _Labels.of(len(regions), _ROW, _TALLEST)
-    shown = values.size <= _VALUES_UP_TO
-    across = _Labels.of(len(maps), 0.42 if shown else _COLUMN, _WIDEST)
+    down, across = _Labels.of(len(regions), _ROW, _TALLEST), _map_labels(len(maps), values.size)
     height, width = max(0.4, down.cell * len(regions)), max(1.2, across.cell * len(maps))
     names, below = _label_space(regions, down.size), _label_space(maps, across.size)
     trees = _TREE if len(regions) > 2 else 0.1, 0.55 if len(maps) > 2 else 0.1
     left, top = 0.2 + trees[0], 1.0 + trees[1]
-    page = _page(max(4.2, left + width + names + 0.2), top + height + below + 0.25)
+    page = Page.of(max(4.2, left + width + names + 0.2), top + height + below + 0.25)
     page.text(0.2, 0.12, f"{_title(table)} of {len(regions)} regions in {len(maps)} maps", 10.5)
     _colour_bar(page.axes(0.2, 0.42, 2.4, 0.12), _title(table))
-    axes = page.axes(left, top, width, height)
-    axes.imshow(np.clip(values, 0, 1), cmap=_colours(), vmin=0, vmax=1, aspect="auto", interpolation="none")
-    axes.set_facecolor("#e9e9e9")
-    if shown:
-        _write_values(axes, values, min(7.0, 0.66 * 72 * min(down.cell, across.cell * 0.55)))
-    axes.yaxis.tick_right()
-    down.put(axes.yaxis, regions)
-    across.put(axes.xaxis, maps, rotation=90)
-    axes.tick_params(length=0, pad=2)
+    _cells(page.axes(left, top, width, height), values, (regions, down), (maps, across))
     _draw_tree(page.axes(0.2, top, trees[0] - 0.03, height), rows, "left")
     _draw_tree(page.axes(left, top - trees[1], width, trees[1] - 0.03), columns, "top")
     return page.figure
 
 
+def _folded(table: OccupancyTable, order: Sequence[int], columns: Sequence[int]) -> list[Figure]:
+    """Draw some maps of a table, those regions first that come first in an order."""
+    maps = [_with_share(table, i) for i in columns]
+    down = _Labels.of(1, _ROW, _TALLEST)
+    across = _map_labels(len(maps), min(len(order), _FOLD) * len(maps))
+    width, names = max(0.6, across.cell * len(maps)), _label_space(table.regions, down.size)
+    step, below = width + names + 0.25, _label_space(maps, across.size)
+    pages, figures = _pages(order, step), []
+    of = f"{len(table.regions)} regions in {len(table.maps)} maps"
+    few = "" if len(columns) == len(table.maps) else f" ({len(columns)} of them here)"
+    title = f"{_title(table)} of {of}{few}, what varies most first"
+    for number, folds in enumerate(pages):
+        height = down.cell * len(folds[0])
+        page = Page.of(max(6.4, 0.2 + step * len(folds)), 1.05 + height + below + 0.25)
+        page.text(0.2, 0.12, _numbered(title, pages, number, len(order)), 10.5)
+        _colour_bar(page.axes(0.2, 0.42, 2.4, 0.12), _title(table))
+        for k, rows in enumerate(folds):
+            axes = page.axes(0.2 + k * step, 1.05, width, down.cell * len(rows))
+            regions = [table.regions[i] for i in rows]
+            _cells(axes, table.values[rows][:, columns], (regions, down), (maps, across))
+        figures.append(page.figure)
+    return figures
+
+
+def _map_labels(maps: int, cells: int) -> _Labels:
+    return _Labels.of(maps, 0.42 if cells <= _VALUES_UP_TO else _COLUMN, _WIDEST)
+
+
+def _cells(
+    axes: Axes, values: Numbers, rows: tuple[list[str], _Labels], columns: tuple[list[str], _Labels]
+) -> None:
+    """Draw values as coloured cells, with their names, and their numbers where there is room."""
+    axes.imshow(np.clip(values, 0, 1), cmap=_colours(), vmin=0, vmax=1, aspect="auto", interpolation="none")
+    axes.set_facecolor("#e9e9e9")
+    if values.size <= _VALUES_UP_TO:
+        _write_values(axes, values, min(7.0, 0.66 * 72 * min(rows[1].cell, columns[1].cell * 0.55)))
+    axes.yaxis.tick_right()
+    rows[1].put(axes.yaxis, rows[0])
+    columns[1].put(axes.xaxis, columns[0], rotation=90)
+    axes.tick_params(length=0, pad=2)
+
+
 def _with_share(table: OccupancyTable, column: int) -> str:
     weight = table.weights[column]
-    name = _plain(table.maps[column], 22)
+    name = plain(table.maps[column], 22)
     return f"{name} {100 * weight:.0f}%" if np.isfinite(weight) else name
 
 
@@ -172,7 +206,7 @@ def _draw_tree(axes: Axes, tree: Tree, side: str) -> None:
 
     axes.set_axis_off()
     count = len(tree.order)
-    across, depth = tree_lines(tree)
+    across, depth = _tree_lines(tree)
     lines = np.stack([depth, across] if side == "left" else [across, depth], axis=-1)
     axes.add_collection(LineCollection(list(lines), colors=_GREY, linewidths=0.7))
     far = float(tree.merges[-1, 2]) * 1.02 if len(tree.merges) else 0.0
@@ -182,7 +216,7 @@ def _draw_tree(axes: Axes, tree: Tree, side: str) -> None:
         axes.set(xlim=(-0.5, count - 0.5), ylim=(0, far or 1))
 
 
-def tree_lines(tree: Tree) -> tuple[Numbers, Numbers]:
+def _tree_lines(tree: Tree) -> tuple[Numbers, Numbers]:
     """Return the brackets of a tree, four points each: position across the leaves, and distance."""
     count = len(tree.order)
     place = np.zeros(count + len(tree.merges))
@@ -199,7 +233,7 @@ def tree_lines(tree: Tree) -> tuple[Numbers, Numbers]:
     return across, down
 
 
-def correlation_figure(found: Correlation) -> Figure | None:
+def _correlation_figure(found: Correlation) -> Figure | None:
     """Draw which regions come together and which exclude each other, over the maps of a set.
 
     Pairs that do not stand out from chance are drawn pale. None where fewer than two regions vary or there
@@ -222,7 +256,7 @@ def correlation_figure(found: Correlation) -> Figure | None:
     width = max(6.2, 0.2 + _TREE + side + space + 0.2)
     lines = [line for text in _honest_words(found) for line in textwrap.wrap(text, int(width * 15.5))]
     top = 1.15 + 0.03
-    page = _page(width, top + side + space + 0.2 + _LINE * len(lines))
+    page = Page.of(width, top + side + space + 0.2 + _LINE * len(lines))
     page.text(0.2, 0.12, f"Which regions come together: {count} regions, {found.maps} maps", 10.5)
     _correlation_bar(page.axes(0.2, 0.55, 2.4, 0.12))
     axes = page.axes(0.2 + _TREE, top, side, side)
@@ -237,21 +271,14 @@ def correlation_figure(found: Correlation) -> Figure | None:
     return page.figure
 
 
-def _difference_colours() -> Any:
-    """Return the colours of differences as a matplotlib colour map."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("occupy_difference", list(DIFFERENCE), N=257)
-
-
 def _paled(r: Numbers, significant: npt.NDArray[np.bool_]) -> Numbers:
-    colour = np.asarray(_difference_colours()((np.nan_to_num(r) + 1) / 2), dtype=np.float64)[..., :3]
+    colour = np.asarray(difference_colormap()((np.nan_to_num(r) + 1) / 2), dtype=np.float64)[..., :3]
     keep = np.where(significant, 1.0, 0.3)[..., None]
     return np.asarray(colour * keep + np.array([0.96, 0.96, 0.96]) * (1 - keep))
 
 
 def _correlation_bar(axes: Axes) -> None:
-    axes.imshow(np.linspace(0, 1, 256)[None], cmap=_difference_colours(), aspect="auto", extent=(-1, 1, 0, 1))
+    axes.imshow(np.linspace(0, 1, 256)[None], cmap=difference_colormap(), aspect="auto", extent=(-1, 1, 0, 1))
     axes.set_yticks([])
     axes.set_xticks([-1, 0, 1], ["excludes (−1)", "unrelated", "comes with (+1)"])
     first, _, last = axes.get_xticklabels()
@@ -295,7 +322,7 @@ def map_tree(table: OccupancyTable) -> Figure | None:
     names = [_with_share(table, i) for i in tree.order]
     down = _Labels.of(len(names), 0.24, _TALLEST)
     height, space = max(0.8, down.cell * len(names)), _label_space(names, down.size)
-    page = _page(4.6 + space, height + 1.25)
+    page = Page.of(4.6 + space, height + 1.25)
     page.text(0.25, 0.12, f"How alike {len(names)} maps are ({len(table.regions)} regions)", 10.5)
     axes = page.axes(0.3, 0.5, 4.0, height)
     _draw_tree(axes, tree, "left")
@@ -309,82 +336,102 @@ def map_tree(table: OccupancyTable) -> Figure | None:
     return page.figure
 
 
-def strip(table: OccupancyTable, column: int = 0) -> Figure:
-    """Draw the regions of one map as bars in descending order, with 95 % intervals where known."""
+def strip(table: OccupancyTable, column: int = 0) -> list[Figure]:
+    """Draw the regions of one map as bars, the lowest first, with 95 % intervals where known."""
     values = table.values[:, column]
-    order = np.argsort(-np.nan_to_num(values, nan=-1), kind="stable")
-    names = [table.regions[i] for i in order]
-    down = _Labels.of(len(names), _ROW, _TALLEST)
-    height, space = max(0.5, down.cell * len(names)), _label_space(names, down.size)
-    page = _page(space + 4.6, height + 1.05)
-    page.text(0.2, 0.12, f"{_title(table)} of {len(names)} regions in {_plain(table.maps[column], 40)}", 10.5)
-    axes = page.axes(space, 0.45, 4.4, height)
-    shown = np.nan_to_num(values[order])
-    axes.barh(np.arange(len(names)), shown, height=0.8, color=_colours()(np.clip(shown, 0, 1)), lw=0)
-    if np.isfinite(table.errors[:, column]).any():
-        low, high = table.low[order, column], table.high[order, column]
-        for colour, thick in (("white", 2.2), ("black", 0.9)):
-            axes.hlines(np.arange(len(names)), low, high, color=colour, lw=thick)
-    down.put(axes.yaxis, names)
-    axes.set(xlim=(0, max(1.0, float(shown.max()))), ylim=(len(names) - 0.5, -0.5))
-    axes.tick_params(axis="y", length=0, pad=2)
-    axes.tick_params(axis="x", labelsize=7.5)
-    axes.grid(axis="x", color="#dddddd", lw=0.6)
-    axes.set_axisbelow(True)
-    axes.set_xlabel("0 absent, 1 fully present", size=8)
-    return page.figure
+    order = np.argsort(np.nan_to_num(values, nan=np.inf), kind="stable").tolist()
+    known, low, high = np.isfinite(table.errors[:, column]).any(), table.low, table.high
+    longest = max(1.0, float(np.nan_to_num(values).max()))
+
+    def draw(axes: Axes, rows: Sequence[int]) -> None:
+        at, shown = np.arange(len(rows)), np.nan_to_num(values[rows])
+        axes.barh(at, shown, height=0.8, color=_colours()(np.clip(shown, 0, 1)), lw=0)
+        for colour, thick in (("white", 2.2), ("black", 0.9)) if known else ():
+            axes.hlines(at, low[rows, column], high[rows, column], color=colour, lw=thick)
+        axes.set_xlim(0, longest)
+
+    title = f"{_title(table)} of {len(order)} regions in {plain(table.maps[column], 40)}"
+    return _side_by_side(table, order, title, draw)
 
 
-def forest(table: OccupancyTable, column: int = 0) -> Figure:
+def forest(table: OccupancyTable, column: int = 0) -> list[Figure]:
     """Draw occupancies by a joint fit with 95 % intervals in the table's order, local scales as pale marks.
 
     Where the two differ beyond their errors, the region's name is bold.
     """
     assert table.beside is not None
-    names, rows = list(table.regions), np.arange(len(table.regions))
-    down = _Labels.of(len(names), _ROW, _TALLEST)
-    height, space = max(0.5, down.cell * len(names)), _label_space(names, down.size)
-    page = _page(space + 4.6, height + 1.3)
-    title = f"Occupancy of {len(names)} parts in {_plain(table.maps[column])}, 95 % intervals"
-    page.text(0.2, 0.12, title, 9.5)
-    axes = page.axes(space, 0.45, 4.4, height)
-    read = table.beside.values[:, column]
-    axes.plot(read, rows, "D", color="#c9c9c9", ms=5, mew=0, label="local scale at the atoms")
-    axes.hlines(rows, table.low[:, column], table.high[:, column], color="black", lw=1.2)
-    axes.plot(table.values[:, column], rows, "o", color="black", ms=4, label="occupancy")
-    down.put(axes.yaxis, names)
-    for label, notes in zip(axes.get_yticklabels(), table.beside.notes, strict=False):
-        label.set_fontweight("bold" if notes[column] and down.cell == _ROW else "normal")
-    axes.set(xlim=(-0.02, max(1.02, float(np.nanmax(read)) + 0.02)), ylim=(len(names) - 0.5, -0.5))
-    axes.tick_params(axis="y", length=0, pad=2)
-    axes.tick_params(axis="x", labelsize=7.5)
-    axes.grid(axis="x", color="#dddddd", lw=0.6)
-    axes.set_axisbelow(True)
-    axes.set_xlabel("0 absent, 1 fully present", size=8)
-    place = (0.5, -0.42 / height)
-    axes.legend(loc="upper center", bbox_to_anchor=place, ncols=2, fontsize=7.5, frameon=False)
-    return page.figure
+    read, notes, low, high = table.beside.values[:, column], table.beside.notes, table.low, table.high
+    longest = max(1.02, float(np.nanmax(read)) + 0.02)
+
+    def draw(axes: Axes, rows: Sequence[int]) -> None:
+        at = np.arange(len(rows))
+        axes.plot(read[rows], at, "D", color="#c9c9c9", ms=5, mew=0, label="local scale at the atoms")
+        axes.hlines(at, low[rows, column], high[rows, column], color="black", lw=1.2)
+        axes.plot(table.values[rows, column], at, "o", color="black", ms=4, label="occupancy")
+        for label, row in zip(axes.get_yticklabels(), rows, strict=False):
+            label.set_fontweight("bold" if notes[row][column] else "normal")
+        axes.set_xlim(-0.02, longest)
+
+    title = f"Occupancy of {len(table.regions)} parts in {plain(table.maps[column])}, 95 % intervals"
+    figures = _side_by_side(table, range(len(table.regions)), title, draw)
+    for figure in figures:
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="lower center", ncols=2, fontsize=7.5, frameon=False)
+    return figures
 
 
-def set_figures(table: OccupancyTable) -> dict[str, Figure]:
-    """Return the figures that make sense for a table: what it shows → figure."""
+def _side_by_side(
+    table: OccupancyTable, order: Sequence[int], title: str, draw: Callable[[Axes, Sequence[int]], None]
+) -> list[Figure]:
+    """Draw regions from 0 to 1, folded into columns: ``draw(axes, rows)`` does one."""
+    down = _Labels.of(1, _ROW, _TALLEST)
+    space, wide = _label_space(table.regions, down.size), 4.4 if len(order) <= _FOLD else 2.4
+    pages, figures = _pages(order, space + wide + 0.2), []
+    for number, folds in enumerate(pages):
+        height = max(0.5, down.cell * len(folds[0]))
+        page = Page.of((space + wide + 0.2) * len(folds), height + 1.3)
+        page.text(0.2, 0.12, _numbered(title, pages, number, len(order)), 10 if len(folds) > 1 else 9.5)
+        for k, rows in enumerate(folds):
+            axes = page.axes(space + k * (space + wide + 0.2), 0.45, wide, height * len(rows) / len(folds[0]))
+            down.put(axes.yaxis, [table.regions[i] for i in rows])
+            draw(axes, rows)
+            axes.set_ylim(len(rows) - 0.5, -0.5)
+            axes.tick_params(axis="y", length=0, pad=2)
+            axes.tick_params(axis="x", labelsize=7.5)
+            axes.grid(axis="x", color="#dddddd", lw=0.6)
+            axes.set_axisbelow(True)
+            axes.set_xlabel("0 absent, 1 fully present", size=8)
+        figures.append(page.figure)
+    return figures
+
+
+def set_figures(table: OccupancyTable) -> dict[str, list[Figure]]:
+    """Return the figures that make sense for a table: what it shows → its pages."""
     if len(table.maps) == 1:
         return {"strip": strip(table)} | ({} if table.beside is None else {"forest": forest(table)})
-    figures = {
-        "heat_map": heat_map(table),
-        "correlation": correlation_figure(correlations(table)),
-        "map_tree": map_tree(table),
+    single = {"correlation": _correlation_figure(correlations(table)), "map_tree": map_tree(table)}
+    return {"heat_map": heat_map(table)} | {
+        name: [figure] for name, figure in single.items() if figure is not None
     }
-    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def write_set_figures(table: OccupancyTable, folder: Path, stem: str = "occupancy") -> dict[str, str]:
-    """Write ``<stem>_<figure>.png``, each complete or not at all; return what → file name."""
-    names = {}
-    for what, figure in set_figures(table).items():
-        names[what] = f"{stem}_{what}.png"
-        with atomic_file(folder / names[what]) as part, warnings.catch_warnings():
-            # A name in letters that the font lacks is no reason to speak up.
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            figure.savefig(part, format="png", dpi=DPI)
+    """Write ``<stem>_<figure>.png``, ``.svg`` and ``.pdf``, each complete or not at all.
+
+    Further pages are ``<stem>_<figure>_2.png`` and so on; the PDF holds all of them.
+
+    Returns
+    -------
+    dict
+        What → file name.
+    """
+    names: dict[str, str] = {}
+    for what, pages in set_figures(table).items():
+        for number, figure in enumerate(pages, 1):
+            name = what if number == 1 else f"{what}_{number}"
+            names |= {name: f"{stem}_{name}.png", f"{name}_svg": f"{stem}_{name}.svg"}
+            write_picture(folder / names[name], figure)
+            write_picture(folder / names[f"{name}_svg"], figure)
+        names[f"{what}_pdf"] = f"{stem}_{what}.pdf"
+        write_pdf(folder / names[f"{what}_pdf"], pages)
     return names

@@ -12,13 +12,13 @@ import numpy as np
 from occupy.errors import Notice
 from occupy.io.mrc import read_map
 from occupy.regions.table import OccupancyTable
-from occupy.report.heat_map import heat_map
 from occupy.report.html import (
     LARGEST,
     Colouring,
     Section,
     escaped,
     figure_png,
+    heat_map,
     page,
     paragraph,
     settings_table,
@@ -28,10 +28,10 @@ from occupy.report.html import (
     write_page,
 )
 from occupy.report.palette import SCALE, UNCERTAINTY
+from occupy.report.set_figures import by_difference, map_tree
 from occupy.report.set_figures import heat_map as heat_map_figure
-from occupy.report.set_figures import map_tree
 from occupy.report.surfaces import LIMITS, Array, clear_level, spread_of, surface_message
-from occupy.report.tables import cell_text
+from occupy.report.tables import cell_text, note_text
 from occupy.volume import Volume
 
 NAME = "occupy_report.html"
@@ -39,7 +39,7 @@ CLASSES = 6
 """Classes whose surfaces are shown, those with most particles."""
 
 _CELLS_DOWN, _COLUMNS = 40, 30
-_ROWS, _MAPS = 60, 12
+_ROWS, _MAPS, _PAGES = 60, 12, 3
 _DUST = 512.0
 _GROUP = "set"
 _SPARE = 200_000
@@ -135,13 +135,6 @@ def _extremes(found: OccupancyTable, row: int) -> tuple[str, ...]:
     return tuple(out)
 
 
-def by_difference(found: OccupancyTable) -> list[int]:
-    """Return the rows that have values, those that differ most between maps first."""
-    known = [i for i in range(len(found.regions)) if np.isfinite(found.values[i]).any()]
-    spread = {i: float(np.nanmax(found.values[i]) - np.nanmin(found.values[i])) for i in known}
-    return sorted(known, key=lambda i: -spread[i])
-
-
 def _numbers(found: OccupancyTable | None) -> list[Section]:
     if found is None:
         return [Section("Occupancy", paragraph("No regions were given, and no parts found to read."))]
@@ -154,7 +147,7 @@ def _numbers(found: OccupancyTable | None) -> list[Section]:
         names = [found.regions[i] for i in shown]
         drawn = heat_map(names, found.maps, found.values[shown].tolist(), caption)
     else:
-        drawn = figure_png(heat_map_figure(found), caption)
+        drawn = "".join(figure_png(page, caption) for page in heat_map_figure(found)[:_PAGES])
     sections = [
         Section("Occupancy", drawn + paragraph(_READING)),
         Section("Occupancy with 95 % intervals", interval_table(found, order)),
@@ -172,6 +165,15 @@ def interval_table(found: OccupancyTable, order: Sequence[int], maps: int = _MAP
     """
     columns = range(min(len(found.maps), maps))
     low, high = found.low, found.high
+    further: tuple[str, ...] = ()
+    if found.beside is not None:
+        further = ("note",) if len(found.maps) > 1 else ("local scale", "note")
+
+    def beside(i: int) -> tuple[str, ...]:
+        if found.beside is None:
+            return ()
+        read = cell_text(float(found.beside.values[i, 0]), float(found.beside.errors[i, 0]))
+        return (read, note_text(found, i))[-len(further) :]
 
     def cell(i: int, k: int) -> str:
         value = float(found.values[i, k])
@@ -180,9 +182,10 @@ def interval_table(found: OccupancyTable, order: Sequence[int], maps: int = _MAP
         return f"{value:.2f} ({low[i, k]:.2f}–{high[i, k]:.2f})"
 
     rows = [
-        (found.regions[i], f"{found.voxels[i]:.0f}", *(cell(i, k) for k in columns)) for i in order[:_ROWS]
+        (found.regions[i], f"{found.voxels[i]:.0f}", *(cell(i, k) for k in columns), *beside(i))
+        for i in order[:_ROWS]
     ]
-    text = table(rows, ("region", "voxels", *(found.maps[k] for k in columns)))
+    text = table(rows, ("region", "voxels", *(found.maps[k] for k in columns), *further))
     left = []
     if len(found.regions) > len(rows):
         left.append(f"{len(rows)} of {len(found.regions)} regions")

@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from occupy.ensemble.components import Component, soft_mask, varying
+from occupy.ensemble.execution import Execution
+from occupy.ensemble.pipeline import SetEstimate
+from occupy.ensemble.summary import component_regions, read_class, summary_of, summary_terms
+from occupy.errors import Notice
 from occupy.io.atomic import make_folder, write_text
+from occupy.io.checksum import sha256_of, written
+from occupy.io.mapset import MapSet
 from occupy.io.models import ResidueKey, write_occupancies
+from occupy.io.mrc import read_map
 from occupy.model import AtomicModel
+from occupy.regions.joint import JointRegions, joint_record, with_joint
 from occupy.regions.region import Region, residue_values
-from occupy.regions.table import OccupancyTable
-from occupy.report.chimerax_files import map_for_chimerax, model_for_chimerax, seen_from
-from occupy.report.set_chimerax import (
-    Shown,
+from occupy.regions.table import OccupancyTable, joined
+from occupy.report.chimerax import Shown, classes_script, difference_script, model_script, picked
+from occupy.report.chimerax_files import (
     attribute_name,
-    classes_script,
     defattr_text,
-    difference_script,
-    model_script,
-    picked,
+    map_for_chimerax,
+    model_for_chimerax,
+    seen_from,
 )
+from occupy.report.record import to_json
+from occupy.report.results import write_lazy_maps
+from occupy.report.set_page import NAME as PAGE
+from occupy.report.set_page import write_set_report
+from occupy.report.set_record import NAME, refuse_changed_maps, set_record, sweep
 from occupy.report.tables import write_tables
+from occupy.volume import LazyMap
 
 MOST_MODELS = 20
 """Models with occupancies are written for sets of up to so many maps."""
@@ -39,7 +53,7 @@ class ModelFiles:
     paths: tuple[Path, ...]
 
 
-def file_name(text: str) -> str:
+def _file_name(text: str) -> str:
     """Return a name as part of a file name: without separators and quotes."""
     return "".join("_" if c in "/\\:\"'" or ord(c) < 32 else c for c in text) or "map"
 
@@ -84,11 +98,11 @@ def write_set_tables(
 
         files |= write_set_figures(table, folder, stem)
     if model is not None:
-        files |= write_model_files(folder, table, model, stem)
+        files |= _write_model_files(folder, table, model, stem)
     return files
 
 
-def write_model_files(
+def _write_model_files(
     folder: Path, table: OccupancyTable, model: ModelFiles, stem: str = "occupancy"
 ) -> dict[str, str]:
     """Write, per map, a model coloured by its regions (``.defattr``, script) and with occupancies (mmCIF).
@@ -104,26 +118,26 @@ def write_model_files(
             attribute += "_"
         used.add(attribute)
         values = residue_values(model.model, model.regions, table.values[:, column])
-        defattr = f"{file_name(name)}.defattr"
+        defattr = f"{_file_name(name)}.defattr"
         write_text(folder / defattr, defattr_text(model.model, values, attribute))
         attributes[name] = attribute, defattr
         files[f"defattr_{name}"] = defattr
         for number, path in enumerate(model.paths if len(table.maps) <= MOST_MODELS else ()):
-            target = f"{file_name(name)}_{file_name(model.model.names[number])}_occupancies.cif"
+            target = f"{_file_name(name)}_{_file_name(model.model.names[number])}_occupancies.cif"
             note = f"occupancies by OccuPy: regions of the model read in {' '.join(name.split())}"
-            write_occupancies(path, folder / target, by_residue(model.model, values, number), note)
+            write_occupancies(path, folder / target, _by_residue(model.model, values, number), note)
             files[f"model_{name}" + (f"_{number + 1}" if len(model.paths) > 1 else "")] = target
     script = f"{stem}_model.cxc"
     opened: list[str] = []
     for number, path in enumerate(model.paths):
-        name, copied = model_for_chimerax(folder, path, file_name(model.model.names[number]))
+        name, copied = model_for_chimerax(folder, path, _file_name(model.model.names[number]))
         opened.append(name)
         files |= {f"input_{model.model.names[number]}": name} if copied else {}
     write_text(folder / script, model_script(opened, attributes))
     return files | {"model_script": script}
 
 
-def by_residue(model: AtomicModel, values: npt.ArrayLike, file: int = 0) -> dict[ResidueKey, float]:
+def _by_residue(model: AtomicModel, values: npt.ArrayLike, file: int = 0) -> dict[ResidueKey, float]:
     """Return (chain, number, insertion code) → value for the residues of one file that have one."""
     return {
         (residue.chain, residue.number, residue.insertion): float(value)
@@ -169,16 +183,269 @@ def write_class_scripts(
     shown: list[Shown] = []
     copies: dict[str, str] = {}
     for name in picked(list(maps)):
-        opened, copied = map_for_chimerax(folder, maps[name][0], file_name(name), voxel_size)
+        opened, copied = map_for_chimerax(folder, maps[name][0], _file_name(name), voxel_size)
         copies |= {f"input_{name}": opened} if copied else {}
         shown.append(Shown(name, opened, seen_from(folder, maps[name][1]), (shares or {}).get(name)))
     write_text(folder / "classes.cxc", classes_script(shown, level=level, of=len(maps)))
     files = {"classes_script": "classes.cxc", **copies}
     if compare is not None:
         first, second = compare
-        drawn, _ = map_for_chimerax(folder, surface or maps[second][0], file_name(second), voxel_size)
+        drawn, _ = map_for_chimerax(folder, surface or maps[second][0], _file_name(second), voxel_size)
         occupancies = seen_from(folder, maps[first][1]), seen_from(folder, maps[second][1])
         text = difference_script(drawn, occupancies, compare, level=level)
-        files["difference_script"] = f"{file_name(second)}_minus_{file_name(first)}.cxc"
+        files["difference_script"] = f"{_file_name(second)}_minus_{_file_name(first)}.cxc"
         write_text(folder / files["difference_script"], text)
     return files
+
+
+Array = npt.NDArray[np.float32]
+
+PRODUCTS = {
+    "relative": "occupancy relative to the best class",
+    "occupancy": "occupancy",
+    "uncertainty": "standard error of occupancy",
+}
+OF_SET = {
+    "composite": "what all classes share, as strong as in the best class",
+    "mean_occupancy": "occupancy averaged over all particles",
+    "variability": "standard deviation of occupancy between classes",
+}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written of a set and read on the way.
+
+    Attributes
+    ----------
+    of_classes : dict
+        Class → product → file name.
+    of_set : dict
+        Product → file name.
+    table : OccupancyTable or None
+        What the regions read.
+    sums : dict
+        File name → size and checksum.
+    """
+
+    of_classes: dict[str, dict[str, str]]
+    of_set: dict[str, str]
+    table: OccupancyTable | None
+    sums: dict[str, dict[str, Any]]
+
+
+def names_of_maps(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return class → product → file name."""
+    return {name: {p: f"{_file_name(name)}_{p}.mrc" for p in PRODUCTS} for name in names}
+
+
+def write_class_maps(
+    folder: Path,
+    est: SetEstimate,
+    *,
+    keep: bool = False,
+    regions: Sequence[Region] = (),
+    execution: Execution | None = None,
+) -> Written:
+    """Write the maps of every class and of the set, and read regions, in one pass over the classes.
+
+    Parameters
+    ----------
+    folder : Path
+        Created where missing.
+    est : SetEstimate
+    keep : bool
+        Leave maps of classes that are there already (files are complete or not there).
+    regions : sequence of Region
+        On the grid of the input.
+    execution : Execution, optional
+        Where the work runs and arrays are kept.
+    """
+    make_folder(folder)
+    of_classes = names_of_maps(est.names)
+    shared = _Writing(est, folder.absolute(), of_classes, keep, tuple(regions))
+    terms, rest = (execution or Execution()).folded("writing", _write_one, shared, len(est.names))
+    summary = summary_of(est, terms, varying(est))
+    of_set = {product: f"{product}.mrc" for product in OF_SET}
+    sums = {name: about for _, of_class in rest for name, about in of_class.items()}
+    sums |= _write_maps(
+        folder, {of_set[p]: (what, est.on_grid(getattr(summary, p))) for p, what in OF_SET.items()}
+    )
+    table = joined([table for table, _ in rest if table is not None]) if regions else None
+    return Written(of_classes, of_set, table, sums)
+
+
+@dataclass(frozen=True, eq=False)
+class _Writing:
+    est: SetEstimate
+    folder: Path
+    files: dict[str, dict[str, str]]
+    keep: bool
+    regions: tuple[Region, ...]
+
+
+def _write_one(
+    shared: _Writing, k: int
+) -> tuple[tuple[Array, ...], tuple[OccupancyTable | None, dict[str, dict[str, Any]]]]:
+    """Write the maps of a class; return what it adds to the summary, what regions read, and checksums."""
+    est, found = shared.est, shared.est.of_class(k)
+    files = shared.files[est.names[k]]
+    there = [file for file in files.values() if shared.keep and (shared.folder / file).exists()]
+    maps = {product: est.on_grid(getattr(found, product)) for product in files}
+    new = {file: (PRODUCTS[p], maps[p]) for p, file in files.items() if file not in there}
+    sums = {file: written(shared.folder / file) for file in there} | _write_maps(shared.folder, new)
+    table = None
+    if shared.regions:
+        table = read_class(est, k, shared.regions, maps["occupancy"].data, maps["uncertainty"].data)
+    return summary_terms(est, k, found), (table, sums)
+
+
+def _write_maps(folder: Path, maps: dict[str, tuple[str, LazyMap]]) -> dict[str, dict[str, Any]]:
+    return {name: file.about() for name, file in write_lazy_maps(folder, maps).items()} if maps else {}
+
+
+def _write_components(folder: Path, est: SetEstimate, components: Sequence[Component]) -> dict[str, str]:
+    """Write components as soft masks into ``components/``; masks of an earlier run are removed first."""
+    inside = folder / "components"
+    for old in inside.glob("component??.mrc"):
+        old.unlink()
+    if not components:
+        return {}
+    make_folder(inside)
+    files = {c.name: f"components/{c.name}.mrc" for c in components}
+    for component in components:
+        what = f"{component.name}: varies together between classes"
+        lazy = est.on_grid(soft_mask(est, component.mask))
+        _write_maps(folder, {files[component.name]: (what, lazy)})
+    return files
+
+
+@dataclass(frozen=True, eq=False)
+class SetOutput:
+    """What is written of a set besides its maps.
+
+    Attributes
+    ----------
+    found : MapSet
+        Where the maps come from.
+    begun : mapping
+        From `occupy.report.set_record.asked_of`: what the maps were when the run began.
+    options, inputs : mapping
+        What was asked for, and the model and masks given, for the record.
+    notices : tuple of Notice
+        What is doubtful.
+    command : tuple of str
+        The command line.
+    regions : tuple of Region
+        To be read besides the components.
+    model : ModelFiles or None
+        Where they are parts of a model.
+    joint : mapping of str to JointRegions
+        Class → joint fit of the regions; nothing where they are only read.
+    compare : tuple of str or None
+        Two classes to be compared in ChimeraX.
+    keep : bool
+        Leave maps of classes that are there already.
+    page : bool
+        Make a page that opens in any browser.
+    voxel_size : float or None
+        Å, in place of the headers'.
+    """
+
+    found: MapSet
+    begun: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    notices: tuple[Notice, ...] = ()
+    command: tuple[str, ...] = ()
+    regions: tuple[Region, ...] = ()
+    model: ModelFiles | None = None
+    joint: Mapping[str, JointRegions] = field(default_factory=dict)
+    compare: tuple[str, str] | None = None
+    keep: bool = False
+    page: bool = False
+    voxel_size: float | None = None
+
+
+def write_set(
+    folder: Path, est: SetEstimate, components: Sequence[Component], output: SetOutput, execution: Execution
+) -> tuple[OccupancyTable | None, dict[str, Any]]:
+    """Write maps, tables, pictures, scripts and the record of a set.
+
+    Parameters
+    ----------
+    folder : Path
+        In which `occupy.report.set_record.begin` noted the run.
+    est : SetEstimate
+    components : sequence of Component
+    output : SetOutput
+    execution : Execution
+        Where the work runs and arrays are kept.
+
+    Returns
+    -------
+    table, files
+        What the regions read, and product → file name.
+    """
+    # The report of an earlier run must not vouch for files that are about to replace its own.
+    (folder / PAGE).unlink(missing_ok=True)
+    regions = output.regions + component_regions(est, components)
+    made = write_class_maps(folder, est, keep=output.keep, regions=regions, execution=execution)
+    files: dict[str, Any] = {**made.of_set, **_write_components(folder, est, components)}
+    table = made.table
+    if table is not None and output.joint:
+        table = with_joint(table, output.joint)
+    if table is not None:
+        model = output.model and ModelFiles(output.model.model, regions, output.model.paths)
+        files |= write_set_tables(folder, table, model=model, notes=[n.text for n in output.notices])
+    paths = {entry.name: entry.path for entry in output.found.maps}
+    files |= write_class_scripts(
+        folder,
+        {name: (paths[name], folder / made.of_classes[name]["occupancy"]) for name in est.names},
+        level=_level(est, paths[est.names[0]]),
+        compare=output.compare,
+        surface=folder / files["composite"],
+        voxel_size=output.voxel_size,
+        shares=_shares(output.found, est),
+    )
+    if output.page:
+        files["report"] = PAGE
+    record = set_record(
+        output.found,
+        est,
+        components,
+        of_classes=made.of_classes,
+        outputs=files | {"record": NAME},
+        options=output.options,
+        inputs=output.inputs,
+        notices=output.notices,
+        command=output.command,
+    )
+    if table is not None and output.joint:
+        record["joint_fits"] = {n: joint_record(joint, table, n) for n, joint in output.joint.items()}
+    if output.page:
+        execution.report("report", 0, 0)
+        write_set_report(folder, record, table)
+    sweep(folder)
+    for entry in record["maps"]:
+        entry["sha256"] = sha256_of(paths[entry["name"]])
+    refuse_changed_maps(output.begun, [Path(path) for path, *_ in output.begun["maps"]])
+    names = [name for name in files.values() if name not in made.sums]
+    record["files"] = made.sums | {name: written(folder / name) for name in names}
+    write_text(folder / NAME, to_json(record))
+    return table, files
+
+
+def _shares(found: MapSet, est: SetEstimate) -> dict[str, float]:
+    """Return each class's share of the particles; nothing where the set does not say."""
+    if any(entry.weight is None for entry in found.maps):
+        return {}
+    return {name: float(weight) for name, weight in zip(est.names, est.weights, strict=True)}
+
+
+def _level(est: SetEstimate, path: Path) -> float:
+    """Return a level at which the first map's surface encloses about as much as the content of the set."""
+    volume = read_map(path)
+    content = est.content.sum() * float(np.prod(est.scaled.voxel_size))
+    share = min(0.6 * content / (volume.data.size * float(np.prod(volume.voxel_size))), 0.5)
+    return float(np.quantile(volume.data, 1 - share))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from occupy.pipeline import Estimate
+from occupy.report.canvas import new_figure
 from occupy.report.surfaces import LEVEL
 from occupy.scale import scale_stream
-from occupy.volume import Volume
+from occupy.volume import LazyMap, Volume
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 Array = npt.NDArray[np.float32]
 
@@ -47,7 +53,7 @@ def central_slice(volume: Volume, data: Array, axis: int) -> Array:
     return np.asarray(standard.take(standard.shape[axis] // 2, axis=axis))
 
 
-def scale_slice(est: Estimate, axis: int) -> Array:
+def _scale_slice(est: Estimate, axis: int) -> Array:
     """Return the central slice of the local scale; see `central_slice`.
 
     Only a slab as thick as the footprint is dilated, so that no whole map is made for three slices.
@@ -72,7 +78,7 @@ def scale_slice(est: Estimate, axis: int) -> Array:
     return central_slice(est.volume, np.broadcast_to(plane, est.volume.shape), axis)
 
 
-def smoothed_scale(est: Estimate, axis: int) -> Array:
+def _smoothed_scale(est: Estimate, axis: int) -> Array:
     """Return the central slice of the local scale without the shape of the footprint.
 
     A maximum within a footprint draws discs and crosses around every peak; a Gaussian of a quarter of the
@@ -83,10 +89,10 @@ def smoothed_scale(est: Estimate, axis: int) -> Array:
     order = [n for i, n in enumerate(file_axes(est.volume)) if i != axis]
     # On the map's grid, which may be finer than the one the footprint is given on.
     width = [est.settings.kernel_size[n] * est.volume.shape[n] / est.settings.shape[n] / 4 for n in order]
-    return np.asarray(gaussian_filter(scale_slice(est, axis), width, mode="nearest"))
+    return np.asarray(gaussian_filter(_scale_slice(est, axis), width, mode="nearest"))
 
 
-def lowpassed_slice(est: Estimate, axis: int) -> Array:
+def _lowpassed_slice(est: Estimate, axis: int) -> Array:
     """Return the central slice of the low-passed map; see `central_slice`."""
     data = est.maps["lowpass"].data if est.resampled else est.lowpassed
     return central_slice(est.volume, data, axis)
@@ -99,8 +105,8 @@ def shown_scale(est: Estimate, axis: int) -> np.ma.MaskedArray[Any, Any]:
     shown from `lowest_shown_scale` on, and where the low-passed map has the share of local full scale at
     which surfaces are contoured.
     """
-    scale = smoothed_scale(est, axis)
-    matter = lowpassed_slice(est, axis) >= LEVEL * est.full_scale.value * scale
+    scale = _smoothed_scale(est, axis)
+    matter = _lowpassed_slice(est, axis) >= LEVEL * est.full_scale.value * scale
     return np.ma.masked_array(scale, (scale < lowest_shown_scale(est)) | ~matter)
 
 
@@ -129,3 +135,30 @@ def finer(image: np.ma.MaskedArray[Any, Any]) -> np.ma.MaskedArray[Any, Any]:
     parts = (image.data, np.ma.getmaskarray(image).astype(np.float32))
     values, hidden = (zoom(part, factor, order=1, mode="nearest", grid_mode=True) for part in parts)
     return np.ma.masked_array(values, hidden > 0.5)
+
+
+MOST_MAPS = 8
+SHOWN = {"scale": 1.0, "confidence": 1.0, "occupancy": 1.0, "relative": 1.0, "uncertainty": 0.5}
+"""What is drawn, and the value of its brightest colour."""
+
+
+def lazy_slices(maps: Mapping[str, Mapping[str, LazyMap]]) -> Figure:
+    """Draw the middle section of each map's scale and confidence, or occupancy and uncertainty.
+
+    Parameters
+    ----------
+    maps : mapping
+        Name → what there is of that map → lazy map. The first eight are drawn, one row each.
+    """
+    names = list(maps)[:MOST_MAPS]
+    columns = [what for what in SHOWN if what in maps[names[0]]]
+    figure = new_figure(2.6 * len(columns), 2.6 * len(names), dpi=100, layout="constrained")
+    grid = figure.subplots(len(names), len(columns), squeeze=False)
+    for row, name in zip(grid, names, strict=True):
+        for axes, what in zip(row, columns, strict=True):
+            lazy = maps[name][what]
+            middle = lazy.shape[0] // 2
+            axes.imshow(lazy.planes(middle, middle + 1)[0], vmin=0, vmax=SHOWN[what], cmap="viridis")
+            axes.set_axis_off()
+            axes.set_title(f"{name}: {what}", size=8)
+    return figure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.numerics.mesh import Mesh, TooManyCellsError, climb, sample, surface, without_dust
-from occupy.report.wire import pack, to_bytes
 
 Array = npt.NDArray[np.float32]
 
@@ -86,7 +87,7 @@ def surface_message(
     """
     mesh, step = fitting_mesh(data, level, limits, dust / float(np.prod(spacing)))
     points = mesh.vertices * np.float32(step)
-    arrays: dict[str, npt.NDArray[Any]] = packed_mesh(mesh, points, data.shape)
+    arrays: dict[str, npt.NDArray[Any]] = _packed_mesh(mesh, points, data.shape)
     inside = beneath(data, points, spacing[::-1])
     for wanted, where in ((False, inside), (True, points)):
         names = [name for name in layers if (name in ON_SURFACE) == wanted]
@@ -104,7 +105,7 @@ def surface_message(
     return pack({**about, **(head or {})}, arrays)
 
 
-def packed_mesh(mesh: Mesh, points: Array, shape: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
+def _packed_mesh(mesh: Mesh, points: Array, shape: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
     """Return positions x, y, z over the box as 16 bits, normals as 8 and indices as 32."""
     extent = np.maximum(np.array(shape, dtype=np.float32) - 1, 1)
     scaled = np.rint(points / extent * np.float32(65535))
@@ -169,3 +170,45 @@ def content_level(data: Array, full: float, lowest: float, highest: float) -> fl
     """
     middle, spread, _ = spread_of(data)
     return min(max(LEVEL * full, lowest, middle + 3 * spread), 0.9 * highest)
+
+
+def pack(head: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Return one message: length of the head, the head, and the arrays, each at a multiple of four bytes.
+
+    Parameters
+    ----------
+    head : mapping
+        Plain values; ``arrays`` is added: name → type, offset after the head, number of elements.
+    arrays : mapping
+        Name → array; sent little-endian.
+    """
+    index, parts, offset = {}, [], 0
+    for name, array in arrays.items():
+        plain = np.ascontiguousarray(array)
+        raw = plain.astype(plain.dtype.newbyteorder("<"), copy=False).tobytes()
+        index[name] = {"type": plain.dtype.name, "offset": offset, "length": plain.size}
+        parts.append(raw + bytes(-len(raw) % 4))
+        offset += len(parts[-1])
+    text = json.dumps({**head, "arrays": index}, allow_nan=False).encode()
+    text += b" " * (-len(text) % 4)
+    return struct.pack("<I", len(text)) + text + b"".join(parts)
+
+
+def unpack(message: bytes) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """Read what `pack` made: the head and the arrays."""
+    (length,) = struct.unpack_from("<I", message)
+    head = json.loads(message[4 : 4 + length])
+    arrays = {
+        name: np.frombuffer(
+            message, np.dtype(a["type"]).newbyteorder("<"), a["length"], 4 + length + a["offset"]
+        )
+        for name, a in head.pop("arrays").items()
+    }
+    return head, arrays
+
+
+def to_bytes(values: npt.NDArray[np.floating], low: float, high: float) -> npt.NDArray[np.uint8]:
+    """Return values as 0 to 255 between ``low`` and ``high``; those beyond are cut off."""
+    span = (high - low) or 1.0
+    scaled = (values - np.float32(low)) * np.float32(255 / span)
+    return np.asarray(np.clip(np.rint(scaled), 0, 255), dtype=np.uint8)

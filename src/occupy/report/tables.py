@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -14,6 +12,8 @@ import numpy as np
 from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.io.atomic import write_text
+from occupy.io.tables import csv_text as rows_as_csv
+from occupy.io.tables import number_in, read_rows
 from occupy.regions.table import Beside, Numbers, OccupancyTable
 from occupy.statistics.interval import STANDARD_ERRORS_95
 
@@ -28,14 +28,14 @@ COLUMNS = (
     "independent_voxels",
     "interval_95_in_standard_errors",
 )
-_NUMBERS = COLUMNS[2:-1]
-JOINT_COLUMNS = ("local_scale", "local_scale_error", "note")
+_JOINT_COLUMNS = ("local_scale", "local_scale_error", "note")
 """Further columns where the occupancies are of a joint fit."""
 _WHAT = {
     "occupancy": "occupancy",
     "relative": "occupancy relative to the best map at each place",
     "scale": "local scale",
 }
+_NAMED = 3
 _READ, _FITTED = "of regions: median over the region's voxels", "of parts by a joint fit to the map"
 
 
@@ -45,28 +45,19 @@ def _text(value: float, digits: int = 4) -> str:
 
 def csv_text(table: OccupancyTable) -> str:
     """Return a table in long form, one line per region and map; unknown numbers are empty."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    beside = table.beside
-    writer.writerow(COLUMNS if beside is None else COLUMNS + JOINT_COLUMNS)
-    low, high = table.low, table.high
+    beside, low, high = table.beside, table.low, table.high
+    rows = []
     for row, region in enumerate(table.regions):
-        for column, name in enumerate(table.maps):
-            numbers = (
-                _text(table.values[row, column]),
-                _text(table.errors[row, column]),
-                _text(low[row, column]),
-                _text(high[row, column]),
-                _text(table.voxels[row], 0),
-                _text(table.independent[row], 1),
-                f"{table.reach_95:.7g}",
-            )
-            more: tuple[str, ...] = ()
+        of_region = _text(table.voxels[row], 0), _text(table.independent[row], 1), f"{table.reach_95:.7g}"
+        for k, name in enumerate(table.maps):
+            numbers = (array[row, k] for array in (table.values, table.errors, low, high))
+            cells = [region, name, *map(_text, numbers), *of_region]
             if beside is not None:
-                read = beside.values[row, column], beside.errors[row, column]
-                more = (_text(read[0]), _text(read[1]), beside.notes[row][column])
-            writer.writerow([region, name, *numbers, *more])
-    return out.getvalue()
+                cells += [
+                    _text(beside.values[row, k]), _text(beside.errors[row, k]), beside.notes[row][k],
+                ]  # fmt: skip
+            rows.append(cells)
+    return rows_as_csv(COLUMNS + (() if beside is None else _JOINT_COLUMNS), rows)
 
 
 def cell_text(value: float, error: float) -> str:
@@ -90,17 +81,34 @@ def tsv_text(table: OccupancyTable, notes: Iterable[str] = ()) -> str:
     if np.isfinite(table.weights).any():
         shares = (_text(100 * weight, 1) for weight in table.weights)
         head.append("\t".join(["# share of particles, %", "", *shares]))
-    # Of one map there is room for what stands beside its occupancies.
-    further = beside is not None and len(table.maps) == 1
-    rows = ["\t".join(["region", "voxels", *map(_plain, table.maps), *(["local scale", "note"] * further)])]
+    # Of one map there is room for the local scale too.
+    further = () if beside is None else ("local scale", "note")[len(table.maps) > 1 :]
+    rows = ["\t".join(["region", "voxels", *map(_plain, table.maps), *further])]
     for row, region in enumerate(table.regions):
         cells = map(cell_text, table.values[row].tolist(), table.errors[row].tolist())
         more: tuple[str, ...] = ()
-        if beside is not None and further:
+        if beside is not None:
             read = cell_text(float(beside.values[row, 0]), float(beside.errors[row, 0]))
-            more = (read, beside.notes[row][0])
+            more = (read, note_text(table, row))[-len(further) :]
         rows.append("\t".join([_plain(region), _text(table.voxels[row], 0), *cells, *more]))
     return "\n".join([*head, *rows]) + "\n"
+
+
+def note_text(table: OccupancyTable, row: int) -> str:
+    """Return what is noted of a region, with the maps it is noted of; empty where there is nothing."""
+    if table.beside is None:
+        return ""
+    notes = table.beside.notes[row]
+    of: dict[str, list[str]] = {}
+    for name, note in zip(table.maps, notes, strict=True):
+        of.setdefault(note, []).append(name)
+    if len(of) == 1:
+        return notes[0]
+    return "; ".join(
+        f"{note} ({', '.join(names[:_NAMED])}{' …' * (len(names) > _NAMED)})"
+        for note, names in of.items()
+        if note
+    )
 
 
 def _plain(name: str) -> str:
@@ -134,58 +142,39 @@ def read_table(path: str | Path) -> OccupancyTable:
         missing or comes twice; with the line.
     """
     source = Path(path)
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise InputError(f"{source}: cannot be read: {reason}") from error
-    reader = csv.DictReader(io.StringIO(text), strict=True)
-    missing = [name for name in COLUMNS[:-1] if name not in (reader.fieldnames or ())]
-    if missing:
-        raise InputError(f"{source}: not a table of occupancies: no column {', '.join(missing)}")
+    read = read_rows(source, _wrong_with)
+    joint = all(name in read.header for name in _JOINT_COLUMNS)
     found: dict[tuple[str, str], dict[str, float]] = {}
     notes: dict[tuple[str, str], str] = {}
     reaches = set()
-    try:
-        for row in reader:
-            key = row["region"] or "", row["map"] or ""
-            where = f"{source}: line {reader.line_num}"
-            if not all(key):
-                raise InputError(f"{where}: no name of region or map")
-            if key in found:
-                raise InputError(f"{where}: {key[0]} in {key[1]} comes twice")
-            further = [name for name in JOINT_COLUMNS[:-1] if name in row]
-            found[key] = {name: _parsed(row[name], f"{where}: {name}") for name in (*_NUMBERS, *further)}
-            notes[key] = row.get(JOINT_COLUMNS[-1]) or ""
-            reaches.add(_parsed(row.get(COLUMNS[-1], ""), f"{where}: {COLUMNS[-1]}"))
-    except csv.Error as error:
-        raise InputError(f"{source}: line {reader.line_num}: {error}") from error
+    for line, row in read.rows:
+        key = row["region"] or "", row["map"] or ""
+        where = f"{source}: line {line}"
+        if not all(key):
+            raise InputError(f"{where}: no name of region or map")
+        if key in found:
+            raise InputError(f"{where}: {key[0]} in {key[1]} comes twice")
+        names = (*COLUMNS[2:-1], *(name for name in _JOINT_COLUMNS[:-1] if name in row))
+        found[key] = {name: number_in(row[name], f"{where}: {name}") for name in names}
+        notes[key] = row.get(_JOINT_COLUMNS[-1]) or ""
+        reaches.add(number_in(row.get(COLUMNS[-1], ""), f"{where}: {COLUMNS[-1]}"))
     known = [reach for reach in reaches if math.isfinite(reach)]
     if len(known) > 1:
         raise InputError(f"{source}: intervals of several widths ({', '.join(map(str, sorted(known)))})")
     table = _assembled(found, source, known[0] if known else None)
-    if not all(name in (reader.fieldnames or ()) for name in JOINT_COLUMNS):
+    if not joint:
         return table
-    low, high, read, spread = (
+    low, high, local, spread = (
         np.array([[found[region, name][column] for name in table.maps] for region in table.regions])
-        for column in ("low_95", "high_95", *JOINT_COLUMNS[:-1])
+        for column in ("low_95", "high_95", *_JOINT_COLUMNS[:-1])
     )
     said = tuple(tuple(notes[region, name] for name in table.maps) for region in table.regions)
-    return replace(table, beside=Beside(read, spread, low, high, said))
+    return replace(table, beside=Beside(local, spread, low, high, said))
 
 
-def _parsed(text: str | None, where: str) -> float:
-    if text is None:
-        raise InputError(f"{where}: missing")
-    if not text.strip():
-        return math.nan
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{where} is not a number: {text!r}")
-    return value
+def _wrong_with(header: tuple[str, ...]) -> str | None:
+    missing = [name for name in COLUMNS[:-1] if name not in header]
+    return f"not a table of occupancies: no column {', '.join(missing)}" if missing else None
 
 
 def _assembled(

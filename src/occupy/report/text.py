@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from occupy.errors import Notice
 
 
 def number_text(value: Any) -> str:
@@ -31,12 +33,20 @@ def full_scale_source(numbers: Mapping[str, Any]) -> str:
     return f"95 % {low} to {high}; noise reads {noise} of it (from {found['noise_floor_from']})"
 
 
+def fit_text(solvent: Mapping[str, Any]) -> str:
+    """Return in words how well a Gaussian fits the solvent: the misfit, and what it means above a tenth."""
+    misfit = solvent["misfit"]
+    if misfit is None or not math.isfinite(misfit):
+        return "no fit"
+    rough = bool(solvent["good_fit"]) and misfit > 0.1
+    words = ": not quite a Gaussian, so confidence near its edge is rough" if rough else ""
+    return f"misfit {misfit:.0%}{words}"
+
+
 def number_lines(numbers: Mapping[str, Any]) -> list[str]:
     """Return the numbers of a run, one per line, with units."""
     solvent = numbers["solvent"]
-    misfit = solvent["misfit"]
-    fit = "no fit" if misfit is None or not math.isfinite(misfit) else f"misfit {misfit:.0%}"
-    spread = f"{number_text(solvent['mean'])} ± {number_text(solvent['sigma'])}, {fit}"
+    spread = f"{number_text(solvent['mean'])} ± {number_text(solvent['sigma'])}, {fit_text(solvent)}"
     lowest = number_text(numbers["lowest_confident_scale"])
     rows = [
         ("full scale", f"{number_text(numbers['full_scale_value'])} map units, {full_scale_source(numbers)}"),
@@ -79,3 +89,17 @@ def log_text(record: Mapping[str, Any]) -> str:
         *(f"  {product:<20} {name}" for product, name in record["outputs"].items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+# Half-maps that were found beside a map and used: the result is better for it.
+_INFORMATION = ("neighbours",)
+
+
+def doubtful(notices: Sequence[Notice]) -> list[Notice]:
+    """Return the notices that make a result doubtful."""
+    return [notice for notice in notices if notice.code not in _INFORMATION]
+
+
+def information(notices: Sequence[Notice]) -> list[Notice]:
+    """Return the notices that are only worth knowing."""
+    return [notice for notice in notices if notice.code in _INFORMATION]

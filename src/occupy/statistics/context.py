@@ -91,13 +91,14 @@ class LocalContext:
         last = first + len(readings)
         around = interpolated_planes(self.around, self.strides, first, last, readings.shape[1:], (-z, -y, -x))
         np.maximum(around, np.float32(1e-9), out=around)
+        below = readings < around
         ratio = np.divide(readings, around, out=scratch("ratio", readings.shape))
         np.minimum(ratio, np.float32(1), out=ratio)
         steps = scratch("steps", readings.shape, np.intp)
         np.multiply(ratio, np.float32(_STEPS - 1), out=steps, casting="unsafe")
         around *= self._table.take(steps, out=ratio, mode="clip")
         # At and above the mean around, readings stay.
-        np.copyto(readings, around, where=ratio < 1)
+        np.copyto(readings, around, where=below)
         return readings
 
 

@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from occupy.errors import InputError
 from occupy.report.palette import CONFIDENCE, DIFFERENCE, SCALE, UNCERTAINTY
-from occupy.report.surfaces import LIMITS, surface_message
-from occupy.report.wire import pack, to_bytes
+from occupy.report.surfaces import LIMITS, pack, surface_message, to_bytes
 from occupy.volume import Volume
 from occupy.web.watched import ArrayCache, ClosedError, WatchedFiles
 

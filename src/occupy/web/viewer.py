@@ -25,9 +25,9 @@ from occupy.report.figures import modifications
 from occupy.report.palette import MINIMUM_SCALE
 from occupy.report.record import read_record, record_of
 from occupy.report.results import WHAT, Written, write_results
-from occupy.report.wire import pack
+from occupy.report.surfaces import pack
 from occupy.result import LoadedResult, load
-from occupy.settings import Settings
+from occupy.settings import Output, Settings
 from occupy.web.document import MapDocument
 from occupy.web.forms import (
     Said,
@@ -358,10 +358,10 @@ class Viewer:
         if source is not None:
             inputs["map"] = inputs["map"][0], source
         extra = [*(["--plot"] if plot else []), *(["--report"] if report else [])]
+        level, size = document.given_level, document.files.voxel_size
         written = write_results(
-            est, asked, folder, inputs=inputs, command=shlex.split(self._command(document, asked, extra)),
-            plot=plot, level=document.given_level, report=report, voxel_size=document.files.voxel_size,
-            progress=job.report,
+            est, asked, folder, Output(plot=plot, report=report, level=level), inputs=inputs, voxel_size=size,
+            command=shlex.split(self._command(document, asked, extra)), progress=job.report,
         )  # fmt: skip
         job.say(f"written to {folder}")
         return written, asked

@@ -1,0 +1,276 @@
+"""Several runs over the same particles: find each one's file, and bring their particles together.
+
+A run is a RELION job or data.star, a cryoSPARC job or .cs, cryoDRGN's or RECOVAR's labels (one whole number
+per particle: .pkl or .txt), or a table with a column of particles and one of classes (.tsv or .csv; so is
+``presence.tsv`` of `occupy particles`). Images are not looked at.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.errors import InputError, Notice
+from occupy.io.mapset import natural, some_of
+from occupy.io.particles import Particles, read_particles, read_structured
+from occupy.io.relion_job import finished_iterations
+from occupy.io.star import read_star
+from occupy.runs.partition import Entries, Integers, Partition, Reals, entries, partition
+
+_DATA = re.compile(r".+_it(\d+)_data\.star")
+_CS = re.compile(r"(?!.*passthrough).*?(?:_(\d+))?_particles\.cs")
+_PARTICLE = ("particle", "rlnimagename", "uid", "name", "index")
+_CLASS = ("class", "state", "label", "cluster", "rlnclassnumber")
+_PROBABILITY = ("probability", "state_probability", "certainty")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What the file of one run says.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    named_by : str
+        What `keys` are: ``name`` of an image, ``uid``, or ``row`` of the file.
+    keys : ndarray, shape (N,)
+        Which particle each entry is.
+    sources : ndarray, shape (N,)
+        The particle an entry was made of by symmetry expansion; elsewhere the keys.
+    labels : ndarray of int64, shape (N,)
+        Class numbers as the file has them.
+    certainty : ndarray of float64, shape (N,), or None
+        Probability of that class.
+    particles : Particles or None
+        What is needed to write some of them; None for tables.
+    """
+
+    path: Path
+    named_by: Literal["name", "uid", "row"]
+    keys: npt.NDArray[Any]
+    sources: npt.NDArray[Any]
+    labels: Integers
+    certainty: Reals | None
+    particles: Particles | None
+
+
+@dataclass(frozen=True, eq=False)
+class CommonParticles:
+    """The entries that are in every run, in the order of the first.
+
+    Attributes
+    ----------
+    runs : tuple of Partition
+        One per run.
+    entries : Entries
+        Which of them are of one particle.
+    rows : tuple of ndarray of int64
+        For each run, where its file has these entries.
+    notices : tuple of Notice
+        What is worth knowing.
+    """
+
+    runs: tuple[Partition, ...]
+    entries: Entries
+    rows: tuple[Integers, ...]
+    notices: tuple[Notice, ...] = ()
+
+
+def read_run(path: Path, class_field: str | None = None) -> Run:
+    """Read one run: a file, or a folder in which its last iteration is found.
+
+    Raises
+    ------
+    InputError
+        Where there is no such file, or no classes in it.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if path.is_dir():
+        path = _in_folder(path)
+    name = path.name.lower()
+    if name.endswith((".tsv", ".csv")):
+        return _table(path)
+    if name.endswith(".npy"):
+        raise InputError(f"{path}: give labels as .pkl or .txt, or as a table (.tsv) of particle and class")
+    particles = read_particles(path, class_field if name.endswith(".cs") else None)
+    keys: npt.NDArray[Any] = np.arange(len(particles.labels))
+    sources = keys
+    named_by: Literal["name", "uid", "row"] = "row"
+    if particles.kind == "relion":
+        found = [t for t in read_star(path, columns=("rlnImageName",)).values() if t.has("rlnImageName")]
+        if len(found) == 1:
+            named_by, keys = "name", np.array(found[0].column("rlnImageName"))
+            sources = keys
+    elif particles.kind == "cryosparc":
+        content = read_structured(path)
+        fields = content.dtype.names or ()
+        if "uid" in fields:
+            named_by, keys = "uid", content["uid"]
+            sources = content["sym_expand/src_uid"] if "sym_expand/src_uid" in fields else keys
+    return Run(path, named_by, keys, sources, particles.labels, particles.certainty, particles)
+
+
+def _in_folder(folder: Path) -> Path:
+    """Find the file of particles and their classes in a job's folder."""
+    files = sorted(folder.iterdir(), key=natural)
+    data = {int(m[1]): path for path in files if (m := _DATA.fullmatch(path.name)) and int(m[1])}
+    if data:
+        # An iteration that is being written is not taken, unless nothing tells that it is.
+        complete = [each.number for each in finished_iterations(folder) if each.number in data]
+        return data[max(complete or data)]
+    found = [(int(m[1] or 1 << 40), path) for path in files if (m := _CS.fullmatch(path.name))]
+    if found:
+        return max(found, key=lambda each: each[0])[1]
+    homes = [folder, *(path for path in files if path.is_dir() and path.name.startswith("kmeans"))]
+    labels = [path for home in homes if (path := _labels(home)) is not None]
+    if len(labels) == 1:
+        return labels[0]
+    if labels:
+        raise InputError(f"{folder}: labels in {some_of(path.parent.name for path in labels)}: name one")
+    if (folder / "presence.tsv").is_file():
+        return folder / "presence.tsv"
+    raise InputError(
+        f"{folder}: no run of a classification in it (no *_itNNN_data.star, *_particles.cs, or labels.pkl)"
+    )
+
+
+def _labels(folder: Path) -> Path | None:
+    return next((p for name in ("labels.pkl", "labels.txt") if (p := folder / name).is_file()), None)
+
+
+def _table(path: Path) -> Run:
+    """Read a table of particle, class and, where there is one, probability."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.reader(stream, delimiter="\t" if path.name.lower().endswith(".tsv") else ","))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    columns = [_column(header, names) for names in (_PARTICLE, _CLASS, _PROBABILITY)]
+    if columns[0] is None or columns[1] is None or len(rows) < 2:
+        raise InputError(f"{path}: a table needs a line of names, with 'particle' and 'class', and rows")
+    if (bad := next((n for n, row in enumerate(rows, 1) if len(row) != len(header)), 0)) > 0:
+        raise InputError(f"{path}: line {bad} has {len(rows[bad - 1])} cells, not {len(header)}")
+    try:
+        labels = np.array([int(row[columns[1]]) for row in rows[1:]], dtype=np.int64)
+        chances = None if columns[2] is None else np.array([float(row[columns[2]]) for row in rows[1:]])
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{path}: a class or a probability is no number ({error})") from error
+    keys = np.array([row[columns[0]] for row in rows[1:]])
+    if all(key.isdecimal() for key in keys.tolist()):
+        whole = keys.astype(np.uint64)
+        rowwise = np.array_equal(np.sort(whole), np.arange(len(whole), dtype=np.uint64) + whole.min())
+        ordered = (whole - whole.min()).astype(np.int64) if rowwise else whole
+        return Run(path, "row" if rowwise else "uid", ordered, ordered, labels, chances, None)
+    return Run(path, "name", keys, keys, labels, chances, None)
+
+
+def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
+    return next((header.index(name) for name in names if name in header), None)
+
+
+def run_names(paths: Sequence[Path]) -> list[str]:
+    """Return a short name for each run, all different: of its folder or file, with what tells them apart."""
+    generic = re.compile(r"labels\.(pkl|txt)|presence\.tsv|(.*_)?(data\.star|particles\.cs)|kmeans\d+")
+    found = []
+    for path in paths:
+        parts = [part for part in path.absolute().parts if not generic.fullmatch(part)]
+        found.append(parts[1:] or [path.name])
+    for depth in range(1, max(map(len, found)) + 1):
+        names = ["/".join(parts[-depth:]) for parts in found]
+        if len(set(names)) == len(names):
+            break
+    counts: Counter[str] = Counter()
+    out = []
+    for name in names:
+        counts[name] += 1
+        out.append(f"{name} ({counts[name]})" if counts[name] > 1 else name)
+    return out
+
+
+def common_particles(runs: Sequence[Run], names: Sequence[str] | None = None) -> CommonParticles:
+    """Bring the particles of several runs together.
+
+    Raises
+    ------
+    InputError
+        Where the runs have no particles in common.
+    """
+    labelled = run_names([run.path for run in runs]) if names is None else list(names)
+    notices = []
+    keys = [run.keys for run in runs]
+    if len({run.named_by for run in runs}) > 1:
+        if len({len(run.labels) for run in runs}) > 1:
+            raise InputError(
+                f"{runs[0].path} and {runs[-1].path} name particles differently and have other numbers of "
+                "them: it can't be told which is which"
+            )
+        keys = [np.arange(len(run.labels)) for run in runs]
+        text = "the runs name particles differently: taken to be the same particles in the same order"
+        notices.append(Notice("by-order", text))
+    rows = _common_rows(keys)
+    count = len(rows[0])
+    if not count:
+        raise InputError(f"{runs[0].path} and {runs[-1].path}: not one particle is in all runs")
+    most = max(len(run.labels) for run in runs)
+    if count < most:
+        text = f"{count} of up to {most} particles are in all runs; the others are left out"
+        notices.append(Notice("particles-left-out", text))
+    partitions = tuple(
+        partition(name, run.labels[at], None if run.certainty is None else run.certainty[at])
+        for name, run, at in zip(labelled, runs, rows, strict=True)
+    )
+    of = entries(_sources(runs, keys)[rows[0]])
+    if of.expanded:
+        text = f"{count} entries of {of.count} particles (symmetry-expanded): errors count particles"
+        notices.append(Notice("expanded", text))
+    return CommonParticles(partitions, of, rows, tuple(notices))
+
+
+def _sources(runs: Sequence[Run], keys: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return the particle of each entry of the first run, from whichever run tells."""
+    for run, key in zip(runs, keys, strict=True):
+        alike = run is runs[0] or np.array_equal(run.keys, runs[0].keys)
+        if alike and len(np.unique(run.sources)) < len(key):
+            return run.sources
+    return keys[0]
+
+
+def _common_rows(keys: Sequence[npt.NDArray[Any]]) -> tuple[Integers, ...]:
+    """Where each run has the entries that all have. A particle's n-th entry is its n-th in every run."""
+    if all(np.array_equal(key, keys[0]) for key in keys[1:]):
+        return tuple(np.arange(len(key)) for key in keys)
+    numbers = np.unique(np.concatenate(list(keys)), return_inverse=True)[1]
+    ends = np.cumsum([len(key) for key in keys])
+    unique = [_with_turn(part) for part in np.split(numbers, ends[:-1])]
+    stride = 1 + max(int(turn.max(initial=0)) for _, turn in unique)
+    ids = [number * stride + turn for number, turn in unique]
+    common = ids[0]
+    for other in ids[1:]:
+        common = common[np.isin(common, other)]
+    found = []
+    for each in ids:
+        order = np.argsort(each)
+        found.append(order[np.searchsorted(each, common, sorter=order)].astype(np.int64))
+    return tuple(found)
+
+
+def _with_turn(numbers: Integers) -> tuple[Integers, Integers]:
+    """Return numbers, and how often each came before in the same array."""
+    order = np.argsort(numbers, kind="stable")
+    ordered = numbers[order]
+    first = np.concatenate([[True], ordered[1:] != ordered[:-1]]) if len(ordered) else np.zeros(0, bool)
+    begin = np.maximum.accumulate(np.where(first, np.arange(len(ordered)), 0))
+    turn = np.empty(len(numbers), dtype=np.int64)
+    turn[order] = np.arange(len(ordered)) - begin
+    return numbers.astype(np.int64), turn

@@ -1,0 +1,1 @@
+"""Several classifications of the same particles: what they agree on. Arrays only."""

@@ -1,0 +1,240 @@
+"""One assignment from several runs: which classes all of them find, and how sure each particle's is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.runs.agreement import contingency, match, rand_of
+from occupy.runs.partition import Integers, Partition, Reals
+
+_DOUBT = 1e-4  # No run is surer than this of a particle: a probability of 1 would outvote all others.
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What counts as reproducible.
+
+    Attributes
+    ----------
+    least_distinct : float
+        Two classes are told apart where runs agree, beyond chance, which of the two a particle is in: Cohen's
+        kappa of at least this, over the particles that both runs have in one of them.
+    settled : float
+        A particle is settled where its class is at least this probable.
+    """
+
+    least_distinct: float = 0.2
+    settled: float = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Consensus:
+    """What the runs say together.
+
+    Attributes
+    ----------
+    labels : ndarray of int64, shape (N,)
+        Index of each particle's class, the largest class first.
+    probability : ndarray of float64, shape (N,)
+        Of that class.
+    belongs : tuple of ndarray of int64
+        For each run, the consensus class of each of its classes.
+    distinct : ndarray of float64, shape (K, K)
+        How well runs tell each pair of classes apart (kappa); NaN on the diagonal.
+    candidates : int
+        Classes there were before those that runs do not tell apart were put together.
+    too_sure : tuple of float
+        For each run the temperature of its stated probabilities: 1 where they are taken as they are.
+    """
+
+    labels: Integers
+    probability: Reals
+    belongs: tuple[Integers, ...]
+    distinct: Reals
+    candidates: int
+    too_sure: tuple[float, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Number of reproducible classes; 1 where runs agree on nothing."""
+        return len(self.distinct)
+
+
+def _pivot(runs: Sequence[Partition]) -> int:
+    """Index of the run that agrees most with the others."""
+    index = np.zeros((len(runs), len(runs)))
+    for i, j in combinations(range(len(runs)), 2):
+        one, other = runs[i], runs[j]
+        table = contingency(one.labels, other.labels, len(one.classes), len(other.classes))
+        index[i, j] = index[j, i] = rand_of(table)
+    return int(index.sum(axis=1).argmax())
+
+
+def _start(runs: Sequence[Partition]) -> Reals:
+    """Return what the run says that agrees most with the others, and doubt, shape (N, its classes)."""
+    pivot = runs[_pivot(runs)]
+    start: Reals = np.full((len(pivot.labels), len(pivot.classes)), 0.2 / len(pivot.classes))
+    start[np.arange(len(pivot.labels)), pivot.labels] += 0.8
+    return start
+
+
+def _confusion(run: Partition, posterior: Reals) -> Reals:
+    """Chance of each class of a run given the consensus class, shape (K, classes of the run)."""
+    count = posterior.shape[1]
+    sums = 0.5 + np.stack(
+        [np.bincount(run.labels, posterior[:, z], minlength=len(run.classes)) for z in range(count)]
+    )
+    return np.asarray(sums / sums.sum(axis=1, keepdims=True))
+
+
+def _evidence(run: Partition, confusion: Reals) -> Reals:
+    """Log-likelihood of what a run says of each particle, per consensus class, shape (N, K)."""
+    chance = confusion[:, run.labels].T
+    if run.certainty is not None and len(run.classes) > 1:
+        sure = np.clip(run.certainty, 1 / len(run.classes), 1.0)[:, None]
+        chance = sure * chance + (1 - sure) * (1 - chance) / (len(run.classes) - 1)
+    return np.log(np.maximum(chance, 1e-12))
+
+
+def _posterior(runs: Sequence[Partition], start: Reals, rounds: int = 30) -> Reals:
+    posterior = start
+    for _ in range(rounds):
+        weight = np.log(np.maximum(posterior.mean(axis=0), 1e-12))
+        total = sum(_evidence(run, _confusion(run, posterior)) for run in runs)
+        posterior = _softmax(weight + total)
+    return posterior
+
+
+def _softmax(values: Reals) -> Reals:
+    e = np.exp(values - values.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+def _belongs(run: Partition, posterior: Reals) -> Integers:
+    """Consensus class of each class of a run: matched one to one, the rest to where most of it is."""
+    mass = np.stack(
+        [np.bincount(run.labels, column, minlength=len(run.classes)) for column in posterior.T], axis=1
+    )
+    partner = match(mass)
+    return np.where(partner < 0, mass.argmax(axis=1), partner)
+
+
+def distinctness(runs: Sequence[Partition], belongs: Sequence[Integers], count: int) -> Reals:
+    """How well runs tell each pair of consensus classes apart, shape (K, K); NaN on the diagonal.
+
+    Cohen's kappa over the particles that both of two runs have in one of the two classes: 1 where the runs
+    always agree which, 0 where they agree no more than by chance; the mean over all pairs of runs.
+    """
+    labels = [of[run.labels] for run, of in zip(runs, belongs, strict=True)]
+    tables = [contingency(a, b, count, count) for a, b in combinations(labels, 2)]
+    found = np.full((count, count), np.nan)
+    for y, z in combinations(range(count), 2):
+        pair = np.array([y, z])
+        found[y, z] = found[z, y] = np.mean([_kappa(table[np.ix_(pair, pair)]) for table in tables])
+    return found
+
+
+def _kappa(table: npt.NDArray[np.int64]) -> float:
+    """Cohen's kappa of a table of two classes; 0 where either run has one of them only."""
+    n = table.astype(np.float64)
+    chance = (n.sum(axis=1) * n.sum(axis=0)).sum() / max(n.sum() ** 2, 1)
+    observed = np.trace(n) / max(n.sum(), 1)
+    return float((observed - chance) / (1 - chance)) if chance < 1 else 0.0
+
+
+def consensus(runs: Sequence[Partition], rules: Rules | None = None) -> Consensus:
+    """Bring runs to one assignment, with only as many classes as they tell apart."""
+    rules = rules or Rules()
+    posterior = _start(runs)
+    candidates = posterior.shape[1]
+    while True:
+        posterior = _posterior(runs, posterior)
+        belongs = [_belongs(run, posterior) for run in runs]
+        distinct = distinctness(runs, belongs, posterior.shape[1])
+        if posterior.shape[1] == 1 or np.nanmin(distinct) >= rules.least_distinct:
+            break
+        keep, gone = sorted(np.unravel_index(np.nanargmin(distinct), distinct.shape))
+        posterior[:, keep] += posterior[:, gone]
+        posterior = np.delete(posterior, gone, axis=1)
+    chance, too_sure = pooled(runs, posterior, belongs)
+    order = np.argsort(-np.bincount(chance.argmax(axis=1), minlength=len(distinct)), kind="stable")
+    chance, distinct = chance[:, order], distinct[np.ix_(order, order)]
+    rank = np.argsort(order)
+    return Consensus(
+        chance.argmax(axis=1), chance.max(axis=1), tuple(rank[of] for of in belongs), distinct, candidates,
+        tuple(too_sure.tolist()),
+    )  # fmt: skip
+
+
+def pooled(runs: Sequence[Partition], posterior: Reals, belongs: Sequence[Integers]) -> tuple[Reals, Reals]:
+    """Return the probability of each consensus class for each particle, from what runs state and agree on.
+
+    Runs see the same images, so that what an image leaves open is in what each of them states, and is not
+    less for being said several times: the logarithms of stated probabilities are averaged, not added. What
+    runs disagree in comes from the noise of each one's maps. It makes each state more than it knows; by how
+    much is the temperature t at which its probabilities predict the labels of the other runs best. With the
+    log-odds of a run off by noise of variance v, t² = 1 + cv (the usual approximation of a logistic function
+    averaged over a normal distribution: Spiegelhalter & Lauritzen, Networks 20, 579, 1990). The mean of R
+    runs is off by v/R: its temperature is the root of 1 + (t² - 1)/R.
+
+    Returns
+    -------
+    chance : ndarray of float64, shape (N, K)
+        The probabilities.
+    too_sure : ndarray of float64, shape (runs,)
+        The temperature of each run: 1 where its stated probabilities are taken as they are.
+    """
+    count = posterior.shape[1]
+    stated = [np.log(_stated(run, of, posterior)) for run, of in zip(runs, belongs, strict=True)]
+    labels = [of[run.labels] for run, of in zip(runs, belongs, strict=True)]
+    if count == 1:
+        return np.ones((len(posterior), 1)), np.ones(len(runs))
+    too_sure = np.array([_temperature(mine, labels[:i] + labels[i + 1 :]) for i, mine in enumerate(stated)])
+    together = np.sqrt(1 + (too_sure**2 - 1) / len(runs))
+    mean = sum(each / t for each, t in zip(stated, together, strict=True)) / len(runs)
+    return _softmax(np.asarray(mean)), too_sure
+
+
+def _stated(run: Partition, belongs: Integers, posterior: Reals) -> Reals:
+    """Return the probability of each consensus class as a run states it, shape (N, K).
+
+    What is left of a particle's probability is spread evenly over the run's other classes: no more is known
+    of them. A consensus class that a run has no class for is in the class that holds most of it.
+    """
+    classes, count = len(run.classes), posterior.shape[1]
+    sure = np.ones(len(run.labels)) if run.certainty is None else run.certainty
+    sure = np.clip(sure, 1 / classes, 1 - _DOUBT)
+    own = np.tile(((1 - sure) / max(classes - 1, 1))[:, None], (1, classes))
+    own[np.arange(len(sure)), run.labels] = sure
+    where = np.zeros((classes, count))
+    where[np.arange(classes), belongs] = 1
+    empty = where.sum(axis=0) == 0
+    where[_confusion(run, posterior).argmax(axis=1)[empty], np.flatnonzero(empty)] = 1
+    found = np.maximum(own @ where, _DOUBT / classes)
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
+
+
+def _temperature(stated: Reals, others: Sequence[Integers]) -> float:
+    """Return by what logarithms of stated probabilities are divided to predict the other runs best."""
+    from scipy.optimize import minimize_scalar
+
+    rows = np.arange(len(stated))
+
+    def loss(log_temperature: float) -> float:
+        chance = _softmax(stated / np.exp(log_temperature))
+        return -float(np.mean([np.log(chance[rows, labels] + 1e-12).mean() for labels in others]))
+
+    # Never below 1: that runs agree does not tell that an image is clearer than each of them says.
+    return float(np.exp(minimize_scalar(loss, bounds=(0.0, 4.0), method="bounded").x))
+
+
+def candidate_distinctness(runs: Sequence[Partition]) -> float:
+    """How well runs tell those two of their classes apart that they tell apart best; 0 where there is one."""
+    posterior = _posterior(runs, _start(runs))
+    found = distinctness(runs, [_belongs(run, posterior) for run in runs], posterior.shape[1])
+    return float(np.nanmax(found)) if len(found) > 1 else 0.0

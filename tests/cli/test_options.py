@@ -1,0 +1,118 @@
+"""Commands made from dataclasses: every field once, as the command line, the help and the record say it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import typer
+
+from occupy import requests, settings
+from occupy.cli.options import command
+from occupy.errors import InputError
+from occupy.options import as_written, flags_of, names_of, option
+
+
+@dataclass(frozen=True)
+class Cake:
+    """One field of every kind."""
+
+    size: int = option(..., "How many eat.", argument=True, metavar="SIZE")
+    layers: int = option(2, "Layers.", unit="cm", min=1, max=9)
+    icing: bool = option(True, "Ice it.", "Decoration")
+    candles: bool = option(False, "Light candles.", "Decoration")
+    fillings: tuple[str, ...] = option((), "Between layers; may be repeated.", flags=("-f", "--filling"))
+    between: tuple[float, float] | None = option(None, "Hours.", metavar="FROM TO")
+    recipe: Path | None = option(None, "Where it is written.")
+    secret: str = option("none", "Not for everyone.")
+
+    def __post_init__(self) -> None:
+        if self.layers == 7:
+            raise ValueError("layers must not be 7")
+
+
+@pytest.fixture
+def bake():
+    """Return what runs a command line and gives back what the command was handed."""
+    app = typer.Typer(rich_markup_mode=None)
+    seen: list[Any] = []
+
+    @command("bake", app, without={"secret"})
+    def _bake(cake: Cake, where: Annotated[str, typer.Option("--where")] = "home") -> None:
+        """Bake."""
+        seen.append((cake, where))
+
+    def run(*words: object) -> Any:
+        app(args=list(map(str, words)), standalone_mode=False)
+        return seen[-1]
+
+    return run
+
+
+def test_without_options_every_field_has_its_default(bake):
+    assert bake(4) == (Cake(4), "home")
+
+
+def test_every_kind_of_field_is_read(bake):
+    words = (
+        "6 --layers 3 --no-icing --candles -f jam --filling cream --between 1 2.5 --recipe a.txt --where x"
+    )
+    cake, where = bake(*words.split())
+    assert cake == Cake(6, 3, False, True, ("jam", "cream"), (1.0, 2.5), Path("a.txt"))
+    assert where == "x"
+
+
+def test_what_is_left_out_or_beyond_a_limit_is_refused(bake):
+    for words in ((4, "--secret", "x"), (4, "--layers", 10), ()):
+        with pytest.raises(Exception, match=r"(?i)no such option|not in the range|missing parameter"):
+            bake(*words)
+
+
+def test_what_the_class_refuses_is_an_input_error(bake):
+    with pytest.raises(InputError, match="layers must not be 7"):
+        bake(4, "--layers", 7)
+
+
+def test_help_stands_in_sections_and_names_units_and_defaults(bake, capsys):
+    with pytest.raises(IndexError):
+        bake("--help")
+    said = capsys.readouterr().out
+    titles = [line for line in said.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == ["Arguments:", "Options:", "Decoration:"]
+    assert "Layers. (cm)  [default: 2; 1<=x<=9]" in said
+    assert "--icing / --no-icing" in said
+    assert "--no-candles" not in said
+    assert said.index("Decoration:") < said.index("--candles")
+
+
+def test_a_record_says_it_as_the_command_line_does():
+    said = as_written(Cake(4, fillings=("jam",), recipe=Path("a.txt")), without=("secret", "icing"))
+    assert said == {
+        "size": 4, "layers": 2, "candles": False, "filling": ["jam"], "between": None, "recipe": "a.txt",
+    }  # fmt: skip
+
+
+CLASSES = [
+    kind
+    for module in (settings, requests)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and kind.__module__ == module.__name__ and hasattr(kind, "__dataclass_fields__")
+]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind is not requests.SimulationRequest])
+def test_every_option_has_a_help_that_is_a_sentence(kind):
+    for each in fields(kind):
+        assert each.metadata["help"], each.name
+        assert all(flag.startswith("-") for flag in flags_of(each))
+
+
+def test_a_record_of_a_simulation_holds_every_option_once():
+    groups = (requests.Imaging, requests.Truth, requests.ClassMixture, requests.Processing)
+    names = [name for group in groups for name in names_of(group)]
+    assert len(names) == len(set(names))
+    said = requests.SimulationRequest((Path("a.cif"),), "a").as_written()
+    assert len(said) == len(names) + 2
+    assert (said["snr"], said["sharpen"], said["models"]) == (30.0, 0.0, ["a.cif"])

@@ -1,0 +1,123 @@
+"""Consensus of runs: as many classes as there are, better than one run, probabilities that hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pytest
+
+from occupy.runs.agreement import adjusted_rand, contingency
+from occupy.runs.compare import class_summaries, compare, merges
+from occupy.runs.consensus import Rules, consensus
+from occupy.runs.partition import entries, partition
+
+Make = Callable[..., Any]
+THREE = (0.5, 0.3, 0.2)
+
+
+def right(labels: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Whether each particle is in the class that has most of its state."""
+    table = contingency(true, labels, true.max() + 1, labels.max() + 1)
+    return table.argmax(axis=1)[true] == labels
+
+
+def calibration_error(probability: np.ndarray, correct: np.ndarray) -> float:
+    bins = np.minimum((10 * probability).astype(int), 9)
+    gaps = [
+        abs(correct[bins == i].mean() - probability[bins == i].mean()) * (bins == i).mean() for i in set(bins)
+    ]
+    return float(sum(gaps))
+
+
+@pytest.mark.parametrize("sharpened", [1.0, 3.0])
+@pytest.mark.parametrize(("distance", "noise"), [(2.5, 0.5), (4.0, 0.5), (4.0, 0.1)])
+def test_probabilities_hold(make_runs: Make, distance: float, noise: float, sharpened: float) -> None:
+    true, runs = make_runs(THREE, distance, noise, sharpened=sharpened)
+    found = consensus(runs)
+    correct = right(found.labels, true)
+    assert found.count == 3
+    assert calibration_error(found.probability, correct) < 0.05
+    assert correct[found.probability > 0.9].mean() > 0.9
+    indices = [adjusted_rand(run.labels.tolist(), true.tolist()) for run in runs]
+    assert adjusted_rand(found.labels.tolist(), true.tolist()) > median(indices) - 0.005
+
+
+def test_noise_of_maps_is_averaged_out(make_runs: Make) -> None:
+    gains = []
+    for seed in range(4):
+        true, runs = make_runs(THREE, 2.5, 0.5, seed=seed)
+        alone = median(adjusted_rand(run.labels.tolist(), true.tolist()) for run in runs)
+        gains.append(adjusted_rand(consensus(runs).labels.tolist(), true.tolist()) - alone)
+    assert np.mean(gains) > 0.03
+
+
+def test_runs_that_state_more_than_they_agree_on_are_tempered(make_runs: Make) -> None:
+    modest, boastful = (consensus(make_runs(THREE, 4.0, 0.5, sharpened=s)[1]).too_sure for s in (1.0, 2.5))
+    assert all(b > 1.5 * m for b, m in zip(boastful, modest, strict=True))
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.5, 1.0])
+def test_no_states_no_classes(make_runs: Make, noise: float) -> None:
+    found = consensus(make_runs([1.0], 0.0, noise, classes=3, free=100)[1])
+    assert found.count == 1
+    assert found.candidates == 3
+    assert (found.probability == 1).all()
+
+
+def test_classes_beyond_the_states_are_put_together(make_runs: Make) -> None:
+    true, runs = make_runs(THREE, 3.0, 0.3, classes=5)
+    found = consensus(runs)
+    assert (found.count, found.candidates) == (3, 5)
+    assert right(found.labels, true).mean() > 0.8
+    for run, belongs in zip(runs, found.belongs, strict=True):
+        assert len(belongs) == len(run.classes) == 5
+        assert set(belongs.tolist()) == {0, 1, 2}
+
+
+def test_fewer_classes_than_states_are_what_can_be_had(make_runs: Make) -> None:
+    assert consensus(make_runs(THREE, 4.0, 0.2, classes=2)[1]).count <= 2
+
+
+def test_order_of_runs_and_numbers_of_classes_do_not_matter(make_runs: Make) -> None:
+    _, runs = make_runs(THREE, 3.0, 0.3)
+    other = [partition(run.name, 9 - run.labels, run.certainty) for run in runs[::-1]]
+    one, two = consensus(runs), consensus(other)
+    assert adjusted_rand(one.labels.tolist(), two.labels.tolist()) > 0.99
+    assert one.probability == pytest.approx(two.probability, abs=0.05)
+
+
+def test_a_comparison_says_what_there_is(make_runs: Make) -> None:
+    _, runs = make_runs(THREE, 4.0, 0.2)
+    found = compare(runs, entries(np.arange(3000)), draws=99)
+    summaries = class_summaries(found)
+    assert [each.number for each in summaries] == [1, 2, 3]
+    assert sum(each.entries for each in summaries) == 3000
+    for each, share in zip(summaries, THREE, strict=True):
+        assert each.share == pytest.approx(share, abs=0.03)
+        assert each.agreement > 0.7
+        assert all(len(members) == 1 for members in each.members)
+    assert found.settled.mean() > 0.95
+    assert merges(found) == []
+
+
+def test_merged_classes_are_named(make_runs: Make) -> None:
+    true, runs = make_runs((0.4, 0.3, 0.3), 6.0, 0.1)
+    both = partition("merged", np.where(true == 2, 7, 4))
+    found = compare([*runs, both], entries(np.arange(3000)), draws=19)
+    assert {(each.run, each.into, each.one) for each in merges(found)} == {(i, 3, 4) for i in range(3)}
+
+
+def test_homogeneous_runs_raise_what_is_asked(make_runs: Make) -> None:
+    _, runs = make_runs(THREE, 4.0, 0.2)
+    of = entries(np.arange(3000))
+    # Runs of one state that agree by something else than states, such as views, to three quarters.
+    views = np.random.default_rng(1).integers(0, 3, 3000)
+    noise = [np.where(np.arange(3000) % 8 == i, (views + 1) % 3, views) for i in range(2)]
+    alike = [partition(str(i), each) for i, each in enumerate(noise)]
+    found = compare(runs, of, homogeneous=(alike, of), draws=19)
+    assert found.rules.least_distinct > 0.6
+    assert found.without is not None
+    assert compare(runs, of, draws=19).rules == Rules()
