@@ -122,8 +122,10 @@ def estimate(
     solvent_data = _mask_data(solvent_mask, volume, "solvent", resolved)
     target_data = _mask_data(target_mask, volume, "target", resolved)
     report("low-pass", 1, 4)
-    raw = _on_working_grid(volume.data, resolved)
     low = _lowpassed(volume.data, resolved)
+    # Of the calibrated estimator's maps only what a mask made equal is wanted.
+    plain = resolved.estimator == "calibrated" and not facts.masked
+    raw = low if plain else _on_working_grid(volume.data, resolved)
     maps = _Maps(volume, raw, low, half_maps, facts, resolved)
     report("full scale", 2, 4)
     full, about_scale = _full_scale(maps)
