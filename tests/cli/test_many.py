@@ -63,7 +63,7 @@ def test_too_little_memory_for_one_map(cli, three, work, monkeypatch):
             raise MemoryError
         return lowpass(*given, **options)
 
-    monkeypatch.setattr("occupy.pipeline.lowpass", scarce)
+    monkeypatch.setattr("occupy.pipeline.lowpass_onto", scarce)
     said = cli(*three, "--quiet")
     assert said.code == 1
     assert f"{three[1]}: not enough memory" in said.err
