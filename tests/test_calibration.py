@@ -9,12 +9,12 @@ from numpy.testing import assert_allclose
 from occupy import InputError, Settings, Volume, estimate
 from occupy.calibration import (
     Calibration,
-    averaged_logs,
+    _averaged_logs,
+    _full_level,
+    _standard_error,
     calibrate,
-    full_level,
     noise_floor,
     occupancy,
-    standard_error,
 )
 from occupy.pipeline import _calibration_notices
 
@@ -77,7 +77,7 @@ def test_occupancy_rises_from_nothing_to_full_and_only_upwards(values, prior):
     assert (np.diff(found) >= -1e-12).all()
     assert (found >= x - 1e-12).all()
     assert (found <= 1).all()
-    assert (standard_error(x, 0.1, prior) > 0).all()
+    assert (_standard_error(x, 0.1, prior) > 0).all()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.9])
@@ -86,7 +86,7 @@ def test_full_scale_is_found_however_few_parts_are_full(share):
     n = 20000
     full = rng.random(n) < share
     values = np.where(full, rng.normal(3.0, 0.15, n), rng.uniform(0.5, 2.6, n))
-    found, estimated, others = full_level(np.log(values).astype(np.float32))
+    found, estimated, others = _full_level(np.log(values).astype(np.float32))
     assert found == pytest.approx(3.0, rel=0.06)
     assert sum(weight for _, weight in others) == pytest.approx(1)
     # Places of 0.75 to 0.87 full count as nearly full, too.
@@ -96,7 +96,7 @@ def test_full_scale_is_found_however_few_parts_are_full(share):
 def test_full_is_what_nothing_is_above_and_not_the_commonest_value():
     rng = np.random.default_rng(6)
     values = np.concatenate([rng.normal(1.9, 0.1, 17000), rng.normal(3.0, 0.15, 3000)])
-    found, _, _ = full_level(np.log(values).astype(np.float32))
+    found, _, _ = _full_level(np.log(values).astype(np.float32))
     assert found == pytest.approx(3.0, rel=0.05)
 
 
@@ -112,7 +112,7 @@ def test_the_floor_of_noise_does_not_see_content():
 def test_nothing_to_calibrate_on_gives_none():
     flat = np.zeros((20, 20, 20), dtype=np.float32)
     assert calibrate(flat, flat, (4.0,) * 3) is None
-    assert averaged_logs(flat, flat, 0.0, (1.0,) * 3).size == 0
+    assert _averaged_logs(flat, flat, 0.0, (1.0,) * 3).size == 0
 
 
 def test_uncertainty_grows_with_noise_and_is_a_function_of_the_scale():
@@ -139,12 +139,12 @@ def test_a_second_level_that_explains_the_map_is_warned_about():
 def test_full_parts_among_many_alike_partial_ones_make_the_level_ambiguous():
     rng = np.random.default_rng(5)
     values = np.concatenate([rng.normal(1.8, 0.1, 12000), rng.normal(3.2, 0.2, 8000)])
-    full, share, others = full_level(np.log(values).astype(np.float32))
+    full, share, others = _full_level(np.log(values).astype(np.float32))
     other = Calibration(0.01, full, 0.1, share, others=others).other_level
     assert other is not None
     assert [full, other * full] == pytest.approx([3.2, 1.8], rel=0.1)
     clear = np.where(rng.random(20000) < 0.7, rng.normal(3, 0.15, 20000), rng.uniform(0.5, 2.7, 20000))
-    full, share, others = full_level(np.log(clear).astype(np.float32))
+    full, share, others = _full_level(np.log(clear).astype(np.float32))
     assert Calibration(0.01, full, 0.1, share, others=others).other_level is None
 
 

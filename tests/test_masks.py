@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import occupy
 from occupy.errors import InputError
-from occupy.masks import _soften, _to_unit_range, smooth, solvent_definition, subtraction_mask
+from occupy.masks import _soften, _to_unit_range, smooth, solvent_definition, subtraction_mask, usual_content
+from occupy.simulation import demo_occupancies, demo_structure, simulate
+from occupy.simulation.models import voxels_near
 
 scales = hnp.arrays(
     np.float32,
@@ -235,3 +238,51 @@ def test_smoothing_stays_in_range_and_leaves_the_constant(scale, width):
     assert out.max() <= scale.max() + 1e-6
     ones = np.ones_like(scale)
     np.testing.assert_allclose(smooth(ones, (1.0, 1.5, 0.8), width), ones, rtol=1e-6)
+
+
+# --- the usual mask -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "imaging",
+    [{}, {"resolution": 8.0}, {"resolution": 4.0, "voxel_size": 2.0}, {"signal_to_noise": 5.0}, {"seed": 1}],
+    ids=["6 Å", "8 Å", "4 Å", "noisy", "other noise"],
+)
+def test_the_usual_mask_holds_the_atoms_of_weak_parts_and_little_else(imaging):
+    structure = demo_structure()
+    made = simulate(structure, occupancies=demo_occupancies(structure), **imaging)
+    found = occupy.estimate(occupy.Volume.from_array(made.map, made.voxel_size, "demo")).estimate
+    usual = usual_content(found.lowest_confident_scale)
+    mask = solvent_definition(found.scale, voxel_size=found.volume.voxel_size, **usual) > 0.5
+    atoms = {
+        chain.name: np.array([[*atom.pos][::-1] for residue in chain for atom in residue]) / made.voxel_size
+        for chain in made.structure[0]
+    }
+    present = np.concatenate([atoms[name] for name, true in made.occupancies.items() if true > 0.2])
+    assert mask[tuple(np.rint(present).astype(int).T)].mean() >= 0.99
+    particle = voxels_near(np.concatenate(list(atoms.values())), 3 / made.voxel_size, mask.shape).size
+    assert mask.sum() <= 1.6 * particle
+
+
+def test_usual_thresholds_stay_the_same_place_when_the_scale_is_recalibrated():
+    lowest = 0.2
+    plain, moved = usual_content(lowest), usual_content(lowest, recalibrated=True)
+    for name in ("threshold", "weak"):
+        assert lowest + moved[name] * (1 - lowest) == pytest.approx(plain[name])
+    assert usual_content(0.001)["weak"] > 0.1
+    assert usual_content(0.7) == {"threshold": 0.7, "weak": 0.7, "close": 5.0}
+
+
+def test_closing_fills_gaps_and_dents_and_leaves_the_outside_as_it_is():
+    scale = np.zeros((24, 24, 24), np.float32)
+    scale[4:20, 4:20, 0:20] = 1
+    scale[11:13, 11:13, 4:20] = 0
+    closed = solvent_definition(scale, 0.5, (2.0, 2.0, 2.0), close=5) > 0
+    whole = np.zeros_like(closed)
+    whole[4:20, 4:20, 0:20] = True
+    assert np.array_equal(closed[:, :, :17], whole[:, :, :17])
+    assert not (closed & ~whole).any()
+    wide = solvent_definition(scale, 0.5, (2.0, 2.0, 2.0), close=1.5) > 0
+    assert np.array_equal(wide, scale > 0.5)
+    with pytest.raises(InputError, match="close must not be negative"):
+        solvent_definition(scale, 0.5, ONE, close=-1)

@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 
 from occupy import InputError
 from occupy.confidence import _rise_monotonically, _rising_fit, confidence_curve
-from occupy.solvent import fit_solvent, inscribed_ellipsoid, solvent_side
+from occupy.solvent import _fit_solvent, _solvent_side, inscribed_ellipsoid
 
 
 def mixture(share=0.2, mean=1.0, sigma=2.0, shape=(64, 64, 64), seed=0):
@@ -25,7 +25,7 @@ def everywhere(shape):
 @pytest.mark.parametrize(("share", "mean", "sigma"), [(0.1, 0.0, 1.0), (0.3, 5.0, 0.01), (0.2, -200.0, 40.0)])
 def test_the_solvent_of_a_mixture_is_recovered(published, share, mean, sigma):
     data = mixture(share, mean, sigma)
-    model = fit_solvent(data, inscribed_ellipsoid(data.shape), published=published)
+    model = _fit_solvent(data, inscribed_ellipsoid(data.shape), published=published)
     assert model.mean == pytest.approx(mean, abs=0.08 * sigma)
     assert model.sigma == pytest.approx(sigma, rel=0.05)
     assert model.misfit < 0.1
@@ -35,14 +35,14 @@ def test_the_solvent_of_a_mixture_is_recovered(published, share, mean, sigma):
 def test_a_hot_voxel_does_not_press_the_solvent_into_one_bin():
     data = mixture()
     data[3, 4, 5] = 1e6
-    model = fit_solvent(data, everywhere(data.shape))
+    model = _fit_solvent(data, everywhere(data.shape))
     assert model.sigma == pytest.approx(2.0, rel=0.05)
 
 
 def test_the_confidence_is_one_minus_the_local_false_discovery_rate():
     share, mean, sigma = 0.2, 1.0, 2.0
     data = mixture(share, mean, sigma, shape=(96, 96, 96))
-    curve = confidence_curve(fit_solvent(data, everywhere(data.shape)))
+    curve = confidence_curve(_fit_solvent(data, everywhere(data.shape)))
     values = np.linspace(mean + 2.6 * sigma, mean + 5 * sigma, 60).astype(np.float32)
     null = (1 - share) * np.exp(-0.5 * ((values - mean) / sigma) ** 2) / np.sqrt(2 * np.pi) / sigma
     truth = 1 - null / (null + share / (20 * sigma))
@@ -55,7 +55,7 @@ def test_the_confidence_is_one_minus_the_local_false_discovery_rate():
 
 def test_half_confidence_lies_where_the_densities_are_equal():
     data = mixture(0.2, 0.0, 1.0, shape=(96, 96, 96))
-    curve = confidence_curve(fit_solvent(data, everywhere(data.shape)))
+    curve = confidence_curve(_fit_solvent(data, everywhere(data.shape)))
     v = np.linspace(1, 5, 4001)
     null, content = 0.8 * np.exp(-0.5 * v**2) / np.sqrt(2 * np.pi), 0.2 / 20
     equal = v[np.argmin(np.abs(null - content))]
@@ -90,7 +90,7 @@ def test_the_rising_fit_is_the_weighted_least_squares_one():
 
 def test_hedging_is_a_power():
     data = mixture()
-    model = fit_solvent(data, everywhere(data.shape))
+    model = _fit_solvent(data, everywhere(data.shape))
     one, three = (confidence_curve(model, hedge=h) for h in (1.0, 3.0))
     assert_allclose(three.table, one.table.astype(float) ** 3, atol=1e-6)
 
@@ -101,14 +101,14 @@ def test_the_solvent_side_of_a_mask_is_the_one_that_varies_less():
     mask[8:24, 8:24, 8:24] = 1
     data = data + mask * mixture(1.0, 0.0, 3.0, shape=(32, 32, 32))
     for given in (mask, 1 - mask):
-        assert not solvent_side(data, given)(8, 24)[:, 8:24, 8:24].any()
-        assert solvent_side(data, given)(0, 8).all()
+        assert not _solvent_side(data, given)(8, 24)[:, 8:24, 8:24].any()
+        assert _solvent_side(data, given)(0, 8).all()
 
 
 def test_a_mask_without_two_sides_is_refused():
     data = mixture(shape=(16, 16, 16))
     with pytest.raises(InputError, match="one side is too small"):
-        solvent_side(data, np.ones(data.shape, np.float32))
+        _solvent_side(data, np.ones(data.shape, np.float32))
 
 
 def test_the_inscribed_region_is_the_sphere_of_a_cube():
@@ -120,14 +120,14 @@ def test_the_inscribed_region_is_the_sphere_of_a_cube():
 
 def test_a_constant_map_is_refused():
     with pytest.raises(InputError, match="constant"):
-        fit_solvent(np.ones((16, 16, 16), np.float32), everywhere((16, 16, 16)))
+        _fit_solvent(np.ones((16, 16, 16), np.float32), everywhere((16, 16, 16)))
 
 
 @pytest.mark.parametrize("published", [False, True])
 def test_the_quick_look_up_equals_the_plain_one(published):
     data = mixture(shape=(40, 41, 42))
     curve = confidence_curve(
-        fit_solvent(data, everywhere(data.shape), published=published), published=published
+        _fit_solvent(data, everywhere(data.shape), published=published), published=published
     )
     step = (curve.high - curve.low) / len(curve.table)
     plain = curve.table[np.clip((data.astype(float) - curve.low) / step, 0, len(curve.table) - 1).astype(int)]

@@ -23,7 +23,7 @@ from occupy.io.mrc import read_map
 from occupy.io.star import read_star
 from occupy.numerics import spectra
 from occupy.relion import classes, options, separation
-from occupy.relion.class3d import VARIABLE, Class3D, command
+from occupy.relion.class3d import VARIABLE, Class3D, class3d_words
 from occupy.relion.runreport import energy_per_particle
 from occupy.runs.agreement import adjusted_rand
 
@@ -112,7 +112,7 @@ def classify(run: Run, folder: Path, program: Path, particles: str = "particles.
         run.fudge, run.initial, run.limit, threads=run.threads,
         extra=("--random_seed", str(run.seed), "--preread_images"),
     )  # fmt: skip
-    words = [word for word in command(job) if variables is not None or word != "--external_reconstruct"]
+    words = [word for word in class3d_words(job) if variables is not None or word != "--external_reconstruct"]
     environment = os.environ | {VARIABLE: str(program)} | (variables or {})
     (folder / run.name).mkdir(exist_ok=True)
     (folder / run.name / CODE).write_text(f"{version()}\n" if variables is not None else "RELION\n")

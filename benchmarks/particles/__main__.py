@@ -10,33 +10,108 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.classification.__main__ import without_relion
-from benchmarks.classification.particles import SETS, ParticleSet, make
+from benchmarks.classification.particles import PER_MICROGRAPH, SETS, ParticleSet, make
 from benchmarks.particles.scores import score
 from occupy.io.models import read_structure
 from occupy.io.particle_images import read_particle_images
 from occupy.io.star import read_star
+from occupy.particles.images import ImageSource, ParticleImages
 from occupy.particles.pipeline import Options, grid_for, particle_occupancy
+from occupy.particles.slices import rotations
 from occupy.simulation.models import heavy_atoms, place
 from occupy.simulation.parts import MODEL_B, PartAtoms, part_densities
 
 SMOKE = replace(SETS["pol2"], particles=400, box=48, voxel_size=5.4, snr=0.2)
-VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "b40": {"b_factor": 40.0},
-    "b250": {"b_factor": 250.0},
-    "moved": {"error": 0.8},
-    "true poses": {"star": "particles_true.star"},
+ALL_SETS = SETS | {
+    "small": replace(SETS["pol2"], particles=2000, box=48, voxel_size=5.4),
+    "draws": replace(SETS["homogeneous"], particles=400, box=48, voxel_size=5.4),
 }
-"""B-factors wrong by more than two, coordinates wrong by 0.8 Å each, poses without error."""
+"""Two more: pol2 with few coarse pixels, for every variant; small homogeneous sets, for many seeds."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is wrong with model, poses or images.
+
+    Attributes
+    ----------
+    b_factor : float
+        Å², of every atom.
+    coordinates : float
+        Å: standard deviation of the error of each coordinate.
+    star : str
+        Particles' file.
+    angles : float or None
+        Degrees: standard deviation of the error of each Euler angle, in place of the set's.
+    defocus : float
+        Å by which defocus is off, up or down by micrograph.
+    junk : float
+        Share of images whose phases are random.
+    """
+
+    b_factor: float = MODEL_B
+    coordinates: float = 0.0
+    star: str = "particles.star"
+    angles: float | None = None
+    defocus: float = 0.0
+    junk: float = 0.0
+
+
+VARIANTS = {
+    "plain": Variant(),
+    "b50": Variant(b_factor=MODEL_B / 2),
+    "b200": Variant(b_factor=2 * MODEL_B),
+    "moved": Variant(coordinates=0.8),
+    "true-poses": Variant(star="particles_true.star"),
+    "poses-3": Variant(angles=3.0),
+    "defocus-200": Variant(defocus=200.0),
+    "junk": Variant(junk=0.2),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class WithJunk:
+    """Images some of which have lost their particle: the same spectrum with random phases."""
+
+    source: ImageSource
+    junk: npt.NDArray[np.bool_]
+
+    def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return images of the rows."""
+        images = self.source.read(rows).copy()
+        for i in np.flatnonzero(self.junk[rows]):
+            size = images.shape[1:]
+            phases = np.fft.rfft2(np.random.default_rng(int(rows[i])).normal(size=size))
+            images[i] = np.fft.irfft2(np.abs(np.fft.rfft2(images[i])) * phases / np.abs(phases), s=size)
+        return images
+
+
+def changed(images: ParticleImages, folder: Path, variant: Variant) -> ParticleImages:
+    """Images as a variant has them."""
+    rng = np.random.default_rng(5)
+    if variant.angles is not None:
+        names = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+        truth = read_star(folder / "particles_true.star", columns=names)["particles"]
+        angles = np.stack([np.array(truth.numbers(name)) for name in names], axis=1)
+        images = replace(images, matrices=rotations(angles + rng.normal(0, variant.angles, angles.shape)))
+    if variant.defocus:
+        micrograph = np.arange(len(images)) // PER_MICROGRAPH
+        off = variant.defocus * rng.choice([-1.0, 1.0], micrograph[-1] + 1)[micrograph]
+        ctf = images.ctf
+        ctf = replace(ctf, defocus_u=ctf.defocus_u + off, defocus_v=ctf.defocus_v + off)
+        images = replace(images, ctf=ctf)
+    if variant.junk:
+        junk = rng.uniform(size=len(images)) < variant.junk
+        images = replace(images, source=WithJunk(images.source, junk))
+    return images
 
 
 def atoms_of(settings: ParticleSet, models: Path, error: float = 0.0) -> PartAtoms:
@@ -63,12 +138,12 @@ def weights_of(atoms: PartAtoms) -> npt.NDArray[np.float64]:
 def run(settings: ParticleSet, folder: Path, models: Path, threads: int, variant: str) -> dict[str, str]:
     """Estimate one set and compare it with the truth."""
     asked = VARIANTS[variant]
-    images, _ = read_particle_images(folder / asked.get("star", "particles.star"))
+    images = changed(read_particle_images(folder / asked.star)[0], folder, asked)
     options = Options(threads=threads)
     band, size = grid_for(images, options)
-    atoms = atoms_of(settings, models, asked.get("error", 0.0))
+    atoms = atoms_of(settings, models, asked.coordinates)
     resolution = images.side / (band.first + band.shells)
-    densities = part_densities(atoms, images.side, size, resolution, asked.get("b_factor", MODEL_B))
+    densities = part_densities(atoms, images.side, size, resolution, asked.b_factor)
     volumes = np.stack(list(densities))
     start = monotonic()
     found = particle_occupancy(images, atoms.names, volumes, options, lambda *_: None)
@@ -77,7 +152,8 @@ def run(settings: ParticleSet, folder: Path, models: Path, threads: int, variant
     state = np.array(table.numbers("rlnClassNumber"), dtype=int) - 1
     present = np.array([[n not in absent for n in atoms.names] for _, absent in settings.states.values()])
     numbers = score(found, present, state, weights_of(atoms))
-    return {**numbers, "states": str(len(found.states.bits)), "seconds": f"{seconds:.0f}"}
+    warned = " ".join(notice.code for notice in found.notices) or "-"
+    return {**numbers, "states": str(len(found.states.bits)), "warned": warned, "seconds": f"{seconds:.0f}"}
 
 
 def write(path: Path, rows: Sequence[dict[str, str]]) -> None:
@@ -91,7 +167,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("particles"))
     parser.add_argument("--models", type=Path, required=True, help="folder with the atomic models")
-    parser.add_argument("--sets", nargs="+", choices=sorted(SETS), default=sorted(SETS))
+    parser.add_argument("--sets", nargs="+", choices=sorted(ALL_SETS), default=sorted(SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=["plain"])
     parser.add_argument("--threads", type=int, default=2)
@@ -100,7 +176,7 @@ def main() -> int:
     missing = without_relion()
     if missing is not None:
         return missing
-    sets = {"smoke": SMOKE} if asked.smoke else {name: SETS[name] for name in asked.sets}
+    sets = {"smoke": SMOKE} if asked.smoke else {name: ALL_SETS[name] for name in asked.sets}
     rows = []
     for name, settings in sets.items():
         for seed in [1] if asked.smoke else asked.seeds:

@@ -117,7 +117,7 @@ class Calibration:
         for ratio, chance in self.others:
             other = np.minimum(unit / ratio, 1.0)
             sums += chance * (
-                (occupancy(other, prior) - value) ** 2 + standard_error(other, self.noise, prior) ** 2
+                (occupancy(other, prior) - value) ** 2 + _standard_error(other, self.noise, prior) ** 2
             )
         # Nothing between 0 and 1 has a standard deviation above one half.
         error = np.minimum(np.interp(steps, value, tuning.MAP.error_scale * np.sqrt(sums)), 0.5)
@@ -182,7 +182,7 @@ def _chance(relative: Numbers, prior: float) -> Numbers:
     return chance_of_full(relative, t.full_spread + much * (t.crowd_spread - t.full_spread), prior)
 
 
-def standard_error(relative: Numbers, noise: float, prior: float) -> Numbers:
+def _standard_error(relative: Numbers, noise: float, prior: float) -> Numbers:
     """Return the standard error of `occupancy`.
 
     Parameters
@@ -212,7 +212,7 @@ def noise_floor(dilated: Array) -> float:
     return tuning.MAP.floor_of_mode * mode_of_maxima(dilated)
 
 
-def averaged_logs(
+def _averaged_logs(
     data: Array,
     dilated: Array,
     floor: float,
@@ -255,7 +255,7 @@ def _span(used: npt.NDArray[np.bool_]) -> slice:
     return slice(int(at[0]), int(at[-1]) + 1)
 
 
-def full_level(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]]:
+def _full_level(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]]:
     """Find full scale from what can't be above it: the upper edge of what parts read.
 
     Nothing is more than full, so the highest readings over part-sized neighbourhoods are of full parts,
@@ -264,7 +264,7 @@ def full_level(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ..
     Parameters
     ----------
     logs : ndarray
-        From `averaged_logs`.
+        From `_averaged_logs`.
 
     Returns
     -------
@@ -342,10 +342,10 @@ def calibrate(
     from_halves = floor is not None and (masked or floor > t.halves_over_solvent * zero)
     if floor is not None and from_halves:
         zero = floor
-    logs = averaged_logs(data, dilated, zero, tuple(t.averaging / a for a in spacing))
+    logs = _averaged_logs(data, dilated, zero, tuple(t.averaging / a for a in spacing))
     if logs.size < t.least_places // 10 or not float(logs.max()) > log(1e-30):
         return None
-    above, share, others = full_level(logs)
+    above, share, others = _full_level(logs)
     off = np.array([[log(ratio), chance] for ratio, chance in others])
     error = float(np.sqrt((off[:, 1] * off[:, 0] ** 2).sum()))
     readings = without_noise(dilated, zero, tuning.SHARED.noise_power).astype(np.float32)

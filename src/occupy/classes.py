@@ -462,7 +462,9 @@ def _joint_fit(
     if model is None or not regions:
         return {}, []
     fits = fit_regions_of_set({member.name: member.read for member in members}, model, regions)
-    return ({}, [not_fitted(fits)]) if isinstance(fits, str) else (fits, [])
+    if isinstance(fits, str):
+        return {}, [not_fitted(fits)]
+    return fits, next(iter(fits.values())).notices
 
 
 def _check_options(lowpass: object, threads: object) -> None:

@@ -211,6 +211,9 @@ class RegionRequest:
     by_reading: bool = option(
         False, "Read the local scale at the atoms, instead of a joint fit of the model's parts."
     )
+    exclusive: tuple[str, ...] = option(
+        (), "Regions in one place, at most 1 together: 'LIG_A | LIG_B'; may be repeated.", metavar="REGIONS"
+    )
 
     def check(self) -> None:
         """Raise InputError where this makes no regions, or two answers to one question."""
@@ -220,12 +223,22 @@ class RegionRequest:
             raise InputError("give either --by or --regions, not both")
         if not self.models and (self.by is not None or self.selections is not None):
             raise InputError("--by and --regions need a --model")
+        if self.exclusive and (not self.models or self.by_reading):
+            raise InputError("--exclusive is about the joint fit of a --model's parts")
+
+    @property
+    def alternatives(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the regions that exclude each other, in groups."""
+        return tuple(
+            tuple(name.strip() for name in text.split("|") if name.strip()) for text in self.exclusive
+        )
 
     @property
     def options(self) -> dict[str, Any]:
         """What a table of regions depends on, as plain values, for the record."""
         by = self.by or ("chain" if self.models and self.selections is None else None)
-        return {"by": by, "masks": list(self.masks)}
+        given = {"exclusive": list(self.exclusive)} if self.exclusive else {}
+        return {"by": by, "masks": list(self.masks)} | given
 
 
 @dataclass(frozen=True)
@@ -355,10 +368,13 @@ class ContentRequest:
     """What a mask of the content holds."""
 
     threshold: float | None = option(
-        None, "Scale above which a voxel is content [default: twice the lowest confident one]."
+        None, "Scale above which a voxel is content [default: 0.5, or the lowest confident]."
     )
     weak: float | None = option(
-        None, "Keep parts above this too, where they touch content [default: lowest confident]."
+        None, "Keep parts above this too, where they touch content [default: 0.14, as above]."
+    )
+    close: float | None = option(
+        None, "Fill gaps narrower than twice this (Å) [default: 5; 0 with --threshold]."
     )
     smallest: float = option(0.0, "Drop pieces of less than this volume (Å³).")
     extend: float = option(0.0, "Grow the mask by this (Å).")

@@ -245,22 +245,7 @@ def _check_types(s: Settings) -> None:
 def _check(s: Settings) -> None:
     """Raise InputError for a value out of range, TypeError for one of the wrong type."""
     _check_types(s)
-    _require(s.mode in MODES, f"mode must be one of {', '.join(MODES)}, not {s.mode!r}")
-    _require(
-        not s.bfactor or s.chosen_estimator == "calibrated",
-        f"relative B-factors need the calibrated estimator, not {s.chosen_estimator}",
-    )
-    _require(
-        s.estimator is None or s.estimator in ESTIMATORS,
-        f"estimator must be one of {', '.join(ESTIMATORS)}, not {s.estimator!r}",
-    )
-    if s.estimator == "calibrated":
-        given = s.naive or s.recalibrate or s.tile_size is not None or s.tau is not None
-        _require(
-            not given and s.mode == "occupancy",
-            "the calibrated estimator knows no tile, tau, naive full scale, recalibration or resolution "
-            "mode; choose local or nlf, or leave the estimator open",
-        )
+    _check_estimator(s)
     for name in ("resolution", "lowpass", "lowpass_output", "kernel_radius"):
         value = getattr(s, name)
         _require(
@@ -271,10 +256,38 @@ def _check(s: Settings) -> None:
             s.kernel_size % 2 == 1 and 1 <= s.kernel_size <= 31,
             f"kernel size must be an odd number of voxels from 1 to 31, not {s.kernel_size}",
         )
-    if s.tau is not None:
-        _require(0 < s.tau < 1, f"tau must lie between 0 and 1, not {s.tau}")
-    if s.fdr is not None:
-        _require(0 < s.fdr < 1, f"fdr must lie between 0 and 1, not {s.fdr}")
+    for name in ("tau", "fdr"):
+        share = getattr(s, name)
+        _require(share is None or 0 < share < 1, f"{name} must lie between 0 and 1, not {share}")
+    _check_modification(s)
+    _require(1 <= s.hedge < math.inf, f"hedge must be at least 1, not {s.hedge}")
+    for name, least in (("max_box", 32), ("threads", 1)):
+        number = getattr(s, name)
+        words = name.replace("_", " ")
+        _require(number is None or number >= least, f"{words} must be at least {least}, not {number}")
+    if s.tile_size is not None:
+        parse_tile(s.tile_size)
+
+
+def _check_estimator(s: Settings) -> None:
+    _require(s.mode in MODES, f"mode must be one of {', '.join(MODES)}, not {s.mode!r}")
+    _require(
+        not s.bfactor or s.chosen_estimator == "calibrated",
+        f"relative B-factors need the calibrated estimator, not {s.chosen_estimator}",
+    )
+    _require(
+        s.estimator is None or s.estimator in ESTIMATORS,
+        f"estimator must be one of {', '.join(ESTIMATORS)}, not {s.estimator!r}",
+    )
+    given = s.naive or s.recalibrate or s.tile_size is not None or s.tau is not None
+    _require(
+        s.estimator != "calibrated" or (not given and s.mode == "occupancy"),
+        "the calibrated estimator knows no tile, tau, naive full scale, recalibration or resolution "
+        "mode; choose local or nlf, or leave the estimator open",
+    )
+
+
+def _check_modification(s: Settings) -> None:
     for name in ("amplify", "attenuate", "sigmoid"):
         value = getattr(s, name)
         if value is not None:
@@ -283,13 +296,8 @@ def _check(s: Settings) -> None:
             _require(value >= 1, f"{name} must be at least 1, not {value}")
             _require(value <= most, f"{name} must be at most {most:g}, not {value}")
     _require(0 < s.pivot < 1, f"pivot must lie between 0 and 1, not {s.pivot}")
-    _require(1 <= s.hedge < math.inf, f"hedge must be at least 1, not {s.hedge}")
     _require(0 <= s.scale_limit <= 1, f"scale limit must lie from 0 to 1, not {s.scale_limit}")
-    _require(s.max_box is None or s.max_box >= 32, f"max box must be at least 32, not {s.max_box}")
-    _require(s.threads is None or s.threads >= 1, f"threads must be at least 1, not {s.threads}")
     _require(s.seed >= 0, f"seed must not be negative, not {s.seed}")
-    if s.tile_size is not None:
-        parse_tile(s.tile_size)
 
 
 def parse_tile(text: int | str) -> tuple[float, bool]:

@@ -73,7 +73,9 @@ def inscribed_ellipsoid(shape: tuple[int, int, int]) -> Region:
     return inside
 
 
-def solvent_side(data: npt.NDArray[np.float32], mask: npt.NDArray[np.floating], limit: float = 0.9) -> Region:
+def _solvent_side(
+    data: npt.NDArray[np.float32], mask: npt.NDArray[np.floating], limit: float = 0.9
+) -> Region:
     """Return the side of a mask, thresholded at ``limit``, where the map varies less.
 
     So a mask of the solvent and a mask of the content both work.
@@ -90,12 +92,12 @@ def solvent_side(data: npt.NDArray[np.float32], mask: npt.NDArray[np.floating], 
     return lambda start, stop: use[start:stop]
 
 
-def both(first: Region, second: Region) -> Region:
+def _both(first: Region, second: Region) -> Region:
     """Return the common part of two regions."""
     return lambda start, stop: first(start, stop) & second(start, stop)
 
 
-def histogram_range(
+def _histogram_range(
     data: npt.NDArray[np.float32], *, published: bool, threads: int = 1, region: Region | None = None
 ) -> tuple[float, float]:
     """Return the value range of the histogram.
@@ -195,7 +197,7 @@ def _histograms(
     return (first, last), (int(found[1].counts[-1]), int(found[0].counts[-1]))
 
 
-def fit_solvent(
+def _fit_solvent(
     data: npt.NDArray[np.float32],
     region: Region,
     *,
@@ -211,7 +213,7 @@ def fit_solvent(
     data : ndarray of float32, shape (sections, rows, columns)
         The low-passed map.
     region : callable
-        ``region(start, stop)``: mask of planes; see `inscribed_ellipsoid` and `solvent_side`.
+        ``region(start, stop)``: mask of planes; see `inscribed_ellipsoid` and `_solvent_side`.
     one_sided : bool, default False
         Whether the region is the solvent side of a mask.
     published : bool, default False
@@ -223,7 +225,7 @@ def fit_solvent(
         Threads to use.
     """
     # What a mask made equal would make the spread look small, or none.
-    low, high = histogram_range(
+    low, high = _histogram_range(
         data, published=published, threads=threads, region=region if partly_flat else None
     )
     if not high > low:
@@ -254,11 +256,11 @@ def solvent_of(
     low: Array, raw: Array, mask: Array | None, facts: MapFacts, settings: ResolvedSettings
 ) -> SolventModel:
     """Fit the solvent on one side of a mask, or inside the box without what another mask made equal."""
-    region = inscribed_ellipsoid(settings.shape) if mask is None else solvent_side(low, mask)
+    region = inscribed_ellipsoid(settings.shape) if mask is None else _solvent_side(low, mask)
     flat = facts.masked and mask is None
     if flat:
         region = _without_flat(region, raw, facts.flat_value)
-    return fit_solvent(
+    return _fit_solvent(
         low,
         region,
         one_sided=mask is not None,
@@ -270,6 +272,6 @@ def solvent_of(
 
 def _without_flat(region: Region, raw: Array, flat: float) -> Region:
     """Leave the voxels a mask has made equal out of a region, unless next to nothing would remain."""
-    rest = both(region, lambda start, stop: raw[start:stop] != np.float32(flat))
+    rest = _both(region, lambda start, stop: raw[start:stop] != np.float32(flat))
     left = sum(int(np.count_nonzero(rest(z, z + 1))) for z in range(len(raw)))
     return rest if left >= LEAST_REGION * raw.size else region

@@ -8,6 +8,7 @@ import json
 import gemmi
 import numpy as np
 import pytest
+import yaml
 
 from occupy.io.mrc import read_map, write_map
 from occupy.simulation import demo_occupancies, demo_structure, simulate
@@ -65,6 +66,22 @@ def test_the_chains_of_the_demo(cli, made, done):
     assert record["values"] == "scale"
     assert "forest" not in record["outputs"]
     assert "joint_fit" not in record
+
+
+def test_files_for_refinement_name_the_partial_parts(cli, made, done, work, the_error):
+    record = json.loads((done / "demo_regions.json").read_text(encoding="utf-8"))
+    text = (done / record["outputs"]["servalcat_demo"]).read_text(encoding="ascii")
+    groups = yaml.safe_load(text)["refine"]["occ_groups"]
+    assert [group["selections"] for group in groups] == [["D"], ["E"], ["F"], ["G"]]
+    assert "occupancy group id 4 chain G" in (done / record["outputs"]["refmac_demo"]).read_text()
+    assert 'selection = "(chain G)"' in (done / record["outputs"]["phenix_demo"]).read_text()
+    words = ("regions", done, "--model", made / "demo.cif", "--quiet", "-o", "out", "--exclusive")
+    assert cli(*words, "D | F").code == 0
+    found = rows(work / "out")
+    assert float(found["D"]["occupancy"]) + float(found["F"]["occupancy"]) == pytest.approx(1, abs=0.02)
+    assert "alts incomplete 1 3" in (work / "out" / "demo_demo_refmac.txt").read_text()
+    assert "D | Z" in the_error(cli(*words, "D | Z"))
+    assert "--exclusive" in the_error(cli(*words, "D | F", "--by-reading"))
 
 
 def test_an_earlier_estimate_is_fitted_in_its_map_while_that_is_there(cli, made, done, work):

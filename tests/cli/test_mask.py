@@ -8,6 +8,7 @@ import pytest
 from scipy.ndimage import label, maximum
 
 from occupy.io.mrc import read_map, write_map
+from occupy.masks import solvent_definition, usual_content
 
 
 @pytest.fixture
@@ -73,19 +74,27 @@ def test_subtraction_values_that_make_no_sense(cli, the_error, done, options):
     assert not done.path("subtraction_mask").exists()
 
 
-def test_solvent_definition_keeps_what_is_confident_and_touches_something_stronger(cli, done):
-    said = cli("mask", "solvent", done.folder)
+def test_solvent_definition_keeps_what_is_present_and_touches_something_stronger(cli, done):
+    said = cli("mask", "solvent", done.folder, "--close", 0)
     lowest = done.record["numbers"]["lowest_confident_scale"]
     mask, scale = done["solvent_mask"], done["scale"]
-    strong = min(0.5, 2 * lowest)
-    assert (mask[scale > np.float32(strong)] == 1).all()
-    assert (mask[scale <= np.float32(lowest)] == 0).all()
+    limit = max(0.14, lowest)
+    assert (mask[scale > np.float32(0.5)] == 1).all()
+    assert (mask[scale <= np.float32(limit)] == 0).all()
     pieces, count = label(mask > 0)
-    assert (maximum(scale, pieces, range(1, count + 1)) > strong).all()
-    weak = (scale > np.float32(lowest)) & (scale <= np.float32(strong))
+    assert (maximum(scale, pieces, range(1, count + 1)) > 0.5).all()
+    weak = (scale > np.float32(limit)) & (scale <= np.float32(0.5))
     assert 0 < mask[weak].mean() <= 1
     share = f"content (1) is {mask.mean():.1%} of the box"
-    assert f"{share}, scale above {strong:.3g}, weak parts above {lowest:.3g}" in said.out
+    assert f"{share}, scale above 0.5, weak parts above {limit:.3g}" in said.out
+
+
+def test_the_usual_solvent_definition_is_that_of_the_library(cli, done):
+    assert cli("mask", "solvent", done.folder).code == 0
+    scale = read_map(done.path("scale"))
+    usual = usual_content(done.record["numbers"]["lowest_confident_scale"])
+    expected = solvent_definition(scale.data, voxel_size=scale.voxel_size, **usual)
+    assert np.array_equal(done["solvent_mask"], expected)
     assert headers_agree(done.path("solvent_mask"), done.path("scale"))
 
 

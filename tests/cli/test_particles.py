@@ -26,7 +26,8 @@ def result(shared_data: Callable[[str], Path], tmp_path_factory: pytest.TempPath
     data, folder = shared_data("relion_mini"), tmp_path_factory.mktemp("particles")
     parts = folder / "parts.yaml"
     parts.write_text("".join(f"{name}: [{', '.join(chains)}]\n" for name, chains in PARTS.items()))
-    words = ["particles", data / "particles.star", "--model", data / "model.cif", "--regions", parts, "-o"]
+    words = ["particles", data / "particles.star", "--model", data / "model.cif", "--regions", parts]
+    words += ["--map", data / "consensus.mrc", "-o"]
     assert run([str(word) for word in [*words, folder / "out", "--threads", "2", "--quiet"]]) == 0
     return data, folder / "out"
 
@@ -43,6 +44,21 @@ def test_occupancies_and_states_are_the_truth(result: tuple[Path, Path]) -> None
     found = {tuple(each["parts"]): each["population"] for each in states}
     expected = {("CP", "ST", "B28", "rest"): 0.40, ("ST", "B28", "rest"): 0.35, ("rest",): 0.25}
     assert found == pytest.approx(expected, abs=0.03)
+
+
+def test_images_and_map_agree(result: tuple[Path, Path]) -> None:
+    with (result[1] / "images_and_map.tsv").open() as stream:
+        rows = {row["part"]: row for row in csv.DictReader(stream, delimiter="\t")}
+    assert set(rows) == set(TRUTH)
+    for row in rows.values():
+        error = (float(row["images_error"]) ** 2 + float(row["map_error"]) ** 2) ** 0.5
+        away = (float(row["images"]) - float(row["map"])) / error
+        assert float(row["difference_in_standard_errors"]) == pytest.approx(away, abs=0.02)
+        assert abs(away) < 3
+        assert row["why"] == "agree"
+    assert "Images and map" in (result[1] / "report.html").read_text()
+    # What finished pieces were kept in is gone with the run.
+    assert not list(result[1].glob(".*"))
 
 
 def test_particles_carry_their_state(result: tuple[Path, Path]) -> None:

@@ -289,6 +289,38 @@ def test_cryosparc_refinements_and_several_jobs(tmp_path: Path) -> None:
     assert "more than one job (J1, J2)" in refusal(tmp_path)
 
 
+# --- RECOVAR, and series of frames ---------------------------------------------------------------------
+
+
+def test_recovar_centres_are_found_from_every_folder_above(tmp_path: Path) -> None:
+    kmeans = tmp_path / "output" / "analysis_10" / "kmeans"
+    for number in range(11):
+        for rest in ("", "_half1_unfil", "_half2_unfil"):
+            put_map(kmeans / f"center{number:03d}{rest}.mrc")
+    (kmeans / "centers.txt").write_text("0 0\n" * 11)
+    for place in (kmeans, kmeans.parent, kmeans.parent.parent):
+        found = find_set([place])
+        assert (found.kind, found.base) == ("recovar", 0)
+        assert file_names(found) == [f"center{number:03d}.mrc" for number in range(11)]
+        assert [entry.number for entry in found.maps] == list(range(11))
+    path = kmeans.parent / "traj000"
+    for number in range(3):
+        put_map(path / f"state{number:03d}.mrc")
+    assert file_names(find_set([path])) == ["state000.mrc", "state001.mrc", "state002.mrc"]
+    for number in range(2):
+        put_map(tmp_path / "output" / "analysis_4" / "kmeans" / f"center{number:03d}.mrc")
+    assert "analysis_4/kmeans" in refusal(tmp_path / "output")
+
+
+@pytest.mark.parametrize("stem", ["J25_component_0_frame_", "J31_series_000_frame_", "frame_", "volume"])
+def test_a_series_of_frames_is_a_set_in_the_order_of_its_numbers(tmp_path: Path, stem: str) -> None:
+    for number in (0, 1, 2, 10):
+        put_map(tmp_path / f"{stem}{number}.mrc")
+    found = find_set([tmp_path])
+    assert file_names(found) == [f"{stem}{number}.mrc" for number in (0, 1, 2, 10)]
+    assert [entry.number for entry in found.maps] == [0, 1, 2, 10]
+
+
 # --- cryoDRGN -----------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from occupy.model.density import map_coefficients
 from occupy.model.fit import chains_of, fit_parts, fit_set
 from occupy.model.level import level_of
 from occupy.model.normal import products_of
-from occupy.model.solve import solve
+from occupy.model.solve import _inverse, solve
 
 
 def test_without_noise_the_truth_is_found():
@@ -159,3 +161,28 @@ def test_small_parts_have_larger_errors_of_the_model():
     level = level_of(occupancy, errors, sizes=sizes)
     assert level.model_errors[5] == pytest.approx(4 * level.model_errors[4], rel=0.01)
     assert level.high[5] - level.low[5] > 1.5 * (level.high[4] - level.low[4])
+
+
+def test_a_model_that_fits_nowhere_gives_numbers_or_a_word():
+    scattered = replace(molecule(), xyz=np.random.default_rng(3).uniform(5, 65, size=molecule().xyz.shape))
+    assert np.isfinite(fit_parts(clean_map(), VOXEL, scattered).values).all()
+    with pytest.raises(InputError, match="can't be fitted"):
+        _inverse(np.full((3, 3), np.nan))
+
+
+def test_what_rounding_leaves_below_zero_is_unknown_and_no_error():
+    # Two parameters of very different size, and two that the data can't tell apart, made worse by rounding.
+    rng = np.random.default_rng(3)
+    columns = rng.standard_normal((200, 4)) * [1e6, 1.0, 1e-6, 1.0]
+    columns[:, 3] = columns[:, 1]
+    normal = columns.T @ columns
+    normal[1, 3] = normal[3, 1] = normal[1, 1] * (1 + 1e-13)
+    with pytest.raises(np.linalg.LinAlgError):
+        np.linalg.cholesky(normal)
+    inverse = _inverse(normal)
+    known = [0, 2]
+    expected = np.linalg.inv(normal[np.ix_(known, known)])
+    np.testing.assert_allclose(np.diag(inverse)[known], np.diag(expected), rtol=0.05)
+    # The sum of the twins is known, their difference is not.
+    assert np.array([0, 1, 0, 1]) @ inverse @ [0, 1, 0, 1] < 0.02
+    assert np.array([0, 1, 0, -1]) @ inverse @ [0, 1, 0, -1] > 1e6

@@ -9,6 +9,7 @@ from joint_model import SHAPE, TRUTH, VOXEL, clean_map, molecule
 from occupy.errors import InputError
 from occupy.model.fit import chains_of, fit_parts
 from occupy.model.judge import (
+    at_most_one,
     check_placement,
     difference,
     likely_shift,
@@ -82,3 +83,18 @@ def test_the_residual_holds_what_has_no_model():
     assert np.abs(fit.residual).max() < 0.02 * clean_map().max()
     assert TRUTH["E"] == 1
     assert set(parts) == set(fit.names)
+
+
+def test_alternatives_sum_up_to_one_at_most():
+    fit = fit_parts(noisy(), VOXEL, molecule())
+    found = at_most_one(fit, [("A", "B")])
+    assert fit.values[0] + fit.values[1] > 1.5
+    assert found.values[0] + found.values[1] == pytest.approx(1, abs=0.02)
+    assert found.values[0] > found.values[1]
+    np.testing.assert_array_equal(found.values[2:], fit.values[2:])
+    # What is within 1 anyway stays where it is.
+    loose = at_most_one(fit, [("B", "D")])
+    assert loose.values[1] == pytest.approx(fit.values[1], abs=0.03)
+    assert loose.values[3] == pytest.approx(fit.values[3], abs=0.03)
+    with pytest.raises(InputError, match="no alternatives"):
+        at_most_one(fit, [("A", "Z")])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.numerics.quantiles import Tiling, extreme_tile, tau_of, tile_starts
+from occupy.numerics.quantiles import Tiling, _tile_starts, extreme_tile, tau_of
 from strategies import arrays, shapes
 
 
@@ -43,16 +43,16 @@ def test_tau_needs_a_voxel(n):
 
 
 def test_published_tile_positions():
-    np.testing.assert_array_equal(tile_starts(100, 5, 20), np.arange(20) * 5)
-    np.testing.assert_array_equal(tile_starts(128, 6, 20), 4 + np.arange(20) * 6)
-    np.testing.assert_array_equal(tile_starts(256, 12, 20), 8 + np.arange(20) * 12)
-    np.testing.assert_array_equal(tile_starts(100, 12, 20), 6 + np.arange(20) * 4)  # step 12 + ⌊−140/19⌋
+    np.testing.assert_array_equal(_tile_starts(100, 5, 20), np.arange(20) * 5)
+    np.testing.assert_array_equal(_tile_starts(128, 6, 20), 4 + np.arange(20) * 6)
+    np.testing.assert_array_equal(_tile_starts(256, 12, 20), 8 + np.arange(20) * 12)
+    np.testing.assert_array_equal(_tile_starts(100, 12, 20), 6 + np.arange(20) * 4)  # step 12 + ⌊−140/19⌋
 
 
 @given(st.integers(1, 400), st.data(), st.integers(2, 25))
 def test_tiles_lie_inside_evenly_and_centred(length, data, count):
     tile = data.draw(st.integers(1, length))
-    starts = tile_starts(length, tile, count)
+    starts = _tile_starts(length, tile, count)
     assert len(starts) == count
     assert starts[0] >= 0
     assert starts[-1] + tile <= length
@@ -89,7 +89,7 @@ def tilings(draw):
     tile = tuple(draw(st.integers(1, n)) for n in shape)
     if draw(st.booleans()):
         count = draw(st.integers(2, 6))
-        starts = [tile_starts(n, t, count) for n, t in zip(shape, tile, strict=True)]
+        starts = [_tile_starts(n, t, count) for n, t in zip(shape, tile, strict=True)]
     else:
         starts = [
             np.array(draw(st.lists(st.integers(0, n - t), min_size=1, max_size=5)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,22 +12,39 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from occupy.errors import InputError
-from occupy.particles.columns import BLOCK, Poses, Setup, blocks, in_order, whole_and_moments
-from occupy.particles.covariance import fit_spread
+from occupy.io.particle_store import FolderStore, forget_pieces
+from occupy.particles import pipeline
+from occupy.particles.agreement import OfMap, beside_map, disagreements
+from occupy.particles.columns import (
+    BLOCK,
+    Block,
+    blocks,
+    in_order,
+    read_block,
+    whole_and_moments,
+    with_derivatives,
+)
+from occupy.particles.covariance import false_spread, fit_spread
 from occupy.particles.ctf import Ctf, transfer, wavelength
 from occupy.particles.evidence import Evidence
 from occupy.particles.images import ParticleImages
 from occupy.particles.pipeline import Options, ParticleOccupancy, grid_for, particle_occupancy
-from occupy.particles.refine import moved, refine
+from occupy.particles.poses import Seen, turned
+from occupy.particles.presence import empty_images
+from occupy.particles.refine import Model, no_offsets, overconfidence, refine
 from occupy.particles.scaling import fit_scaling, shell_sums
 from occupy.particles.slices import (
+    Band,
+    FourierVolumes,
     band_between,
     coefficients_of,
     cropped,
+    displaced,
     fourier_volumes,
+    plane_of,
     rotations,
 )
-from occupy.particles.states import find_states, presence_correlations, responsibilities
+from occupy.particles.states import find_states, mixture_errors, presence_correlations, responsibilities
 
 SIZE, PIXEL = 32, 6.0
 CENTRES = ((0, 0, 0), (38, 10, 0), (-20, 36, 12), (0, -30, -34))
@@ -91,11 +110,15 @@ def made(
 
 
 def estimate(
-    images: ParticleImages, order: tuple[int, ...] = (0, 1, 2, 3), **asked: object
+    images: ParticleImages,
+    order: tuple[int, ...] = (0, 1, 2, 3),
+    store: FolderStore | None = None,
+    **asked: object,
 ) -> ParticleOccupancy:
     options = replace(Options(shortest=14.0), **asked)  # type: ignore[arg-type]
     volumes = blobs(grid_for(images, options)[1], images.side)[list(order)]
-    return particle_occupancy(images, tuple(NAMES[i] for i in order), volumes, options, lambda *_: None)
+    names = tuple(NAMES[i] for i in order)
+    return particle_occupancy(images, names, volumes, options, lambda *_: None, store)
 
 
 NOISE = 1.0
@@ -129,14 +152,23 @@ def test_the_transfer_function_is_the_textbooks() -> None:
     assert change[0, 0] / 10 == pytest.approx(slope[0, 0], rel=0.02)
 
 
+def all_in_one(images: ParticleImages, band: Band) -> Block:
+    return read_block(images, band, np.arange(len(images)))
+
+
+def complex_of(pairs: npt.NDArray[np.float32]) -> npt.NDArray[np.complex64]:
+    """Real and imaginary parts (…, 2) as complex numbers."""
+    return pairs[..., 0] + 1j * pairs[..., 1]
+
+
 def test_slices_of_gaussians_are_gaussians() -> None:
     images, state = made(40, 0.0)
-    setup = Setup(images, band_between(images.side, 60, 14))
-    last = setup.band.first + setup.band.shells - 1
-    volumes = fourier_volumes(blobs(2 * last + 2, images.side), last)
-    poses, rows = Poses(images.matrices, images.shifts), np.arange(40)
-    model = (setup.projections(rows, poses, volumes) * STATES[state][:, None, :]).sum(axis=2)
-    seen = setup.observed(rows, poses)
+    band = band_between(images.side, 60, 14)
+    volumes = fourier_volumes(blobs(2 * band.last + 2, images.side), band.last)
+    block = all_in_one(images, band)
+    columns = plane_of(band.k_xy, images.matrices, volumes).of(volumes, block.ctf)
+    model = complex_of((columns * STATES[state][:, None, None, :]).sum(axis=3))
+    seen = complex_of(block.coefficients)
     scale = np.vdot(model, seen) / np.vdot(model, model)
     assert np.linalg.norm(seen - scale * model) < 0.02 * np.linalg.norm(seen)
     assert abs(scale.imag) < 1e-3 * abs(scale)
@@ -144,27 +176,38 @@ def test_slices_of_gaussians_are_gaussians() -> None:
 
 def test_derivatives_are_differences() -> None:
     images, _ = made(6, 0.0)
-    setup = Setup(images, band_between(images.side, 60, 14))
-    last = setup.band.first + setup.band.shells - 1
-    core = blobs(2 * last + 2, images.side).sum(axis=0)
-    whole = whole_and_moments(core, np.zeros_like(core), last)
-    poses, rows = Poses(images.matrices, images.shifts), np.arange(6)
-    columns = setup.whole(rows, poses, whole)
+    band = band_between(images.side, 60, 14)
+    core = blobs(2 * band.last + 2, images.side).sum(axis=0)
+    whole = whole_and_moments(core, np.zeros_like(core), band.last)
+    block, one = all_in_one(images, band), np.ones(len(band), dtype=np.float32)
+
+    def columns(matrices: npt.NDArray[np.float64]) -> npt.NDArray[np.complex64]:
+        plane = plane_of(band.k_xy, matrices, whole)
+        return complex_of(with_derivatives(block, band, plane, matrices, whole, one).transpose(0, 1, 3, 2))
+
+    here = columns(images.matrices)
     for axis in (3, 4, 5):
         step = np.zeros((6, 7))
         step[:, axis] = 0.01
-        change = (
-            setup.whole(rows, moved(poses, step), whole)[:, :, 0]
-            - setup.whole(rows, moved(poses, -step), whole)[:, :, 0]
-        )
-        expected = 0.02 * columns[:, :, axis]
-        assert np.linalg.norm(change - expected) < 0.25 * np.linalg.norm(expected)
-    # A particle whose true shift is larger by a step looks like the column added to the projection.
-    step = np.zeros((6, 7))
-    step[:, 1] = 0.2
-    seen, further = setup.observed(rows, poses), setup.observed(rows, moved(poses, step))
-    factor = np.exp(-2j * np.pi * 0.2 * setup.band.k_xy[:, 0] / setup.band.side)
-    np.testing.assert_allclose(further, seen * factor, rtol=1e-3, atol=1e-3 * np.abs(seen).max())
+        change = columns(turned(images.matrices, step)) - columns(turned(images.matrices, -step))
+        expected = 0.02 * here[:, :, axis]
+        assert np.linalg.norm(change[:, :, 0] - expected) < 0.25 * np.linalg.norm(expected)
+    # An image moved by a shift against the particle's looks like the column added to the projection.
+    shift = 0.2 * np.tile([1.0, 0.0], (6, 1))
+    plain = block.coefficients
+    change = complex_of(displaced(plain, band, -shift) - displaced(plain, band, shift)) / 0.4
+    expected = 2j * np.pi / band.side * band.k_xy[:, 0] * complex_of(plain)
+    assert np.linalg.norm(change - expected) < 0.01 * np.linalg.norm(expected)
+    derivative = 2j * np.pi / band.side * band.k_xy[:, 0] * here[:, :, 0]
+    np.testing.assert_allclose(here[:, :, 1], derivative, rtol=1e-4, atol=1e-4 * np.abs(derivative).max())
+
+
+def test_a_coarser_band_is_the_beginning_of_a_finer_one() -> None:
+    band = band_between(192.0, 60, 8)
+    coarse = band.down_to(20)
+    assert coarse.last == int(192 / 20)
+    assert np.array_equal(coarse.k_xy, band.k_xy[: len(coarse)])
+    assert band.down_to(0) is band
 
 
 def test_without_noise_everything_is_exact() -> None:
@@ -207,6 +250,56 @@ def test_threads_do_not_matter(
     assert np.array_equal(other.presence, found.presence)
 
 
+class KilledError(Exception):
+    """What ends a run."""
+
+
+class Mortal(FolderStore):
+    """A store whose run is killed after some pieces."""
+
+    def __init__(self, left: int, *args: Any) -> None:
+        super().__init__(*args)
+        self.left = left
+
+    def save(self, name: str, arrays: dict[str, npt.NDArray[Any]]) -> None:
+        if self.left == 0:
+            raise KilledError
+        self.left -= 1
+        super().save(name, arrays)
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(
+    noisy: tuple[ParticleImages, npt.NDArray[np.int64]],
+    found: ParticleOccupancy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline, "_CHUNK", 4)
+    plain = estimate(noisy[0])
+    with pytest.raises(KilledError):
+        estimate(noisy[0], store=Mortal(2, tmp_path, "run"))
+    kept = sorted(path.name for path in tmp_path.glob(".occupy-particles/*/*"))
+    assert kept == ["images-0.npz", "learnt.npz"]
+    read: list[int] = []
+
+    class Counted(Stack):
+        def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+            read.extend(rows.tolist())
+            return super().read(rows)
+
+    again = replace(noisy[0], source=Counted(noisy[0].source.read(np.arange(300))))
+    store = FolderStore(tmp_path, "run")
+    result = estimate(again, store=store)
+    # What was kept is not read again, and nothing is learnt again.
+    assert sorted(read) == list(range(4 * BLOCK, 300))
+    for name in ("occupancy", "standard_error", "presence", "offsets"):
+        assert np.array_equal(getattr(result, name), getattr(plain, name))
+    np.testing.assert_allclose(result.occupancy, found.occupancy, atol=1e-6)
+    assert FolderStore(tmp_path, "another run").load("learnt") is None
+    forget_pieces(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_each_optics_group_has_its_scale_and_sign(
     noisy: tuple[ParticleImages, npt.NDArray[np.int64]], found: ParticleOccupancy
 ) -> None:
@@ -222,55 +315,178 @@ def test_an_image_says_the_same_alone_and_among_others(
     noisy: tuple[ParticleImages, npt.NDArray[np.int64]],
 ) -> None:
     images = noisy[0]
-    setup = Setup(images, band_between(images.side, 60, 14))
-    last = setup.band.first + setup.band.shells - 1
-    volumes = fourier_volumes(blobs(2 * last + 2, images.side), last)
-    poses = Poses(images.matrices, images.shifts)
-    among, alone = np.arange(3), np.array([1])
-    assert np.array_equal(
-        setup.projections(among, poses, volumes)[1], setup.projections(alone, poses, volumes)[0]
-    )
-    assert np.array_equal(setup.observed(among, poses)[1], setup.observed(alone, poses)[0])
+    band = band_between(images.side, 60, 14)
+    volumes = fourier_volumes(blobs(2 * band.last + 2, images.side), band.last)
+    among, alone = (read_block(images, band, np.array(rows)) for rows in ([0, 1, 2], [1]))
+    assert np.array_equal(among.coefficients[1], alone.coefficients[0])
+
+    def columns(block: Block) -> npt.NDArray[np.float32]:
+        return plane_of(band.k_xy, images.matrices[block.rows], volumes).of(volumes, block.ctf)
+
+    assert np.array_equal(columns(among)[1], columns(alone)[0])
 
 
-def test_small_errors_of_poses_are_found() -> None:
-    images, _ = made(300, 0.3, seed=1, pose_error=3.0, states=STATES[:1])
-    setup = Setup(images, band_between(images.side, 60, 14))
-    last = setup.band.first + setup.band.shells - 1
-    volumes = blobs(2 * last + 2, images.side)
-    start = Poses(images.matrices, images.shifts)
-    scaling = fit_scaling(shell_sums(setup, start, fourier_volumes(volumes, last), 1))
+def start_of(
+    images: ParticleImages, band: Band
+) -> tuple[list[Block], Model, npt.NDArray[np.float32], FourierVolumes]:
+    """Blocks, the whole, part volumes and their transforms, with scaling at the poses given."""
+    volumes = blobs(2 * band.last + 2, images.side)
+    seen = [read_block(images, band, rows) for rows in blocks(images.group)]
+    parts = fourier_volumes(list(volumes), band.last)
+    start = Seen(images.matrices, np.zeros((len(images), 7)), np.zeros(len(volumes), dtype=bool))
+    scaling = fit_scaling(shell_sums(seen, band, parts, start, 1))
     core = np.tensordot(scaling.amplitudes.astype(np.float32), volumes, 1)
-    offsets = refine(setup, start, whole_and_moments(core, 0 * core, last), scaling, 4, 1)
+    return seen, Model(band, whole_and_moments(core, 0 * core, band.last), scaling), volumes, parts
+
+
+def off(matrices: npt.NDArray[np.float64], truth: npt.NDArray[np.float64]) -> float:
+    """Root mean square angle between rotations, in radians."""
+    angles = Rotation.from_matrix(matrices @ truth.transpose(0, 2, 1)).magnitude()
+    return float(np.sqrt((angles**2).mean()))
+
+
+@pytest.mark.parametrize(
+    ("error", "rounds", "left"), [(3.0, (0.0,) * 4, 0.6), (8.0, (30.0, 20.0, 0.0, 0.0), 0.4)]
+)
+def test_errors_of_poses_are_found(error: float, rounds: tuple[float, ...], left: float) -> None:
+    images, _ = made(300, 0.3, seed=1, pose_error=error, states=STATES[:1])
     true = made(300, 0.3, seed=1, states=STATES[:1])[0].matrices
+    seen, model, _, _ = start_of(images, band_between(images.side, 60, 14))
+    offsets = refine(seen, images.matrices, model, no_offsets(300), rounds, 1)
+    assert off(turned(images.matrices, offsets.values), true) < left * off(images.matrices, true)
+    assert np.degrees(offsets.spread[3]) == pytest.approx(error, rel=0.35)
 
-    def off(matrices: npt.NDArray[np.float64]) -> float:
-        angles = Rotation.from_matrix(matrices @ true.transpose(0, 2, 1)).magnitude()
-        return float(np.sqrt((angles**2).mean()))
 
-    assert off(moved(start, offsets.values).matrices) < 0.6 * off(start.matrices)
-    assert np.degrees(offsets.spread[3]) == pytest.approx(3.0, rel=0.35)
+@pytest.mark.parametrize(("understated", "least", "most"), [(1.0, 1.0, 1.3), (4.0, 2.8, 5.2)])
+def test_poses_are_not_surer_than_halves_agree(understated: float, least: float, most: float) -> None:
+    """Where noise is understated the posterior covariance is too small by as much."""
+    images, _ = made(200, 1.0, seed=9, states=STATES[:1])
+    seen, model, _, _ = start_of(images, band_between(images.side, 60, 14))
+    wrong = replace(model.scaling, noise=model.scaling.noise / understated)
+    # The prior is wide: the images alone say where they are.
+    spread = np.array([0.1, 20.0, 20.0, 0.3, 0.3, 0.3, 200.0])
+    found = overconfidence(seen, images.matrices, replace(model, scaling=wrong), spread, (0.0,), 1)
+    assert found[0] == found[1]
+    assert (found >= least).all()
+    assert (found <= most).all()
+
+
+def quadratic(
+    amplitudes: npt.NDArray[np.float64], precision: npt.NDArray[np.float64], rng: np.random.Generator
+) -> Evidence:
+    """Evidence of independent parts with these amplitudes (N, C), each known with a precision (C,)."""
+    count, parts = amplitudes.shape
+    curvature = np.tile(np.diag(precision)[np.triu_indices(parts)], (count, 1)).astype(np.float32)
+    mean = amplitudes.mean(axis=0)
+    gradient = precision * (amplitudes - mean) + np.sqrt(precision) * rng.normal(size=amplitudes.shape)
+    return Evidence(gradient.astype(np.float32), curvature, mean)
+
+
+def test_false_spread_is_what_varies_without_coming_or_going() -> None:
+    rng = np.random.default_rng(2)
+    amplitudes = 1 + 0.2 * rng.normal(size=(20_000, 1)) + 0.3 * rng.normal(size=(20_000, 5))
+    evidence = quadratic(amplitudes, np.array([30.0, 20.0, 40.0, 10.0, 30.0]), rng)
+    common, single = false_spread(evidence, fit_spread(evidence, rounds=2), np.ones(5, dtype=bool))
+    assert common == pytest.approx(0.04, abs=0.008)
+    assert single == pytest.approx(0.09, abs=0.012)
+    still = quadratic(np.ones((20_000, 5)), np.full(5, 20.0), rng)
+    assert max(false_spread(still, fit_spread(still, rounds=2), np.ones(5, dtype=bool))) < 0.003
+
+
+def test_evidence_knows_its_mean_and_can_be_softened() -> None:
+    rng = np.random.default_rng(3)
+    precision = np.array([4.0, 9.0, 16.0])
+    evidence = quadratic(1 + rng.normal(size=(50, 3)), precision, rng)
+    moved = evidence.recentred(np.zeros(3))
+    np.testing.assert_allclose(moved.gradient, evidence.onto, rtol=1e-5, atol=1e-5)
+    # A variance in series with another: precisions add as resistances do.
+    soft = evidence.softened(np.diag([0.5, 0.0, 0.25]))
+    expected = 1 / (1 / precision + np.array([0.5, 0.0, 0.25]))
+    np.testing.assert_allclose(
+        np.diagonal(soft.matrices(), axis1=1, axis2=2), np.tile(expected, (50, 1)), rtol=1e-5
+    )
+    np.testing.assert_allclose(soft.gradient / expected, evidence.gradient / precision, rtol=1e-4, atol=1e-5)
+
+
+def test_images_without_a_particle_are_found() -> None:
+    rng = np.random.default_rng(5)
+    bits = STATES[rng.permutation(np.arange(1200) % 3)].astype(float)
+    there = rng.uniform(size=1200) > 0.2
+    precision = np.array([50.0, 9.0, 9.0, 30.0])
+    empty = empty_images(quadratic(bits * there[:, None], precision, rng))
+    assert (empty == ~there).mean() > 0.97
+    # Parts that come and go are no empty images.
+    assert not empty_images(quadratic(bits, precision, rng)).any()
+
+
+def test_absent_parts_are_not_taken_for_errors_of_poses() -> None:
+    """Where a part is missing the pose is as good as elsewhere once its amplitude is free."""
+    states = np.array([[1, 1, 1, 1], [1, 0, 1, 1]], dtype=bool)
+    images, _ = made(300, 0.1, seed=7, pose_error=2.0, states=states)
+    true = made(300, 0.1, seed=7, states=states)[0].matrices
+    seen, model, volumes, parts = start_of(images, band_between(images.side, 60, 14))
+    outside = np.array([False, True, False, False])
+    sums = [np.tensordot(model.scaling.amplitudes * each, volumes, 1) for each in (~outside, outside)]
+    whole = whole_and_moments(sums[0].astype(np.float32), sums[1].astype(np.float32), model.band.last)
+    free = replace(model, volumes=whole, others=parts.of(outside), deviation=np.array([[0.25]]))
+    errors = []
+    for each in (replace(model, volumes=whole), free):
+        offsets = refine(seen, images.matrices, each, no_offsets(300), (0.0,) * 3, 1)
+        errors.append(off(turned(images.matrices, offsets.values), true))
+    assert errors[1] < 0.9 * errors[0]
+
+
+def test_images_and_map_are_compared_in_standard_errors(found: ParticleOccupancy) -> None:
+    one, two = float(found.occupancy[1]), float(found.occupancy[2])
+    error = float(found.standard_error[1])
+    of_map = {
+        "one": OfMap(one + 0.01, error),
+        "two": OfMap(two - 0.3, 0.02, relative_b=40.0),
+        "three": OfMap(0.4, 0.02, unlike=True),
+    }
+    rows = {row.name: row for row in beside_map(found, of_map)}
+    assert set(rows) == set(of_map)
+    assert rows["one"].difference == pytest.approx(-0.01 / (error * 2**0.5))
+    assert not rows["one"].reason
+    assert rows["two"].reason == "map lower: flexible (relative B +40 Å²)?"
+    assert "unlike" in rows["three"].reason
+    assert [notice.code for notice in disagreements(tuple(rows.values()))] == ["images-against-map"]
+    assert disagreements((rows["one"],)) == ()
+
+
+def test_parts_that_come_together_are_found_among_many() -> None:
+    """Ten varying parts: too many for all combinations; seven weak ones come and go together."""
+    rng = np.random.default_rng(4)
+    states = np.ones((3, 12), dtype=bool)
+    states[1, 2:9] = False
+    states[2, 9:12] = False
+    bits = states[rng.permutation(np.arange(3000) % 3)]
+    precision = np.array([60.0, 60.0, *[3.0] * 7, *[8.0] * 3])
+    evidence = quadratic(bits.astype(float), precision, rng)
+    varying = np.arange(12) >= 2
+    found = find_states(evidence, varying, np.ones(12), fit_spread(evidence).covariance)
+    assert {tuple(each) for each in found.bits} == {tuple(each) for each in states}
+    np.testing.assert_allclose(found.occupancy, bits.mean(axis=0), atol=0.03)
+    error = np.sqrt(np.diag(mixture_errors(evidence, found, np.ones(12), 3000)))
+    assert (error > 0.005).all()
+    assert (error < 0.02).all()
 
 
 def test_no_more_states_than_there_are() -> None:
     rng = np.random.default_rng(0)
     bits = STATES[rng.permutation(np.arange(1500) % 3)].astype(float)
-    curvature = np.tile(np.diag([50.0, 9.0, 9.0, 30.0])[np.triu_indices(4)], (1500, 1))
-    mean = bits.mean(axis=0)
-    precision = np.array([50.0, 9.0, 9.0, 30.0])
-    gradient = precision * (bits - mean) + np.sqrt(precision) * rng.normal(size=bits.shape)
-    evidence = Evidence(gradient.astype(np.float32), curvature.astype(np.float32), mean)
-    mixture = find_states(evidence, np.array([False, True, True, False]), np.ones(4))
+    evidence = quadratic(bits, np.array([50.0, 9.0, 9.0, 30.0]), rng)
+    spread = fit_spread(evidence)
+    mixture = find_states(evidence, np.array([False, True, True, False]), np.ones(4), spread.covariance)
     assert {tuple(each) for each in mixture.bits} == {tuple(each) for each in STATES}
-    np.testing.assert_allclose(mixture.occupancy, mean, atol=0.03)
+    np.testing.assert_allclose(mixture.occupancy, bits.mean(axis=0), atol=0.03)
     chance = responsibilities(evidence, slice(None), mixture)[0] @ mixture.bits
     for low in (0.1, 0.5, 0.8):
         chosen = (chance[:, 1] >= low) & (chance[:, 1] < low + 0.2)
         assert abs(chance[chosen, 1].mean() - bits[chosen, 1].mean()) < 0.15
-    correlation, error = presence_correlations(evidence, mixture, np.ones(4))
+    correlation, error = presence_correlations(evidence, mixture)
     assert correlation[1, 2] == pytest.approx(0.5, abs=0.1)
     assert 0 < error[1, 2] < 0.1
-    spread = fit_spread(evidence)
     np.testing.assert_allclose(np.diag(spread.covariance)[1:3], bits.var(axis=0)[1:3], atol=0.05)
 
 
@@ -294,7 +510,8 @@ def test_coefficients_know_where_the_centre_is() -> None:
     image = np.zeros((1, 9, 9), dtype=np.float32)
     image[0, 4, 4] = 1
     band = band_between(9.0, 9.0, 2.5)
-    np.testing.assert_allclose(coefficients_of(image, band, np.zeros((1, 2))), 1, atol=1e-6)
+    found = coefficients_of(image, band, np.zeros((1, 2)))
+    np.testing.assert_allclose(found, np.broadcast_to([1, 0], found.shape), atol=1e-6)
 
 
 def test_rotations_are_relions() -> None:

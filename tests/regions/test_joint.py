@@ -155,6 +155,21 @@ def test_parts_that_are_not_told_apart_keep_what_was_read():
     assert np.array(record["covariance_of_least_squares"]).shape == (5, 5)
 
 
+def test_a_model_one_voxel_off_is_used_with_a_word():
+    moved = replace(molecule(), xyz=molecule().xyz + np.array([2.5, 0, 0]))
+    joint = fitted(volume(), regions_of_model(moved, volume()), moved)
+    assert "moved by (-2.5, +0.0, +0.0) Å" in joint.off
+    assert [notice.code for notice in joint.notices] == ["model-off"]
+    np.testing.assert_allclose(joint.fit.values, list(TRUTH.values()), atol=0.15)
+    assert fitted(volume(), regions_of_model(molecule(), volume())).notices == []
+
+
+def test_a_mirrored_model_is_refused():
+    mirrored = replace(molecule(), xyz=molecule().xyz * [1, -1, 1] + [0, 70.0, 0])
+    with pytest.raises(InputError, match="mirrored along"):
+        fitted(volume(), regions_of_model(mirrored, volume()), mirrored)
+
+
 def test_classes_are_fitted_together_and_noted_by_class():
     other = {"A": 1.0, "B": 0.1, "C": 1.0, "D": 0.5, "E": 1.0}
     one, two = (Volume.from_array(clean_map(t).astype(np.float32), VOXEL, "m") for t in (TRUTH, other))

@@ -9,14 +9,14 @@ import pytest
 
 from occupy.errors import InputError
 from occupy.io.star import read_star
-from occupy.relion.job import _folders, parse_job
+from occupy.relion.job import _folders, _parse_job
 from occupy.relion.job_files import _MOST_NODES, _type_of, write_nodes
 
 JOB = "External/job012/"
 
 
 def commands(*words: str) -> list[str]:
-    return [" ".join(command) for command in parse_job(["--o", JOB, *words]).commands]
+    return [" ".join(command) for command in _parse_job(["--o", JOB, *words]).commands]
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_mistakes(words: str, said: str) -> None:
 
 def test_what_is_no_option_is_left_to_the_command() -> None:
     with pytest.raises(InputError, match="what is"):
-        parse_job(["stray", "--o", JOB, "--in_3dref", "m.mrc"])
+        _parse_job(["stray", "--o", JOB, "--in_3dref", "m.mrc"])
     # It knows no -o in the middle of a value, and says so itself.
     assert commands("--in_3dref", "m.mrc", "--lowpass", "-5")[0].endswith("--lowpass -5 --plot")
 
 
 def test_a_value_stays_one_word() -> None:
     words = ["--o", JOB, "--in_3dref", "m.mrc", "--amplify", "3", "-o", "/etc"]
-    assert parse_job(words).commands[0].count("-o") == 1
+    assert _parse_job(words).commands[0].count("-o") == 1
 
 
 def test_selecting_particles() -> None:
@@ -87,7 +87,7 @@ def test_selecting_particles() -> None:
         f"select {JOB} --particles p.star --region A --region B --present 0.7 --any -o {JOB}selected.star"
     )
     words = "--model_star r_model.star --in_parts p.star --where A ge 0.5 and B le 0.2"
-    assert parse_job(["--o", JOB, *words.split()]).commands[1][4:6] == ("--where", "A ge 0.5 and B le 0.2")
+    assert _parse_job(["--o", JOB, *words.split()]).commands[1][4:6] == ("--where", "A ge 0.5 and B le 0.2")
 
 
 def test_particles_beside_the_model(tmp_path: Path) -> None:

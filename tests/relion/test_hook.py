@@ -11,10 +11,10 @@ import pytest
 from hook_calls import SHELLS, N, call, maps, result, two_iterations
 from occupy.io.loop import FOLDER, read_call, read_calls
 from occupy.relion import hook
-from occupy.relion.class3d import Class3D, command, guide
+from occupy.relion.class3d import Class3D, class3d_words, guide
 from occupy.relion.classes import earlier_classes, read_weights
 from occupy.relion.options import HookOptions, read_hook_options
-from occupy.relion.runreport import ClassIteration, _table, class_iterations, run_warnings
+from occupy.relion.runreport import _class_iterations, _ClassIteration, _run_warnings, _table
 from occupy.runs.agreement import adjusted_rand
 
 
@@ -195,7 +195,7 @@ def test_what_particles_did(job):
         (job / f"run_it00{number}_data.star").write_text(head + rows)
     shares = "data_model_classes\n\nloop_\n_rlnReferenceImage\n_rlnClassDistribution\na.mrc 0.4\nb.mrc 0.6\n"
     (job / "run_it002_model.star").write_text(shares)
-    found = class_iterations(job)
+    found = _class_iterations(job)
     assert [one.sizes for one in found] == [{1: 2, 2: 2}, {1: 1, 2: 3}]
     assert [one.share(2) for one in found] == [0.5, 0.6]
     assert "2\t2\t3\t0.6\t" in _table(found, [separated(2, 1.0) | {"iteration": 2}])
@@ -209,27 +209,27 @@ def separated(number: int, energy: float) -> dict[str, object]:
 
 
 def test_warnings():
-    good = [ClassIteration(9, {1: 500, 2: 500}, {1: 0.5, 2: 0.5}, 0.9, 0.99)]
-    assert run_warnings(good, [separated(1, 6.0), separated(2, 8.0)]) == []
+    good = [_ClassIteration(9, {1: 500, 2: 500}, {1: 0.5, 2: 0.5}, 0.9, 0.99)]
+    assert _run_warnings(good, [separated(1, 6.0), separated(2, 8.0)]) == []
     # The soft share counts, for the map is a soft sum.
     assert (
-        run_warnings([ClassIteration(9, {1: 998, 2: 2}, {1: 0.6, 2: 0.4}, 0.9, 0.99)], [separated(1, 6.0)])
+        _run_warnings([_ClassIteration(9, {1: 998, 2: 2}, {1: 0.6, 2: 0.4}, 0.9, 0.99)], [separated(1, 6.0)])
         == []
     )
-    bad = [ClassIteration(9, {1: 998, 2: 2}, {1: 0.99, 2: 0.01}, 0.9, 0.99)]
-    assert [n.code for n in run_warnings(bad, [separated(1, 6.0), separated(2, 8.0)])] == ["collapse"]
-    assert [n.code for n in run_warnings(good, [separated(1, 0.5), separated(2, 0.3)])] == ["self-bias"]
+    bad = [_ClassIteration(9, {1: 998, 2: 2}, {1: 0.99, 2: 0.01}, 0.9, 0.99)]
+    assert [n.code for n in _run_warnings(bad, [separated(1, 6.0), separated(2, 8.0)])] == ["collapse"]
+    assert [n.code for n in _run_warnings(good, [separated(1, 0.5), separated(2, 0.3)])] == ["self-bias"]
 
 
 def test_the_command_line():
-    words = command(Class3D("p.star", "ref.mrc", classes=3, limit=20, gpu="0:1"))
+    words = class3d_words(Class3D("p.star", "ref.mrc", classes=3, limit=20, gpu="0:1"))
     assert words[0] == "relion_refine"
     assert "--external_reconstruct" in words
     assert words[words.index("--strict_highres_exp") + 1] == "20"
     assert words[words.index("--gpu") + 1] == "0:1"
-    assert command(Class3D("p", "r", processes=5))[:4] == ["mpirun", "-n", "5", "relion_refine_mpi"]
+    assert class3d_words(Class3D("p", "r", processes=5))[:4] == ["mpirun", "-n", "5", "relion_refine_mpi"]
     with pytest.raises(ValueError, match="classes"):
-        command(Class3D("p", "r", classes=0))
+        class3d_words(Class3D("p", "r", classes=0))
     text = guide(Class3D("my particles.star", "ref.mrc"), "/opt/bin/occupy-relion-reconstruct")
     assert "'my particles.star'" in text
     assert "export RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE=/opt/bin/occupy-relion-reconstruct" in text

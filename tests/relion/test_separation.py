@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from occupy.io.loop import ReconstructionCall
 from occupy.relion.classes import StoredClass, separate
-from occupy.relion.options import ClassificationJob, HookOptions
+from occupy.relion.options import HookOptions, RunningJob
 from occupy.relion.separation import (
     LOOP,
     ClassSpectrum,
-    chi_square_ratio,
+    _chi_square_ratio,
+    _degrees_of_freedom,
+    _sphere,
     choose_bands,
-    degrees_of_freedom,
     even_size,
     map_of,
     on_shells,
@@ -26,7 +27,6 @@ from occupy.relion.separation import (
     shared_part,
     specific_part,
     spectrum_of,
-    sphere,
     unshrunk,
 )
 
@@ -109,7 +109,7 @@ def test_a_real_difference_is_kept_where_it_is_and_noise_is_not():
     found = map_of(own(signal + noise_map(rng), budget=150).spectrum)
     true = map_of(resize(spectrum_of(signal), M) * (radii(M) <= SHELLS))
     assert np.corrcoef(found.ravel(), true.ravel())[0, 1] > 0.85
-    elsewhere = sphere(M, 0.45) & (blob((16, 16, 9), 4.0) < 0.01)
+    elsewhere = _sphere(M, 0.45) & (blob((16, 16, 9), 4.0) < 0.01)
     assert found[elsewhere].std() < 0.35
 
 
@@ -165,14 +165,14 @@ def test_degrees_of_freedom_describe_the_spread_of_local_power():
         powers.append(np.fft.irfftn(power, s=(M, M, M), axes=(0, 1, 2)))
     local = np.array(powers)
     measured = 2 * local.mean() ** 2 / local.var()
-    assert degrees_of_freedom(variance, transfer) == pytest.approx(measured, rel=0.15)
+    assert _degrees_of_freedom(variance, transfer) == pytest.approx(measured, rel=0.15)
 
 
 @pytest.mark.parametrize("freedom", [3.0, 10.0, 50.0])
 def test_quantiles_of_chi_square(freedom):
     from scipy.stats import chi2
 
-    assert chi_square_ratio(freedom, 0.25) == pytest.approx(chi2.ppf(0.25, freedom) / freedom, rel=0.02)
+    assert _chi_square_ratio(freedom, 0.25) == pytest.approx(chi2.ppf(0.25, freedom) / freedom, rel=0.02)
 
 
 @pytest.mark.parametrize(("share", "counts_as"), [(0.02, LOOP.least_share / 2), (0.4, 0.4), (0.5, 0.5)])
@@ -186,6 +186,6 @@ def test_a_small_class_is_not_starved(share, counts_as):
     call = ReconstructionCall(
         none, none, none, none, none, 2, 0, 1, M, 2 * SHELLS, 1.0, 4.0, np.ones(SHELLS + 1), 10.0, 280.0
     )
-    job = ClassificationJob(pixel_size=10.0, diameter=280.0, particles=1000, classes=2)
+    job = RunningJob(pixel_size=10.0, diameter=280.0, particles=1000, classes=2)
     own = separate(mine, earlier, call, job, HookOptions(budget=0.1)).own
     assert own.freedom == pytest.approx(0.1 * 1000 * counts_as, rel=0.01)

@@ -208,11 +208,12 @@ def test_the_histogram_goes_on_beyond_the_solvents_range_without_a_step() -> Non
     data = blob((48, 48, 48), 0.01)
     est = estimate(Volume.from_array(data, 3.0))
     assert est.solvent.region.high < est.lowpassed.max()
-    density, edges = figures._beyond_histogram(est)
-    count = (est.lowpassed > est.solvent.region.high).sum()
-    assert (density * np.diff(edges)).sum() * est.solvent.region.counts.sum() == pytest.approx(
-        count, rel=1e-4
-    )
+    region = est.solvent.region
+    for span in figures.value_spans(est):
+        density, edges = figures._histogram(est, span)
+        np.testing.assert_allclose(np.diff(edges), edges[1] - edges[0])
+        count = region.counts.sum() + (est.lowpassed > region.high).sum()
+        assert (density * np.diff(edges)).sum() * region.counts.sum() == pytest.approx(count, rel=1e-4)
 
 
 def test_modification_curves_are_the_formulas() -> None:

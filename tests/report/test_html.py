@@ -15,7 +15,7 @@ from occupy.errors import Notice
 from occupy.io.mrc import write_map
 from occupy.pipeline import Estimate, estimate
 from occupy.report.estimate_page import circles, estimate_page
-from occupy.report.html import LARGEST, Section, heat_map, page, table, verdict
+from occupy.report.html import LARGEST, Section, heat_map, page, settings_table, table, verdict
 from occupy.report.palette import SCALE_PALETTE, ink_on, scale_colour
 from occupy.report.record import record_of
 from occupy.report.surfaces import unpack
@@ -158,3 +158,16 @@ def test_circles_are_round_and_closed() -> None:
     lines = circles(np.array([1.0, 2.0, 3.0]), 5.0)
     assert lines.shape == (120, 2, 3)
     assert np.allclose(np.linalg.norm(lines - [1, 2, 3], axis=2), 5)
+
+
+def test_settings_are_told_in_words_with_units() -> None:
+    asked = {"lowpass": None, "mode": "occupancy", "amplify": 3.0}
+    text = settings_table(asked, {**asked, "lowpass": 9.0, "shape": (64, 64, 64)})
+    assert "<th>Low-pass resolution</th><td>9 Å</td><td>chosen by the program</td>" in text
+    assert "<th>Write a map with weak content amplified</th><td>3</td>" in text
+    assert "<th>Grid of the estimate (voxels)</th><td>64</td>" in text
+
+
+def test_a_table_can_be_sorted_where_it_says_so() -> None:
+    assert '<table class="sortable">' in table([("a", 1), ("b", 2)], ("name", "value"), sortable=True)
+    assert "sortable" not in table([("a", 1)], ("name", "value"))

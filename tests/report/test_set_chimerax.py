@@ -28,7 +28,8 @@ from occupy.report.chimerax import (
 from occupy.report.chimerax_files import _chain_target as chain_target
 from occupy.report.chimerax_files import attribute_name, defattr_text
 from occupy.report.palette import DIFFERENCE
-from occupy.report.set_results import ModelFiles, write_class_scripts, write_set_tables
+from occupy.report.refinement import ModelFiles
+from occupy.report.set_results import write_class_scripts, write_set_tables
 from occupy.volume import Volume
 
 

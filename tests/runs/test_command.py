@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,11 @@ from occupy.io.particles import read_particles
 from occupy.io.runs import common_particles, read_run, run_names
 from occupy.io.star import read_star
 from occupy.runs.partition import Partition
+from run_files import write_star
 
 Make = Callable[..., Any]
 Capture = pytest.CaptureFixture[str]
 THREE = (0.5, 0.3, 0.2)
-
-
-def write_star(
-    path: Path, one: Partition, names: Sequence[str] | None = None, *, optics: bool = True
-) -> Path:
-    """Write a run as RELION's data.star: 3.1 and later with a table of optics, before without a name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    names = names or [f"{i + 1:06d}@stack.mrcs" for i in range(len(one.labels))]
-    head = "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnImagePixelSize #2\n1 3.2\n\n" if optics else ""
-    head += f"data_{'particles' if optics else ''}\n\nloop_\n_rlnImageName #1\n_rlnClassNumber #2\n"
-    head += "_rlnMaxValueProbDistribution #3\n"
-    numbers = np.asarray(one.classes)[one.labels]
-    assert one.certainty is not None
-    rows = [f"{n} {k} {p:.6f}" for n, k, p in zip(names, numbers, one.certainty, strict=True)]
-    path.write_text(head + "\n".join(rows) + "\n")
-    return path
 
 
 def write_table(path: Path, one: Partition) -> Path:
@@ -86,7 +71,7 @@ def test_particles_of_a_class_are_those_that_are_sure(compared: tuple[Path, list
 def test_the_verdict_is_in_words(make_runs: Make, tmp_path: Path, capsys: Capture) -> None:
     paths = [
         str(write_table(tmp_path / f"{one.name[-1]}.tsv", one))
-        for one in make_runs(THREE, 3.5, 0.2, classes=4)[1]
+        for one in make_runs(THREE, 3.5, 0.1, classes=4, free=100)[1]
     ]
     assert run(["compare-runs", *paths, "-o", str(tmp_path / "out")]) == 0
     said = capsys.readouterr()

@@ -36,13 +36,21 @@ def calibration_error(probability: np.ndarray, correct: np.ndarray) -> float:
 @pytest.mark.parametrize(("distance", "noise"), [(2.5, 0.5), (4.0, 0.5), (4.0, 0.1)])
 def test_probabilities_hold(make_runs: Make, distance: float, noise: float, sharpened: float) -> None:
     true, runs = make_runs(THREE, distance, noise, sharpened=sharpened)
-    found = consensus(runs)
+    # What these runs have in common, their images, they state as it is.
+    found = consensus(runs, Rules(overstated=1))
     correct = right(found.labels, true)
     assert found.count == 3
     assert calibration_error(found.probability, correct) < 0.05
     assert correct[found.probability > 0.9].mean() > 0.9
     indices = [adjusted_rand(run.labels.tolist(), true.tolist()) for run in runs]
     assert adjusted_rand(found.labels.tolist(), true.tolist()) > median(indices) - 0.005
+
+
+@pytest.mark.parametrize("distance", [2.5, 4.0])
+def test_what_runs_overstate_alike_is_taken_off(make_runs: Make, distance: float) -> None:
+    true, runs = make_runs(THREE, distance, 0.1, sharpened=Rules().overstated)
+    found = consensus(runs)
+    assert calibration_error(found.probability, right(found.labels, true)) < 0.05
 
 
 def test_noise_of_maps_is_averaged_out(make_runs: Make) -> None:
@@ -68,7 +76,7 @@ def test_no_states_no_classes(make_runs: Make, noise: float) -> None:
 
 
 def test_classes_beyond_the_states_are_put_together(make_runs: Make) -> None:
-    true, runs = make_runs(THREE, 3.0, 0.3, classes=5)
+    true, runs = make_runs(THREE, 3.5, 0.12, classes=5, free=100)
     found = consensus(runs)
     assert (found.count, found.candidates) == (3, 5)
     assert right(found.labels, true).mean() > 0.8
@@ -79,6 +87,19 @@ def test_classes_beyond_the_states_are_put_together(make_runs: Make) -> None:
 
 def test_fewer_classes_than_states_are_what_can_be_had(make_runs: Make) -> None:
     assert consensus(make_runs(THREE, 4.0, 0.2, classes=2)[1]).count <= 2
+
+
+def test_a_run_that_failed_does_not_spoil_the_others(make_runs: Make) -> None:
+    _, runs = make_runs(THREE, 4.0, 0.2)
+    rng = np.random.default_rng(0)
+    failed = partition("failed", rng.integers(0, 3, 3000), rng.uniform(0.9, 1, 3000))
+    found, without = consensus([*runs[:2], failed]), consensus(runs[:2])
+    assert found.count == 3
+    assert found.probability == pytest.approx(without.probability, abs=0.05)
+    assert adjusted_rand(found.labels.tolist(), without.labels.tolist()) > 0.98
+    assert found.too_sure[2] > 5 * max(found.too_sure[:2])
+    summaries = class_summaries(compare([*runs[:2], failed], entries(np.arange(3000)), draws=19))
+    assert [each.found_in for each in summaries] == [2, 2, 2]
 
 
 def test_order_of_runs_and_numbers_of_classes_do_not_matter(make_runs: Make) -> None:

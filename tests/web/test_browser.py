@@ -299,6 +299,27 @@ def test_h02_a_map_that_is_rewritten_is_closed_with_one_line(
     assert running.stop() == (0, "")
 
 
+def test_a_table_of_a_report_is_sorted_by_a_click(visit: Any, tmp_path: Path) -> None:
+    from occupy.report.html import Section, page, table
+
+    rows = [("b", "0.90 ± 0.05"), ("a10", "0.10 ± 0.05"), ("a9", "–"), ("c", "0.50 ± 0.05")]
+    body = table(rows, ("part", "occupancy"), sortable=True)
+    (tmp_path / "table.html").write_text(page("t", "", "", [Section("Numbers", body)]), encoding="utf-8")
+    shown = visit((tmp_path / "table.html").as_uri())
+
+    def names() -> list[str]:
+        return shown.eval_on_selector_all("tbody th", "cells => cells.map((cell) => cell.textContent)")
+
+    assert names() == ["b", "a10", "a9", "c"]
+    shown.click("thead th:nth-child(2)")
+    assert names() == ["a10", "c", "b", "a9"]  # what has no number is last
+    shown.click("thead th:nth-child(2)")
+    assert names() == ["a9", "b", "c", "a10"]
+    shown.focus("thead th:nth-child(1)")
+    shown.keyboard.press("Enter")
+    assert names() == ["a9", "a10", "b", "c"]
+
+
 def test_the_report_opens_from_a_file_and_prints(shelf_folder: Path, visit: Any, tmp_path: Path) -> None:
     from occupy.cli import main
 
@@ -311,6 +332,11 @@ def test_the_report_opens_from_a_file_and_prints(shelf_folder: Path, visit: Any,
     missing, present = missing_and_present(page.locator(".stage").screenshot())
     assert missing > 300
     assert present > 300
+    told = float(page.text_content(".bar output"))
+    page.fill(".bar input[type=range]", "0")
+    page.wait_for_selector("canvas[data-level]")
+    assert float(page.text_content(".bar output")) == pytest.approx(0.6 * told, rel=0.01)
+    assert missing_and_present(page.locator(".stage").screenshot())[1] > 300
     page.emulate_media(media="print")
     assert missing_and_present(page.locator(".stage").screenshot())[1] > 300
     assert io.BytesIO(page.pdf()).read(4) == b"%PDF"

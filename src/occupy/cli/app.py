@@ -41,14 +41,14 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-mask_app = typer.Typer(help="Make masks from a scale map.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(mask_app, name="mask")
+_mask_app = typer.Typer(help="Make masks from a scale map.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(_mask_app, name="mask")
 
-OutputFolder = Annotated[
+_Folder = Annotated[
     Path | None, typer.Option("-o", "--output", help="Folder for the results.", show_default=False)
 ]
-OutputFile = Annotated[Path | None, typer.Option("-o", "--output", help="File to write.", show_default=False)]
-ScaleMap = Annotated[Path, typer.Argument(metavar="SCALE", help="Scale map, or the folder of an estimate.")]
+_File = Annotated[Path | None, typer.Option("-o", "--output", help="File to write.", show_default=False)]
+_ScaleMap = Annotated[Path, typer.Argument(metavar="SCALE", help="Scale map, or the folder of an estimate.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -76,7 +76,7 @@ def _estimate(
         ),
     ],
     *,
-    output: OutputFolder = None,
+    output: _Folder = None,
     reading: Reading,
     wanted: Output,
     resume: Annotated[
@@ -105,7 +105,7 @@ def _modify(
         Path, typer.Argument(metavar="RESULT", help="Folder of an earlier estimate, or its _occupy.json.")
     ],
     *,
-    output: OutputFolder = None,
+    output: _Folder = None,
     map: Annotated[
         Path | None,
         typer.Option("--map", help="The input map, where it is no longer where it was.", show_default=False),
@@ -119,11 +119,11 @@ def _modify(
     modify_result(result, settings, output, map, run.quiet)
 
 
-@command("subtraction", mask_app)
+@command("subtraction", _mask_app)
 def _mask_subtraction(
-    scale: ScaleMap,
+    scale: _ScaleMap,
     *,
-    output: OutputFile = None,
+    output: _File = None,
     asked: SubtractionRequest,
     run: Run,
 ) -> None:
@@ -133,11 +133,11 @@ def _mask_subtraction(
     write_subtraction_mask(scale, output, asked, run.quiet)
 
 
-@command("solvent", mask_app)
+@command("solvent", _mask_app)
 def _mask_solvent(
-    scale: ScaleMap,
+    scale: _ScaleMap,
     *,
-    output: OutputFile = None,
+    output: _File = None,
     asked: ContentRequest,
     run: Run,
 ) -> None:
@@ -158,7 +158,7 @@ def _classes(
     ],
     regions: RegionRequest,
     *,
-    output: OutputFolder = None,
+    output: _Folder = None,
     asked: SetRequest,
     run: Run,
 ) -> None:
@@ -212,7 +212,7 @@ def _regions(
     ],
     asked: RegionRequest,
     *,
-    output: OutputFolder = None,
+    output: _Folder = None,
     reading: Reading,
     wanted: Output,
     run: Run,
@@ -262,12 +262,12 @@ def _view(
     serve(what, port=port, browser=not no_browser, hosts=hosts, neighbours=reading.neighbours)
 
 
-@command("watch", app, without={"by_reading"})
+@command("watch", app, without={"by_reading", "exclusive"})
 def _watch(
     job: Annotated[Path, typer.Argument(metavar="JOB", help="Folder of a RELION Class3D job that runs.")],
     regions: RegionRequest,
     *,
-    output: OutputFolder = None,
+    output: _Folder = None,
     asked: WatchRequest,
     run: Run,
 ) -> None:
@@ -381,7 +381,7 @@ def _select(
         select_by_classes(table, particles, output, wish, numbering, run.quiet)
 
 
-@command("particles", app, without={"by_reading"})
+@command("particles", app, without={"by_reading", "exclusive"})
 def _particles(
     source: Annotated[
         Path,
@@ -389,7 +389,7 @@ def _particles(
     ],
     parts: RegionRequest,
     *,
-    output: OutputFolder = None,
+    output: _Folder = None,
     asked: ParticleRequest,
     run: Run,
 ) -> None:
@@ -409,7 +409,7 @@ def _compare_runs(
         ),
     ],
     *,
-    output: OutputFolder = None,
+    output: _Folder = None,
     asked: RunsRequest,
     run: Run,
 ) -> None:

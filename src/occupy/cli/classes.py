@@ -34,42 +34,43 @@ def estimate_classes(
     for line in found.describe():
         say(line, quiet)
     used, left = without_small(found)
-    for notice in (*found.notices, *left):
-        warn(notice.text, quiet)
-    compare = None
-    if asked.compare is not None:
-        compare = (_named(used, asked.compare[0]), _named(used, asked.compare[1]))
+    _warn_of((*found.notices, *left), quiet)
+    named = replace(asked, compare=None if asked.compare is None else _pair(used, asked.compare))
     folder = output or Path(f"occupy_{_stem(found)}")
     of_regions = regions.options if regions.models or regions.masks else {}
     of_regions |= {"by_reading": True} if regions.by_reading else {}
     begun = asked_of([entry.path for entry in used.maps], asked.options | of_regions)
     keep = asked.resume and _goes_on(begun, folder, quiet)
     if keep and is_complete(folder):
-        if (reason := what_changed(folder)) is None:
+        reason = what_changed(folder)
+        if reason is None:
             say(f"done already, in {folder}", quiet)
             return
         warn(f"{folder}: starting anew, as {reason}", quiet)
         keep = False
     made = _regions(used, regions, asked)
     joint, doubts = _fitted(made, used, asked)
-    for notice in doubts:
-        warn(notice.text, quiet)
+    _warn_of(doubts, quiet)
     extras = SetOutput(
         found=found,
         begun=begun,
-        options=replace(asked, compare=compare).options | of_regions,
+        options=named.options | of_regions,
         notices=(*found.notices, *left, *doubts),
         command=tuple(sys.argv),
-        regions=() if made is None else made.regions,
-        model=None if made is None else made.model,
         joint=joint,
-        inputs={} if made is None else made.inputs,
-        compare=compare,
+        compare=named.compare,
         keep=keep,
         page=asked.report,
         voxel_size=asked.voxel_size,
     )
+    if made is not None:
+        extras = replace(extras, regions=made.regions, model=made.model, inputs=made.inputs)
     _compare(used, folder, asked, extras, quiet)
+
+
+def _warn_of(notices: Sequence[Notice], quiet: bool) -> None:
+    for notice in notices:
+        warn(notice.text, quiet)
 
 
 def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, quiet: bool) -> None:
@@ -98,8 +99,7 @@ def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, q
         removed = begin(folder, extras.begun, old=None if extras.keep else _kept_files(used))
         extras = replace(extras, notices=(*extras.notices, *result.notices))
         table, files = write_set(folder, result.estimate, result.components, extras, execution)
-    for notice in result.notices:
-        warn(notice.text, quiet)
+    _warn_of(result.notices, quiet)
     _summarise(result, table, files, folder, asked.components, quiet)
     if stale := [name for name in removed if not (folder / name).exists()]:
         say(f"  removed, of an earlier run: {', '.join(stale)}", quiet)
@@ -126,6 +126,10 @@ def _goes_on(begun: dict[str, Any], folder: Path, quiet: bool) -> bool:
 def _stem(found: MapSet) -> str:
     source = found.source
     return source.name.removesuffix(".star").removesuffix("_model").removesuffix("_optimiser") or "set"
+
+
+def _pair(used: MapSet, names: tuple[str, str]) -> tuple[str, str]:
+    return _named(used, names[0]), _named(used, names[1])
 
 
 def _named(found: MapSet, text: str) -> str:
@@ -163,7 +167,9 @@ def _fitted(
 
     members = members_of(used, asked.voxel_size, resample=asked.resample)
     fits = fits_of(made, {member.name: member.read for member in members})
-    return ({}, [not_fitted(fits)]) if isinstance(fits, str) else (fits, [])
+    if isinstance(fits, str):
+        return {}, [not_fitted(fits)]
+    return fits, next(iter(fits.values())).notices
 
 
 def _summarise(

@@ -20,27 +20,90 @@ if TYPE_CHECKING:
 
 def compare_all(paths: Sequence[Path], output: Path | None, asked: RunsRequest, quiet: bool) -> Comparison:
     """Read runs, compare them, write everything, print the verdict."""
-    from occupy.io.atomic import make_folder
-    from occupy.io.runs import common_particles, read_run
-    from occupy.runs.compare import compare
+    from occupy.io.runs import read_run
 
     asked.check(len(paths))
     with progress("runs", quiet, "runs") as report:
         report("reading", 0, 0)
         read = [read_run(path, asked.class_field) for path in paths]
-        common = common_particles(read)
-        homogeneous = None
-        if asked.homogeneous:
-            one = common_particles([read_run(path, asked.class_field) for path in asked.homogeneous])
-            homogeneous = (one.runs, one.entries)
         report("comparing", 0, 0)
-        found = compare(common.runs, common.entries, homogeneous=homogeneous)
+        common, found = _compared(read, asked)
         judged, notices = _judge(found, common, read, asked)
-    every = (*common.notices, *notices, *_doubts(found))
-    folder = make_folder(output or Path("occupy_runs"))
-    files = _write(folder, found, judged, (read, common), every, asked)
-    _summarise(found, judged, files, every, folder, quiet)
+    _finish((read, common), found, judged, notices, output, asked, quiet)
     return found
+
+
+def _compared(read: Sequence[Run], asked: RunsRequest) -> tuple[CommonParticles, Comparison]:
+    from occupy.io.runs import common_particles, read_run
+    from occupy.runs.compare import compare
+
+    common = common_particles(read)
+    homogeneous = None
+    if asked.homogeneous:
+        one = common_particles([read_run(path, asked.class_field) for path in asked.homogeneous])
+        homogeneous = (one.runs, one.entries)
+    return common, compare(common.runs, common.entries, homogeneous=homogeneous)
+
+
+def _finish(
+    source: tuple[Sequence[Run], CommonParticles],
+    found: Comparison,
+    judged: Judged,
+    notices: Sequence[Notice],
+    output: Path | None,
+    asked: RunsRequest,
+    quiet: bool,
+) -> None:
+    """Write everything and print the verdict."""
+    from occupy.io.atomic import make_folder
+
+    every = (*source[1].notices, *notices, *_doubts(found))
+    folder = make_folder(output or Path("occupy_runs"))
+    files = _write(folder, found, judged, source, every, asked)
+    _summarise(found, judged, files, every, folder, quiet)
+
+
+def report_jobs(jobs: Sequence[Path], output: Path | None, quiet: bool) -> None:
+    """Compare Class3D jobs of several seeds, for each number of classes, and tell which number to take.
+
+    The verdict goes into the record of every job with occupy in its loop, too.
+    """
+    from occupy.io.atomic import write_text
+    from occupy.io.loop import FOLDER
+    from occupy.io.runs import read_run
+    from occupy.report.runs import Judged, best_number, ladder_lines, next_steps, summary_lines
+
+    read = [read_run(job) for job in jobs]
+    groups: dict[int, list[Run]] = {}
+    for run in read:
+        groups.setdefault(_number_of_classes(run), []).append(run)
+    asked = RunsRequest()
+    compared = {k: _compared(runs, asked) for k, runs in sorted(groups.items()) if len(runs) > 1}
+    if not compared:
+        raise InputError("no two of these jobs have the same number of classes: run each with several seeds")
+    results = {k: found for k, (_, found) in compared.items()}
+    lines, best = ladder_lines(results), best_number(results)
+    for k in sorted(set(groups) - set(compared)):
+        warn(f"K = {k}: one run only, which tells nothing; give it other seeds", quiet)
+    for line in lines:
+        say(line, quiet)
+    common, found = compared[best]
+    _finish((groups[best], common), found, Judged(), (), output, asked, quiet)
+    words = [*lines, *summary_lines(found), *(f"next: {step}" for step in next_steps(found))]
+    for job in jobs:
+        if (job / FOLDER).is_dir():
+            write_text(job / FOLDER / "verdict.txt", "\n".join(words) + "\n")
+
+
+def _number_of_classes(run: Run) -> int:
+    """Return how many classes a job was told to make, from the model.star beside its particles."""
+    from occupy.io.star import read_star
+
+    model = run.path.with_name(run.path.name.removesuffix("_data.star") + "_model.star")
+    if model.is_file():
+        for table in read_star(model, columns=("rlnNrClasses",)).values():
+            return int(table.numbers("rlnNrClasses")[0])
+    return len(set(run.labels.tolist()))
 
 
 def _doubts(found: Comparison) -> list[Notice]:

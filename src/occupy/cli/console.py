@@ -73,7 +73,7 @@ def hear_the_library(quiet: bool) -> None:
     logging.getLogger("occupy").addHandler(_warnings)
 
 
-def on_terminal(quiet: bool) -> bool:
+def _on_terminal(quiet: bool) -> bool:
     """Tell whether progress should be drawn."""
     return not quiet and sys.stderr is not None and sys.stderr.isatty()
 
@@ -92,7 +92,7 @@ def progress(title: str, quiet: bool, unit: str = "planes") -> Iterator[Report]:
 
     The bar shows the stage, the rate in ``unit`` per second, time taken and time left.
     """
-    if not on_terminal(quiet):
+    if not _on_terminal(quiet):
         yield lambda *_: None
         return
     from time import monotonic

@@ -82,48 +82,51 @@ def _is_entry(name: str) -> bool:
     return looks_like_entry_id(name)
 
 
-def with_sets_opened(names: list[str], quiet: bool) -> list[str]:
-    """Put the maps of a job in the place of its folder or STAR file, and say what was found."""
-    from occupy.io.loop import drawn_notice
+def _maps_of(name: str, quiet: bool) -> list[str]:
+    """Return a map, or those of a job's folder or STAR file, and say what was found."""
+    if not name.lower().endswith(".star") and (not Path(name).is_dir() or _is_entry(name)):
+        from occupy.io.loop import drawn_notice
 
-    opened = []
-    for name in names:
-        if not name.lower().endswith(".star") and (not Path(name).is_dir() or _is_entry(name)):
-            drawn = drawn_notice(Path(name))
-            if drawn is not None:
-                warn(drawn.text, quiet)
-            opened.append(name)
-            continue
-        if Path(name).is_dir():
-            from occupy.report.contents import refuse_results
+        drawn = drawn_notice(Path(name))
+        if drawn is not None:
+            warn(drawn.text, quiet)
+        return [name]
+    from occupy.io.sets import find_set
+    from occupy.report.contents import refuse_results
 
-            refuse_results(Path(name))
-        from occupy.io.sets import find_set
-
-        found = find_set([name])
-        for line in found.describe():
-            say(line, quiet)
-        for notice in found.notices:
-            warn(notice.text, quiet)
-        if found.kind == "relion" and not found.unregularised:
-            warn(
-                f"{name}: RELION shrinks each class by its own signal-to-noise ratio, so scales of different "
-                "classes can't be compared; unregularised reconstructions can",
-                quiet,
-            )
-        opened += [str(each.path) for each in found.maps]
-    return opened
+    if Path(name).is_dir():
+        refuse_results(Path(name))
+    found = find_set([name])
+    for line in found.describe():
+        say(line, quiet)
+    for notice in found.notices:
+        warn(notice.text, quiet)
+    if found.kind == "relion" and not found.unregularised:
+        warn(
+            f"{name}: RELION shrinks each class by its own signal-to-noise ratio, so scales of different "
+            "classes can't be compared; unregularised reconstructions can",
+            quiet,
+        )
+    return [str(each.path) for each in found.maps]
 
 
 def estimate_all(names: list[str], output: Path | None, job: Job) -> int:
     """Estimate every map; return how many failed. One that fails does not stop the others."""
-    names = with_sets_opened(names, job.quiet)
+    names = [each for name in names for each in _maps_of(name, job.quiet)]
     if job.reading.half_maps is not None and len(names) > 1:
         raise InputError(f"--half-maps belong to one map, but {len(names)} maps were given")
     if len(names) == 1:
         path, level = find_map(names[0], job.quiet)
         _estimate_one(path, output_folders([path], output)[0], job, level)
         return 0
+    failures = _estimate_each(names, output, job)
+    if failures:
+        fail(f"{len(failures)} of {len(names)} maps failed: {', '.join(failures)}")
+    return len(failures)
+
+
+def _estimate_each(names: list[str], output: Path | None, job: Job) -> list[str]:
+    """Estimate several maps; return the names of those that failed."""
     found = [(name, *_find_quietly(name, job)) for name in names]
     paths = [path for _, path, _ in found if path is not None]
     folders = dict(zip(paths, output_folders(paths, output), strict=True))
@@ -141,9 +144,7 @@ def estimate_all(names: list[str], output: Path | None, job: Job) -> int:
             except MemoryError:
                 fail(f"{source}: not enough memory; try --max-box 256")
                 failures.append(name)
-    if failures:
-        fail(f"{len(failures)} of {len(names)} maps failed: {', '.join(failures)}")
-    return len(failures)
+    return failures
 
 
 def _find_quietly(name: str, job: Job) -> tuple[Path | None, float | None]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-STOPPED = "stopped; unfinished files were removed"
+_STOPPED = "stopped; unfinished files were removed"
 COMMANDS = (
     "estimate", "modify", "mask", "classes", "regions", "particles", "compare-runs", "select",
     "watch", "view", "fetch", "demo", "simulate", "relion", "cryosparc", "legacy",
@@ -66,9 +66,9 @@ def run(words: list[str]) -> int:
         if sys.stdout is not None:  # closed before we began
             sys.stdout.flush()
         # Typer turns Ctrl-C into a code (older ones into Abort).
-        return _say(STOPPED, 130) if code == 130 else code if isinstance(code, int) else 0
+        return _say(_STOPPED, 130) if code == 130 else code if isinstance(code, int) else 0
     except KeyboardInterrupt:
-        return _say(STOPPED, 130)
+        return _say(_STOPPED, 130)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except OccupyError as error:
@@ -87,7 +87,7 @@ def _unexpected(error: Exception, debug: bool) -> int:
     import typer
 
     if isinstance(error, typer.Abort):
-        return _say(STOPPED, 130)
+        return _say(_STOPPED, 130)
     if isinstance(error, typer.Exit):
         return error.exit_code
     # Usage errors come from click, or from the copy of it inside newer Typers: known by what they can do.
@@ -103,10 +103,6 @@ def _unexpected(error: Exception, debug: bool) -> int:
         return _say(f"error: {what}{error.strerror or error} (reading or writing failed)", 1)
     if isinstance(error, MemoryError):
         return _say("error: not enough memory; try --max-box 256, or fewer modifications in one run", 1)
-    if isinstance(error, OSError) and error.strerror:
-        # What the file system says (a name too long, a disk that fails) is nobody's mistake here.
-        name = f"{str(error.filename)[:200]}: " if error.filename else ""
-        return _say(f"error: {name}{error.strerror.lower()}", 1)
     return _say(f"error: {type(error).__name__}: {error} (this is our mistake; --debug shows where)", 1)
 
 

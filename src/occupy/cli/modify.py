@@ -114,49 +114,41 @@ def write_subtraction_mask(source: Path, output: Path | None, asked: Subtraction
     )
 
 
-# A scale that is content in any map: no threshold chosen for the user lies above it.
-_SURE = 0.5
-
-
-def _default_thresholds(record: dict[str, Any]) -> tuple[float, float]:
-    """Return the scale that is content, and the lower one that is content where it touches such.
-
-    Both on the scale map's own axis: recalibration has put the lowest confident scale at zero.
-    """
+def _content_settings(asked: ContentRequest, record: dict[str, Any] | None) -> dict[str, float | None]:
+    """Return both thresholds and the gaps to close: as asked, and without a threshold the usual ones."""
+    from occupy.masks import usual_content
     from occupy.report.record import number_in
 
-    weak = number_in(record, "lowest_confident_scale")
-    strong = max(weak, min(_SURE, 2 * weak))
-    if record["settings"].get("recalibrate"):
-        return (strong - weak) / (1 - weak), 0.0
-    return strong, weak
+    if asked.threshold is not None:
+        return {"threshold": asked.threshold, "weak": asked.weak, "close": asked.close or 0.0}
+    if record is None:
+        raise InputError(
+            "give a --threshold (a scale between 0 and 1), or the folder of an estimate instead of a map"
+        )
+    lowest = number_in(record, "lowest_confident_scale")
+    usual = usual_content(lowest, recalibrated=bool(record["settings"].get("recalibrate")))
+    weak = usual["weak"] if asked.weak is None else asked.weak
+    close = usual["close"] if asked.close is None else asked.close
+    return {"threshold": max(weak, usual["threshold"]), "weak": weak, "close": close}
 
 
 def write_solvent_definition(source: Path, output: Path | None, asked: ContentRequest, quiet: bool) -> None:
     """Write a mask of the content, for `--solvent-mask` here and as a mask elsewhere.
 
-    Without a threshold, what is confidently content is kept where it touches something twice as strong.
+    Without a threshold those of `occupy.masks.usual_content` are taken.
     """
     from occupy.io.mrc import map_stem, read_map, write_map
     from occupy.masks import solvent_definition
 
     path, record = _scale_file(source)
-    threshold, weak = asked.threshold, asked.weak
-    if threshold is None:
-        if record is None:
-            raise InputError(
-                "give a --threshold (a scale between 0 and 1), or the folder of an estimate instead of a map"
-            )
-        strong, lowest = _default_thresholds(record)
-        weak = lowest if weak is None else weak
-        threshold = max(weak, strong)
+    chosen: dict[str, Any] = _content_settings(asked, record)
+    threshold, weak = chosen["threshold"], chosen["weak"]
     scale = read_map(path)
     _check_scale(scale.data, path)
     mask = solvent_definition(
         scale.data,
-        threshold,
-        scale.voxel_size,
-        weak=weak,
+        voxel_size=scale.voxel_size,
+        **chosen,
         smallest=asked.smallest,
         extend=asked.extend,
         soft_edge=asked.soft_edge,

@@ -99,12 +99,11 @@ def _parameter(each: Field[Any], hint: Any) -> inspect.Parameter:
     several = _is_several(hint)
     kind = about.pop("kind", list[get_args(hint)[0]] if several else hint)  # type: ignore[misc]
     argument = about.pop("argument", False)
-    unit = each.metadata["unit"]
-    about["help"] = each.metadata["help"] + (f" ({unit})" if unit else "") or None
+    about["help"] = _help_of(each)
     about["rich_help_panel"] = each.metadata["panel"] or None
     flags = flags_of(each)
     default = inspect.Parameter.empty if each.default is MISSING else each.default
-    if default is None or default == () or (default is False and "/" not in flags[0]):
+    if default in (None, ()) or (default is False and "/" not in flags[0]):
         # Its help says what is done without it.
         about.setdefault("show_default", False)
     if default == ():
@@ -113,6 +112,11 @@ def _parameter(each: Field[Any], hint: Any) -> inspect.Parameter:
     return inspect.Parameter(
         each.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, described]
     )
+
+
+def _help_of(each: Field[Any]) -> str | None:
+    text, unit = each.metadata["help"], each.metadata["unit"]
+    return f"{text} ({unit})" if unit else text or None
 
 
 def _is_several(hint: Any) -> bool:

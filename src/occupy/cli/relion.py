@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from occupy.cli.options import Run, command
-from occupy.relion.class3d import Class3D
+from occupy.relion.class3d import Class3D, Experiment
 
 relion_app = typer.Typer(
     help="Work together with RELION: inside the loop of Class3D.", no_args_is_help=True, rich_markup_mode=None
@@ -16,28 +16,48 @@ relion_app = typer.Typer(
 
 
 @command("class3d-command", relion_app, without={"extra", "quiet"})
-def _class3d_command(job: Class3D, run: Run) -> None:
-    """Print the command of a Class3D job with occupy in its loop, and how to use it."""
+def _class3d_command(job: Class3D, experiment: Experiment, run: Run) -> None:
+    """Print the command of a Class3D job with occupy in its loop, or a script of several seeds and K."""
     import shutil
     import sys
 
-    from occupy.relion.class3d import PROGRAM, guide
+    from occupy.relion.class3d import PROGRAM, guide, script
 
     beside = Path(sys.executable).parent / PROGRAM
     program = str(beside) if beside.is_file() else shutil.which(PROGRAM) or PROGRAM
-    typer.echo(guide(job, program), nl=False)
+    single = experiment.seeds == 1 and experiment.ladder is None
+    typer.echo(guide(job, program) if single else script(job, experiment, program), nl=False)
 
 
 @command("class3d-report", relion_app)
 def _class3d_report(
-    job: Annotated[Path, typer.Argument(metavar="JOB", help="Folder of the Class3D job.")], run: Run
+    jobs: Annotated[
+        list[Path],
+        typer.Argument(metavar="JOB...", help="Folder of the Class3D job, or several: other seeds, other K."),
+    ],
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder for what several jobs say together.", show_default=False),
+    ] = None,
+    run: Run,
 ) -> None:
-    """Write the record of a job: table and picture; warn of collapse and self-bias."""
+    """Write the record of a job; of several, tell which K to take, which classes are real, which noise."""
+    from occupy.cli.compare_runs import report_jobs
     from occupy.cli.console import say, warn
+    from occupy.io.loop import FOLDER
     from occupy.relion.runreport import write_run_report
 
-    written, notices = write_run_report(job)
-    for notice in notices:
-        warn(notice.text, run.quiet)
-    for path in written:
-        say(f"wrote {path}", run.quiet)
+    for job in jobs:
+        # Among several, jobs of plain RELION are compared too; they have no record of ours.
+        if len(jobs) == 1 or (job / FOLDER).is_dir():
+            written, notices = write_run_report(job)
+            for notice in notices:
+                warn(notice.text if len(jobs) == 1 else f"{job.name}: {notice.text}", run.quiet)
+            for path in written:
+                say(f"wrote {path}", run.quiet)
+    if len(jobs) > 1:
+        report_jobs(jobs, output, run.quiet)
+    else:
+        text = "one run does not tell which classes are real: give this command the runs of other seeds too"
+        say(text, run.quiet)

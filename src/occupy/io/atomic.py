@@ -172,10 +172,6 @@ def write_text(path: str | Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-_LONGEST_NAME = 200
-"""Bytes of a file's name; file systems take 255, and names of results add up to 40 to the input's."""
-
-
 def is_utf8(text: str) -> bool:
     """Tell whether a path is made of letters, and not of bytes that are none in UTF-8."""
     return not any("\udc80" <= letter <= "\udcff" for letter in text)
@@ -193,11 +189,14 @@ def as_letters(name: str) -> str:
     return "".join(f"x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in name)
 
 
-def check_length(path: Path) -> None:
-    """Raise InputError where a file's name leaves no room for what results add to it."""
+def check_length(path: Path, longest: int = 200) -> None:
+    """Raise InputError where a file's name leaves no room for what results add to it.
+
+    File systems take 255 bytes, and names of results add up to 40 to the input's.
+    """
     size = len(os.fsencode(path.name))
-    if size > _LONGEST_NAME:
+    if size > longest:
         raise InputError(
             f"{path.name[:40]}…: the name is too long for results called after it ({size} bytes, at most "
-            f"{_LONGEST_NAME}); rename the file"
+            f"{longest}); rename the file"
         )

@@ -46,8 +46,6 @@ _TRANSIENT_CAUSES = (
     ssl.SSLError,
     http.client.HTTPException,
 )
-_CHUNK_BYTES = 1 << 18
-_CHECK_CHUNK_BYTES = 1 << 20
 _BACKOFF_SECONDS = 0.5
 _LOCK_POLL_SECONDS = 0.1
 
@@ -87,7 +85,7 @@ class Connection:
 
 
 @dataclass(frozen=True)
-class Download:
+class RemoteFile:
     """One file to download.
 
     Parameters
@@ -125,12 +123,12 @@ class Download:
             self.note.unlink(missing_ok=True)
 
 
-def download(job: Download, link: Connection) -> None:
+def download(job: RemoteFile, link: Connection) -> None:
     """Bring one file to its final name, whole and checked, or raise.
 
     Parameters
     ----------
-    job : Download
+    job : RemoteFile
         The file.
     link : Connection
         How to reach it.
@@ -338,14 +336,14 @@ def check_gzip(path: Path, progress: DownloadProgress) -> None:
 
 def _unpacks_on(stream: gzip.GzipFile, folder: Path) -> bool:
     try:
-        return bool(stream.read(_CHECK_CHUNK_BYTES))
+        return bool(stream.read(1 << 20))
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DamagedError(f"not a whole gzip file ({error})") from error
     except OSError as error:
         raise _disk_error(folder, error) from error
 
 
-def _transfer(job: Download, link: Connection) -> None:
+def _transfer(job: RemoteFile, link: Connection) -> None:
     """Complete the part, trying again where that can help."""
     for attempt in range(link.retries + 1):
         try:
@@ -370,7 +368,7 @@ class _Resume:
     validator: str
 
 
-def _attempt(job: Download, link: Connection) -> None:
+def _attempt(job: RemoteFile, link: Connection) -> None:
     """Complete the part by one request, or raise."""
     resume = _resume_point(job)
     headers = {"User-Agent": "occupy"}
@@ -389,7 +387,7 @@ def _attempt(job: Download, link: Connection) -> None:
         raise _TransientError(f"the connection closed after {done} of {total} bytes")
 
 
-def _resume_point(job: Download) -> _Resume | None:
+def _resume_point(job: RemoteFile) -> _Resume | None:
     """Read what an earlier attempt left; None means to start afresh."""
     with disk_errors(job.part.parent):
         try:
@@ -407,7 +405,7 @@ def _resume_point(job: Download) -> _Resume | None:
     return None if total is not None and done > total else _Resume(done, total, validator)
 
 
-def _begin_part(job: Download, response: http.client.HTTPResponse) -> None:
+def _begin_part(job: RemoteFile, response: http.client.HTTPResponse) -> None:
     etag = response.headers.get("ETag", "")
     if etag.startswith("W/"):  # a weak one does not promise the same bytes
         etag = ""
@@ -418,7 +416,7 @@ def _begin_part(job: Download, response: http.client.HTTPResponse) -> None:
         job.note.write_text(json.dumps(note), encoding="utf-8")
 
 
-def _total_of_rest(job: Download, response: http.client.HTTPResponse, resume: _Resume) -> int | None:
+def _total_of_rest(job: RemoteFile, response: http.client.HTTPResponse, resume: _Resume) -> int | None:
     """Make sure that this is the range asked for; return the size of the whole file."""
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if match is not None and int(match[1]) == resume.done:
@@ -430,7 +428,7 @@ def _total_of_rest(job: Download, response: http.client.HTTPResponse, resume: _R
 
 
 def _receive(
-    job: Download, link: Connection, response: http.client.HTTPResponse, done: int, total: int | None
+    job: RemoteFile, link: Connection, response: http.client.HTTPResponse, done: int, total: int | None
 ) -> int:
     """Append what arrives to the part; return the bytes it then has."""
     folder = job.part.parent
@@ -456,12 +454,12 @@ def _write_all(handle: FileIO, chunk: bytes) -> None:
 
 def _read_chunk(response: http.client.HTTPResponse, done: int) -> bytes:
     try:
-        return response.read1(_CHUNK_BYTES)
+        return response.read1(1 << 18)
     except (OSError, http.client.HTTPException) as error:
         raise _TransientError(f"the connection was lost after {done} bytes ({error})") from error
 
 
-def _open(job: Download, link: Connection, headers: dict[str, str]) -> http.client.HTTPResponse:
+def _open(job: RemoteFile, link: Connection, headers: dict[str, str]) -> http.client.HTTPResponse:
     request = urllib.request.Request(job.url, headers=headers)
     try:
         return cast(http.client.HTTPResponse, link.opener.open(request, timeout=link.timeout))
@@ -472,7 +470,7 @@ def _open(job: Download, link: Connection, headers: dict[str, str]) -> http.clie
         raise _connection_error(job, error) from error
 
 
-def _status_error(job: Download, error: urllib.error.HTTPError) -> DownloadError:
+def _status_error(job: RemoteFile, error: urllib.error.HTTPError) -> DownloadError:
     if error.code in (404, 410):
         return NotFoundError(f"{job.name}: not in the archive ({job.url})")
     reason = " ".join(str(error.reason).split())  # urllib's own, on circular redirections, has several lines
@@ -485,7 +483,7 @@ def _status_error(job: Download, error: urllib.error.HTTPError) -> DownloadError
     return DownloadError(f"{job.name}: {answer} to {job.url}")
 
 
-def _connection_error(job: Download, error: Exception) -> DownloadError:
+def _connection_error(job: RemoteFile, error: Exception) -> DownloadError:
     cause: Any = error.reason if isinstance(error, urllib.error.URLError) else error
     host = urlsplit(job.url).hostname
     if isinstance(cause, ssl.SSLCertVerificationError):

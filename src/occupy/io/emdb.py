@@ -18,9 +18,9 @@ from occupy.errors import DownloadError, InputError, OutputError
 from occupy.io.download import (
     Connection,
     DamagedError,
-    Download,
     DownloadProgress,
     NotFoundError,
+    RemoteFile,
     build_opener,
     check_gzip,
     disk_errors,
@@ -250,9 +250,9 @@ def _silent(label: str, done_bytes: int, total_bytes: int | None) -> None:
 def _download_missing(layout: _Layout, link: Connection, half_maps: bool, part_suffix: str) -> None:
     """Download what another process has not brought while this one waited for the lock."""
 
-    def job(subfolder: str, path: Path) -> Download:
+    def job(subfolder: str, path: Path) -> RemoteFile:
         part = path.with_name(path.name + part_suffix)
-        return Download(layout.entry_id, layout.url(subfolder, path), path, part, check_gzip)
+        return RemoteFile(layout.entry_id, layout.url(subfolder, path), path, part, check_gzip)
 
     if not layout.map_path.is_file():
         map_job = job("map", layout.map_path)
@@ -272,7 +272,7 @@ def _download_missing(layout: _Layout, link: Connection, half_maps: bool, part_s
             _mark(layout.no_half_maps)
 
 
-def _download_header(job: Download, layout: _Layout, link: Connection) -> None:
+def _download_header(job: RemoteFile, layout: _Layout, link: Connection) -> None:
     try:
         download(job, link)
     except NotFoundError:

@@ -24,6 +24,7 @@ from occupy.io.atomic import explain, make_folder, read_errors
 from occupy.io.checksum import is_as_written
 from occupy.io.mapset import MapSet, check_map
 from occupy.io.mrc import read_header, write_map
+from occupy.io.mrc_header import HEADER_BYTES
 from occupy.io.star import StarTable, read_star
 from occupy.numerics import spectra
 from occupy.volume import Volume
@@ -35,8 +36,6 @@ CALLS = "calls.jsonl"
 _SUFFIX = "_unregularised.mrc"
 _CLASS = re.compile(r"(?P<stem>(?P<root>.+_it(?P<iteration>\d+))(?:_half[12])?_class(?P<number>\d+))\.mrc")
 _EXCHANGE = "_external_reconstruct.star"
-_EDGE = 3.0
-"""Voxels over which a map falls to 0 at the sphere that fits the box, as RELION's masks do."""
 
 
 def read_calls(folder: Path) -> list[dict[str, Any]]:
@@ -146,12 +145,12 @@ def reconstruct(call: ReconstructionCall) -> npt.NDArray[np.float32]:
     return fine * _sphere(call.box)
 
 
-def _sphere(box: int) -> npt.NDArray[np.float32]:
+def _sphere(box: int, edge: float = 3.0) -> npt.NDArray[np.float32]:
+    """Return 1 within the sphere that fits the box, and less over its edge (voxels), as RELION masks do."""
     x = (np.arange(box) - box // 2).astype(np.float32)
     r = np.sqrt(x[:, None, None] ** 2 + x[None, :, None] ** 2 + x**2)
-    return np.asarray(
-        0.5 + 0.5 * np.cos(np.pi * np.clip((r - box / 2 + _EDGE) / _EDGE, 0, 1)), dtype=np.float32
-    )
+    beyond = np.clip((r - box / 2 + edge) / edge, 0, 1)
+    return np.asarray(0.5 + 0.5 * np.cos(np.pi * beyond), dtype=np.float32)
 
 
 def write_unregularised(call: ReconstructionCall, voxel_size: float) -> Path:
@@ -266,7 +265,6 @@ def _newer(path: Path, than: Path) -> bool:
 _NAME = re.compile(
     r"(?P<root>.*?)(?:_it(?P<iteration>\d+))?(?:_half(?P<half>[12]))?_class(?P<number>\d+)_external_reconstruct\.star"
 )
-_HEADER_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -392,7 +390,7 @@ def half_complex(path: Path) -> npt.NDArray[np.float32]:
     if len(header) < 24 or header[3] != 2 or not 0 < header[0] <= header[1] == header[2]:
         raise InputError(f"{path}: not an array of RELION's external reconstruction")
     nx, ny, nz = (int(v) for v in header[:3])
-    offset = _HEADER_BYTES + int(header[23])
+    offset = HEADER_BYTES + int(header[23])
     if path.stat().st_size < offset + 4 * nx * ny * nz:
         raise InputError(f"{path}: the file is truncated")
     return np.memmap(path, dtype="<f4", mode="r", offset=offset, shape=(nz, ny, nx))

@@ -13,9 +13,14 @@ from occupy.errors import InputError, Notice
 from occupy.io.atomic import is_file
 from occupy.io.mrc import STACK_SUFFIXES, SUFFIXES, map_stem, read_header
 
-_SetKind = Literal["relion", "cryosparc", "cryodrgn", "files"]
+_SetKind = Literal["relion", "cryosparc", "cryodrgn", "recovar", "files"]
 
-_KINDS = {"relion": "RELION classes", "cryosparc": "cryoSPARC volumes", "cryodrgn": "cryoDRGN volumes"}
+_KINDS = {
+    "relion": "RELION classes",
+    "cryosparc": "cryoSPARC volumes",
+    "cryodrgn": "cryoDRGN volumes",
+    "recovar": "RECOVAR volumes",
+}
 _ENDINGS = tuple(s + packed for s in (*SUFFIXES, *STACK_SUFFIXES) for packed in ("", ".gz", ".bz2"))
 
 
@@ -59,7 +64,7 @@ class MapSet:
     Attributes
     ----------
     kind : str
-        Where they come from: ``relion``, ``cryosparc``, ``cryodrgn`` or ``files``.
+        Where they come from: ``relion``, ``cryosparc``, ``cryodrgn``, ``recovar`` or ``files``.
     source : Path
         The model.star, the job folder, or the folder that all files share.
     maps : tuple of ClassMap
@@ -243,7 +248,9 @@ def _pairs(stem: str) -> list[tuple[str, str]]:
         pairs.append((f"{relion[1]}_half1_{relion[2]}_unfil", f"{relion[1]}_half2_{relion[2]}_unfil"))
     # cryoSPARC: J12_005_volume_map → J12_005_volume_map_half_A.
     pairs.append((f"{stem}_half_A", f"{stem}_half_B"))
-    # EMDB: emd_1234 → emd_1234_half_map_1, the second pair above.
+    # RECOVAR: center000 → center000_half1_unfil.
+    pairs.append((f"{stem}_half1_unfil", f"{stem}_half2_unfil"))
+    # EMDB: emd_1234 → emd_1234_half_map_1, the second pair at the top.
     return pairs
 
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 ResidueKey = tuple[str, int, str]
 """Chain (auth_asym_id), residue number (auth_seq_id) and insertion code."""
 
-_DECIMALS = 3
 _TAGS = {
     "chain": ("auth_asym_id", "label_asym_id"),
     "number": ("auth_seq_id", "label_seq_id"),
@@ -124,6 +123,29 @@ def _conformations(group: gemmi.Residue) -> dict[str, float]:
     return _shares([name for name, _ in named], [occupancy for _, occupancy in named]) if named else {}
 
 
+def read_alternatives(path: str | Path) -> dict[ResidueKey, dict[str, float]]:
+    """Return the residues of a model that have alternative conformations, with the shares of these.
+
+    Parameters
+    ----------
+    path : path-like
+        mmCIF or PDB file.
+
+    Returns
+    -------
+    dict
+        (chain, residue number, insertion code) → letter → share.
+    """
+    found = {}
+    for chain in read_structure(Path(path))[0]:
+        for group in chain:
+            shares = _conformations(group)
+            if len(shares) > 1:
+                number = group.seqid.num
+                found[chain.name, 0 if number is None else number, group.seqid.icode.strip()] = shares
+    return found
+
+
 def _entities(structure: gemmi.Structure) -> dict[str, str]:
     """Return part of a chain → name of its entity; chains of the same residues are one where no file says."""
     names = {part: entity.name for entity in structure.entities for part in entity.subchains}
@@ -212,7 +234,7 @@ def _set_occupancies(block: Any, values: Mapping[ResidueKey, float]) -> int:
         shares = _shares([altlocs[r] for r in rows], [_number(occupancy[r]) for r in rows])
         parts = dict(zip(shares, _rounded_parts(value, list(shares.values())), strict=True))
         for row in rows:
-            occupancy[row] = f"{parts.get(altlocs[row], round(value, _DECIMALS)):.{_DECIMALS}f}"
+            occupancy[row] = f"{parts.get(altlocs[row], round(value, 3)):.3f}"
     return sum(len(rows) for rows in groups.values())
 
 
@@ -264,8 +286,8 @@ def _shares(altlocs: Sequence[str], occupancies: Sequence[float]) -> dict[str, f
 
 def _rounded_parts(value: float, shares: Sequence[float]) -> list[float]:
     """Split a value into parts of three decimals that sum up to the value of three decimals."""
-    edges = [round(value * float(s), _DECIMALS) for s in np.cumsum([0.0, *shares])]
-    return [round(high - low, _DECIMALS) for low, high in pairwise(edges)]
+    edges = [round(value * float(s), 3) for s in np.cumsum([0.0, *shares])]
+    return [round(high - low, 3) for low, high in pairwise(edges)]
 
 
 _MODEL_SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent")

@@ -35,12 +35,7 @@ from occupy.volume import Frame, Grid, Volume
 
 SUFFIXES = (".mrc", ".map", ".ccp4", ".rec")
 STACK_SUFFIXES = (".mrcs", ".st", ".ali")
-# A compressed map that claims to unpack to more than this many times its size is measured before memory
-# is set aside for it (bzip2 may shrink a mask 100,000 : 1, and a damaged header may claim anything).
-_USUAL_COMPRESSION = 8
 _PIECE = 1 << 20
-# The longest known are those of tilt series, some 1 kB per image.
-_LONGEST_EXTENDED = 1 << 24
 
 
 def map_stem(path: str | Path) -> str:
@@ -96,7 +91,8 @@ def _measure(stream: BinaryIO, count: int, path: Path) -> None:
 
 def _extended(stream: BinaryIO, count: int, path: Path) -> tuple[bytes, tuple[Notice, ...]]:
     """Read the extended header; one that is longer than any program writes is passed over."""
-    if count <= _LONGEST_EXTENDED:
+    # The longest known are those of tilt series, some 1 kB per image.
+    if count <= 1 << 24:
         return _read_exactly(stream, count, path, "extended header"), ()
     for start in range(0, count, _PIECE):
         _read_exactly(stream, min(_PIECE, count - start), path, "extended header")
@@ -289,7 +285,9 @@ def _read(
     header, order = _header_of(stream, compressed, path)
     claimed = math.prod(header.shape) * header.dtype.itemsize
     extended, left_out = _extended(stream, header.extended_bytes, path)
-    if compressed and claimed > _USUAL_COMPRESSION * os.fstat(stream.fileno()).st_size:
+    # One that claims to unpack to more than this many times its size is measured before memory is set aside
+    # (bzip2 may shrink a mask 100,000 : 1, and a damaged header may claim anything).
+    if compressed and claimed > 8 * os.fstat(stream.fileno()).st_size:
         _measure(stream, claimed, path)
     frame, remarks = with_extended(header.frame, extended, order, path)
     frame, voxel = _voxel_size(frame, voxel_size, path)

@@ -21,9 +21,7 @@ HEADER_BYTES = 1024
 _LONGEST_AXIS = 1 << 15
 _TEXT = bytes([0, *b"\t\r\n", *range(32, 127)])
 _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
-_IMOD_STAMP = 1146047817
 _CCP4_SUFFIXES = (".map", ".ccp4")
-_SPACE_GROUPS = 230
 _STACKS = range(401, 631)
 
 
@@ -63,7 +61,8 @@ def data_type(header: Any, order: str, raw: bytes, path: Path) -> np.dtype[Any]:
         )
     code = _MODES[mode]
     stamp, flags = np.frombuffer(raw[152:160], dtype=f"{order}i4")
-    if mode == 0 and stamp == _IMOD_STAMP and not flags & 1:
+    # IMOD says so where bytes have no sign.
+    if mode == 0 and stamp == 1146047817 and not flags & 1:
         code = "u1"
     return np.dtype(order + code)
 
@@ -113,7 +112,7 @@ def _space_group(header: Any, path: Path) -> tuple[int, list[Notice]]:
     other numbers there (IMP a floating-point 1), and 401 for a single volume.
     """
     group, sections, of_each = (int(header[k]) for k in ("ispg", "nz", "mz"))
-    if 0 <= group <= _SPACE_GROUPS or (group in _STACKS and 0 < of_each < sections):
+    if 0 <= group <= 230 or (group in _STACKS and 0 < of_each < sections):
         return group, []
     why = "means a stack of volumes, but there is one" if group in _STACKS else "is none"
     text = f"{path.name}: space group {group} in the header {why}; read as a single volume"

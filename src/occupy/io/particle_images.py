@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from occupy.errors import InputError, Notice
 from occupy.io.mrc import MapHeader, read_header
+from occupy.io.mrc_header import HEADER_BYTES
 from occupy.io.particles import read_structured
 from occupy.io.star import StarTable, read_star
 from occupy.particles.ctf import Ctf
@@ -19,7 +20,6 @@ from occupy.particles.images import ParticleImages
 from occupy.particles.slices import rotations
 
 _Array = npt.NDArray[np.float64]
-_HEADER = 1024
 _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 _OPTICS = (
     "rlnImagePixelSize", "rlnImageSize", "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast",
@@ -74,7 +74,7 @@ class Stacks:
 
     def _stack(self, number: int) -> npt.NDArray[Any]:
         header = self.header(number)
-        offset = _HEADER + header.extended_bytes
+        offset = HEADER_BYTES + header.extended_bytes
         return np.memmap(self.paths[number], header.dtype, mode="r", offset=offset, shape=header.shape)
 
 
@@ -109,6 +109,18 @@ def read_particle_images(
     if passthrough:
         raise InputError(f"{path}: --passthrough is for cryoSPARC's .cs files")
     return _relion(path)
+
+
+def state_of(images: ParticleImages) -> Iterator[npt.NDArray[Any] | str]:
+    """Yield all that results depend on: poses, transfer functions, and size and age of the stacks."""
+    yield repr((images.size, images.pixel_size))
+    yield from (images.matrices, images.shifts, images.group)
+    yield from (getattr(images.ctf, each.name) for each in fields(images.ctf))
+    if isinstance(images.source, Stacks):
+        yield from (images.source.stack, images.source.index)
+        for path in images.source.paths:
+            about = path.stat()
+            yield f"{path} {about.st_size} {about.st_mtime_ns}"
 
 
 # --- RELION -------------------------------------------------------------------------------------------

@@ -44,8 +44,9 @@ def find_set(inputs: Sequence[str | Path], *, count_particles: bool = False) -> 
     ----------
     inputs : sequence of path-like
         One of: a RELION ``*_model.star`` or ``*_optimiser.star``; a RELION Class3D or cryoSPARC job folder; a
-        cryoDRGN analyze or landscape folder; a folder of maps; or any number of maps. Patterns with ``*``,
-        ``?`` and ``[]`` are expanded. Maps are ordered naturally (vol_2 before vol_10).
+        cryoDRGN analyze or landscape folder; a RECOVAR result or analysis folder; a folder of maps; or any
+        number of maps. Patterns with ``*``, ``?`` and ``[]`` are expanded. Maps are ordered naturally (vol_2
+        before vol_10).
     count_particles : bool
         Also count the particles of each class (RELION): this reads the data.star.
 
@@ -125,7 +126,7 @@ def _folder(folder: Path, count_particles: bool) -> MapSet:
         names = sorted(path.name for path in folder.iterdir())
     if any(name.endswith("_model.star") for name in names):
         return relion_folder(folder, count_particles)
-    found = _cryodrgn_folder(folder) or _cryosparc_folder(folder)
+    found = _recovar_folder(folder) or _cryodrgn_folder(folder) or _cryosparc_folder(folder)
     if found is not None:
         return found
     maps = maps_in(folder)
@@ -163,6 +164,8 @@ _KMEANS = re.compile(r"kmeans(\d+)")
 _RUN = re.compile(r"(?:analyze|landscape)\.(\d+)")
 _VOLUME = re.compile(r"vol_(\d+)")
 _STATE = re.compile(r"state_(\d+)_mean")
+# Of RECOVAR: the centres of its clusters, or the states along a trajectory; half-maps lie beside them.
+_CENTRE = re.compile(r"(?:center|state)(\d+)")
 # Text files with one row per volume; labels.txt has one row per particle.
 _ROWS = ("centers_ind.txt", "centers.txt", "z_values.txt")
 
@@ -261,6 +264,28 @@ def _refined(folder: Path, volumes: Sequence[_Found]) -> MapSet | None:
         last[found.root] = found.path
     paths = sorted(last.values(), key=natural)
     return make_set("cryosparc", folder, paths, [None] * len(paths))
+
+
+# --- RECOVAR ------------------------------------------------------------------------------------------
+
+
+def _recovar_folder(folder: Path) -> MapSet | None:
+    """Find the volumes of a RECOVAR analysis; None where it is none.
+
+    ``folder`` is its result folder, ``analysis_N``, or the folder ``kmeans`` or ``trajNNN`` in that. Of a
+    whole analysis the centres of the clusters are meant.
+    """
+    inside = sorted((*folder.glob("kmeans"), *folder.glob("*analysis_*/kmeans")), key=natural)
+    choice = [path for path in (folder, *inside) if len(_numbered(path, _CENTRE)) > 1]
+    if len(choice) > 1:
+        raise InputError(
+            f"{folder}: volumes in {some_of(str(p.relative_to(folder)) for p in choice)}: name one"
+        )
+    if not choice:
+        return None
+    found = _numbered(choice[0], _CENTRE)
+    numbers = [number for number, _ in found]
+    return make_set("recovar", choice[0], [path for _, path in found], numbers, base=0)
 
 
 # --- cryoDRGN -----------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from occupy.errors import InputError
 from occupy.io.atomic import atomic_file, read_errors
 
 # Tables of numbers shrink to a third or a tenth; gzip can shrink zeros a thousandfold.
-_LARGEST_RATIO = 200
 _ALWAYS_UNPACKED = 1 << 26
 
 
@@ -126,7 +125,7 @@ def read_bytes(path: Path) -> bytes:
 
 def _unpacked(raw: bytes, path: Path) -> bytes:
     """Unpack what gzip packed, unless it grows as no table or model does."""
-    most = max(_ALWAYS_UNPACKED, _LARGEST_RATIO * len(raw))
+    most = max(_ALWAYS_UNPACKED, 200 * len(raw))
     with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
         found = stream.read(most)
         if stream.read(1):

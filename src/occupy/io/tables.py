@@ -176,7 +176,6 @@ def write_chain_table(
 
 
 _EXAMPLE = "write for example  stalk: [A, B:1-80, L7]"
-_DEEPEST = 8
 
 
 def read_selections(path: str | Path) -> dict[str, tuple[str, ...]]:
@@ -234,7 +233,7 @@ def _check_plain(text: str, source: Path) -> None:
             raise InputError(f"{source}: line {line}: references (*{event.anchor}) are not read; {_EXAMPLE}")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
+        if depth > 8:
             raise InputError(f"{source}: line {line}: lists within lists within lists …; {_EXAMPLE}")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import pi
 
 import gemmi
@@ -78,6 +79,19 @@ class Lattice:
         """Side of the box along z, y, x in Å."""
         a, b, c = (n * v for n, v in zip(self.shape, self.voxel_size, strict=True))
         return a, b, c
+
+    @cached_property
+    def reach(self) -> tuple[int, int, int]:
+        """Largest index along z, y, x."""
+        z, y, x = (int(np.abs(axis).max(initial=0)) for axis in self.index)
+        return z, y, x
+
+    @cached_property
+    def places(self) -> Indices:
+        """Where each coefficient lies in an array of all of them along x, y, z: (n,)."""
+        z, y, x = self.index
+        reach = self.reach
+        return np.asarray((x * (2 * reach[1] + 1) + y + reach[1]) * (2 * reach[0] + 1) + z + reach[0])
 
     @property
     def weights(self) -> npt.NDArray[np.float32]:
@@ -181,28 +195,31 @@ class LocalGrid:
     step: float
 
 
-def transformed(local: LocalGrid, lattice: Lattice) -> npt.NDArray[np.complex64]:
-    """Return a local density's coefficients on the lattice: (n,).
+def _transformed(pair: tuple[LocalGrid, LocalGrid], lattice: Lattice) -> npt.NDArray[np.complex64]:
+    """Return the coefficients of two densities on one local grid: (2, n).
 
     The transform is separable, and its phases know where the grid lies: no grid has to fit another.
     """
-    reach = [int(np.abs(axis).max(initial=0)) for axis in lattice.index]
-    indices = [
+    local = pair[0]
+    reach = lattice.reach
+    indices = (
         np.arange(-reach[0], reach[0] + 1),
         np.arange(-reach[1], reach[1] + 1),
         np.arange(reach[2] + 1),
-    ]
+    )
     phases = []
     for axis in range(3):
         first = local.origin[axis] - lattice.start[axis] * lattice.voxel_size[axis]
         at = first + local.step * np.arange(local.density.shape[axis])
         turns = np.outer(indices[axis], at) / lattice.lengths[axis]
         phases.append(np.exp(-2j * pi * turns).astype(np.complex64))
-    out = np.tensordot(local.density.astype(np.complex64), phases[2], axes=(2, 1))  # z y kx
-    out = np.tensordot(out, phases[1], axes=(1, 1))  # z kx ky
-    out = np.tensordot(phases[0], out, axes=(1, 0))  # kz kx ky
-    z, y, x = lattice.index
-    return np.asarray(out[z + reach[0], x, y + reach[1]] * np.float32(local.step**3), dtype=np.complex64)
+    both = np.stack([each.density for each in pair]).astype(np.complex64)
+    out = np.tensordot(both, phases[2], axes=(3, 1))  # pair z y kx
+    out = np.tensordot(out, phases[1], axes=(2, 1))  # pair z kx ky
+    out = np.tensordot(out, phases[0], axes=(1, 1))  # pair kx ky kz
+    found = out.reshape(2, -1).take(lattice.places, axis=1)
+    found *= np.float32(local.step**3)
+    return np.asarray(found, dtype=np.complex64)
 
 
 def _calculator(size: Indices, step: float) -> gemmi.DensityCalculatorE:
@@ -303,7 +320,7 @@ def shape_coefficients(atoms: Atoms, parts: Sequence[Indices], lattice: Lattice)
     spaces = envelopes(atoms, parts, lattice.resolution / STEPS_PER_RESOLUTION)
     for row, (part, space) in enumerate(zip(parts, spaces, strict=True)):
         scattering, volume = atoms_and_volumes(atoms.of(part), lattice.resolution)
-        out[0, row], out[1, row] = transformed(scattering, lattice), transformed(volume, lattice)
+        out[:2, row] = _transformed((scattering, volume), lattice)
         if space is not None:
-            out[2, row], out[3, row] = (transformed(one, lattice) * blur for one in space)
+            out[2:, row] = _transformed(space, lattice) * blur
     return out

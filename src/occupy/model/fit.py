@@ -23,7 +23,7 @@ from occupy.model.density import (
     shape_coefficients,
     thinned,
 )
-from occupy.model.level import Level, level_of
+from occupy.model.level import PARTIAL_ERROR, PARTIAL_ERROR_OF_CLASSES, Level, level_of
 from occupy.model.normal import products_of
 from occupy.model.solve import FIRST_MIX, Solution, damping, ice_mix, ice_of, solve, solve_all
 
@@ -74,8 +74,8 @@ class PartFit:
         Shape of the displaced ice, see `occupy.model.solve.ice_of`.
     lattice : Lattice
         Where the fit looked.
-    explained, observed : ndarray of complex64, shape (n,)
-        Coefficients of the fitted model and of the map.
+    explained, observed, whole : ndarray of complex64, shape (n,)
+        Coefficients of the fitted model, of the map, and of the model with all parts full.
     """
 
     names: tuple[str, ...]
@@ -95,6 +95,7 @@ class PartFit:
     lattice: Lattice
     explained: npt.NDArray[np.complex64]
     observed: npt.NDArray[np.complex64]
+    whole: npt.NDArray[np.complex64]
 
     @property
     def residual(self) -> npt.NDArray[np.float32]:
@@ -213,8 +214,9 @@ def fit_set(
     coefficients = mixed(shapes, mix)
     del shapes
     solutions = solve_all(products_of(coefficients, observed, lattice), start)
+    partial_error = PARTIAL_ERROR if len(rows) == 1 else PARTIAL_ERROR_OF_CLASSES
     return {
-        name: _result(names, groups, solution, mix, coefficients, row, lattice)
+        name: _result((names, partial_error), groups, solution, mix, coefficients, row, lattice)
         for (name, row), solution in zip(rows.items(), solutions, strict=True)
     }
 
@@ -317,7 +319,7 @@ def mixed(shapes: npt.NDArray[np.complex64], mix: Numbers) -> npt.NDArray[np.com
 
 
 def _result(
-    names: tuple[str, ...],
+    named: tuple[tuple[str, ...], float],
     groups: list[Indices],
     solution: Solution,
     ice: Numbers,
@@ -325,6 +327,8 @@ def _result(
     observed: npt.NDArray[np.complex64],
     lattice: Lattice,
 ) -> PartFit:
+    """Return a map's fit; ``named`` holds the parts' names and the error of partial ones."""
+    names, partial_error = named
     count, everything = len(names), len(groups)
     noise = solution.covariance[:everything, :everything]
     sizes = np.array([len(group) for group in groups], dtype=np.float64)
@@ -333,6 +337,7 @@ def _result(
         np.sqrt(np.diag(noise))[:count],
         sizes[:count] >= max(LEAST_SIZE * float(np.median(sizes[:count])), SMALL),
         sizes[:count],
+        partial_error,
     )
     covariance = noise[:count, :count] / level.full**2 + np.diag(level.model_errors**2)
     shells = np.repeat(np.arange(len(lattice.frequency)), np.diff(lattice.starts))
@@ -358,4 +363,5 @@ def _result(
         lattice=lattice,
         explained=explained,
         observed=observed,
+        whole=coefficients.sum(axis=0) * solution.scale[shells].astype(np.float32),
     )

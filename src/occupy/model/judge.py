@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.fft import irfftn, rfftn
 from scipy.stats import norm
 
 from occupy.errors import InputError
@@ -21,6 +22,10 @@ UNTOLD_CORRELATION = -0.9
 """Errors of two parts so opposed: the map knows their sum, not which is there."""
 NEAR = 3.0
 """Å around atoms where map and model are compared."""
+_DRAWS = 20000
+_MIRRORED = 1.03
+"""A mirrored model that correlates so many times better is the right one. On nine tuning maps of 3 to 8 Å the
+mirrored one had .31 to .78 of a right model's correlation, and 1.10 to 1.40 of a wrong one's."""
 POOR_CORRELATION = 0.5
 """A part below this, or this share of the median part's correlation, is flagged as not fitting."""
 
@@ -86,6 +91,50 @@ def difference(fit: PartFit, one: str, other: str) -> tuple[float, float]:
     i, j = fit.names.index(one), fit.names.index(other)
     c = fit.covariance
     return float(fit.unlimited[i] - fit.unlimited[j]), float(np.sqrt(c[i, i] + c[j, j] - 2 * c[i, j]))
+
+
+def at_most_one(fit: PartFit, groups: Sequence[Sequence[str]]) -> PartFit:
+    """Return a fit in which the occupancies of alternatives in one place sum up to 1 at most.
+
+    Draws from the normal posterior of each group, with the error of the full level, are kept where none is
+    negative and the sum is within 1; where hardly any is, they are conditioned on a sum of 1.
+
+    Parameters
+    ----------
+    fit : PartFit
+        Joint fit.
+    groups : sequence of sequences of str
+        Names of parts that exclude each other; InputError where there is no such part.
+    """
+    values, errors, low, high = (np.array(getattr(fit, n)) for n in ("values", "errors", "low", "high"))
+    for group in groups:
+        strange = [name for name in group if name not in fit.names]
+        if strange or len(set(group)) < 2:
+            known = ", ".join(fit.names[:8])
+            raise InputError(
+                f"no alternatives: {' | '.join(group)} (there are {known}{' …' * (len(fit.names) > 8)})"
+            )
+        rows = [fit.names.index(name) for name in group]
+        kept = _within_one(fit, rows)
+        low[rows], values[rows], high[rows] = np.quantile(kept, (0.025, 0.5, 0.975), axis=0)
+        errors[rows] = kept.std(axis=0)
+    return replace(fit, values=values, errors=errors, low=low, high=high)
+
+
+def _within_one(fit: PartFit, rows: Sequence[int]) -> Numbers:
+    """Return draws of some parts' occupancies that sum up to 1 at most: (draws, parts)."""
+    rng = np.random.default_rng(0)
+    covariance = fit.covariance[np.ix_(rows, rows)]
+    draws = rng.multivariate_normal(fit.unlimited[rows], covariance, size=_DRAWS)
+    draws *= 1 + rng.normal(size=(_DRAWS, 1)) * fit.level.error / fit.level.full
+    inside = draws[(draws >= 0).all(axis=1) & (draws.sum(axis=1) <= 1)]
+    if len(inside) >= _DRAWS // 100:
+        return np.asarray(inside)
+    # The share of the excess that each takes is that of its error in the error of the sum.
+    gain = covariance.sum(axis=1) / covariance.sum()
+    excess = np.maximum(draws.sum(axis=1, keepdims=True) - 1, 0)
+    clipped = np.maximum(draws - excess * gain, 0)
+    return np.asarray(clipped / np.maximum(clipped.sum(axis=1, keepdims=True), 1))
 
 
 def not_separable(fit: PartFit) -> dict[str, tuple[str, ...]]:
@@ -189,6 +238,43 @@ def likely_shift(fit: PartFit) -> tuple[Triple, float, float]:
     return (x, y, z), float(score[0, 0, 0]), float(score.max())
 
 
+def likely_mirror(fit: PartFit) -> tuple[str, float, float]:
+    """Return the axis along which the model would have to be mirrored to fit best, and the correlations.
+
+    The whole model, all of it full, is compared at any shift, since a flipped file moves it too. A model
+    that was fitted by rotation into a map of the other hand is not found by this.
+
+    Parameters
+    ----------
+    fit : PartFit
+        Joint fit.
+
+    Returns
+    -------
+    axis : str
+        x, y or z.
+    now, then : float
+        Highest correlation at any shift as it is, and mirrored.
+    """
+    lattice = fit.lattice
+    reach = [int(np.abs(row).max()) + 1 for row in lattice.index]
+    grids = []
+    for row in (fit.observed, fit.whole):
+        fourier = np.zeros((2 * reach[0], 2 * reach[1], reach[2] + 1), dtype=np.complex64)
+        z, y, x = lattice.index
+        fourier[z, y, x] = row
+        grids.append(irfftn(fourier, s=[2 * r for r in reach]))
+    observed, whole = (grid / max(float(np.linalg.norm(grid)), 1e-30) for grid in grids)
+    spectrum = rfftn(observed)
+
+    def best(model: npt.NDArray[np.floating]) -> float:
+        return float(irfftn(spectrum * np.conj(rfftn(model)), s=observed.shape).max())
+
+    mirrored = {axis: best(np.flip(whole, number)) for number, axis in enumerate("zyx")}
+    axis = max(mirrored, key=lambda name: mirrored[name])
+    return axis, best(whole), mirrored[axis]
+
+
 def check_placement(fit: PartFit, least: float = 0.2) -> None:
     """Raise InputError where the model explains next to nothing, with the shift that would help.
 
@@ -199,6 +285,12 @@ def check_placement(fit: PartFit, least: float = 0.2) -> None:
     least : float
         Correlation of map and model that counts as explained.
     """
+    axis, plain, mirrored = likely_mirror(fit)
+    if mirrored > _MIRRORED * plain:
+        raise InputError(
+            f"the model fits the map with {plain:.2f}, mirrored along {axis} with {mirrored:.2f}: "
+            "is the map flipped, or of the other hand?"
+        )
     shift, now, then = likely_shift(fit)
     if now >= least and then < 1.2 * now:
         return

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
 
+from occupy.errors import InputError
 from occupy.model.density import Lattice, Numbers
 from occupy.model.normal import Products, products_of
 
@@ -32,6 +33,8 @@ B_PRIOR = 60.0
 _B_BETWEEN_MAPS = 10.0
 """Å²: how much a part's B-factor differs between the maps of a set. 30 Å² gives a little less."""
 _POOLING_ROUNDS = 2
+_MOST_B = 1000.0
+"""Å²: steps of the fit go no further."""
 OCCUPANCY_PRIOR = 0.8
 """Mean and standard deviation of an occupancy before the map is looked at, where the mean over all parts,
 weighted by what they scatter, is 1."""
@@ -125,17 +128,36 @@ def solve(
         middle = OCCUPANCY_PRIOR
         normal[np.diag_indices(count)] += 1 / middle**2
         gradient[:count] -= (occupancy - middle) / middle**2
-        normal[np.diag_indices(2 * count)] += 1e-9 * np.diag(normal) + 1e-12
-        factor = cho_factor(normal)
-        step = cho_solve(factor, gradient)
+        inverse = _inverse(normal)
+        step = inverse @ gradient
         reach = max(1.0, float(np.abs(step[count:]).max()) / 100.0, float(np.abs(step[:count]).max()))
         occupancy = occupancy + step[:count] / reach
-        b_factor = b_factor + step[count:] / reach
-        covariance = cho_solve(factor, np.eye(2 * count))
+        b_factor = np.clip(b_factor + step[count:] / reach, -_MOST_B, _MOST_B)
+        covariance = inverse
         if np.abs(step[:count]).max() < CONVERGED and reach == 1.0:
             break
     scale, noise = scale_and_noise(products, which, damping(products.frequency, b_factor) * occupancy)
     return Solution(occupancy, b_factor, covariance, scale, noise)
+
+
+def _inverse(normal: Numbers) -> Numbers:
+    """Return the inverse of a normal matrix, with what the data do not hold taken as nearly unknown.
+
+    Occupancies and B-factors differ by many powers of ten, and where a model explains little of a map, or two
+    parts nearly coincide, rounding leaves eigenvalues below zero: they are raised to a billionth of a
+    parameter's own weight.
+    """
+    if not np.isfinite(normal).all():
+        raise InputError("the model can't be fitted to the map: is it in the map's frame, and of its hand?")
+    try:
+        return np.asarray(cho_solve(cho_factor(normal), np.eye(len(normal))))
+    except LinAlgError:
+        # Seldom, and ten times slower.
+        pass
+    size = 1 / np.sqrt(np.maximum(np.diag(normal), np.finfo(np.float64).tiny))
+    values, vectors = np.linalg.eigh(normal * np.outer(size, size))
+    scaled = vectors * size[:, None]
+    return np.asarray((scaled / np.maximum(values, 1e-9)) @ scaled.T)
 
 
 def solve_all(products: Products, start: Solution | None = None) -> list[Solution]:

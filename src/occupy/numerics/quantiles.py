@@ -51,7 +51,7 @@ class Tile:
     value: float
 
 
-def tile_starts(length: int, tile: int, count: int) -> npt.NDArray[np.intp]:
+def _tile_starts(length: int, tile: int, count: int) -> npt.NDArray[np.intp]:
     """Return ``count`` corner positions of tiles along an axis, centred and evenly spaced.
 
     Parameters
@@ -90,7 +90,7 @@ class Tiling:
         cls, shape: tuple[int, ...], side: tuple[int, int, int], count: int = 20, reach: float = 9.0
     ) -> Tiling:
         """Make ``count``³ tiles, to look at those nearer than ``reach`` to (count/2, count/2, count/2)."""
-        starts = [tile_starts(n, t, count) for n, t in zip(shape, side, strict=True)]
+        starts = [_tile_starts(n, t, count) for n, t in zip(shape, side, strict=True)]
         i = np.arange(count) - count // 2
         distance2 = i[:, None, None] ** 2 + i[None, :, None] ** 2 + i**2
         return cls((starts[0], starts[1], starts[2]), side, distance2 < reach**2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -13,46 +13,56 @@ import numpy.typing as npt
 
 from occupy.particles.ctf import transfer
 from occupy.particles.images import ParticleImages
-from occupy.particles.slices import Band, Complex, FourierVolumes, coefficients_of, fourier_volumes
+from occupy.particles.slices import Band, FourierVolumes, Pairs, Plane, coefficients_of, fourier_volumes
 
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
+Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-BLOCK = 64
-"""Images per block. Sums are taken block by block in one order, so results do not depend on threads."""
+BLOCK = 32
+"""Images per block: their columns stay in a core's cache. Sums are taken block by block in one order, so
+results do not depend on threads."""
 
 NUISANCES = ("scale", "shift x", "shift y", "rotation x", "rotation y", "rotation z", "defocus")
 """What is off by a small unknown amount in each image: relative, Å, Å, radians about the image's axes, Å."""
 
 
 @dataclass(frozen=True, eq=False)
-class Poses:
-    """Poses of all images, which may be refined.
+class Block:
+    """Images of one optics group, as far as they are used.
 
     Attributes
     ----------
-    matrices : ndarray of float64, shape (N, 3, 3)
-        From volume to image coordinates.
-    shifts : ndarray of float64, shape (N, 2)
-        Å.
+    rows : ndarray of int64, shape (n,)
+        Their numbers.
+    group : int
+        Their optics group.
+    coefficients : ndarray of float32, shape (n, M, 2)
+        Of the images, moved to the origin by the shifts given.
+    ctf, slope : ndarray of float32, shape (n, M)
+        Contrast transfer function and its derivative with respect to defocus (1/Å).
     """
 
-    matrices: Array
-    shifts: Array
+    rows: Rows
+    group: int
+    coefficients: Pairs
+    ctf: npt.NDArray[np.float32]
+    slope: npt.NDArray[np.float32]
 
 
-def blocks(group: npt.NDArray[np.int64]) -> list[Rows]:
-    """Divide images into blocks of one optics group each."""
+def blocks(group: npt.NDArray[np.int64], rows: Rows | None = None) -> list[Rows]:
+    """Divide images, or some of them, into blocks of one optics group each."""
+    rows = np.arange(len(group), dtype=np.int64) if rows is None else rows
     found = []
     for number in range(int(group.max()) + 1):
-        rows = np.flatnonzero(group == number).astype(np.int64)
-        found += [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
+        chosen = rows[group[rows] == number]
+        found += [chosen[start : start + BLOCK] for start in range(0, len(chosen), BLOCK)]
     return found
 
 
-def in_order(work: Callable[[Rows], Result], tasks: list[Rows], threads: int) -> Iterator[Result]:
-    """Do work on blocks with threads, and yield results in the order of the blocks, few at a time."""
+def in_order(work: Callable[[Task], Result], tasks: Sequence[Task], threads: int) -> Iterator[Result]:
+    """Do work with threads, and yield results in the order of the tasks, few at a time."""
     if threads == 1:
         yield from map(work, tasks)
         return
@@ -62,6 +72,13 @@ def in_order(work: Callable[[Rows], Result], tasks: list[Rows], threads: int) ->
         while running:
             yield running.pop(0).result()
             running += [pool.submit(work, task) for task in islice(left, 1)]
+
+
+def read_block(images: ParticleImages, band: Band, rows: Rows) -> Block:
+    """Read images and keep what is used of them."""
+    coefficients = coefficients_of(images.source.read(rows), band, images.shifts[rows])
+    ctf, slope = transfer(images.ctf[rows], band.frequency_xy)
+    return Block(rows, int(images.group[rows[0]]), coefficients, ctf, slope)
 
 
 def whole_and_moments(
@@ -84,48 +101,51 @@ def whole_and_moments(
     return fourier_volumes([core_zyx, *(core_zyx * axis for axis in axes), others_zyx], last)
 
 
-@dataclass(frozen=True, eq=False)
-class Setup:
-    """Images, the band used of them, and volumes: everything columns are made of.
+def with_derivatives(
+    block: Block, band: Band, plane: Plane, matrices: Array, volumes: FourierVolumes,
+    factor: npt.NDArray[np.float32],
+) -> Pairs:  # fmt: skip
+    """Projection of the core, its derivatives (`NUISANCES`), and the rest's projection.
 
-    Attributes
+    The first column is the projection itself, which is its derivative with respect to the scale's
+    logarithm.
+
+    Parameters
     ----------
-    images : ParticleImages
-        The images.
+    block : Block
+        The images; the band may be coarser than theirs.
     band : Band
-        Coefficients that are used.
+        What is used of them.
+    plane : Plane
+        Their slices.
+    matrices : ndarray of float64, shape (n, 3, 3)
+        Their poses.
+    volumes : FourierVolumes
+        From `whole_and_moments`.
+    factor : ndarray of float32, shape (M,)
+        Of each coefficient.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, M, 2, 8)
     """
-
-    images: ParticleImages
-    band: Band
-
-    def observed(self, rows: Rows, poses: Poses) -> Complex:
-        """Fourier coefficients of images, moved to the origin: (n, M)."""
-        return coefficients_of(self.images.source.read(rows), self.band, poses.shifts[rows])
-
-    def projections(self, rows: Rows, poses: Poses, volumes: FourierVolumes) -> Complex:
-        """Projections of volumes as the microscope shows them: (n, M, C)."""
-        ctf, _ = transfer(self.images.ctf[rows], self.band.frequency_xy)
-        return volumes.slices(self.band.k_xy, poses.matrices[rows]) * ctf.astype(np.float32)[:, :, None]
-
-    def whole(self, rows: Rows, poses: Poses, volumes: FourierVolumes) -> Complex:
-        """Projection of the core, its derivatives (`NUISANCES`), and the rest's projection: (n, M, 8).
-
-        The first column is the projection itself, which is its derivative with respect to the scale's
-        logarithm.
-        """
-        band, matrices = self.band, poses.matrices[rows]
-        ctf, slope = (each.astype(np.float32) for each in transfer(self.images.ctf[rows], band.frequency_xy))
-        found = volumes.slices(band.k_xy, matrices)
-        plain, moments, rest = found[:, :, 0], found[:, :, 1:4], found[:, :, 4]
-        # Gradient of the transform in the image's frame: the transform of −2πi r ρ, turned.
-        gradient = (-2j * np.pi * moments @ matrices.transpose(0, 2, 1)).astype(np.complex64)
-        x, y = band.k_xy.T.astype(np.float32)
-        turned = (
-            -y * gradient[:, :, 2],
-            x * gradient[:, :, 2],
-            y * gradient[:, :, 0] - x * gradient[:, :, 1],
-        )
-        moved = tuple(np.complex64(2j * np.pi / band.side) * axis * plain for axis in (x, y))
-        columns = [column * ctf for column in (plain, *moved, *turned)]
-        return np.stack([*columns, plain * slope, rest * ctf], axis=2)
+    found = plane.of(volumes, factor)
+    ctf, slope = (each[:, : len(band), None] for each in (block.ctf, block.slope))
+    plain, moments = found[..., 0], found[..., 1:4]
+    x, y = (band.k_xy.T.astype(np.float32))[:, :, None]
+    out = np.empty((*found.shape[:3], 8), dtype=np.float32)
+    out[..., 0] = plain
+    # A factor i turns (real, imaginary) into (−imaginary, real).
+    turned = np.stack([-plain[:, :, 1], plain[:, :, 0]], axis=2) * np.float32(2 * np.pi / band.side)
+    out[..., 1], out[..., 2] = x * turned, y * turned
+    # Gradient of the transform in the image's frame: the transform of −2πi r ρ, turned.
+    turn = (-2 * np.pi * matrices.transpose(0, 2, 1)).astype(np.float32)
+    both = np.stack([-moments[:, :, 1], moments[:, :, 0]], axis=2)
+    gradient = (both.reshape(len(both), -1, 3) @ turn).reshape(both.shape)
+    out[..., 3], out[..., 4] = -y * gradient[..., 2], x * gradient[..., 2]
+    out[..., 5] = y * gradient[..., 0] - x * gradient[..., 1]
+    out[..., 7] = found[..., 4]
+    out[..., :6] *= ctf[..., None]
+    out[..., 7] *= ctf
+    out[..., 6] = plain * slope
+    return out

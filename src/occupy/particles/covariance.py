@@ -11,8 +11,7 @@ from occupy.particles.evidence import Evidence
 
 Array = npt.NDArray[np.float64]
 
-_PIECE = 2048
-ROUNDS = 60
+_ROUNDS = 60
 """Steps of expectation-maximisation. Parts with little information have not quite converged by then: their
 variance is too large rather than too small."""
 
@@ -33,7 +32,7 @@ class Spread:
     covariance: Array
 
 
-def fit_spread(evidence: Evidence, start: Spread | None = None, rounds: int = ROUNDS) -> Spread:
+def fit_spread(evidence: Evidence, start: Spread | None = None, rounds: int = _ROUNDS) -> Spread:
     """Fit a normal distribution of amplitudes by expectation-maximisation.
 
     Parameters
@@ -50,8 +49,7 @@ def fit_spread(evidence: Evidence, start: Spread | None = None, rounds: int = RO
     mean, covariance = start.mean, start.covariance
     for _ in range(rounds):
         first, second = np.zeros_like(mean), np.zeros_like(covariance)
-        for begin in range(0, len(evidence), _PIECE):
-            rows = slice(begin, begin + _PIECE)
+        for rows in evidence.pieces():
             found, left = _posterior(evidence, rows, mean, covariance)
             first += found.sum(axis=0)
             second += found.T @ found + left
@@ -67,3 +65,45 @@ def _posterior(evidence: Evidence, rows: slice, mean: Array, covariance: Array) 
     left = np.linalg.solve(ahead, np.broadcast_to(covariance, curvature.shape))
     found = mean + np.einsum("nij,nj->ni", left, evidence.gradient[rows] - curvature @ mean)
     return found, left.sum(axis=0)
+
+
+def false_spread(evidence: Evidence, spread: Spread, constant: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Relative variances of the amplitudes of parts that are always there: in common, and each by itself.
+
+    Contrast of an image, poses that are further off than thought and densities that do not fit let
+    amplitudes vary where nothing comes or goes. Second moments of the gradients tell by how much: with K
+    the curvature and T the covariance of amplitudes their expectation is K + K T K.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Of N images.
+    spread : Spread
+        Of the amplitudes; that of the parts that are not always there is marginalised.
+    constant : ndarray of bool, shape (C,)
+        Parts that are always there.
+    """
+    others = spread.covariance * np.outer(~constant, ~constant)
+    scale = evidence.amplitudes[constant]
+    found, expected = np.zeros(2), np.zeros((2, 2))
+    for rows in evidence.pieces():
+        matrices = evidence.matrices(rows)
+        both = np.concatenate([matrices[:, :, constant], evidence.gradient[rows, :, None]], axis=2)
+        solved = np.linalg.solve(np.eye(evidence.parts) + matrices @ others, both)[:, constant]
+        gradient, curvature = solved[:, :, -1] * scale, solved[:, :, :-1] * np.outer(scale, scale)
+        sums = curvature.sum(axis=2)
+        found[0] += float((gradient.sum(axis=1) ** 2).sum() - sums.sum())
+        found[1] += float((gradient**2).sum() - np.trace(curvature, axis1=1, axis2=2).sum())
+        cross = float((sums**2).sum())
+        expected += [[float((sums.sum(axis=1) ** 2).sum()), cross], [cross, float((curvature**2).sum())]]
+    return _not_negative(found, expected)
+
+
+def _not_negative(found: Array, expected: Array) -> tuple[float, float]:
+    """Solve for two variances; where one would be negative, for the other alone."""
+    common, single = np.linalg.lstsq(expected, found, rcond=None)[0]
+    if common < 0:
+        common, single = 0.0, found[1] / max(expected[1, 1], 1e-30)
+    elif single < 0:
+        common, single = found[0] / max(expected[0, 0], 1e-30), 0.0
+    return max(float(common), 0.0), max(float(single), 0.0)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Real = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +55,6 @@ def wavelength(voltage: Array) -> Array:
     return np.asarray(12.264259661581 / np.sqrt(volts * (1 + 0.978475598e-6 * volts)))
 
 
-def phase_per_defocus(ctf: Ctf, frequency_xy: Array) -> Array:
-    """Return the derivative of the phase with respect to defocus in radians/Å: π λ s², shape (N, M)."""
-    return np.asarray(np.pi * wavelength(ctf.voltage)[:, None] * (frequency_xy**2).sum(axis=1)[None, :])
-
-
 def phase_of(ctf: Ctf, frequency_xy: Array) -> Array:
     """Phase χ of the transfer function sin χ, in radians.
 
@@ -75,19 +71,50 @@ def phase_of(ctf: Ctf, frequency_xy: Array) -> Array:
         π λ z s² − (π/2) C_s λ³ s⁴ + phase shift + asin(amplitude contrast), with z the defocus in the
         direction of the frequency (Rohou & Grigorieff, J. Struct. Biol. 192, 216, 2015).
     """
-    squared = (frequency_xy**2).sum(axis=1)[None, :]
-    direction = np.arctan2(frequency_xy[:, 1], frequency_xy[:, 0])[None, :]
-    azimuth = direction - np.radians(ctf.angle)[:, None]
+    squared = (frequency_xy**2).sum(axis=1)
+    twice = 2 * np.arctan2(frequency_xy[:, 1], frequency_xy[:, 0])
+    angle = 2 * np.radians(ctf.angle)
     mean, half = (ctf.defocus_u + ctf.defocus_v) / 2, (ctf.defocus_u - ctf.defocus_v) / 2
-    defocus = mean[:, None] + half[:, None] * np.cos(2 * azimuth)
-    length = wavelength(ctf.voltage)[:, None]
-    spherical = 0.5 * np.pi * 1e7 * ctf.spherical_aberration[:, None] * length**3 * squared**2
+    length = wavelength(ctf.voltage)
+    spherical = 0.5e7 * np.pi * ctf.spherical_aberration * length**3
     offset = np.radians(ctf.phase_shift) + np.arcsin(ctf.amplitude_contrast)
-    return np.asarray(np.pi * length * defocus * squared - spherical + offset[:, None])
+    # The cosine of a difference of angles, and all else, is linear in functions of the frequency alone.
+    of_image = np.stack(
+        [
+            mean,
+            half * np.cos(angle),
+            half * np.sin(angle),
+            -spherical / (np.pi * length),
+            offset / (np.pi * length),
+        ]
+    )
+    of_frequency = np.stack(
+        [squared, squared * np.cos(twice), squared * np.sin(twice), squared**2, np.ones_like(squared)]
+    )
+    return np.asarray((np.pi * length * of_image).T @ of_frequency)
 
 
-def transfer(ctf: Ctf, frequency_xy: Array) -> tuple[Array, Array]:
-    """Contrast transfer function and its derivative with respect to defocus (1/Å), each of shape (N, M)."""
-    phase = phase_of(ctf, frequency_xy)
-    envelope = np.exp(-ctf.b_factor[:, None] / 4 * (frequency_xy**2).sum(axis=1)[None, :])
-    return np.sin(phase) * envelope, np.cos(phase) * envelope * phase_per_defocus(ctf, frequency_xy)
+def transfer(ctf: Ctf, frequency_xy: Array) -> tuple[Real, Real]:
+    """Contrast transfer function and its derivative with respect to defocus (1/Å).
+
+    Parameters
+    ----------
+    ctf : Ctf
+        Of N images.
+    frequency_xy : ndarray of float64, shape (M, 2)
+        Spatial frequencies x, y in 1/Å.
+
+    Returns
+    -------
+    value, slope : ndarray of float32, shape (N, M)
+    """
+    squared = (frequency_xy**2).sum(axis=1)
+    # Whole turns are taken off in double precision; sine and cosine are fast in single.
+    turns = phase_of(ctf, frequency_xy) / (2 * np.pi)
+    phase = (2 * np.pi * (turns - np.rint(turns))).astype(np.float32)
+    value, slope = np.sin(phase), np.cos(phase)
+    slope *= (np.pi * wavelength(ctf.voltage)[:, None] * squared).astype(np.float32)
+    if ctf.b_factor.any():
+        envelope = np.exp(-ctf.b_factor[:, None] / 4 * squared).astype(np.float32)
+        value, slope = value * envelope, slope * envelope
+    return value, slope

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from occupy.particles.columns import Poses, Rows, Setup, blocks, in_order
-from occupy.particles.refine import Extent, Offsets, displacement_variance
-from occupy.particles.scaling import Scaling, blur_of, real_pairs
-from occupy.particles.slices import FourierVolumes
+from occupy.particles.columns import Block, Rows, with_derivatives
+from occupy.particles.poses import Extent, displacement_variance, inflated, turned
+from occupy.particles.refine import Model, step
+from occupy.particles.scaling import blur_of
+from occupy.particles.slices import FourierVolumes, Pairs, displaced, plane_of
 
 Array = npt.NDArray[np.float64]
+Real = npt.NDArray[np.float32]
+
+_PIECE = 2048
+_LEAST_SPREAD = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +38,8 @@ class Evidence:
         The mean amplitudes.
     """
 
-    gradient: npt.NDArray[np.float32]
-    curvature: npt.NDArray[np.float32]
+    gradient: Real
+    curvature: Real
     amplitudes: Array
 
     def __len__(self) -> int:
@@ -44,17 +50,59 @@ class Evidence:
         """Number of parts."""
         return int(self.gradient.shape[1])
 
+    @cached_property
+    def onto(self) -> Real:
+        """Gradient at zero amplitudes: images projected onto the parts, (N, C)."""
+        return self.gradient + self.times(self.amplitudes)
+
     def matrices(self, rows: slice | Rows = slice(None)) -> Array:
         """Curvature of images as symmetric matrices (n, C, C)."""
-        upper = np.triu_indices(self.parts)
-        found = np.zeros((len(self.curvature[rows]), self.parts, self.parts))
-        found[:, upper[0], upper[1]] = self.curvature[rows]
-        found[:, upper[1], upper[0]] = self.curvature[rows]
-        return found
+        return symmetric(self.curvature[rows].astype(np.float64), self.parts)
+
+    def times(self, away: Array) -> Real:
+        """Curvature of every image times one vector (C,): (N, C)."""
+        out = np.empty((len(self), self.parts), dtype=np.float32)
+        for rows in self.pieces():
+            out[rows] = self.matrices(rows) @ away
+        return out
+
+    def pieces(self) -> list[slice]:
+        """Divide the images into pieces that fit into memory in double precision."""
+        return [slice(start, start + _PIECE) for start in range(0, len(self), _PIECE)]
 
     def of(self, rows: slice | Rows) -> Evidence:
         """Evidence of some of the images."""
         return Evidence(self.gradient[rows], self.curvature[rows], self.amplitudes)
+
+    def recentred(self, amplitudes: Array) -> Evidence:
+        """Return the same evidence about other mean amplitudes."""
+        return Evidence(self.gradient - self.times(amplitudes - self.amplitudes), self.curvature, amplitudes)
+
+    def about_its_mean(self) -> Evidence:
+        """Return the same evidence about the amplitudes that explain all images best."""
+        total = symmetric(self.curvature.sum(axis=0, dtype=np.float64)[None], self.parts)[0]
+        away = np.linalg.solve(total, self.gradient.sum(axis=0, dtype=np.float64))
+        return self.recentred(self.amplitudes + away)
+
+    def softened(self, covariance: Array) -> Evidence:
+        """Evidence where amplitudes vary by a covariance (C, C) that says nothing of what is there."""
+        gradient, curvature = np.empty_like(self.gradient), np.empty_like(self.curvature)
+        upper = np.triu_indices(self.parts)
+        for rows in self.pieces():
+            matrices = self.matrices(rows)
+            both = np.concatenate([matrices, self.gradient[rows, :, None]], axis=2)
+            solved = np.linalg.solve(np.eye(self.parts) + matrices @ covariance, both)
+            gradient[rows], curvature[rows] = solved[:, :, -1], solved[:, *upper]
+        return replace(self, gradient=gradient, curvature=curvature)
+
+
+def symmetric(upper: Array, parts: int) -> Array:
+    """Symmetric matrices (n, C, C) of their upper triangles (n, C (C + 1) / 2)."""
+    first, second = np.triu_indices(parts)
+    found = np.empty((len(upper), parts, parts))
+    found[:, first, second] = upper
+    found[:, second, first] = upper
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,81 +111,122 @@ class Fitted:
 
     Attributes
     ----------
-    poses : Poses
-        Refined.
-    offsets : Offsets
-        What was refined, and how far off it may still be.
-    scaling : Scaling
-        Scale and noise per shell; mean amplitudes.
+    whole : Model
+        The parts that are always there, the rest, and their scaling.
+    parts : FourierVolumes
+        Each part.
+    extent : Extent
+        Of the parts.
+    spread : ndarray of float64, shape (7,)
+        Standard deviation of what is off in each image.
+    inflation : ndarray of float64, shape (5,)
+        Variance of shifts and rotations over what their posterior says.
     outside : ndarray of bool, shape (C,)
-        Parts that did not take part in finding the poses.
+        Parts that do not take part in finding the poses.
+    rounds : tuple of float
+        Å to which each step of finding a pose looks; none where poses stay as they are.
     """
 
-    poses: Poses
-    offsets: Offsets
-    scaling: Scaling
+    whole: Model
+    parts: FourierVolumes
+    extent: Extent
+    spread: Array
+    inflation: Array
     outside: npt.NDArray[np.bool_]
+    rounds: tuple[float, ...]
 
 
-def evidence_of(
-    setup: Setup, fitted: Fitted, parts: FourierVolumes, whole: FourierVolumes, extent: Extent, threads: int
-) -> Evidence:
-    """Evidence of all images.
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What a block of images tells.
+
+    Attributes
+    ----------
+    gradient, curvature : ndarray of float32, shapes (n, C) and (n, C (C + 1) / 2)
+        As in `Evidence`.
+    offsets, left : ndarray of float32, shape (n, 7)
+        What is off (`occupy.particles.columns.NUISANCES`), and its posterior variance.
+    normal, right : ndarray of float64, shapes (C, C) and (C,)
+        Normal equations of the mean amplitudes.
+    """
+
+    gradient: Real
+    curvature: Real
+    offsets: Real
+    left: Real
+    normal: Array
+    right: Array
+
+
+def told_by(block: Block, matrices: Array, fitted: Fitted) -> Told:
+    """Find the poses of a block's images, and what the images say about the parts.
 
     Parameters
     ----------
-    setup : Setup
-        Images and band.
+    block : Block
+        Of n images.
+    matrices : ndarray of float64, shape (n, 3, 3)
+        Poses as given.
     fitted : Fitted
-        From `occupy.particles.pipeline`.
-    parts, whole : FourierVolumes
-        Each part; their sum at the mean amplitudes, with its moments.
-    extent : Extent
-        Of the parts.
-    threads : int
-        How many.
+        What was learnt.
     """
-    count = parts.count
-    gradient = np.empty((len(setup.images), count), dtype=np.float32)
-    curvature = np.empty((len(setup.images), count * (count + 1) // 2), dtype=np.float32)
+    whole, spread = fitted.whole, fitted.spread
+    values = np.zeros((len(matrices), len(spread)))
+    posterior = np.broadcast_to(np.diag(spread**2), (len(matrices), len(spread), len(spread)))
+    for resolution in fitted.rounds:
+        coarse = replace(whole, band=whole.band.down_to(resolution))
+        values, posterior = step(block, matrices, coarse, values, spread)
+    here = turned(matrices, values)
+    covariance = inflated(posterior[:, 1:6, 1:6], fitted.inflation)
+    variance = displacement_variance(covariance, here, fitted.extent)
+    columns, nuisance, seen = _whitened(block, here, values, fitted)
+    gradient, curvature, normal, right = _marginal(columns, nuisance, seen, values, variance, fitted)
+    upper = np.triu_indices(len(right))
+    left = np.diagonal(posterior, axis1=1, axis2=2)
+    return Told(
+        gradient.astype(np.float32), curvature[:, *upper].astype(np.float32), values.astype(np.float32),
+        left.astype(np.float32), normal, right,
+    )  # fmt: skip
 
-    def work(rows: Rows) -> tuple[Rows, Array, Array]:
-        return rows, *_block(setup, rows, fitted, parts, whole, extent)
 
-    for rows, first, second in in_order(work, blocks(setup.images.group), threads):
-        gradient[rows], curvature[rows] = first, second
-    return Evidence(gradient, curvature, fitted.scaling.amplitudes)
+def _whitened(block: Block, here: Array, values: Array, fitted: Fitted) -> tuple[Pairs, Pairs, Pairs]:
+    """Columns of parts (n, M, 2, C), of what may be off (n, 2M, 6), and images (n, 2M, 1), noise 1."""
+    whole = fitted.whole
+    column, image = whole.scaling.weights(block.group, whole.band.shell)
+    plane = plane_of(whole.band.k_xy, here, fitted.parts)
+    columns = plane.of(fitted.parts, block.ctf * column)
+    nuisance = with_derivatives(block, whole.band, plane, here, whole.volumes, column)[..., 1:7]
+    seen = displaced(block.coefficients, whole.band, values[:, 1:3]) * image[:, None]
+    count = len(here)
+    return columns, nuisance.reshape(count, -1, 6), seen.reshape(count, -1, 1)
 
 
-def _block(
-    setup: Setup, rows: Rows, fitted: Fitted, parts: FourierVolumes, whole: FourierVolumes, extent: Extent
-) -> tuple[Array, Array]:
-    scaling, poses, offsets = fitted.scaling, fitted.poses, fitted.offsets
-    column, image = (
-        each.astype(np.float32)
-        for each in scaling.weights(int(setup.images.group[rows[0]]), setup.band.shell)
-    )
-    columns = real_pairs(setup.projections(rows, poses, parts) * column[:, None])
-    nuisance = real_pairs(setup.whole(rows, poses, whole)[:, :, 1:7] * column[:, None])
-    seen = real_pairs((setup.observed(rows, poses) * image)[:, :, None])
-    variance = displacement_variance(offsets.covariance[rows], poses.matrices[rows], extent)
-    blur = np.repeat(blur_of(variance, setup)[:, setup.band.shell], 2, axis=1).astype(np.float32)
+def _marginal(
+    columns: Pairs, nuisance: Pairs, seen: Pairs, values: Array, variance: Array, fitted: Fitted
+) -> tuple[Array, Array, Array, Array]:
+    """Gradient and curvature of images, what may be off marginalised; normal equations of amplitudes."""
+    band, outside = fitted.whole.band, fitted.outside
+    amplitudes = fitted.whole.scaling.amplitudes
+    count = len(amplitudes)
+    blur = np.take(blur_of(variance, band), band.shell, axis=1)
     # A part that found no pose is seen as far as the pose is known; one that did, as in the step of
     # expectation-maximisation, with its expected column onto the image only.
-    columns[:, :, fitted.outside] *= blur[:, :, fitted.outside]
-    blur[:, :, fitted.outside] = 1
-    normal = (columns.transpose(0, 2, 1) @ columns).astype(np.float64)
-    right = ((columns * blur).transpose(0, 2, 1) @ seen)[:, :, 0].astype(np.float64)
-    first = right - normal @ scaling.amplitudes
-    cross = (columns.transpose(0, 2, 1) @ nuisance).astype(np.float64)
-    inner = (nuisance.transpose(0, 2, 1) @ nuisance).astype(np.float64)
-    rest = seen[:, :, 0] - columns @ scaling.amplitudes.astype(np.float32)
-    pull = (nuisance.transpose(0, 2, 1) @ rest[:, :, None])[:, :, 0].astype(np.float64)
+    columns[..., outside] *= blur[:, :, None, outside]
+    expected = columns.copy()
+    expected[..., ~outside] *= blur[:, :, None, ~outside]
+    flat = columns.reshape(len(columns), -1, count)
+    onto = (expected.reshape(flat.shape).transpose(0, 2, 1) @ seen)[:, :, 0].astype(np.float64)
+    both = np.concatenate([flat, nuisance], axis=2)
+    products = (both.transpose(0, 2, 1) @ both).astype(np.float64)
+    normal, cross, inner = (
+        products[:, :count, :count],
+        products[:, :count, count:],
+        products[:, count:, count:],
+    )
+    pull = (nuisance.transpose(0, 2, 1) @ seen)[:, :, 0] - amplitudes @ cross
     # The scale (index 0) stays: it is the direction of the mean amplitudes. Defocus is not moved.
-    precision = 1 / np.maximum(offsets.spread[1:], 1e-9) ** 2
-    base = offsets.values[rows, 1:] * (np.arange(6) < 5)
+    precision = 1 / np.maximum(fitted.spread[1:], _LEAST_SPREAD) ** 2
+    base = values[:, 1:] * (np.arange(6) < 5)
     solved = np.linalg.solve(inner + np.diag(precision), cross.transpose(0, 2, 1))
-    first -= np.einsum("nij,ni->nj", solved, pull - base * precision)
-    second = normal - cross @ solved
-    upper = np.triu_indices(len(scaling.amplitudes))
-    return first, second[:, *upper]
+    gradient = onto - normal @ amplitudes - np.einsum("nij,ni->nj", solved, pull - base * precision)
+    return gradient, normal - cross @ solved, normal.sum(axis=0), onto.sum(axis=0)

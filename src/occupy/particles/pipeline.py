@@ -4,46 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError, Notice
-from occupy.particles.columns import Poses, Setup, whole_and_moments
-from occupy.particles.covariance import fit_spread
-from occupy.particles.evidence import Evidence, Fitted, evidence_of
+from occupy.numerics.parallel import one_blas_thread
+from occupy.particles.columns import blocks, in_order, read_block
+from occupy.particles.covariance import Spread, false_spread, fit_spread
+from occupy.particles.evidence import Evidence, Fitted, Told, told_by
 from occupy.particles.images import ParticleImages
-from occupy.particles.presence import Levels, find_levels
-from occupy.particles.refine import Extent, Offsets, displacement_variance, extent_of, moved, refine
-from occupy.particles.scaling import Scaling, fit_scaling, shell_sums
-from occupy.particles.slices import Band, FourierVolumes, band_between, fourier_volumes
+from occupy.particles.learning import Job, fitted_of, learn
+from occupy.particles.presence import Levels, empty_images, find_levels
+from occupy.particles.scaling import Scaling
+from occupy.particles.slices import Band, band_between
 from occupy.particles.states import (
     Mixture,
     find_states,
     fit_weights,
+    mixture_errors,
     presence_correlations,
     responsibilities,
 )
 
+if TYPE_CHECKING:
+    from occupy.particles.agreement import Beside
+
 Array = npt.NDArray[np.float64]
 Volumes = npt.NDArray[np.float32]
+Arrays = dict[str, npt.NDArray[Any]]
 Report = Callable[[str, int, int], None]
-
-LONGEST = 60.0
-"""Å: coarser shells hold the ice's gradient and the particle's edge more than its parts."""
 
 SHORTEST = 8.0
 """Å: finer shells hold little of single images and suffer from every error of pose. 12 in its
 place changed occupancies of channel by up to 0.015."""
 
-CYCLES = 2
-"""Alternations of scaling and poses per stage; a third moved occupancies of channel by up to 0.01."""
+_LONGEST = 60.0
+"""Å: coarser shells hold the ice's gradient and the particle's edge more than its parts."""
 
-SAMPLE = 20_000
+_SAMPLE = 20_000
 """Images, evenly spaced, from which it is learnt which parts vary and which states there are; populations are
 fitted to all images."""
 
-_PIECE = 2048
+_FAR_OFF = 0.2
+"""Share of the finest resolution by which parts may be misplaced before a warning."""
+
+_CHUNK = 64
+"""Blocks of images whose results are kept together."""
+
+
+class Store(Protocol):
+    """Where finished work is kept, so that a run that was killed goes on."""
+
+    def load(self, name: str) -> Arrays | None:
+        """Return arrays that were kept under a name, or None."""
+
+    def save(self, name: str, arrays: Arrays) -> None:
+        """Keep arrays under a name."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +79,7 @@ class Options:
         How many.
     """
 
-    longest: float = LONGEST
+    longest: float = _LONGEST
     shortest: float = SHORTEST
     refine: bool = True
     threads: int = 1
@@ -89,17 +108,21 @@ class ParticleOccupancy:
     presence : ndarray of float32, shape (N, C)
         Probability that a particle has a part.
     state : ndarray of int64, shape (N,)
-        Most probable state of each particle.
+        Most probable state of each particle; the number of states where an image holds none.
     state_probability : ndarray of float64, shape (N,)
         Its probability.
-    offsets : Offsets
-        What poses were found to be off by.
+    offsets : ndarray of float32, shape (N, 7)
+        What each image was found to be off by (`occupy.particles.columns.NUISANCES`).
+    offsets_spread, offsets_left : ndarray of float64, shape (7,)
+        Standard deviation over images, and what remains unknown of each.
     scaling : Scaling
         Scale and noise per shell.
     band : Band
         Coefficients that were used.
     notices : tuple of Notice
         What is doubtful.
+    beside : tuple of Beside
+        The same occupancies by a map, where there is one.
     """
 
     names: tuple[str, ...]
@@ -114,10 +137,13 @@ class ParticleOccupancy:
     presence: npt.NDArray[np.float32]
     state: npt.NDArray[np.int64]
     state_probability: Array
-    offsets: Offsets
+    offsets: npt.NDArray[np.float32]
+    offsets_spread: Array
+    offsets_left: Array
     scaling: Scaling
     band: Band
     notices: tuple[Notice, ...] = ()
+    beside: tuple[Beside, ...] = ()
 
     def interval(self) -> tuple[Array, Array]:
         """95 % interval of the occupancies, within 0 to 1."""
@@ -135,8 +161,9 @@ def grid_for(images: ParticleImages, options: Options) -> tuple[Band, int]:
 
 
 def particle_occupancy(
-    images: ParticleImages, names: tuple[str, ...], volumes_zyx: Volumes, options: Options, report: Report
-) -> ParticleOccupancy:
+    images: ParticleImages, names: tuple[str, ...], volumes_zyx: Volumes, options: Options, report: Report,
+    store: Store | None = None,
+) -> ParticleOccupancy:  # fmt: skip
     """Estimate the occupancy of parts from single images.
 
     Parameters
@@ -152,139 +179,155 @@ def particle_occupancy(
         Settings.
     report : callable
         Told stage, steps done and steps in all.
+    store : Store, optional
+        Where finished work is kept, and found again.
     """
     band, _ = grid_for(images, options)
-    setup = Setup(images, band)
-    job = _Job(
-        setup, volumes_zyx, fourier_volumes(volumes_zyx, band.first + band.shells - 1), options, report
-    )
-    every = np.zeros(len(names), dtype=bool)
-    fitted = _fit(job, every, None)
-    evidence = _evidence(job, fitted)
-    sample = _sample(evidence)
-    spread = fit_spread(sample)
-    levels = find_levels(sample, spread)
-    if levels.varying.any() and not levels.varying.all():
-        # Poses found with a part make it look present where it is not: now without those that vary.
-        fitted = _fit(job, levels.varying, fitted)
-        evidence = _evidence(job, fitted)
-        sample = _sample(evidence)
-        levels = find_levels(sample, fit_spread(sample, spread))
-    report("states", 0, 0)
-    return _summary(names, fitted, evidence, levels, band)
+    with one_blas_thread():
+        job = Job(images, band, volumes_zyx, options.refine, options.threads, report)
+        learnt = _kept(store, "learnt", lambda: learn(job))
+        fitted = fitted_of(job, learnt)
+        look = _look(job, fitted, store)
+        report("states", 0, 0)
+        return _summary(names, fitted, look)
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
-    setup: Setup
-    volumes: Volumes
-    parts: FourierVolumes
-    options: Options
-    report: Report
+class _Look:
+    """What all images said."""
 
-    @property
-    def extent(self) -> Extent:
-        return extent_of(self.volumes, self.setup.band.side / self.volumes.shape[1])
-
-    def whole(self, scaling: Scaling, outside: npt.NDArray[np.bool_]) -> FourierVolumes:
-        last = self.setup.band.first + self.setup.band.shells - 1
-        sums = [
-            np.tensordot((scaling.amplitudes * chosen).astype(np.float32), self.volumes, 1)
-            for chosen in (~outside, outside)
-        ]
-        return whole_and_moments(sums[0], sums[1], last)
+    evidence: Evidence
+    offsets: npt.NDArray[np.float32]
+    left: Array
 
 
-def _fit(job: _Job, outside: npt.NDArray[np.bool_], earlier: Fitted | None) -> Fitted:
-    """Fit scaling and poses alternately."""
-    setup, threads, extent = job.setup, job.options.threads, job.extent
-    start = Poses(setup.images.matrices, setup.images.shifts)
-    if earlier is None:
-        job.report("scaling", 0, 0)
-        scaling = fit_scaling(shell_sums(setup, start, job.parts, threads))
-        offsets: Offsets | None = None
-    else:
-        scaling, offsets = earlier.scaling, earlier.offsets
-    for cycle in range(CYCLES):
-        job.report("poses", cycle, CYCLES)
-        offsets = refine(setup, start, job.whole(scaling, outside), scaling, 2, threads, offsets)
-        if not job.options.refine:
-            offsets = offsets.unmoved()
-        poses = moved(start, offsets.values)
-        variance = displacement_variance(offsets.covariance, poses.matrices, extent)
-        scaling = fit_scaling(shell_sums(setup, poses, job.parts, threads, variance, outside))
-    assert offsets is not None
-    return Fitted(moved(start, offsets.values), offsets, scaling, outside)
+def _look(job: Job, fitted: Fitted, store: Store | None) -> _Look:
+    """Read every image once, chunk by chunk; chunks that are in the store are taken from there."""
+    images, count = job.images, len(fitted.outside)
+    gradient = np.empty((len(images), count), dtype=np.float32)
+    curvature = np.empty((len(images), count * (count + 1) // 2), dtype=np.float32)
+    offsets = np.empty((len(images), len(fitted.spread)), dtype=np.float32)
+    left, normal, right = np.zeros(len(fitted.spread)), np.zeros((count, count)), np.zeros(count)
+    tasks = blocks(images.group)
+    chunks = [tasks[start : start + _CHUNK] for start in range(0, len(tasks), _CHUNK)]
+    for number, chunk in enumerate(chunks):
+        job.report("images", number, len(chunks))
+        rows = np.concatenate(chunk)
+        told = _kept(store, f"images-{number}", partial(_read_chunk, job, fitted, chunk))
+        gradient[rows], curvature[rows], offsets[rows] = (
+            told[name] for name in ("gradient", "curvature", "offsets")
+        )
+        left += told["left"]
+        normal += told["normal"]
+        right += told["right"]
+    evidence = Evidence(gradient, curvature, fitted.whole.scaling.amplitudes)
+    amplitudes = np.linalg.solve(normal, right).astype(np.float64)
+    return _Look(evidence.recentred(amplitudes), offsets, np.sqrt(left / len(images)))
 
 
-def _evidence(job: _Job, fitted: Fitted) -> Evidence:
-    job.report("parts", 0, 0)
-    whole = job.whole(fitted.scaling, fitted.outside)
-    return evidence_of(job.setup, fitted, job.parts, whole, job.extent, job.options.threads)
+def _kept(store: Store | None, name: str, make: Callable[[], Arrays]) -> Arrays:
+    """Arrays of the store, or made and stored."""
+    if store is None:
+        return make()
+    found = store.load(name)
+    if found is None:
+        found = make()
+        store.save(name, found)
+    return found
+
+
+def _read_chunk(job: Job, fitted: Fitted, chunk: list[npt.NDArray[np.int64]]) -> Arrays:
+    """Return what the images of some blocks say, and sums over them."""
+    images = job.images
+
+    def work(rows: npt.NDArray[np.int64]) -> Told:
+        return told_by(read_block(images, job.band, rows), images.matrices[rows], fitted)
+
+    told = list(in_order(work, chunk, job.threads))
+    return {
+        "gradient": np.concatenate([each.gradient for each in told]),
+        "curvature": np.concatenate([each.curvature for each in told]),
+        "offsets": np.concatenate([each.offsets for each in told]),
+        "left": np.sum([each.left.sum(axis=0, dtype=np.float64) for each in told], axis=0),
+        "normal": np.sum([each.normal for each in told], axis=0),
+        "right": np.sum([each.right for each in told], axis=0),
+    }
 
 
 def _sample(evidence: Evidence) -> Evidence:
-    step = -(-len(evidence) // SAMPLE)
+    step = -(-len(evidence) // _SAMPLE)
     return evidence if step == 1 else evidence.of(slice(None, None, step))
 
 
-def _summary(
-    names: tuple[str, ...], fitted: Fitted, evidence: Evidence, levels: Levels, band: Band
-) -> ParticleOccupancy:
+def _summary(names: tuple[str, ...], fitted: Fitted, look: _Look) -> ParticleOccupancy:
+    empty = empty_images(look.evidence)
+    seen = look.evidence.of(np.flatnonzero(~empty)).about_its_mean() if empty.any() else look.evidence
+    sample = _sample(seen)
+    spread = fit_spread(sample)
+    levels = find_levels(sample, spread)
     level = np.full(len(names), levels.full)
-    sample = _sample(evidence)
-    mixture = find_states(sample, levels.varying, level)
+    false = _false(sample, spread, levels)
+    evidence, sample = seen.softened(false), sample.softened(false)
+    mixture = find_states(sample, levels.varying, level, spread.covariance)
     if len(sample) < len(evidence):
-        mixture = fit_weights(evidence, mixture, level)
-    presence = np.empty((len(evidence), len(names)), dtype=np.float32)
-    state, chance = np.empty(len(evidence), dtype=np.int64), np.empty(len(evidence))
-    scores = np.zeros((len(mixture.bits),) * 2)
-    for begin in range(0, len(evidence), _PIECE):
-        rows = slice(begin, begin + _PIECE)
-        found = responsibilities(evidence, rows, mixture)[0]
-        presence[rows], state[rows], chance[rows] = found @ mixture.bits, found.argmax(1), found.max(1)
-        away = found / mixture.weights - 1
-        scores += away.T @ away
+        mixture = fit_weights(evidence, mixture, level, 10)
+    presence, state, chance = _particles(evidence, mixture, empty)
     mean = evidence.amplitudes / levels.full
     occupancy = np.where(levels.varying, mixture.occupancy, np.minimum(mean, 1.0))
-    population_covariance = _population_covariance(scores, mixture.weights)
+    populations = mixture_errors(sample, mixture, level, len(evidence))
     bits = mixture.bits.astype(np.float64)
-    by_states = np.sqrt(np.maximum(np.einsum("si,st,ti->i", bits, population_covariance, bits), 0))
+    by_states = np.sqrt(np.maximum(np.einsum("si,st,ti->i", bits, populations, bits), 0))
     by_images = levels.standard_error / levels.full * np.sqrt(len(sample) / len(evidence))
     noise = np.where(levels.varying, by_states, by_images)
     error = np.hypot(noise, levels.common_error * np.maximum(occupancy, 0.1))
-    correlation, correlation_error = presence_correlations(sample, mixture, level)
+    correlation, correlation_error = presence_correlations(sample, mixture)
     return ParticleOccupancy(
         names, occupancy, error, mean, levels, correlation, correlation_error, mixture,
-        np.sqrt(np.maximum(np.diag(population_covariance), 0)), presence, state, chance, fitted.offsets,
-        fitted.scaling, band, _doubtful(names, mean, levels),
+        np.sqrt(np.maximum(np.diag(populations), 0)), presence, state, chance, look.offsets, fitted.spread,
+        look.left, fitted.whole.scaling, fitted.whole.band,
+        (*_doubtful(names, mean, levels, empty), *_far_off(fitted, look.left)),
     )  # fmt: skip
 
 
-def _population_covariance(scores: Array, weights: Array) -> Array:
-    """Covariance of populations as the inverse of the information (outer product of the scores).
+def _false(evidence: Evidence, spread: Spread, levels: Levels) -> Array:
+    """Covariance of amplitudes where nothing comes or goes."""
+    constant = ~levels.varying if not levels.varying.all() else evidence.amplitudes >= 0.9 * levels.full
+    common, single = false_spread(evidence, spread, constant)
+    return np.asarray(levels.full**2 * (common + single * np.eye(evidence.parts)))
 
-    This is the variance for another sample of particles; what choosing them adds is part of it.
+
+def _particles(
+    evidence: Evidence, mixture: Mixture, empty: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], Array]:
+    """Probability of each part, most probable state and its probability, of every image.
+
+    Images without a particle have no part, and a state of their own after all others.
     """
-    if len(weights) == 1:
-        return np.zeros((1, 1))
-    # Populations sum to 1: all but the first are free.
-    free = np.concatenate([-np.ones((1, len(weights) - 1)), np.eye(len(weights) - 1)])
-    total = free @ np.linalg.pinv(free.T @ scores @ free) @ free.T
-    return np.asarray(total)
+    presence = np.zeros((len(empty), evidence.parts), dtype=np.float32)
+    state, chance = np.full(len(empty), len(mixture.bits), dtype=np.int64), np.ones(len(empty))
+    numbers = np.flatnonzero(~empty)
+    for piece in evidence.pieces():
+        found, rows = responsibilities(evidence, piece, mixture)[0], numbers[piece]
+        presence[rows], state[rows], chance[rows] = found @ mixture.bits, found.argmax(1), found.max(1)
+    return presence, state, chance
 
 
-def _doubtful(names: tuple[str, ...], mean: Array, levels: Levels) -> tuple[Notice, ...]:
+def _doubtful(
+    names: tuple[str, ...], mean: Array, levels: Levels, empty: npt.NDArray[np.bool_]
+) -> tuple[Notice, ...]:
     notices = []
+    if empty.any():
+        share = f"{empty.sum()} of {len(empty)} images"
+        text = f"{share} hold no particle at their pose: left out of all numbers, in a state after the last"
+        notices.append(Notice("empty-images", text))
     if levels.varying.all():
         notices.append(
             Notice(
                 "no-core", "no part is there in all particles: occupancies are relative to the fullest parts"
             )
         )
-    above = [
-        name for name, value in zip(names, mean, strict=True) if value > 1 + 4 * levels.common_error + 0.05
-    ]
+    error = np.hypot(levels.standard_error / levels.full, levels.common_error)
+    above = [name for name, value, e in zip(names, mean, error, strict=True) if value > 1.05 + 4 * e]
     if above:
         notices.append(
             Notice(
@@ -293,3 +336,20 @@ def _doubtful(names: tuple[str, ...], mean: Array, levels: Levels) -> tuple[Noti
             )
         )
     return tuple(notices)
+
+
+def _far_off(fitted: Fitted, left: Array) -> tuple[Notice, ...]:
+    """Say so where poses are too far off for what is used of the images."""
+    finest = fitted.whole.band.side / fitted.whole.band.last
+    away = fitted.extent
+    # A rotation by a variance about each axis moves a point at r by two thirds of r² times that, per axis.
+    squared = (away.centre**2).sum(axis=1) + np.trace(away.second, axis1=1, axis2=2)
+    turned = 2 / 3 * float(squared.mean()) * float((left[3:6] ** 2).mean())
+    unknown = float(np.sqrt(turned + (left[1:3] ** 2).mean()))
+    if unknown < _FAR_OFF * finest:
+        return ()
+    text = (
+        f"parts are placed to {unknown:.1f} Å only (poses were off by {fitted.spread[1]:.1f} Å and "
+        f"{np.degrees(fitted.spread[3]):.1f}°): occupancies may be wrong by 0.05 beyond their intervals"
+    )
+    return (Notice("poses", text),)

@@ -8,28 +8,27 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.particles.covariance import Spread
-from occupy.particles.evidence import Evidence
+from occupy.particles.evidence import Evidence, symmetric
 
 Array = npt.NDArray[np.float64]
 Bits = npt.NDArray[np.bool_]
 
-SURELY = 5.0
+_SURELY = 5.0
 """Log-likelihood by which present-or-absent must win. On the benchmark most parts that vary win by
-30 to 1000; parts that do not are between -21 and 15, and are told by `LEAST_SPREAD`."""
+30 to 1000; parts that do not are between -21 and 15, and are told by `_LEAST_SPREAD`."""
 
-COMMON_ERROR = 0.02
+_COMMON_ERROR = 0.02
 """Relative error of a part's amplitude by model and poses where fewer than three parts are always there
 (scatter of such parts on pol2 and the homogeneous set: 0.005 to 0.009)."""
 
-LEAST_SPREAD = 0.05
+_LEAST_SPREAD = 0.05
 """Relative variance of amplitudes below which a part counts as always there: what a part that is absent in
 5 % of the particles has. On the benchmark parts that are always there have 0.001 to 0.05, up to 0.12 where
 they are small; these have no gain."""
 
-LOW = 0.9
+_LOW = 0.9
 """Parts that cannot be told apart in single images count as varying below this occupancy, if significant."""
 
-_PIECE = 2048
 _ROUNDS = 60
 
 
@@ -64,20 +63,18 @@ class Levels:
 def find_levels(evidence: Evidence, spread: Spread) -> Levels:
     """Tell parts that vary from parts that are always there, and find the latter's amplitude."""
     gain = np.array([_gain(evidence, spread, part) for part in range(evidence.parts)])
-    information = sum(
-        evidence.matrices(slice(i, i + _PIECE)).sum(axis=0) for i in range(0, len(evidence), _PIECE)
-    )
+    information = symmetric(evidence.curvature.sum(axis=0, dtype=np.float64)[None], evidence.parts)[0]
     errors = np.sqrt(np.diag(np.linalg.inv(information)))
     amplitudes = evidence.amplitudes
     relative = np.diag(spread.covariance) / amplitudes**2
-    clear = (gain > SURELY) & (relative > LEAST_SPREAD)
-    sizeable = ~clear if not clear.all() else amplitudes >= LOW * amplitudes.max()
+    clear = (gain > _SURELY) & (relative > _LEAST_SPREAD)
+    sizeable = ~clear if not clear.all() else amplitudes >= _LOW * amplitudes.max()
     # A median: small parts that are often absent, and that no single image tells of, must not lower it.
     middle = _weighted_median(amplitudes[sizeable], 1 / errors[sizeable] ** 2)
-    constant = sizeable & (amplitudes >= LOW * middle)
+    constant = sizeable & (amplitudes >= _LOW * middle)
     full, common = _common_level(amplitudes[constant], errors[constant])
     significant = full - amplitudes > 3 * np.hypot(errors, common * full)
-    varying = clear | ((amplitudes < LOW * full) & significant)
+    varying = clear | ((amplitudes < _LOW * full) & significant)
     return Levels(gain, relative, varying, full, common, errors)
 
 
@@ -92,21 +89,20 @@ def _common_level(amplitudes: Array, errors: Array) -> tuple[float, float]:
     weights = 1 / errors**2
     mean = float(weights @ amplitudes / weights.sum())
     if len(amplitudes) < 3:
-        return mean, COMMON_ERROR
+        return mean, _COMMON_ERROR
     excess = float(weights @ (amplitudes - mean) ** 2) - (len(amplitudes) - 1)
     scatter = max(0.0, excess / float(weights.sum() - (weights**2).sum() / weights.sum()))
     weights = 1 / (errors**2 + scatter)
     mean = float(weights @ amplitudes / weights.sum())
-    return mean, max(float(np.sqrt(scatter)) / mean, COMMON_ERROR / 4)
+    return mean, max(float(np.sqrt(scatter)) / mean, _COMMON_ERROR / 4)
 
 
-def alone(evidence: Evidence, spread: Spread, part: int) -> tuple[Array, Array]:
+def _alone(evidence: Evidence, spread: Spread, part: int) -> tuple[Array, Array]:
     """Gradient and curvature of each image's log-likelihood in one part, all others marginalised."""
     others = spread.covariance.copy()
     others[part], others[:, part] = 0, 0
     gradient, curvature = np.empty(len(evidence)), np.empty(len(evidence))
-    for begin in range(0, len(evidence), _PIECE):
-        rows = slice(begin, begin + _PIECE)
+    for rows in evidence.pieces():
         matrices = evidence.matrices(rows)
         ahead = np.eye(evidence.parts) + matrices @ others
         both = np.concatenate([matrices[:, :, part, None], evidence.gradient[rows, :, None]], axis=2)
@@ -117,8 +113,28 @@ def alone(evidence: Evidence, spread: Spread, part: int) -> tuple[Array, Array]:
 
 def _gain(evidence: Evidence, spread: Spread, part: int) -> float:
     amplitude = float(evidence.amplitudes[part])
-    gradient, curvature = alone(evidence, spread, part)
-    return _two_points(gradient, curvature, amplitude) - _normal(gradient, curvature, amplitude)
+    gradient, curvature = _alone(evidence, spread, part)
+    return _two_points(gradient, curvature, amplitude)[0] - _normal(gradient, curvature, amplitude)
+
+
+def empty_images(evidence: Evidence) -> Bits:
+    """Tell images without a particle: all parts together are absent or present, and absent in some.
+
+    Returns
+    -------
+    ndarray of bool, shape (N,)
+        Images that rather hold nothing; none where present-or-absent does not explain the amplitude of all
+        parts together better than a normal distribution does.
+    """
+    amplitudes = evidence.amplitudes
+    first, second = np.triu_indices(evidence.parts)
+    products = amplitudes[first] * amplitudes[second] * np.where(first == second, 1.0, 2.0)
+    gradient = evidence.gradient.astype(np.float64) @ amplitudes
+    curvature = evidence.curvature.astype(np.float64) @ products
+    total, chance = _two_points(gradient, curvature, 1.0)
+    if total - _normal(gradient, curvature, 1.0) < _SURELY:
+        return np.zeros(len(evidence), dtype=bool)
+    return chance < 0.5
 
 
 def _normal(gradient: Array, curvature: Array, amplitude: float) -> float:
@@ -135,10 +151,13 @@ def _normal(gradient: Array, curvature: Array, amplitude: float) -> float:
     return float(value.sum())
 
 
-def _two_points(gradient: Array, curvature: Array, amplitude: float) -> float:
-    """Log-likelihood of a part that is absent (amplitude 0) or present (best amplitude), best shares."""
+def _two_points(gradient: Array, curvature: Array, amplitude: float) -> tuple[float, Array]:
+    """Fit a part that is absent (amplitude 0) or present (best amplitude) in the best shares.
+
+    Returns the log-likelihood, and the probability of presence in each image.
+    """
     absent = -gradient * amplitude - curvature * amplitude**2 / 2
-    level, share, total = 0.1 * amplitude, 0.8, -np.inf
+    level, share, total, chance = 0.1 * amplitude, 0.8, -np.inf, np.ones_like(gradient)
     for _ in range(_ROUNDS):
         present = gradient * level - curvature * level**2 / 2
         top = np.maximum(absent, present)
@@ -147,4 +166,4 @@ def _two_points(gradient: Array, curvature: Array, amplitude: float) -> float:
         chance = odds[0] / (odds[0] + odds[1])
         share = float(np.clip(chance.mean(), 1e-6, 1 - 1e-6))
         level = float((chance @ gradient) / (chance @ curvature))
-    return total
+    return total, chance

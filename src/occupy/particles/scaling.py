@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from occupy.particles.columns import Poses, Rows, Setup, blocks, in_order
-from occupy.particles.slices import Complex, FourierVolumes
+from occupy.particles.columns import Block, in_order
+from occupy.particles.poses import Seen
+from occupy.particles.slices import Band, FourierVolumes, displaced, plane_of
 
 Array = npt.NDArray[np.float64]
 
-ROUNDS = 50
+_ROUNDS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,79 +58,79 @@ class Scaling:
     noise: Array
     amplitudes: Array
 
-    def weights(self, group: int, shell: npt.NDArray[np.int64]) -> tuple[Array, Array]:
+    def weights(
+        self, group: int, shell: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Factors for columns and for images, per coefficient, that make the noise's variance 1."""
-        image = 1 / np.sqrt(self.noise[group][shell])
-        return self.scale[group][shell] * image, image
+        image = 1 / np.sqrt(self.noise[group])
+        column = self.scale[group] * image
+        return column.astype(np.float32)[shell], image.astype(np.float32)[shell]
 
 
-def real_pairs(values: Complex) -> npt.NDArray[np.float32]:
-    """View of complex numbers (n, M, C) as real rows (n, 2M, C)."""
-    n, m, c = values.shape
-    pairs = np.ascontiguousarray(values).view(np.float32).reshape(n, m, c, 2)
-    return np.asarray(pairs.transpose(0, 1, 3, 2).reshape(n, 2 * m, c))
-
-
-def blur_of(variance: Array, setup: Setup) -> Array:
+def blur_of(variance: Array, band: Band) -> npt.NDArray[np.float32]:
     """Return the expected factor (n, shells, C) of parts placed to a variance in Å² (n, C) per axis."""
-    exponent = 2 * (np.pi * setup.band.shell_frequency) ** 2
-    return np.asarray(np.exp(-exponent[None, :, None] * variance[:, None, :]))
+    exponent = 2 * (np.pi * band.shell_frequency) ** 2
+    return np.exp(-(exponent[None, :, None] * variance[:, None, :])).astype(np.float32)
 
 
 def shell_sums(
-    setup: Setup, poses: Poses, volumes: FourierVolumes, threads: int, variance: Array | None = None,
-    outside: npt.NDArray[np.bool_] | None = None,
-) -> ShellSums:  # fmt: skip
-    """Sum products of columns and images over all images.
+    blocks: Sequence[Block], band: Band, volumes: FourierVolumes, seen: Seen, threads: int
+) -> ShellSums:
+    """Sum products of columns and images over blocks of images.
 
     Parameters
     ----------
-    setup : Setup
-        Images and band.
-    poses : Poses
-        Of all images.
+    blocks : sequence of Block
+        Of images.
+    band : Band
+        What is used of them.
     volumes : FourierVolumes
         The columns.
+    seen : Seen
+        At what poses, and how well these are known.
     threads : int
         How many.
-    variance : ndarray of float64, shape (N, C), optional
-        Å² by which each part's place in each image is uncertain: images are multiplied with the expected
-        column, as in expectation-maximisation; otherwise fitting a pose to noise would look like signal.
-    outside : ndarray of bool, shape (C,), optional
-        Parts that did not take part in finding the poses. Their columns are the expected ones everywhere.
     """
-    groups, shells, count = setup.images.groups, setup.band.shells, volumes.count
+    groups, shells, count = 1 + max(block.group for block in blocks), band.shells, volumes.count
     products, onto = np.zeros((groups, shells, count, count)), np.zeros((groups, shells, count))
     power, numbers = np.zeros((groups, shells)), np.zeros((groups, shells))
-    edges = np.searchsorted(setup.band.shell, np.arange(shells + 1))
+    edges = np.searchsorted(band.shell, np.arange(shells + 1))
 
-    def work(rows: Rows) -> tuple[int, Array, Array]:
-        columns = setup.projections(rows, poses, volumes)
-        both = np.concatenate([columns, setup.observed(rows, poses)[:, :, None]], axis=2)
-        blur = None if variance is None else blur_of(variance[rows], setup)
-        # All real numbers of a shell, of all images of the block, are rows of one matrix.
-        real = real_pairs(both)
-        if blur is not None and outside is not None:
-            real[:, :, :count][:, :, outside] *= np.repeat(
-                blur[:, setup.band.shell][:, :, outside], 2, axis=1
-            )
-            blur[:, :, outside] = 1
-        out = np.empty((shells, count + 1, count + 1))
-        for shell, (start, stop) in enumerate(pairwise(edges.tolist())):
-            part = real[:, 2 * start : 2 * stop].reshape(-1, count + 1).astype(np.float64)
-            out[shell] = part.T @ part
-            if blur is not None:
-                each = real[:, 2 * start : 2 * stop]
-                dots = (each[:, :, :count] * each[:, :, count:]).sum(axis=1, dtype=np.float64)
-                out[shell, :count, count] = (dots * blur[:, shell]).sum(axis=0)
-        return int(setup.images.group[rows[0]]), out, 2 * len(rows) * np.diff(edges)
+    def work(block: Block) -> tuple[Block, Array]:
+        return block, _products(block, band, volumes, seen, edges)
 
-    for group, out, numbers_of in in_order(work, blocks(setup.images.group), threads):
+    for block, out in in_order(work, blocks, threads):
+        group = block.group
         products[group] += out[:, :count, :count]
         onto[group] += out[:, :count, count]
         power[group] += out[:, count, count]
-        numbers[group] += numbers_of
+        numbers[group] += 2 * len(block.rows) * np.diff(edges)
     return ShellSums(products, onto, power, numbers)
+
+
+def _products(
+    block: Block, band: Band, volumes: FourierVolumes, seen: Seen, edges: npt.NDArray[np.intp]
+) -> Array:
+    """Products of the columns and the image in each shell, summed over a block: (shells, C + 1, C + 1)."""
+    matrices, shifts = seen.poses(block.rows)
+    columns = plane_of(band.k_xy, matrices, volumes).of(volumes, block.ctf)
+    images = displaced(block.coefficients, band, shifts)[..., None]
+    blur = None if seen.variance is None else blur_of(seen.variance[block.rows], band)
+    if blur is not None and seen.outside.any():
+        columns[..., seen.outside] *= np.take(blur[:, :, seen.outside], band.shell, axis=1)[:, :, None]
+        blur[:, :, seen.outside] = 1
+    # All real numbers of a shell, of all images of the block, are rows of one matrix.
+    both = np.concatenate([columns, images], axis=3)
+    count = volumes.count
+    out = np.empty((len(edges) - 1, count + 1, count + 1))
+    for shell, (start, stop) in enumerate(pairwise(edges.tolist())):
+        each = both[:, start:stop].reshape(len(both), -1, count + 1)
+        flat = each.reshape(-1, count + 1)
+        out[shell] = flat.T @ flat
+        if blur is not None:
+            dots = (each[:, :, :count].transpose(0, 2, 1) @ each[:, :, count:])[:, :, 0]
+            out[shell, :count, count] = (dots * blur[:, shell]).sum(axis=0, dtype=np.float64)
+    return out
 
 
 def fit_scaling(sums: ShellSums) -> Scaling:
@@ -138,11 +140,13 @@ def fit_scaling(sums: ShellSums) -> Scaling:
     """
     parts = sums.onto.shape[2]
     amplitudes = np.ones(parts)
-    for _ in range(ROUNDS):
+    # An optics group without images has nothing to scale.
+    there = sums.count > 0
+    for _ in range(_ROUNDS):
         model = np.einsum("i,gsij,j->gs", amplitudes, sums.products, amplitudes)
         overlap = sums.onto @ amplitudes
-        scale = overlap / model
-        noise = (sums.power - scale * overlap) / sums.count
+        scale = np.divide(overlap, model, out=np.zeros_like(model), where=there)
+        noise = np.divide(sums.power - scale * overlap, sums.count, out=np.ones_like(model), where=there)
         weight = scale / noise
         normal = np.einsum("gs,gsij->ij", scale * weight, sums.products)
         right = np.einsum("gs,gsi->i", weight, sums.onto)

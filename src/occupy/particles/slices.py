@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 Array = npt.NDArray[np.float64]
-Complex = npt.NDArray[np.complex64]
+Pairs = npt.NDArray[np.float32]
+"""Complex numbers as real and imaginary part along the last axis or the last but one."""
 
-PADDING = 2
+_PADDING = 2
 """Oversampling of Fourier space; with the gridding correction, slices are right to better than 1 %."""
 
 
@@ -25,7 +26,7 @@ class Band:
     k_xy : ndarray of int64, shape (M, 2)
         Frequencies x, y in units of one over the image's side.
     shell : ndarray of int64, shape (M,)
-        Index of the shell, from 0 for the lowest that is used.
+        Index of the shell, from 0 for the lowest that is used; never falling.
     first : int
         Frequency of shell 0.
     side : float
@@ -37,10 +38,18 @@ class Band:
     first: int
     side: float
 
+    def __len__(self) -> int:
+        return len(self.k_xy)
+
     @property
     def shells(self) -> int:
         """Number of shells."""
         return int(self.shell[-1]) + 1
+
+    @property
+    def last(self) -> int:
+        """Highest frequency."""
+        return self.first + self.shells - 1
 
     @property
     def frequency_xy(self) -> Array:
@@ -51,6 +60,13 @@ class Band:
     def shell_frequency(self) -> Array:
         """Spatial frequency of each shell in 1/Å."""
         return np.asarray((self.first + np.arange(self.shells)) / self.side)
+
+    def down_to(self, resolution: float) -> Band:
+        """Coarser part of the band: its first coefficients, at least three shells of them."""
+        if resolution * self.last <= self.side:
+            return self
+        kept = int(np.searchsorted(self.shell, max(3, int(self.side / resolution) - self.first + 1)))
+        return replace(self, k_xy=self.k_xy[:kept], shell=self.shell[:kept])
 
 
 def band_between(side: float, longest: float, shortest: float) -> Band:
@@ -64,7 +80,7 @@ def band_between(side: float, longest: float, shortest: float) -> Band:
     return Band(k_xy, radius[used][order] - first, first, side)
 
 
-def coefficients_of(images: npt.NDArray[np.float32], band: Band, shifts: Array) -> Complex:
+def coefficients_of(images: npt.NDArray[np.float32], band: Band, shifts: Array) -> Pairs:
     """Fourier coefficients of images, with the particle moved to the origin.
 
     Parameters
@@ -79,31 +95,45 @@ def coefficients_of(images: npt.NDArray[np.float32], band: Band, shifts: Array) 
 
     Returns
     -------
-    ndarray of complex64, shape (N, M)
+    ndarray of float32, shape (N, M, 2)
     """
+    from scipy.fft import fft, rfft
+
     size = images.shape[-1]
     x, y = band.k_xy.T
-    # Only the columns that are used go through the second transform.
-    columns = np.fft.rfft(images, axis=2)[:, :, : int(x.max()) + 1]
-    spectra = np.fft.fft(columns, axis=1)[:, y, x]
-    turns = (shifts @ band.k_xy.T) / band.side - (x + y) * (size // 2) / size
-    return np.asarray(spectra * np.exp(-2j * np.pi * turns), dtype=np.complex64)
+    # Only the columns that are used go through the second transform, along memory.
+    columns = rfft(images, axis=2)[:, :, : int(x.max()) + 1]
+    spectra = fft(np.ascontiguousarray(columns.transpose(0, 2, 1)), axis=2).reshape(len(images), -1)
+    used = np.take(spectra, x * size + y % size, axis=1).astype(np.complex64, copy=False)
+    pairs = used.view(np.float32).reshape(*used.shape, 2)
+    centre = size // 2 * band.side / size
+    return displaced(pairs, band, shifts - centre)
+
+
+def displaced(coefficients: Pairs, band: Band, shifts: Array) -> Pairs:
+    """Coefficients (N, M, 2) after particles were moved by shifts (N, 2) in Å."""
+    along = -2j * np.pi / band.side * np.arange(-band.last, band.last + 1)
+    turn_x, turn_y = np.exp(along * shifts.T[:, :, None]).astype(np.complex64)
+    x, y = band.k_xy.T + band.last
+    turn = np.take(turn_x, x, axis=1) * np.take(turn_y, y, axis=1)
+    moved = np.multiply(coefficients.view(np.complex64)[:, :, 0], turn, dtype=np.complex64)
+    return np.asarray(moved.view(np.float32).reshape(coefficients.shape))
 
 
 def rotations(angles: Array) -> Array:
     """Return the matrices (N, 3, 3) that take volume to image coordinates for RELION's rot, tilt, psi (°)."""
     rot, tilt, psi = np.radians(angles).T
-    return about_z(psi) @ about_y(tilt) @ about_z(rot)
+    return _about_z(psi) @ _about_y(tilt) @ _about_z(rot)
 
 
-def about_z(angle: Array) -> Array:
+def _about_z(angle: Array) -> Array:
     """Rotations by −`angle` (radians) about z, as matrices (N, 3, 3)."""
     cos, sin, zero, one = np.cos(angle), np.sin(angle), 0 * angle, 1 + 0 * angle
     rows = [[cos, sin, zero], [-sin, cos, zero], [zero, zero, one]]
     return np.moveaxis(np.array(rows), 2, 0)
 
 
-def about_y(angle: Array) -> Array:
+def _about_y(angle: Array) -> Array:
     """Rotations by `angle` (radians) about y that take z towards −x, as matrices (N, 3, 3)."""
     cos, sin, zero, one = np.cos(angle), np.sin(angle), 0 * angle, 1 + 0 * angle
     rows = [[cos, zero, -sin], [zero, one, zero], [sin, zero, cos]]
@@ -116,67 +146,96 @@ class FourierVolumes:
 
     Attributes
     ----------
-    values : ndarray of complex64, shape (2 reach + 1, 2 reach + 1, reach + 2, C)
-        z, y, x (from −1 on), volume.
+    values : ndarray of float32, shape (2 reach + 1, 2 reach + 1, reach + 2, 2, C)
+        z, y, x (from −1 on), real or imaginary part, volume.
     reach : int
         Largest index along each axis.
     """
 
-    values: Complex
+    values: Pairs
     reach: int
 
     @property
     def count(self) -> int:
         """Number of volumes."""
-        return int(self.values.shape[3])
+        return int(self.values.shape[4])
 
-    def slices(self, k_xy: npt.NDArray[np.int64], matrices: Array) -> Complex:
-        """Central slices.
-
-        Parameters
-        ----------
-        k_xy : ndarray of int64, shape (M, 2)
-            Frequencies in units of one over the side.
-        matrices : ndarray of float64, shape (N, 3, 3)
-            From `rotations`.
-
-        Returns
-        -------
-        ndarray of complex64, shape (N, M, C)
-        """
-        # The rows of the matrix are the image's axes in the volume.
-        points = PADDING * (k_xy @ matrices[:, :2, :]).reshape(-1, 3)
-        flipped = points[:, 0] < 0
-        points[flipped] *= -1
-        flat = self.values.reshape(-1, self.count).view(np.float32)
-        found = (self._weights(points) @ flat).view(np.complex64)
-        found[flipped] = found[flipped].conj()
-        return np.asarray(found.reshape(len(matrices), len(k_xy), self.count))
-
-    def _weights(self, points_xyz: Array) -> sparse.csr_array:
-        """Sparse matrix of the trilinear weights of the eight neighbours of each point."""
-        _, ny, nx, _ = self.values.shape
-        floor = np.floor(points_xyz)
-        beyond = (points_xyz - floor).astype(np.float32)
-        x, y, z = (floor.astype(np.int32) + np.array([1, self.reach, self.reach], dtype=np.int32)).T
-        start = (z * ny + y) * nx + x
-        steps = np.array([(dz * ny + dy) * nx + dx for dz in (0, 1) for dy in (0, 1) for dx in (0, 1)])
-        low, high = 1 - beyond, beyond
-        plane = np.stack([low[:, 1] * low[:, 0], low[:, 1] * high[:, 0], high[:, 1] * low[:, 0],
-                          high[:, 1] * high[:, 0]], axis=1)  # fmt: skip
-        weights = np.concatenate([plane * low[:, 2:], plane * high[:, 2:]], axis=1)
-        indices = start[:, None] + steps.astype(np.int32)
-        pointers = np.arange(0, 8 * len(start) + 1, 8, dtype=np.int32)
-        shape = (len(start), self.values.shape[0] * ny * nx)
-        return sparse.csr_array((weights.ravel(), indices.ravel(), pointers), shape=shape)
+    def of(self, chosen: npt.NDArray[np.bool_]) -> FourierVolumes:
+        """Return some of the volumes."""
+        return FourierVolumes(np.ascontiguousarray(self.values[..., chosen]), self.reach)
 
 
-def fourier_volumes(volumes_zyx: Iterable[npt.NDArray[np.float32]], last: int) -> FourierVolumes:
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Where the central slices of some images lie in transforms that reach equally far.
+
+    Attributes
+    ----------
+    weights : sparse array, shape (N M, grid points)
+        Trilinear weights of the eight neighbours of each point.
+    signs : ndarray of float32, shape (N M,)
+        −1 where the conjugate is stored.
+    shape : tuple of int
+        N, M.
+    """
+
+    weights: sparse.csr_array
+    signs: npt.NDArray[np.float32]
+    shape: tuple[int, int]
+
+    def of(self, volumes: FourierVolumes, factor: npt.NDArray[np.float32]) -> Pairs:
+        """Slices of volumes times a real factor (N, M): (N, M, 2, C), real and imaginary parts."""
+        flat = volumes.values.reshape(-1, 2 * volumes.count)
+        found = (self.weights @ flat).reshape(-1, 2, volumes.count)
+        scale = np.broadcast_to(factor, self.shape).reshape(-1)
+        found *= np.stack([scale, scale * self.signs], axis=1)[:, :, None]
+        return np.asarray(found.reshape(*self.shape, 2, volumes.count))
+
+
+def plane_of(k_xy: npt.NDArray[np.int64], matrices: Array, volumes: FourierVolumes) -> Plane:
+    """Central slices through transforms.
+
+    Parameters
+    ----------
+    k_xy : ndarray of int64, shape (M, 2)
+        Frequencies in units of one over the side.
+    matrices : ndarray of float64, shape (N, 3, 3)
+        From `rotations`.
+    volumes : FourierVolumes
+        Any of those that are to be sliced.
+    """
+    # The rows of the matrix are the image's axes in the volume.
+    axes = (_PADDING * matrices[:, :2, :]).astype(np.float32)
+    points = (k_xy.astype(np.float32) @ axes).reshape(-1, 3)
+    signs = np.where(points[:, 0] < 0, np.float32(-1), np.float32(1))
+    weights = _weights(points * signs[:, None], volumes)
+    return Plane(weights, signs, (len(matrices), len(k_xy)))
+
+
+def _weights(points_xyz: npt.NDArray[np.float32], volumes: FourierVolumes) -> sparse.csr_array:
+    _, ny, nx, _, _ = volumes.values.shape
+    floor = np.floor(points_xyz)
+    beyond = points_xyz - floor
+    x, y, z = floor.astype(np.int32).T
+    start = ((z + volumes.reach) * ny + (y + volumes.reach)) * nx + x + 1
+    steps = np.array(
+        [(dz * ny + dy) * nx + dx for dz in (0, 1) for dy in (0, 1) for dx in (0, 1)], dtype=np.int32
+    )
+    x_pair, y_pair, z_pair = (np.stack([1 - b, b], axis=1) for b in beyond.T)
+    plane = y_pair[:, :, None] * x_pair[:, None, :]
+    weights = z_pair[:, :, None, None] * plane[:, None]
+    indices = start[:, None] + steps
+    pointers = np.arange(0, 8 * len(start) + 1, 8, dtype=np.int32)
+    shape = (len(start), volumes.values.shape[0] * ny * nx)
+    return sparse.csr_array((weights.ravel(), indices.ravel(), pointers), shape=shape)
+
+
+def fourier_volumes(volumes_zyx: Sequence[npt.NDArray[np.float32]], last: int) -> FourierVolumes:
     """Transform volumes for slicing.
 
     Parameters
     ----------
-    volumes_zyx : iterable of ndarray of float32, shape (m, m, m)
+    volumes_zyx : sequence of ndarray of float32, shape (m, m, m)
         Centre at voxel m // 2.
     last : int
         Highest frequency, in units of one over the side, that slices will ask for; below m / 2.
@@ -185,8 +244,12 @@ def fourier_volumes(volumes_zyx: Iterable[npt.NDArray[np.float32]], last: int) -
     -------
     FourierVolumes
     """
-    reach = PADDING * last + 1
-    return FourierVolumes(np.stack([_transform(each, reach) for each in volumes_zyx], axis=3), reach)
+    reach = _PADDING * last + 1
+    values = np.empty((2 * reach + 1, 2 * reach + 1, reach + 2, 2, len(volumes_zyx)), dtype=np.float32)
+    for number, volume in enumerate(volumes_zyx):
+        spectrum = _transform(volume, reach)
+        values[..., 0, number], values[..., 1, number] = spectrum.real, spectrum.imag
+    return FourierVolumes(values, reach)
 
 
 def cropped(volume_zyx: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
@@ -206,9 +269,11 @@ def cropped(volume_zyx: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.fl
     return np.asarray(values, dtype=np.float32)
 
 
-def _transform(volume: npt.NDArray[np.float32], reach: int) -> Complex:
+def _transform(volume: npt.NDArray[np.float32], reach: int) -> npt.NDArray[np.complex64]:
+    from scipy.fft import rfftn
+
     size = len(volume)
-    padded = PADDING * size
+    padded = _PADDING * size
     along = (np.arange(size) - size // 2) / padded
     # Linear interpolation multiplies the volume by sinc² along each axis; this takes it back.
     correction = (1 / np.sinc(along) ** 2).astype(np.float32)
@@ -216,7 +281,7 @@ def _transform(volume: npt.NDArray[np.float32], reach: int) -> Complex:
     cube = np.zeros((padded,) * 3, dtype=np.float32)
     cube[:size, :size, :size] = corrected
     cube = np.roll(cube, (-(size // 2),) * 3, axis=(0, 1, 2))
-    spectrum = np.fft.rfftn(cube)
+    spectrum = rfftn(cube)
     rows = np.arange(-reach, reach + 1)
     # The column at x = −1 is the conjugate of the one at +1.
     columns = spectrum[np.ix_(rows % padded, rows % padded, np.arange(reach + 1))]

@@ -7,26 +7,28 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from occupy.particles.evidence import Evidence
+from occupy.particles.evidence import Evidence, symmetric
 
 Array = npt.NDArray[np.float64]
 Bits = npt.NDArray[np.bool_]
 
-LEVEL_ERROR = 0.1
+_LEVEL_ERROR = 0.1
 """Relative standard deviation, between parts, of the amplitude at full presence: the model's B-factors and
 densities are not exact. Parts that are told apart in single images find their own: on relion_50s 0.84
 to 1.03 of the full one. How much the result depends on it was not measured."""
 
-ALL_COMBINATIONS = 8
-"""Up to this many varying parts, every combination is tried; beyond, those one part away from one that is
-there."""
+_ALL_COMBINATIONS = 8
+"""Up to this many varying parts, every combination is a candidate; beyond, those one step away from one that
+is there."""
 
-FOLDS = 8
+_FOLDS = 8
 """Jackknife groups for errors of correlations."""
 
-_PIECE = 2048
-_ROUNDS = 40
-_CYCLES = 12
+_ROUNDS, _CYCLES = 40, 12
+_TRIES, _SHARE = 6, 0.02
+"""Candidates that may fail before the search ends; population that a new state starts with."""
+_LOWEST = 600.0
+"""Log-likelihoods further below the best are kept from vanishing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,14 +96,12 @@ def fit_weights(evidence: Evidence, mixture: Mixture, level: Array, rounds: int 
     for _ in range(rounds):
         weights, total = np.zeros(len(bits)), 0.0
         normal, right = np.zeros(len(upper[0])), np.zeros(evidence.parts)
-        for begin in range(0, len(evidence), _PIECE):
-            rows = slice(begin, begin + _PIECE)
+        for rows in evidence.pieces():
             found, likelihood = responsibilities(evidence, rows, mixture)
-            curvature = evidence.curvature[rows].astype(np.float64)
-            onto = evidence.gradient[rows] + evidence.matrices(rows) @ evidence.amplitudes
             weights += found.sum(axis=0)
-            normal += ((found @ pairs) * curvature).sum(axis=0)
-            right += ((found @ bits) * onto).sum(axis=0)
+            # Σ over images and states, states first: the products are of N × S with S × C (C + 1) / 2.
+            normal += np.einsum("sk,sk->k", found.T @ evidence.curvature[rows], pairs)
+            right += np.einsum("sk,sk->k", found.T @ evidence.onto[rows], bits)
             total += float(likelihood.sum())
         levels = _levels(normal, right, level)
         mixture = Mixture(mixture.bits, weights / weights.sum(), levels, total)
@@ -110,19 +110,18 @@ def fit_weights(evidence: Evidence, mixture: Mixture, level: Array, rounds: int 
 
 def _levels(normal: Array, right: Array, level: Array) -> Array:
     """Levels by least squares, with the prior that they are as expected."""
-    full = np.zeros((len(level),) * 2)
-    full[np.triu_indices(len(level))] = normal
-    full += np.triu(full, 1).T
-    precision = 1 / (LEVEL_ERROR * level) ** 2
+    full = symmetric(normal[None], len(level))[0]
+    precision = 1 / (_LEVEL_ERROR * level) ** 2
     return np.asarray(np.linalg.solve(full + np.diag(precision), right + precision * level))
 
 
-def find_states(evidence: Evidence, varying: Bits, level: Array) -> Mixture:
+def find_states(evidence: Evidence, varying: Bits, level: Array, covariance: Array) -> Mixture:
     """Find the states that are needed to explain the images.
 
     A state is added where the mixture gains by it (directional derivative of the log-likelihood; Lindsay,
-    Ann. Statist. 11, 86, 1983), and left out where the log-likelihood loses less than ½ ln N (Bayesian
-    information criterion).
+    Ann. Statist. 11, 86, 1983), and stays if the log-likelihood gains more than ½ ln N, and ln 2 per varying
+    part for having been chosen among so many (extended Bayesian information criterion; Chen & Chen,
+    Biometrika 95, 759, 2008).
 
     Parameters
     ----------
@@ -132,83 +131,120 @@ def find_states(evidence: Evidence, varying: Bits, level: Array) -> Mixture:
         Parts that may be absent; all others always are there.
     level : ndarray of float64, shape (C,)
         Expected amplitude of each part where it is present.
+    covariance : ndarray of float64, shape (C, C)
+        Of amplitudes over the particles: parts that vary together are tried together.
     """
     whole = np.ones((1, evidence.parts), dtype=bool)
     mixture = Mixture(whole, np.ones(1), level.copy())
     if not varying.any():
         return fit_weights(evidence, mixture, level, 2)
-    mixture = _started(varying, level)
+    groups = _groups(varying, covariance)
+    penalty = 0.5 * float(np.log(len(evidence))) + float(np.log(2)) * int(varying.sum())
     for _ in range(_CYCLES):
-        mixture = fit_weights(evidence, mixture, level)
-        fresh = _gaining(evidence, mixture, varying)
-        pruned = _pruned(evidence, mixture, level)
-        if not len(fresh) and len(pruned.bits) == len(mixture.bits):
+        before = {each.tobytes() for each in mixture.bits}
+        candidates = np.unique(np.concatenate([mixture.bits, _candidates(mixture.bits, groups)]), axis=0)
+        chosen = _Search(evidence, candidates, mixture.levels, penalty).run(mixture)
+        mixture = fit_weights(evidence, chosen, level, 8)
+        if {each.tobytes() for each in mixture.bits} == before:
             break
-        bits = np.concatenate([pruned.bits, fresh])
-        share = 0.02 * np.ones(len(fresh))
-        weights = np.concatenate([pruned.weights * (1 - min(0.5, share.sum())), share])
-        mixture = Mixture(bits, weights / weights.sum(), pruned.levels)
-    return _sorted(fit_weights(evidence, _pruned(evidence, mixture, level), level))
+    return _sorted(fit_weights(evidence, mixture, level))
 
 
-def _combinations(varying: Bits) -> Bits:
+def _groups(varying: Bits, covariance: Array) -> Bits:
+    """Sort parts into sets that may come together: each alone, and branches of a tree of correlations."""
     where = np.flatnonzero(varying)
-    numbers = np.arange(2 ** len(where))
-    bits = np.ones((len(numbers), len(varying)), dtype=bool)
-    bits[:, where] = (numbers[:, None] >> np.arange(len(where)) & 1) == 0
-    return bits
+    single = np.eye(len(varying), dtype=bool)[where]
+    if len(where) < 2:
+        return single
+    from scipy.cluster.hierarchy import linkage
+
+    block = covariance[np.ix_(where, where)]
+    deviation = np.sqrt(np.maximum(np.diag(block), 1e-12))
+    distance = 1 - block / np.outer(deviation, deviation)
+    tree = linkage(np.maximum(distance[np.triu_indices(len(where), 1)], 0), "average")
+    members: list[Bits] = list(single)
+    for one, other in tree[:, :2].astype(int).tolist():
+        members.append(members[one] | members[other])
+    return np.stack(members)
 
 
-def _started(varying: Bits, level: Array) -> Mixture:
-    """All combinations of few varying parts, or everything and everything less one of many."""
-    if varying.sum() <= ALL_COMBINATIONS:
-        bits = _combinations(varying)
-    else:
-        less_one = ~np.eye(len(varying), dtype=bool)[varying]
-        bits = np.concatenate([np.ones((1, len(varying)), dtype=bool), less_one])
-    return Mixture(bits, np.full(len(bits), 1 / len(bits)), level.copy())
+def _candidates(bits: Bits, groups: Bits) -> Bits:
+    """All combinations of few varying parts, or what is one step away from states that are there.
+
+    A step takes a group off, puts it there, turns it round, or leaves what two states have in common.
+    """
+    where = np.flatnonzero(groups.any(axis=0))
+    if len(where) <= _ALL_COMBINATIONS:
+        numbers = np.arange(2 ** len(where))
+        every = np.full((len(numbers), groups.shape[1]), True)
+        every[:, where] = (numbers[:, None] >> np.arange(len(where)) & 1) == 0
+        return every
+    one, other = bits[:, None], groups[None]
+    found = [one ^ other, one | other, one & ~other, one & bits[None]]
+    return np.concatenate([each.reshape(-1, bits.shape[1]) for each in found])
 
 
-def _gaining(evidence: Evidence, mixture: Mixture, varying: Bits) -> Bits:
-    """States one part away from present ones that would raise the likelihood, the best few of them."""
-    if varying.sum() <= ALL_COMBINATIONS:
-        return np.zeros((0, len(varying)), dtype=bool)
-    flips = (mixture.bits[:, None, :] ^ np.eye(len(varying), dtype=bool)[None, varying]).reshape(
-        -1, len(varying)
-    )
-    known = {each.tobytes() for each in mixture.bits}
-    flips = np.array([each for each in np.unique(flips, axis=0) if each.tobytes() not in known])
-    gain = np.zeros(len(flips))
-    for begin in range(0, len(evidence), _PIECE):
-        rows = slice(begin, begin + _PIECE)
-        likelihood = responsibilities(evidence, rows, mixture)[1]
-        gain += np.exp(
-            np.minimum(log_likelihoods(evidence, rows, flips, mixture.levels) - likelihood[:, None], 50)
-        ).sum(axis=0)
-    order = np.argsort(-gain, kind="stable")[:4]
-    return np.asarray(flips[order][gain[order] > 1.01 * len(evidence)])
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Which of some candidates explain the images, at fixed levels."""
+
+    evidence: Evidence
+    bits: Bits
+    levels: Array
+    penalty: float
+
+    def run(self, start: Mixture) -> Mixture:
+        """Add states one by one while the likelihood gains, then leave out what it does not need."""
+        ratios = self.ratios()
+        known = {each.tobytes(): i for i, each in enumerate(self.bits)}
+        chosen = [known[each.tobytes()] for each in start.bits]
+        weights, total = _populations(ratios[:, chosen], start.weights)
+        chosen, weights, total = self._fewer(ratios, chosen, weights, total)
+        refused: set[int] = set()
+        while len(refused) < _TRIES:
+            slope = (ratios / (ratios[:, chosen] @ weights)[:, None]).mean(axis=0)
+            slope[[*chosen, *refused]] = 0
+            best = int(slope.argmax())
+            if slope[best] <= 1:
+                break
+            more = np.append(weights * (1 - _SHARE), _SHARE)
+            more, gained = _populations(ratios[:, [*chosen, best]], more)
+            if gained < total + self.penalty:
+                refused.add(best)
+                continue
+            chosen, weights, total = self._fewer(ratios, [*chosen, best], more, gained)
+        return Mixture(self.bits[chosen], weights, self.levels)
+
+    def ratios(self) -> Array:
+        """Likelihood of each image in each candidate, over that in the best of them: (N, candidates)."""
+        out = np.empty((len(self.evidence), len(self.bits)))
+        for rows in self.evidence.pieces():
+            value = log_likelihoods(self.evidence, rows, self.bits, self.levels)
+            out[rows] = np.exp(np.maximum(value - value.max(axis=1, keepdims=True), -_LOWEST))
+        return out
+
+    def _fewer(
+        self, ratios: Array, chosen: list[int], weights: Array, total: float
+    ) -> tuple[list[int], Array, float]:
+        """Leave out states, the rarest first, whose loss costs less than the penalty."""
+        for state in [chosen[i] for i in np.argsort(weights, kind="stable")]:
+            others = [each for each in chosen if each != state]
+            if not others:
+                break
+            kept = weights[[chosen.index(each) for each in others]]
+            fewer, lost = _populations(ratios[:, others], np.maximum(kept, 1e-12) / max(kept.sum(), 1e-12))
+            if lost > total - self.penalty:
+                chosen, weights, total = others, fewer, lost
+        return chosen, weights, total
 
 
-def _pruned(evidence: Evidence, mixture: Mixture, level: Array) -> Mixture:
-    """Leave out states that explain nothing the others do not."""
-    keep = mixture.weights * len(evidence) > 1
-    mixture = Mixture(mixture.bits[keep], mixture.weights[keep] / mixture.weights[keep].sum(), mixture.levels)
-    penalty = 0.5 * float(np.log(len(evidence)))
-    return _dropped(evidence, mixture, level, penalty)
-
-
-def _dropped(evidence: Evidence, mixture: Mixture, level: Array, penalty: float) -> Mixture:
-    """Try to leave out each state, the rarest first."""
-    best = fit_weights(evidence, mixture, level, 4)
-    for state in mixture.bits[np.argsort(mixture.weights, kind="stable")]:
-        others = (best.bits != state).any(axis=1)
-        if others.sum() < 1 or others.all():
-            continue
-        weights = best.weights[others] / best.weights[others].sum()
-        fewer = fit_weights(evidence, replace(best, bits=best.bits[others], weights=weights), level, 6)
-        if fewer.log_likelihood > best.log_likelihood - penalty:
-            best = fewer
-    return best
+def _populations(ratios: Array, weights: Array, rounds: int = 60) -> tuple[Array, float]:
+    """Fit populations of states (S,) to likelihoods (N, S); return them and the log-likelihood."""
+    total = ratios @ weights
+    for _ in range(rounds):
+        weights = weights * (ratios / total[:, None]).mean(axis=0)
+        total = ratios @ weights
+    return weights / weights.sum(), float(np.log(total).sum())
 
 
 def _sorted(mixture: Mixture) -> Mixture:
@@ -216,7 +252,7 @@ def _sorted(mixture: Mixture) -> Mixture:
     return replace(mixture, bits=mixture.bits[order], weights=mixture.weights[order])
 
 
-def presence_correlations(evidence: Evidence, mixture: Mixture, level: Array) -> tuple[Array, Array]:
+def presence_correlations(evidence: Evidence, mixture: Mixture) -> tuple[Array, Array]:
     """Correlation of presence between parts over the particles, and its jackknife error.
 
     Parameters
@@ -225,25 +261,65 @@ def presence_correlations(evidence: Evidence, mixture: Mixture, level: Array) ->
         Of N images.
     mixture : Mixture
         From `find_states`.
-    level : ndarray of float64, shape (C,)
-        Expected amplitudes.
 
     Returns
     -------
     correlation, error : ndarray of float64, shape (C, C)
         nan for parts that all states have.
     """
-    number = np.arange(len(evidence)) % FOLDS
+    ratios = _Search(evidence, mixture.bits, mixture.levels, 0.0).ratios()
+    number = np.arange(len(evidence)) % _FOLDS
     folds = [
-        _correlation(fit_weights(evidence.of(np.flatnonzero(number != k)), mixture, level, 10))
-        for k in range(FOLDS)
+        _correlation(mixture.bits, _populations(ratios[number != k], mixture.weights)[0])
+        for k in range(_FOLDS)
     ]
-    return _correlation(mixture), np.sqrt((FOLDS - 1) * np.var(folds, axis=0))
+    error = np.sqrt((_FOLDS - 1) * np.var(folds, axis=0))
+    return _correlation(mixture.bits, mixture.weights), error
 
 
-def _correlation(mixture: Mixture) -> Array:
-    away = mixture.bits - mixture.occupancy
-    covariance = (mixture.weights[:, None] * away).T @ away
+def _correlation(bits: Bits, weights: Array) -> Array:
+    away = bits - weights @ bits
+    covariance = (weights[:, None] * away).T @ away
     deviation = np.sqrt(np.diag(covariance))
     deviation[deviation < 1e-6] = np.nan
     return np.asarray(covariance / np.outer(deviation, deviation))
+
+
+def mixture_errors(evidence: Evidence, mixture: Mixture, level: Array, images: int) -> Array:
+    """Covariance of the populations, as far as levels are uncertain too: (S, S).
+
+    The inverse of the information (outer product of the scores) of populations and levels together. This is
+    the variance for another sample of particles; what choosing them adds is part of it.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Of some images.
+    mixture : Mixture
+        Populations and levels.
+    level : ndarray of float64, shape (C,)
+        Expected amplitude of each part where it is present.
+    images : int
+        How many there are in all.
+    """
+    count, parts = len(mixture.weights), evidence.parts
+    if count == 1:
+        return np.zeros((1, 1))
+    bits = mixture.bits.astype(np.float64)
+    first, second = np.triu_indices(parts)
+    pairs = bits[:, first] * bits[:, second]
+    scores = np.zeros((count + parts,) * 2)
+    for rows in evidence.pieces():
+        found = responsibilities(evidence, rows, mixture)[0]
+        curved = symmetric((found @ pairs) * evidence.curvature[rows], parts) @ mixture.levels
+        slopes = (found @ bits) * evidence.onto[rows] - curved
+        both = np.concatenate([found / mixture.weights - 1, slopes], axis=1)
+        scores += both.T @ both
+    scores *= images / len(evidence)
+    # Populations sum to 1: all but the first are free.
+    free = np.zeros((count + parts, count - 1 + parts))
+    free[0, : count - 1] = -1
+    free[1:] = np.eye(count - 1 + parts)
+    information = free.T @ scores @ free
+    information[count - 1 :, count - 1 :] += np.diag(1 / (_LEVEL_ERROR * level) ** 2)
+    return np.asarray((free @ np.linalg.pinv(information) @ free.T)[:count, :count])

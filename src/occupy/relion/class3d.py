@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from occupy.errors import InputError
 from occupy.options import option
@@ -32,7 +32,29 @@ class Class3D:
     extra: tuple[str, ...] = ()
 
 
-def command(job: Class3D) -> list[str]:
+@dataclass(frozen=True)
+class Experiment:
+    """Several runs of one job, to see which classes come back."""
+
+    seeds: int = option(1, "Runs with other random seeds; 3 tell which classes are real.", min=1)
+    ladder: str | None = option(
+        None, "Numbers of classes to try, in place of -K: 2,3,4,6.", metavar="K,K,..."
+    )
+
+    def numbers(self, job: Class3D) -> tuple[int, ...]:
+        """Return the numbers of classes, each once, in order; InputError where they are none."""
+        if self.ladder is None:
+            return (job.classes,)
+        try:
+            found = sorted({int(word) for word in self.ladder.replace(",", " ").split()})
+        except ValueError:
+            found = []
+        if not found or found[0] < 1:
+            raise InputError(f"--ladder {self.ladder}: give numbers of classes, such as 2,3,4,6")
+        return tuple(found)
+
+
+def class3d_words(job: Class3D) -> list[str]:
     """Return RELION's command line as words."""
     _check(job)
     program = ["relion_refine"]
@@ -66,7 +88,7 @@ def _check(job: Class3D) -> None:
 
 def guide(job: Class3D, program: str) -> str:
     """Return the command with how to use it: in a shell, in RELION's window, and for a scheduler."""
-    line = shlex.join(command(job))
+    line = shlex.join(class3d_words(job))
     folder = job.output.rpartition("/")[0] or "."
     setting = f"export {VARIABLE}={shlex.quote(program)}"
     tasks, threads = job.processes, job.threads
@@ -89,4 +111,37 @@ mkdir -p {shlex.quote(folder)}
 
 # With MPI on several machines, the variable must reach all of them (OpenMPI: mpirun -x {VARIABLE}).
 # Afterwards: occupy relion class3d-report {shlex.quote(folder)}
+"""
+
+
+def script(job: Class3D, experiment: Experiment, program: str) -> str:
+    """Return a shell script that does all runs of an experiment, one after another, and reports on them.
+
+    Runs that are complete are left as they are: a script that was stopped goes on where it was.
+    """
+    numbers = experiment.numbers(job)
+    root = job.output.rpartition("/")[0] or "Class3D/occupy"
+    words = class3d_words(replace(job, output="@OUTPUT@", classes=1))
+    at = words.index("--K")
+    line = shlex.join([*words[:at], "--K", "@K@", *words[at + 2 :], "--random_seed", "@SEED@"])
+    for name, variable in (("@OUTPUT@", '"$job/run"'), ("@K@", '"$k"'), ("@SEED@", '"$seed"')):
+        line = line.replace(name, variable)
+    jobs = [f"{root}_K{k}_seed{seed}" for k in numbers for seed in range(1, experiment.seeds + 1)]
+    count = f"{experiment.seeds} seeds for K = {', '.join(map(str, numbers))}: {len(jobs)} jobs"
+    return f"""#!/bin/sh
+#SBATCH --ntasks={job.processes}
+#SBATCH --cpus-per-task={job.threads}
+# {count}, one after another. Save as class3d.sh; in RELION's
+# project folder: sh class3d.sh (or sbatch class3d.sh). Jobs that are complete are not repeated.
+set -e
+export {VARIABLE}={shlex.quote(program)}
+for k in {" ".join(map(str, numbers))}; do
+  for seed in {" ".join(map(str, range(1, experiment.seeds + 1)))}; do
+    job={shlex.quote(root)}_K${{k}}_seed${{seed}}
+    if [ -f "$job/run_it{job.iterations:03d}_model.star" ]; then continue; fi
+    mkdir -p "$job"
+    {line}
+  done
+done
+occupy relion class3d-report {" ".join(map(shlex.quote, jobs))}
 """

@@ -21,7 +21,7 @@ from occupy.errors import InputError
 from occupy.io.atomic import atomic_file, make_folder
 from occupy.io.loop import ReconstructionCall, half_complex
 from occupy.numerics.spectra import Spectrum, even_size, map_of, resize, spectrum_of
-from occupy.relion.options import ClassificationJob, HookOptions
+from occupy.relion.options import HookOptions, RunningJob
 from occupy.relion.separation import (
     LOOP,
     ClassSpectrum,
@@ -35,7 +35,7 @@ from occupy.relion.separation import (
 
 
 @dataclass(frozen=True)
-class SeparatedClass:
+class _SeparatedClass:
     """The map RELION gets back, and what is recorded of it.
 
     Attributes
@@ -70,7 +70,7 @@ class SeparatedClass:
 
 
 def reduce_map(
-    data: npt.NDArray[np.float32], weights: ShellWeights, call: ReconstructionCall
+    data: npt.NDArray[np.float32], weights: _ShellWeights, call: ReconstructionCall
 ) -> ClassSpectrum:
     """Keep of a map what later calls need: its spectrum up to the current size."""
     m = min(call.box, even_size(2 * call.shells + 2))
@@ -81,9 +81,9 @@ def separate(
     mine: ClassSpectrum,
     earlier: tuple[StoredClass, ...],
     call: ReconstructionCall,
-    job: ClassificationJob,
+    job: RunningJob,
     options: HookOptions,
-) -> SeparatedClass:
+) -> _SeparatedClass:
     """Return a class as the shared part plus its own.
 
     Parameters
@@ -122,7 +122,7 @@ def separate(
     share = float(np.linalg.norm(own.spectrum)) / max(float(np.linalg.norm(base)), 1e-30)
     result = base + own.spectrum
     likeness = _likeness(resize(mine.spectrum, m), result)
-    return SeparatedClass(map_of(result, call.box), own, len(maps) - 1, particles, share, *likeness)
+    return _SeparatedClass(map_of(result, call.box), own, len(maps) - 1, particles, share, *likeness)
 
 
 def _likeness(a: Spectrum, b: Spectrum) -> tuple[float, float]:
@@ -139,7 +139,7 @@ def _likeness(a: Spectrum, b: Spectrum) -> tuple[float, float]:
     return product / (first * second) ** 0.5, product / first
 
 
-def _least(job: ClassificationJob, classes: int) -> float:
+def _least(job: RunningJob, classes: int) -> float:
     """Return the particles for which a small class is given a budget.
 
     A class that loses particles would be allowed ever less of its own, come ever closer to the shared part
@@ -148,7 +148,7 @@ def _least(job: ClassificationJob, classes: int) -> float:
     return LOOP.least_share * (job.particles or 0) / max(classes, 1)
 
 
-def _particles(maps: list[ClassSpectrum], job: ClassificationJob) -> float:
+def _particles(maps: list[ClassSpectrum], job: RunningJob) -> float:
     """Estimate the particles in the first class from its share of the weights; 0 where nothing is known."""
     if not job.particles:
         return 0.0
@@ -158,7 +158,7 @@ def _particles(maps: list[ClassSpectrum], job: ClassificationJob) -> float:
 
 
 @dataclass(frozen=True)
-class ShellWeights:
+class _ShellWeights:
     """Means over shells of what RELION knows.
 
     Attributes
@@ -173,7 +173,7 @@ class ShellWeights:
     factor: npt.NDArray[np.float32]
 
 
-def read_weights(call: ReconstructionCall) -> ShellWeights:
+def read_weights(call: ReconstructionCall) -> _ShellWeights:
     """Read the weights of a call and average them over shells.
 
     The file is mapped, and of a large one only every n-th row is read.
@@ -194,7 +194,7 @@ def read_weights(call: ReconstructionCall) -> ShellWeights:
 
 def _shell_means(
     values: npt.NDArray[np.float64], shell: npt.NDArray[np.intp], call: ReconstructionCall
-) -> ShellWeights:
+) -> _ShellWeights:
     """Average weights and the prior's factor over shells."""
     inside = shell < call.shells
     values, shell = np.maximum(values[inside], 0), shell[inside]
@@ -208,7 +208,7 @@ def _shell_means(
     # RELION does not let weights fall below a thousandth of their shell's mean.
     product = np.maximum(product, 1e-3 * mean[shell] * prior[shell])
     factor = np.bincount(shell, product / (product + 1), call.shells) / count
-    return ShellWeights(mean.astype(np.float32), factor.astype(np.float32))
+    return _ShellWeights(mean.astype(np.float32), factor.astype(np.float32))
 
 
 _NAME = re.compile(r"half(\d)_class(\d+)_it(\d+)\.npz")

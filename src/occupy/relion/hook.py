@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from occupy.io.loop import ReconstructionCall
     from occupy.relion.classes import StoredClass
-    from occupy.relion.options import ClassificationJob, HookOptions
+    from occupy.relion.options import HookOptions, RunningJob
     from occupy.volume import Volume
 
 _USAGE = """usage: occupy-relion-reconstruct run_itNNN_classNNN_external_reconstruct.star
@@ -77,11 +77,11 @@ def _withdraw(star: Path) -> None:
 def _report_at_the_end(star: Path) -> None:
     """Write table and pictures once the last class of the last iteration is done, and print warnings."""
     from occupy.io.loop import read_call
-    from occupy.relion.options import read_classification_job
+    from occupy.relion.options import read_running_job
 
     try:
         call = read_call(star)
-        iterations = read_classification_job(call).iterations
+        iterations = read_running_job(call).iterations
         if iterations is None or call.iteration < iterations:
             return
         from occupy.relion.runreport import is_last, write_run_report
@@ -185,9 +185,9 @@ def _outcome(call: ReconstructionCall, options: HookOptions) -> _Outcome:
     from occupy.io.loop import FOLDER
     from occupy.io.mrc import read_map
     from occupy.relion.classes import StoredClass, earlier_classes, read_weights, reduce_map, store_class
-    from occupy.relion.options import read_classification_job
+    from occupy.relion.options import read_running_job
 
-    job = read_classification_job(call)
+    job = read_running_job(call)
     pixel_size = options.pixel_size or job.pixel_size
     weights = read_weights(call)
     volume = read_map(call.result, voxel_size=pixel_size or 1.0)
@@ -214,7 +214,7 @@ def _separated(
     mine: StoredClass,
     found: tuple[StoredClass, ...],
     call: ReconstructionCall,
-    job: ClassificationJob,
+    job: RunningJob,
     options: HookOptions,
 ) -> _Outcome:
     """Return the class as the shared part plus its own, unless that is not RELION's map less noise."""

@@ -32,8 +32,6 @@ from occupy.relion.job_files import (
     write_ending,
 )
 
-_POLL = 0.5  # seconds
-_GRACE = 10.0  # seconds between asking a worker to stop and ending it
 # -P: RELION starts us in the project's folder, whose files must not be taken for Python modules.
 _PYTHON = (sys.executable, "-P", "-u", "-m")
 
@@ -104,7 +102,7 @@ def _end_by_signal(number: int, _: Any) -> None:
 def _run(words: Sequence[str], guard: Guard) -> Ending:
     from occupy.relion.job_files import write_nodes
 
-    request = parse_job(words)
+    request = _parse_job(words)
     started = time.time()
     try:
         for command in request.commands:
@@ -123,7 +121,7 @@ def _run(words: Sequence[str], guard: Guard) -> Ending:
     return "SUCCESS"
 
 
-def _supervised(command: Sequence[str], request: JobRequest, guard: Guard) -> int:
+def _supervised(command: Sequence[str], request: _JobRequest, guard: Guard) -> int:
     """Run a command and return its exit code; end it where RELION or a signal asks for that."""
     _say(f"occupy-relion-job {__version__}: {shlex.join(command[len(_PYTHON) :])}")
     worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
@@ -133,19 +131,19 @@ def _supervised(command: Sequence[str], request: JobRequest, guard: Guard) -> in
             if abort_wanted(request.control) or abort_wanted(Path(request.folder)):
                 raise _AbortedError
             with suppress(subprocess.TimeoutExpired):
-                worker.wait(_POLL)
+                worker.wait(0.5)
         return code
     finally:
         _end(worker)
         guard.tell(0)
 
 
-def _end(worker: subprocess.Popen[bytes]) -> None:
+def _end(worker: subprocess.Popen[bytes], seconds: float = 10.0) -> None:
     """End a worker that still runs: politely first, so that it removes its unfinished files."""
     if worker.poll() is not None:
         return
     end_group(worker.pid, signal.SIGTERM)
-    until = time.monotonic() + _GRACE
+    until = time.monotonic() + seconds
     while worker.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     end_group(worker.pid, signal.SIGKILL)
@@ -198,7 +196,7 @@ _YES = ("yes", "true", "1", "")
 
 
 @dataclass(frozen=True)
-class JobRequest:
+class _JobRequest:
     """One job.
 
     Attributes
@@ -243,7 +241,7 @@ def _folders(arguments: Sequence[str]) -> tuple[str, Path] | None:
     return folder, Path(given.get("--pipeline_control", folder))
 
 
-def parse_job(arguments: Sequence[str]) -> JobRequest:
+def _parse_job(arguments: Sequence[str]) -> _JobRequest:
     """Read a command line as RELION makes it.
 
     Raises
@@ -268,7 +266,7 @@ def parse_job(arguments: Sequence[str]) -> JobRequest:
         commands.append(_selection(source, is_set, once.get("in_parts"), folder, wanted))
     elif once.get("in_parts"):
         raise InputError("--in_parts: which particles? give the parameters region and present, or where")
-    return JobRequest(folder, control, tuple(commands))
+    return _JobRequest(folder, control, tuple(commands))
 
 
 def _refuse(once: Mapping[str, str], folder: str) -> None:

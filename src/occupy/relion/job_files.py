@@ -220,17 +220,14 @@ def write_nodes(folder: str, since: float = 0.0) -> list[str]:
     return names
 
 
-_MOST_PAGES = 40
-
-
-def _write_logfile(folder: Path) -> int:
+def _write_logfile(folder: Path, most_pages: int = 40) -> int:
     """Write ``logfile.pdf``, a page per picture in the folder; return the number of pages."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import PdfPages
     from matplotlib.figure import Figure
     from matplotlib.image import imread
 
-    pictures = sorted(folder.glob("*.png"))[:_MOST_PAGES]
+    pictures = sorted(folder.glob("*.png"))[:most_pages]
     if not pictures:
         return 0
     with (

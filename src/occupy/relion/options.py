@@ -113,7 +113,7 @@ _ITERATION = re.compile(r"(.*)_it(\d+)_(model|optimiser)\.star")
 
 
 @dataclass(frozen=True)
-class ClassificationJob:
+class RunningJob:
     """What is known of the job, None where a file does not say.
 
     Attributes
@@ -131,7 +131,7 @@ class ClassificationJob:
     iterations: int | None = None
 
 
-def read_classification_job(call: ReconstructionCall) -> ClassificationJob:
+def read_running_job(call: ReconstructionCall) -> RunningJob:
     """Read the latest model.star and optimiser.star before this iteration, beside the call's files.
 
     Files that are missing or damaged leave things unknown.
@@ -143,7 +143,7 @@ def read_classification_job(call: ReconstructionCall) -> ClassificationJob:
     counts = groups.numbers("rlnGroupNrParticles") if groups and groups.has("rlnGroupNrParticles") else ()
     classes = _value(general, "rlnNrClasses")
     iterations = _value(optimiser, "rlnNumberOfIterations")
-    return ClassificationJob(
+    return RunningJob(
         pixel_size=call.pixel_size or _value(general, "rlnPixelSize"),
         diameter=call.diameter or _value(optimiser, "rlnParticleDiameter"),
         particles=round(sum(counts)) or None,

@@ -31,8 +31,8 @@ def write_run_report(job: Path) -> tuple[list[Path], list[Notice]]:
     if not job.is_dir():
         raise InputError(f"{job}: no such folder; give the folder of a Class3D job")
     folder = job / FOLDER
-    calls, found = read_calls(folder), class_iterations(job)
-    notices = run_warnings(found, calls)
+    calls, found = read_calls(folder), _class_iterations(job)
+    notices = _run_warnings(found, calls)
     paths = [folder / f"classes.{suffix}" for suffix in ("tsv", "json", "png")]
     write_text(paths[0], _table(found, calls))
     record = {
@@ -65,7 +65,7 @@ def _draw_class(own: Any, energy: Any, mine: list[dict[str, Any]]) -> None:
     energy.plot(steps, [energy_per_particle(call) for call in mine], ".-")
 
 
-def _draw(path: Path, found: list[ClassIteration], calls: list[dict[str, Any]]) -> None:
+def _draw(path: Path, found: list[_ClassIteration], calls: list[dict[str, Any]]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 6), layout="constrained")
@@ -97,7 +97,7 @@ _DATA = re.compile(r".*_it(\d+)_data\.star")
 
 
 @dataclass(frozen=True)
-class ClassIteration:
+class _ClassIteration:
     """What the particles did in one iteration.
 
     Attributes
@@ -128,9 +128,9 @@ class ClassIteration:
         return self.sizes.get(number, 0) / max(sum(self.sizes.values()), 1)
 
 
-def class_iterations(job: Path) -> list[ClassIteration]:
+def _class_iterations(job: Path) -> list[_ClassIteration]:
     """Read what the particles did from the job's data.star files; unreadable ones are left out."""
-    found: list[ClassIteration] = []
+    found: list[_ClassIteration] = []
     last: dict[str, str] = {}
     files = [(int(m[1]), path) for path in job.iterdir() if (m := _DATA.fullmatch(path.name)) and int(m[1])]
     for number, path in sorted(files):
@@ -144,7 +144,7 @@ def class_iterations(job: Path) -> list[ClassIteration]:
         now = dict(zip(names, classes, strict=True))
         sizes = {int(k): n for k, n in sorted(Counter(classes).items())}
         mean = sum(certainty) / max(len(certainty), 1)
-        found.append(ClassIteration(number, sizes, _shares(path), mean, _stability(now, last)))
+        found.append(_ClassIteration(number, sizes, _shares(path), mean, _stability(now, last)))
         last = now
     return found
 
@@ -165,7 +165,7 @@ def _shares(data: Path) -> dict[int, float]:
         return {}
 
 
-def run_warnings(found: Sequence[ClassIteration], calls: Sequence[dict[str, Any]]) -> list[Notice]:
+def _run_warnings(found: Sequence[_ClassIteration], calls: Sequence[dict[str, Any]]) -> list[Notice]:
     """Tell what makes the result of a run doubtful, and what to change."""
     notices = [*_collapse(found[-1], calls), *_unsteady(found)] if found and calls else []
     notices += _self_bias(calls)
@@ -174,7 +174,7 @@ def run_warnings(found: Sequence[ClassIteration], calls: Sequence[dict[str, Any]
     return notices
 
 
-def _collapse(last: ClassIteration, calls: Sequence[dict[str, Any]]) -> list[Notice]:
+def _collapse(last: _ClassIteration, calls: Sequence[dict[str, Any]]) -> list[Notice]:
     classes = max(call["class"] for call in calls)
     small = [k for k in range(1, classes + 1) if (last.share(k) or 0) < LOOP.smallest_share / classes]
     if not small:
@@ -184,7 +184,7 @@ def _collapse(last: ClassIteration, calls: Sequence[dict[str, Any]]) -> list[Not
     return [Notice("collapse", text)]
 
 
-def _unsteady(found: Sequence[ClassIteration]) -> list[Notice]:
+def _unsteady(found: Sequence[_ClassIteration]) -> list[Notice]:
     last = found[-1].stability
     if len(found) <= 5 or last is None or last >= 0.8:
         return []
@@ -211,7 +211,7 @@ def _self_bias(calls: Sequence[dict[str, Any]]) -> list[Notice]:
     return []
 
 
-def _table(found: Sequence[ClassIteration], calls: Sequence[dict[str, Any]]) -> str:
+def _table(found: Sequence[_ClassIteration], calls: Sequence[dict[str, Any]]) -> str:
     """Return the run as tab-separated text, one row per iteration and class."""
     rows = ["\t".join(_COLUMNS)]
     particles = {one.number: one for one in found}
@@ -227,7 +227,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _row(call: dict[str, Any], one: ClassIteration | None) -> list[Any]:
+def _row(call: dict[str, Any], one: _ClassIteration | None) -> list[Any]:
     """Return one row of the table, None where nothing is known."""
     row: list[Any] = [call["iteration"], call["class"]]
     if one is None:

@@ -27,7 +27,7 @@ from occupy.numerics.spectra import Real, Spectrum, even_size, map_of, radii, re
 
 
 @dataclass(frozen=True)
-class LoopNumbers:
+class _LoopNumbers:
     """Numbers of what is done in RELION's loop."""
 
     least_factor: float = 0.02
@@ -62,7 +62,7 @@ class LoopNumbers:
     simulated homogeneous particles it stayed below this, on heterogeneous ones it was above."""
 
 
-LOOP = LoopNumbers()
+LOOP = _LoopNumbers()
 
 
 def on_shells(values: Real, m: int) -> npt.NDArray[np.float32]:
@@ -91,7 +91,7 @@ class ClassSpectrum:
 
 
 @dataclass(frozen=True)
-class SharedPart:
+class _SharedPart:
     """What the classes share.
 
     Attributes
@@ -122,7 +122,7 @@ def _divisors_on_shells(values: Real, m: int) -> npt.NDArray[np.float32]:
     return spread
 
 
-def shared_part(classes: Sequence[ClassSpectrum], m: int) -> SharedPart:
+def shared_part(classes: Sequence[ClassSpectrum], m: int) -> _SharedPart:
     """Average classes by their weights, shell by shell.
 
     Parameters
@@ -141,7 +141,7 @@ def shared_part(classes: Sequence[ClassSpectrum], m: int) -> SharedPart:
     )
     prior = (weights * (1 - factors) / factors).mean(axis=0)
     factor = np.where(total > 0, total / np.maximum(total + prior, 1e-30), 0)
-    return SharedPart(np.asarray(mean), factor.astype(np.float32), total.astype(np.float32))
+    return _SharedPart(np.asarray(mean), factor.astype(np.float32), total.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ def _band(difference: Spectrum, noise: Real, bands: _Bands, index: int, radius: 
     grid = min(len(difference), even_size(int(3 * (edge + 2)) + 2))
     response = _below(edge, grid) - (_below(bands.edges[index - 1], grid) if index else 0)
     values = map_of(resize(difference, grid) * response)
-    return local_power(values, response**2, on_shells(noise, grid), bands.windows[index], radius)
+    return _local_power(values, response**2, on_shells(noise, grid), bands.windows[index], radius)
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ class _LocalPower:
         return float(np.maximum(0, 1 - strength * self.noise / self.local[self.ball]).mean())
 
 
-def local_power(
+def _local_power(
     values: npt.NDArray[np.float32], response: Real, variance: Real, window: float, radius: float
 ) -> _LocalPower:
     """Find the local power of a band of a difference, and its noise's.
@@ -322,16 +322,16 @@ def local_power(
     transfer = np.exp(-2 * (np.pi * window * radii(m)) ** 2).astype(np.float32)
     local = np.fft.irfftn(np.fft.rfftn(values * values) * transfer, s=values.shape, axes=(0, 1, 2))
     local = np.maximum(local, 1e-30)
-    ball = sphere(m, radius)
-    freedom = degrees_of_freedom(response * variance, transfer)
+    ball = _sphere(m, radius)
+    freedom = _degrees_of_freedom(response * variance, transfer)
     low = float(np.quantile(local[ball], LOOP.noise_quantile))
-    noise = low / chi_square_ratio(freedom, LOOP.noise_quantile)
+    noise = low / _chi_square_ratio(freedom, LOOP.noise_quantile)
     independent = float(response[..., 0].sum() + 2 * response[..., 1:].sum()) * float(ball.mean())
     return _LocalPower(values, local.astype(np.float32), max(noise, 1e-30), independent, ball)
 
 
 @lru_cache(maxsize=8)
-def sphere(m: int, radius: float) -> npt.NDArray[np.bool_]:
+def _sphere(m: int, radius: float) -> npt.NDArray[np.bool_]:
     """Return the voxels of an m³ box within ``radius`` (fraction of the box) of the centre voxel."""
     x = (np.arange(m) - m // 2) / m
     inside = x[:, None, None] ** 2 + x[None, :, None] ** 2 + x**2 <= radius**2
@@ -339,7 +339,7 @@ def sphere(m: int, radius: float) -> npt.NDArray[np.bool_]:
     return np.asarray(inside)
 
 
-def degrees_of_freedom(variance: Real, transfer: Real) -> float:
+def _degrees_of_freedom(variance: Real, transfer: Real) -> float:
     """Return the χ² degrees of freedom of the local power of normal noise.
 
     Local power is G * d² with a normalised window G; its variance is 2 N² Σ c(r)² g(r), with c the noise's
@@ -362,7 +362,7 @@ def degrees_of_freedom(variance: Real, transfer: Real) -> float:
     return float(1 / max(spread, 1e-6))
 
 
-def chi_square_ratio(freedom: float, level: float) -> float:
+def _chi_square_ratio(freedom: float, level: float) -> float:
     """Return a quantile of χ² over its mean (Wilson & Hilferty, PNAS 17, 684, 1931)."""
     part = 2 / (9 * freedom)
     root = 1 - part + NormalDist().inv_cdf(level) * part**0.5

@@ -30,7 +30,7 @@ from occupy.requests import RegionRequest
 
 _RECORD = "watch.json"
 Tell = Callable[[str], None]
-ReadSet = Callable[[MapSet], OccupancyTable]
+_ReadSet = Callable[[MapSet], OccupancyTable]
 """Reads the regions asked for in the maps of a set, or in some of them (small classes may be left out)."""
 
 
@@ -70,7 +70,7 @@ class Watch:
     warn: Tell = _nothing
 
 
-def set_reader(regions: RegionRequest, lowpass: float | None, scratch: Path) -> ReadSet:
+def set_reader(regions: RegionRequest, lowpass: float | None, scratch: Path) -> _ReadSet:
     """Return what reads the regions asked for, by the estimate of a set.
 
     Parameters
@@ -97,7 +97,7 @@ def set_reader(regions: RegionRequest, lowpass: float | None, scratch: Path) -> 
     return read
 
 
-def follow(watch: Watch, read: ReadSet, sleep: Callable[[float], None] = time.sleep) -> list[Step]:
+def follow(watch: Watch, read: _ReadSet, sleep: Callable[[float], None] = time.sleep) -> list[Step]:
     """Follow a job to its end, writing tables and pictures after each iteration; return all steps.
 
     Parameters
@@ -164,7 +164,7 @@ def _finished(watch: Watch, steps: Mapping[int, Step]) -> list[Step]:
     return [steps[number] for number in sorted(steps)]
 
 
-def _step(watch: Watch, each: FinishedIteration, read: ReadSet, said: set[str]) -> Step | None:
+def _step(watch: Watch, each: FinishedIteration, read: _ReadSet, said: set[str]) -> Step | None:
     """Read one iteration; None, with a warning, where that is not possible.
 
     Notices of kinds in ``said`` were shown before; those shown now are added.

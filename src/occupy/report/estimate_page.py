@@ -31,7 +31,7 @@ from occupy.report.palette import CONFIDENCE, MINIMUM_SCALE, SCALE
 from occupy.report.record import read_input, read_output
 from occupy.report.set_figures import strip
 from occupy.report.set_page import interval_table
-from occupy.report.surfaces import LIMITS, Array, content_level, surface_message
+from occupy.report.surfaces import LIMITS, Array, content_level, surface_message, unpack
 from occupy.report.text import fit_text, full_scale_source, number_text, tile_place
 
 _BAD = "The solvent fit is bad: do not trust the confidence, nor maps weighted by it."
@@ -101,7 +101,9 @@ def opening(notices: Sequence[Notice], *, bad_fit: bool) -> str:
     return verdict(notices, bad=" ".join(bad))
 
 
-def surface_of(est: Estimate, level: float | None = None) -> tuple[bytes, float]:
+def surface_of(
+    est: Estimate, level: float | None = None, limits: tuple[int, int] = LIMITS["report"]
+) -> tuple[bytes, float]:
     """Return the surface of a map with its scale and confidence, packed for the browser, and its level."""
     volume = est.volume
     contour = contour_level(est) if level is None else level
@@ -112,20 +114,27 @@ def surface_of(est: Estimate, level: float | None = None) -> tuple[bytes, float]
     origin = [float(v) for v in volume.position((0, 0, 0))]
     message = surface_message(
         volume.standard(), contour, layers, spacing=volume.spacing, origin=origin,
-        dust=est.settings.lowpass**3, limits=LIMITS["report"],
+        dust=est.settings.lowpass**3, limits=limits,
     )  # fmt: skip
     return message, contour
 
 
 def _surface(est: Estimate, level: float | None) -> str:
     message, contour = surface_of(est, level)
-    caption = f"Input map at level {contour:.4g} (map units), coloured by the matter beneath its surface."
-    if est.full_scale.source != "tile":
-        return surface_block(message, COLOURINGS, caption=caption)
-    lines = circles(*tile_sphere(est, est.full_scale.largest))
-    return surface_block(
-        message, COLOURINGS, lines=lines, caption=f"{caption} Green: the tile that gave full scale."
+    caption = (
+        "Input map, coloured by the matter beneath its surface; at level "
+        f"{contour:.4g} (map units) unless the slider says otherwise."
     )
+    # A lower and a higher one for the slider, as far as they show something; on a grid so much coarser that
+    # each weighs about a quarter.
+    limits = LIMITS["report"][0], max(1000, int(0.15 * unpack(message)[0]["triangles"]))
+    others = [share * contour for share in (0.6, 1.6)]
+    levels = [surface_of(est, other, limits)[0] for other in others if 0 < other < 0.9 * est.facts.high]
+    if est.full_scale.source != "tile":
+        return surface_block(message, COLOURINGS, levels=levels, caption=caption)
+    lines = circles(*tile_sphere(est, est.full_scale.largest))
+    caption += " Green: the tile that gave full scale."
+    return surface_block(message, COLOURINGS, levels=levels, lines=lines, caption=caption)
 
 
 def circles(centre: npt.NDArray[np.float64], radius: float) -> npt.NDArray[np.float64]:

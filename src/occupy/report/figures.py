@@ -76,6 +76,8 @@ def _headline(figure: Figure, est: Estimate, title: str) -> float:
     height = figure.get_figheight()
     s = est.settings
     source = {"maximum": "maximum of the map"}.get(est.full_scale.source, est.full_scale.source)
+    if est.calibration is not None:
+        source = "95 % {:.3g} to {:.3g}".format(*est.calibration.interval)
     numbers = (
         f"{s.mode} mode  ·  low-pass {s.lowpass:.3g} Å  ·  footprint {s.kernel_voxels} voxels  ·  "
         f"full scale {est.full_scale.value:.3g} ({source})  ·  lowest confident scale "
@@ -306,12 +308,10 @@ def _solvent_panel(axes: Axes, est: Estimate, span: tuple[float, float]) -> list
     """Draw one range of values; return what belongs into the legend."""
     solvent, full, crossing = est.solvent, est.full_scale.value, est.curve.crossing(0.5)
     region = solvent.region
-    floor = 0.25 / (max(1, int(region.counts.sum())) * region.width)
+    density, edges = _histogram(est, span)
+    floor = 0.25 / (max(1, int(region.counts.sum())) * (edges[1] - edges[0]))
     filled: dict[str, Any] = {"baseline": floor, "fill": True, "color": "#b8c4cc"}
-    density = np.maximum(region.density, floor)
-    bars = axes.stairs(density, region.edges, label="low-passed values", **filled)
-    tail, edges = _beyond_histogram(est)
-    axes.stairs(np.maximum(tail, floor), edges, **filled)
+    bars = axes.stairs(np.maximum(density, floor), edges, label="low-passed values", **filled)
     x = np.linspace(*span, 1500)
     with np.errstate(under="ignore"):
         fit = solvent.density(x)
@@ -345,19 +345,28 @@ def _divide_by(unit: float) -> Callable[[Any], Any]:
     return lambda values: values / unit
 
 
-def _beyond_histogram(est: Estimate) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the density of values above the solvent's histogram, which ends at a robust limit.
+def _histogram(
+    est: Estimate, span: tuple[float, float]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return density and edges of low-passed values in bins of one width, about 150 to a range of values.
 
-    Counted in the whole box, in a sample of large maps, and normalised like the region's histogram:
-    values that high are content, which lies in the region.
+    Up to the end of the solvent's histogram they are its bins, put together; above, values are counted in
+    the whole box, in a sample of large maps: values that high are content, which lies in the region.
     """
     region = est.solvent.region
+    together = max(1, round((span[1] - span[0]) / 150 / region.width))
+    width = together * region.width
+    counts = np.pad(region.counts, (0, -len(region.counts) % together)).reshape(-1, together).sum(axis=1)
     step = max(1, int((est.lowpassed.size / 4e6) ** (1 / 3)))
     sample = est.lowpassed[::step, ::step, ::step]
     above = sample[sample > region.high]
-    top = max(float(above.max()) if above.size else region.high, region.high + region.width)
-    counts, edges = np.histogram(above, bins=100, range=(region.high, top))
-    return counts * step**3 / (max(1, int(region.counts.sum())) * (edges[1] - edges[0])), edges
+    top = max(float(above.max()) if above.size else region.high, region.high)
+    edges = region.edges[0] + width * np.arange(
+        max(len(counts), int((top - region.edges[0]) / width) + 1) + 1
+    )
+    found = np.histogram(above, bins=edges)[0] * float(step**3)
+    found[: len(counts)] += counts
+    return found / (max(1, int(region.counts.sum())) * width), edges
 
 
 def modifications(settings: ResolvedSettings, scale: Array) -> dict[str, Array]:

@@ -12,7 +12,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, fields
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -26,9 +26,18 @@ from occupy.errors import Notice
 from occupy.io.atomic import write_text
 from occupy.report.canvas import png_text
 from occupy.report.palette import ink_on, scale_colour
+from occupy.report.surfaces import unpack
 from occupy.report.text import doubtful, information
+from occupy.settings import Settings
 
 LARGEST = 5_000_000
+_WORDS = {
+    "mode": "Mode",
+    "tile_size": "Side of the tiles searched for full scale (voxels)",
+    "shape": "Grid of the estimate (voxels)",
+    "voxel_size": "Voxel size of the estimate (Å)",
+    "kernel_voxels": "Voxels of the footprint",
+}
 _ASSETS = resources.files("occupy.report") / "assets"
 # No source but the page itself: a report can neither fetch nor send anything.
 _POLICY = "default-src 'none'; img-src data: blob:; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
@@ -68,15 +77,16 @@ def paragraph(text: str) -> str:
     return f"<p>{escaped(text)}</p>"
 
 
-def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
-    """Return a table; the first column holds names."""
+def table(rows: Sequence[Sequence[object]], header: Sequence[str] = (), *, sortable: bool = False) -> str:
+    """Return a table; the first column holds names. Sortable: by a click on the name of a column."""
     head = "".join(f"<th>{escaped(cell)}</th>" for cell in header)
     lines = [
         f"<tr><th>{escaped(row[0])}</th>" + "".join(f"<td>{escaped(cell)}</td>" for cell in row[1:]) + "</tr>"
         for row in rows
     ]
     top = f"<thead><tr>{head}</tr></thead>" if header else ""
-    return f'<div class="wide"><table>{top}<tbody>{"".join(lines)}</tbody></table></div>'
+    kind = ' class="sortable"' if sortable else ""
+    return f'<div class="wide"><table{kind}>{top}<tbody>{"".join(lines)}</tbody></table></div>'
 
 
 def figure_png(figure: Any, caption: str, dpi: int = 110) -> str:
@@ -105,6 +115,7 @@ def surface_block(
     colourings: Sequence[Colouring],
     *,
     lines: npt.ArrayLike = (),
+    levels: Sequence[bytes] = (),
     caption: str = "",
     group: str = "",
     small: bool = False,
@@ -119,6 +130,8 @@ def surface_block(
         The first is shown first.
     lines : array_like, shape (n, 2, 3)
         Segments in Å to draw with it.
+    levels : sequence of bytes
+        The same surface at other levels, for a slider.
     caption : str
         What it shows.
     group : str
@@ -134,18 +147,24 @@ def surface_block(
         "lines": np.round(np.asarray(lines, dtype=float).ravel(), 2).tolist(),
     }
     options = "".join(f'<option value="{i}">{escaped(c.title)}</option>' for i, c in enumerate(colourings))
-    mesh = base64.b64encode(zlib.compress(message, 6)).decode()
+    # In the order of their levels, each a script of its own: one is unpacked when it is wanted.
+    meshes = sorted((message, *levels), key=lambda each: float(unpack(each)[0]["level"]))
+    first, last = meshes.index(message), len(meshes) - 1
+    packed = (base64.b64encode(zlib.compress(each, 6)).decode() for each in meshes)
+    scripts = "".join(f'<script type="text/plain" class="mesh">{each}</script>' for each in packed)
+    slider = f'<input type="range" min="0" max="{last}" value="{first}"><output></output>'
+    slider = f"<label>Level {slider}</label>" if levels else ""
     data = json.dumps(about, allow_nan=False).replace("<", "\\u003c")
     return (
         f'<div class="surface{" small" if small else ""}"><div class="stage">'
         '<p>Loading the surface …</p><canvas tabindex="0" role="img" '
         f'aria-label="{escaped(caption)}"></canvas><img alt="{escaped(caption)}"></div><div class="bar">'
-        f'<label>Colour <select>{options}</select></label><div><div class="keybar"></div>'
+        f'<label>Colour <select>{options}</select></label>{slider}<div><div class="keybar"></div>'
         '<div class="keyticks"></div></div><button type="button">Reset</button>'
         '<span class="faint hint">drag to turn, shift-drag to move, wheel to zoom</span></div>'
         f'<p class="faint">{escaped(caption)}</p>'
         f'<script type="application/json" class="about">{data}</script>'
-        f'<script type="text/plain" class="mesh">{mesh}</script></div>'
+        f"{scripts}</div>"
     )
 
 
@@ -200,8 +219,19 @@ def write_page(path: Path, text: str) -> Path:
 def settings_table(asked: Mapping[str, Any], held: Mapping[str, Any]) -> str:
     """Return settings as they were asked for and as they held."""
     names = dict.fromkeys((*held, *asked))
-    rows = [(name.replace("_", " "), _plain(held.get(name)), _said(name, asked, held)) for name in names]
+    words = {each.name: _in_words(each) for each in fields(Settings)} | _WORDS
+    units = {each.name: each.metadata["unit"] for each in fields(Settings)}
+    rows = []
+    for name in names:
+        value, said = _plain(held.get(name)), _said(name, asked, held)
+        unit = f" {units[name]}" if units.get(name) and value[:1].isdigit() else ""
+        rows.append((words.get(name, name.replace("_", " ")), value + unit, said))
     return table(rows, ("setting", "as it held", "as asked for"))
+
+
+def _in_words(setting: Field[Any]) -> str:
+    """Return what a setting is in a few words: its help up to a colon, semicolon, bracket or full stop."""
+    return re.split(r"[:;\[.]| \(", setting.metadata["help"], maxsplit=1)[0].strip()
 
 
 def _said(name: str, asked: Mapping[str, Any], held: Mapping[str, Any]) -> str:

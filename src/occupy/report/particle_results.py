@@ -24,15 +24,24 @@ _COLUMNS = (
     "log_likelihood_gain", "relative_variance",
 )  # fmt: skip
 _PAIR_COLUMNS = ("part", "other", "correlation", "standard_error")
+_BESIDE_COLUMNS = (
+    "part", "images", "images_error", "map", "map_error", "difference_in_standard_errors", "why",
+)  # fmt: skip
 PARTS = "parts.tsv"
 CORRELATIONS = "correlations.tsv"
 STATES = "states.tsv"
 PRESENCE = "presence.tsv"
+_BESIDE = "images_and_map.tsv"
 
 _READING = (
     "Occupancy is the share of the particles that have a part, relative to the parts that are there in all "
     "of them. Correlation is that of presence, over the particles: 1 means that two parts always come "
     "together, below 0 that they tend to exclude each other."
+)
+
+_BESIDE_READING = (
+    "The same occupancy by two ways that share no numbers: from each image by itself, and from the grey "
+    "values of the consensus map by the joint fit of the model's parts."
 )
 
 
@@ -78,6 +87,14 @@ def pair_rows(found: ParticleOccupancy) -> list[list[object]]:
     ]
 
 
+def _beside_rows(found: ParticleOccupancy) -> list[list[object]]:
+    """One row per part that images and map know: both occupancies with errors, their difference, why."""
+    return [
+        [b.name, b.images, b.images_error, b.map, b.map_error, b.difference, b.reason or "agree"]
+        for b in found.beside
+    ]
+
+
 def write_tables(folder: Path, found: ParticleOccupancy) -> dict[str, str]:
     """Write the tables; return product → file name."""
     write_text(folder / PARTS, _tsv(_COLUMNS, _part_rows(found)))
@@ -85,7 +102,11 @@ def write_tables(folder: Path, found: ParticleOccupancy) -> dict[str, str]:
     states = ("state", "population", "standard_error", "most_probable_in", "lacks")
     write_text(folder / STATES, _tsv(states, state_rows(found)))
     write_text(folder / PRESENCE, _presence_text(found))
-    return {"parts": PARTS, "correlations": CORRELATIONS, "states": STATES, "presence": PRESENCE}
+    files = {"parts": PARTS, "correlations": CORRELATIONS, "states": STATES, "presence": PRESENCE}
+    if not found.beside:
+        return files
+    write_text(folder / _BESIDE, _tsv(_BESIDE_COLUMNS, _beside_rows(found)))
+    return files | {"images_and_map": _BESIDE}
 
 
 def _presence_text(found: ParticleOccupancy) -> str:
@@ -106,8 +127,8 @@ def particle_record(
     command: Sequence[str],
 ) -> dict[str, Any]:
     """Return the record as plain values."""
-    spread = dict(zip(NUISANCES, found.offsets.spread.tolist(), strict=True))
-    left = dict(zip(NUISANCES, found.offsets.left.tolist(), strict=True))
+    spread = dict(zip(NUISANCES, found.offsets_spread.tolist(), strict=True))
+    left = dict(zip(NUISANCES, found.offsets_left.tolist(), strict=True))
     return {
         **opening(command, "particles"),
         "inputs": dict(inputs), "options": dict(options),
@@ -118,6 +139,7 @@ def particle_record(
                         "parts": [n for n, b in zip(found.names, bits, strict=True) if b]}
                        for w, e, bits in zip(found.states.weights, found.state_error, found.states.bits,
                                              strict=True)],
+            "images_and_map": [dict(zip(_BESIDE_COLUMNS, row, strict=True)) for row in _beside_rows(found)],
             "common_error": found.levels.common_error,
             "error_of_poses": spread, "error_of_poses_left": left,
             "shell_frequency_per_angstrom": found.band.shell_frequency.tolist(),
@@ -129,7 +151,7 @@ def particle_record(
 
 
 def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> Path:
-    """Write the page: forest plot, correlations, states."""
+    """Write the page: forest plot, correlations, states, and both occupancies where there is a map."""
     forest = figure_png(_forest_plot(found), "Occupancy of each part, 95 % interval")
     states = [
         [number, f"{share:.3f} ± {error:.3f}", count, lacks]
@@ -140,6 +162,14 @@ def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> 
     if found.levels.varying.sum() > 1:
         caption = "Correlation between parts over the particles"
         sections.insert(1, Section("Which come together", figure_png(_correlation_plot(found), caption)))
+    if found.beside:
+        columns = ("part", "images", "map", "difference / standard error", "why")
+        both = [
+            [b.name, f"{b.images:.2f} ± {b.images_error:.2f}", f"{b.map:.2f} ± {b.map_error:.2f}",
+             f"{b.difference:+.1f}", b.reason or "agree"]
+            for b in found.beside
+        ]  # fmt: skip
+        sections.append(Section("Images and map", paragraph(_BESIDE_READING) + table(both, columns)))
     count = f"{len(found.state)} particles of {source}"
     return write_page(path, page("Who has what", count, verdict(found.notices), sections))
 

@@ -27,7 +27,8 @@ from occupy.report.record import (
     region_record,
     to_json,
 )
-from occupy.report.set_results import ModelFiles, write_set_tables
+from occupy.report.refinement import ModelFiles
+from occupy.report.set_results import write_set_tables
 from occupy.requests import RegionRequest
 from occupy.volume import Volume
 
@@ -97,7 +98,7 @@ def find_regions(asked: RegionRequest, volume: Volume, voxel_size: float | None 
             paths = mask_files(asked.masks)
             inputs["masks"] = [stack.enter_context(reading(path)) for path in paths]
             regions += regions_of_masks((read_map(p, voxel_size=voxel_size) for p in paths), volume)
-    files = None if model is None else ModelFiles(model, regions, asked.models)
+    files = None if model is None else ModelFiles(model, regions, asked.models, asked.alternatives)
     return FoundRegions(asked, regions, files, inputs)
 
 
@@ -124,7 +125,7 @@ def fits_of(found: FoundRegions, maps: Mapping[str, Callable[[], Volume]]) -> di
     if found.model is None:
         return "there is no model"
     try:
-        return fit_regions_of_set(maps, found.model.model, found.regions)
+        return fit_regions_of_set(maps, found.model.model, found.regions, found.asked.alternatives)
     except InputError as error:
         advice = "--by-reading reads the local scale at its atoms all the same"
         raise InputError(f"{error} ({advice})") from error
@@ -156,6 +157,7 @@ def read_found(path: Path, found: FoundRegions) -> tuple[OccupancyTable, list[No
     notices += _doubts(table, lowest)
     if isinstance(found.joint, JointRegions):
         table = with_joint(table, found.joint)
+        notices += found.joint.notices
     return table, notices
 
 

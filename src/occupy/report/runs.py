@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _CLASSES = (
-    "class", "particles", "share", "standard_error", "agreement", "told_apart", "mean_probability", "settled",
+    "class", "particles", "share", "standard_error", "agreement", "found_in_runs", "told_apart",
+    "mean_probability", "settled",
 )  # fmt: skip
 _MOST_SURE = 0.9
 
@@ -64,7 +65,7 @@ def summary_lines(found: Comparison) -> list[str]:
         count_line(found),
     ]
     if found.consensus.count > 1:
-        lines += ["  class  particles         share  agreement  p > 0.9  in the runs"]
+        lines += ["  class  particles         share  agreement  found in  p > 0.9  in the runs"]
         lines += [_class_line(found, one) for one in class_summaries(found)]
     lines += [_merge_line(found, one) for one in merges(found)]
     loose = int((~found.settled).sum())
@@ -90,6 +91,7 @@ def _class_line(found: Comparison, one: ClassSummary) -> str:
     share = f"{one.share:.3f} ± {one.error:.3f}"
     return (
         f"  {one.number:<5}  {one.entries:<9}  {share:>12}  {one.agreement:>9.2f}  "
+        f"{f'{one.found_in} of {len(found.runs)}':>8}  "
         f"{sure.sum() / max(one.entries, 1):>7.0%}  {where}"
     )
 
@@ -130,11 +132,38 @@ def next_steps(found: Comparison, judged: Judged | None = None) -> list[str]:
     return steps
 
 
+def best_number(found: Mapping[int, Comparison]) -> int:
+    """Return the number of classes with the most reproducible ones; of several the smallest."""
+    return min(found, key=lambda k: (-found[k].consensus.count, k))
+
+
+def ladder_lines(found: Mapping[int, Comparison]) -> list[str]:
+    """Return one line per number of classes, and which to take."""
+    lines = ["   K  runs  agreement  by chance  reproducible"]
+    for k, one in sorted(found.items()):
+        chance = abs(float(np.mean([pair.by_chance[1] for pair in one.agreement.pairs])))
+        count = one.consensus.count if one.consensus.count > 1 else "none"
+        lines.append(
+            f"  {k:>2}  {len(one.runs):>4}  {one.agreement.index:>9.2f}  {f'< {chance:.3f}':>9}  {count:>12}"
+        )
+    best = best_number(found)
+    count = found[best].consensus.count
+    if count == 1:
+        lines.append("no number of classes gives any that come back")
+    else:
+        noise = best - count
+        lines.append(
+            f"take K = {best}: {count} classes come back"
+            + (f", {noise} {'is' if noise == 1 else 'are'} divided by noise" if noise > 0 else "")
+        )
+    return lines
+
+
 def class_rows(found: Comparison) -> list[list[object]]:
     """One row per class of the consensus, then the classes of each run that belong to it."""
     return [
-        [one.number, one.entries, one.share, one.error, one.agreement, one.distinct, one.probability,
-         one.settled, *("+".join(map(str, members)) or "-" for members in one.members)]
+        [one.number, one.entries, one.share, one.error, one.agreement, one.found_in, one.distinct,
+         one.probability, one.settled, *("+".join(map(str, members)) or "-" for members in one.members)]
         for one in class_summaries(found)
     ]  # fmt: skip
 
@@ -234,10 +263,21 @@ def write_comparison_page(path: Path, found: Comparison, notices: Sequence[Notic
     )
     names = [run.name for run in found.runs]
     rows = [
-        [row[0], row[1], f"{row[2]:.3f} ± {row[3]:.3f}", *(f"{value:.2f}" for value in row[4:7]), *row[7:]]
+        [
+            row[0],
+            row[1],
+            f"{row[2]:.3f} ± {row[3]:.3f}",
+            f"{row[4]:.2f}",
+            row[5],
+            *(f"{value:.2f}" for value in row[6:8]),
+            *row[8:],
+        ]
         for row in class_rows(found)
     ]
-    header = ("class", "particles", "share", "agreement", "told apart", "mean probability", "settled", *names)
+    header = (
+        "class", "particles", "share", "agreement", "found in", "told apart", "mean probability", "settled",
+        *names,
+    )  # fmt: skip
     pairs = [[*row[:2], *(f"{value:.3f}" for value in row[2:])] for row in pair_rows(found)]
     sections = [
         Section("In words", "".join(paragraph(f"{step[:1].upper()}{step[1:]}.") for step in steps)),
@@ -251,9 +291,10 @@ def write_comparison_page(path: Path, found: Comparison, notices: Sequence[Notic
 
 
 _READING = (
-    "Agreement is on membership of the class between runs, beyond chance (kappa: 1 always, 0 as by chance); "
-    "told apart is the same between the class and the one it is most confused with. Probability is that of a "
-    "particle's class, by what all runs say of it. The last columns have the numbers of the runs' classes."
+    "Agreement is on membership of the class between the two runs that agree best, beyond chance (kappa: 1 "
+    "always, 0 as by chance); told apart is the same between the class and the one it is most confused with. "
+    "Probability is that of a particle's class, by what all runs say of it. The last columns have the "
+    "numbers of the runs' classes."
 )
 _FLOW = "Particles (height) in the classes of each run; colours are the classes of the consensus"
 

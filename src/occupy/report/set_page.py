@@ -185,7 +185,8 @@ def interval_table(found: OccupancyTable, order: Sequence[int], maps: int = _MAP
         (found.regions[i], f"{found.voxels[i]:.0f}", *(cell(i, k) for k in columns), *beside(i))
         for i in order[:_ROWS]
     ]
-    text = table(rows, ("region", "voxels", *(found.maps[k] for k in columns), *further))
+    header = ("region", "voxels", *(found.maps[k] for k in columns), *further)
+    text = table(rows, header, sortable=len(rows) > 1)
     left = []
     if len(found.regions) > len(rows):
         left.append(f"{len(rows)} of {len(found.regions)} regions")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from occupy.report.chimerax_files import (
     seen_from,
 )
 from occupy.report.record import to_json
+from occupy.report.refinement import ModelFiles, write_groups
 from occupy.report.results import write_lazy_maps
 from occupy.report.set_page import NAME as PAGE
 from occupy.report.set_page import write_set_report
@@ -42,15 +43,6 @@ from occupy.volume import LazyMap
 
 MOST_MODELS = 20
 """Models with occupancies are written for sets of up to so many maps."""
-
-
-@dataclass(frozen=True)
-class ModelFiles:
-    """A model, all regions in the order of the table's rows, and the files the model was read from."""
-
-    model: AtomicModel
-    regions: tuple[Region, ...]
-    paths: tuple[Path, ...]
 
 
 def _file_name(text: str) -> str:
@@ -126,7 +118,11 @@ def _write_model_files(
             target = f"{_file_name(name)}_{_file_name(model.model.names[number])}_occupancies.cif"
             note = f"occupancies by OccuPy: regions of the model read in {' '.join(name.split())}"
             write_occupancies(path, folder / target, _by_residue(model.model, values, number), note)
-            files[f"model_{name}" + (f"_{number + 1}" if len(model.paths) > 1 else "")] = target
+            suffix = f"_{number + 1}" if len(model.paths) > 1 else ""
+            files[f"model_{name}{suffix}"] = target
+            groups = f"{_file_name(name)}_{_file_name(model.model.names[number])}"
+            made = write_groups(folder, groups, table, model, (column, number))
+            files |= {f"{program}_{name}{suffix}": file for program, file in made.items()}
     script = f"{stem}_model.cxc"
     opened: list[str] = []
     for number, path in enumerate(model.paths):
@@ -396,7 +392,7 @@ def write_set(
     if table is not None and output.joint:
         table = with_joint(table, output.joint)
     if table is not None:
-        model = output.model and ModelFiles(output.model.model, regions, output.model.paths)
+        model = output.model and replace(output.model, regions=regions)
         files |= write_set_tables(folder, table, model=model, notes=[n.text for n in output.notices])
     paths = {entry.name: entry.path for entry in output.found.maps}
     files |= write_class_scripts(

@@ -108,13 +108,10 @@ def write_class_set(
     run = f"run_it{_ITERATION:03d}"
     names = [f"class{k:03d}" for k in range(1, len(made.classes) + 1)]
     files: dict[str, str] = {}
-    for name, one in zip(names, made.classes, strict=True):
-        written = _write_maps(folder, f"{run}_{name}", one)
+    maps = {name: (f"{run}_{name}", one) for name, one in zip(names, made.classes, strict=True)}
+    for name, (stem, one) in (maps | {"consensus": ("consensus", made.consensus)}).items():
+        written = _write_maps(folder, stem, one)
         files |= {name if what == "map" else f"{name}_{what}": file for what, file in written.items()}
-    files |= {
-        "consensus" if what == "map" else f"consensus_{what}": file
-        for what, file in _write_maps(folder, "consensus", made.consensus).items()
-    }
     files["model"] = _write_model(folder / "model.cif", made.consensus.structure)
     columns = {name: one.occupancies for name, one in zip(names, made.classes, strict=True)}
     for what, table in (("truth", columns), ("truth_consensus", {"occupancy": made.consensus.occupancies})):

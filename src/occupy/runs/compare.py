@@ -10,7 +10,9 @@ import numpy as np
 
 from occupy.runs.agreement import Agreement, agreement, class_agreement, contingency, merged_rows
 from occupy.runs.consensus import Consensus, Rules, candidate_distinctness, consensus
-from occupy.runs.partition import Entries, Partition, Reals, share_error
+from occupy.runs.partition import Entries, Integers, Partition, Reals, share_error
+
+_MODERATE = 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,10 @@ class ClassSummary:
     share, error : float
         Of all entries, with its standard error, counted in particles.
     agreement : float
-        On membership between runs, beyond chance (Cohen's kappa, mean over pairs of runs).
+        On membership between the two runs that agree best, beyond chance (Cohen's kappa).
+    found_in : int
+        Runs that have it: whose membership agrees with the consensus by kappa of 0.4 or more, a "moderate"
+        agreement (Landis & Koch, Biometrics 33, 159, 1977).
     distinct : float
         From the class it is least told apart from; NaN where it is the only one.
     probability : float
@@ -75,6 +80,7 @@ class ClassSummary:
     share: float
     error: float
     agreement: float
+    found_in: int
     distinct: float
     probability: float
     settled: int
@@ -123,7 +129,7 @@ def mapped(comparison: Comparison) -> list[np.ndarray]:
 def class_summaries(comparison: Comparison) -> list[ClassSummary]:
     """One summary per class of the consensus."""
     found, count = comparison.consensus, comparison.consensus.count
-    kappas = _kappas(mapped(comparison), count)
+    kappas, found_in = _kappas(mapped(comparison), found.labels, count)
     out = []
     for z in range(count):
         mine = found.labels == z
@@ -139,6 +145,7 @@ def class_summaries(comparison: Comparison) -> list[ClassSummary]:
                 float(mine.mean()),
                 share_error(mine, comparison.entries),
                 float(kappas[z]),
+                int(found_in[z]),
                 float(others.min()) if len(others) else float("nan"),
                 float(found.probability[mine].mean()) if mine.any() else float("nan"),
                 int((mine & comparison.settled).sum()),
@@ -148,11 +155,15 @@ def class_summaries(comparison: Comparison) -> list[ClassSummary]:
     return out
 
 
-def _kappas(labels: Sequence[np.ndarray], count: int) -> Reals:
-    """Agreement on membership of each consensus class, mean over pairs of runs, shape (K,)."""
-    same = np.arange(count)
-    tables = [contingency(a, b, count, count) for a, b in combinations(labels, 2)]
-    return np.asarray(np.mean([class_agreement(table, same) for table in tables], axis=0))
+def _kappas(labels: Sequence[np.ndarray], together: np.ndarray, count: int) -> tuple[Reals, Integers]:
+    """Agreement of the best pair of runs on each consensus class, and how many runs have it, shape (K,)."""
+
+    def kappas(a: np.ndarray, b: np.ndarray) -> Reals:
+        return class_agreement(contingency(a, b, count, count), np.arange(count))
+
+    best = np.max([kappas(a, b) for a, b in combinations(labels, 2)], axis=0)
+    with_consensus = np.array([kappas(a, together) for a in labels])
+    return np.asarray(best), np.asarray((with_consensus >= _MODERATE).sum(axis=0))
 
 
 @dataclass(frozen=True)

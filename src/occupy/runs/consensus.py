@@ -22,14 +22,19 @@ class Rules:
     Attributes
     ----------
     least_distinct : float
-        Two classes are told apart where runs agree, beyond chance, which of the two a particle is in: Cohen's
-        kappa of at least this, over the particles that both runs have in one of them.
+        Two classes are told apart where two runs agree, beyond chance, which of the two a particle is in:
+        Cohen's kappa of at least this, over the particles that both runs have in one of them.
     settled : float
         A particle is settled where its class is at least this probable.
+    overstated : float
+        Temperature of what runs state alike: every run is surer than it should be of what its maps and noise
+        model get wrong in the same way, which no agreement shows. Measured on runs of RELION with occupy in
+        its loop (`docs/explanation/runs.md`).
     """
 
     least_distinct: float = 0.2
     settled: float = 0.5
+    overstated: float = 1.75
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,14 +133,15 @@ def distinctness(runs: Sequence[Partition], belongs: Sequence[Integers], count: 
     """How well runs tell each pair of consensus classes apart, shape (K, K); NaN on the diagonal.
 
     Cohen's kappa over the particles that both of two runs have in one of the two classes: 1 where the runs
-    always agree which, 0 where they agree no more than by chance; the mean over all pairs of runs.
+    always agree which, 0 where they agree no more than by chance. Of all pairs of runs the one that agrees
+    best: what two runs find is there, also where a third one failed.
     """
     labels = [of[run.labels] for run, of in zip(runs, belongs, strict=True)]
     tables = [contingency(a, b, count, count) for a, b in combinations(labels, 2)]
     found = np.full((count, count), np.nan)
     for y, z in combinations(range(count), 2):
         pair = np.array([y, z])
-        found[y, z] = found[z, y] = np.mean([_kappa(table[np.ix_(pair, pair)]) for table in tables])
+        found[y, z] = found[z, y] = max(_kappa(table[np.ix_(pair, pair)]) for table in tables)
     return found
 
 
@@ -161,7 +167,7 @@ def consensus(runs: Sequence[Partition], rules: Rules | None = None) -> Consensu
         keep, gone = sorted(np.unravel_index(np.nanargmin(distinct), distinct.shape))
         posterior[:, keep] += posterior[:, gone]
         posterior = np.delete(posterior, gone, axis=1)
-    chance, too_sure = pooled(runs, posterior, belongs)
+    chance, too_sure = pooled(runs, posterior, belongs, rules.overstated)
     order = np.argsort(-np.bincount(chance.argmax(axis=1), minlength=len(distinct)), kind="stable")
     chance, distinct = chance[:, order], distinct[np.ix_(order, order)]
     rank = np.argsort(order)
@@ -171,16 +177,20 @@ def consensus(runs: Sequence[Partition], rules: Rules | None = None) -> Consensu
     )  # fmt: skip
 
 
-def pooled(runs: Sequence[Partition], posterior: Reals, belongs: Sequence[Integers]) -> tuple[Reals, Reals]:
+def pooled(
+    runs: Sequence[Partition], posterior: Reals, belongs: Sequence[Integers], overstated: float
+) -> tuple[Reals, Reals]:
     """Return the probability of each consensus class for each particle, from what runs state and agree on.
 
     Runs see the same images, so that what an image leaves open is in what each of them states, and is not
     less for being said several times: the logarithms of stated probabilities are averaged, not added. What
     runs disagree in comes from the noise of each one's maps. It makes each state more than it knows; by how
-    much is the temperature t at which its probabilities predict the labels of the other runs best. With the
-    log-odds of a run off by noise of variance v, t² = 1 + cv (the usual approximation of a logistic function
-    averaged over a normal distribution: Spiegelhalter & Lauritzen, Networks 20, 579, 1990). The mean of R
-    runs is off by v/R: its temperature is the root of 1 + (t² - 1)/R.
+    much is the temperature t at which its probabilities predict the labels of another run best, of the one
+    it agrees with best. With the log-odds of a run off by noise of variance v, t² = 1 + cv (the usual
+    approximation of a logistic function averaged over a normal distribution: Spiegelhalter & Lauritzen,
+    Networks 20, 579, 1990). In the mean, runs have weights w proportional to 1/t² (a run that failed hardly
+    counts), and it is off by the sum of w²v. What runs are off by alike can't be seen in this way: the square
+    of `overstated` stands for it, in place of the 1.
 
     Returns
     -------
@@ -194,9 +204,15 @@ def pooled(runs: Sequence[Partition], posterior: Reals, belongs: Sequence[Intege
     labels = [of[run.labels] for run, of in zip(runs, belongs, strict=True)]
     if count == 1:
         return np.ones((len(posterior), 1)), np.ones(len(runs))
-    too_sure = np.array([_temperature(mine, labels[:i] + labels[i + 1 :]) for i, mine in enumerate(stated)])
-    together = np.sqrt(1 + (too_sure**2 - 1) / len(runs))
-    mean = sum(each / t for each, t in zip(stated, together, strict=True)) / len(runs)
+    too_sure = np.array(
+        [
+            min(_temperature(mine, other) for other in labels[:i] + labels[i + 1 :])
+            for i, mine in enumerate(stated)
+        ]
+    )
+    weights = too_sure**-2.0 / (too_sure**-2.0).sum()
+    together = np.sqrt(overstated**2 + (weights**2 * (too_sure**2 - 1)).sum())
+    mean = sum(weight * each for each, weight in zip(stated, weights, strict=True)) / together
     return _softmax(np.asarray(mean)), too_sure
 
 
@@ -219,15 +235,15 @@ def _stated(run: Partition, belongs: Integers, posterior: Reals) -> Reals:
     return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 
-def _temperature(stated: Reals, others: Sequence[Integers]) -> float:
-    """Return by what logarithms of stated probabilities are divided to predict the other runs best."""
+def _temperature(stated: Reals, labels: Integers) -> float:
+    """Return by what logarithms of stated probabilities are divided to predict another run's labels best."""
     from scipy.optimize import minimize_scalar
 
     rows = np.arange(len(stated))
 
     def loss(log_temperature: float) -> float:
         chance = _softmax(stated / np.exp(log_temperature))
-        return -float(np.mean([np.log(chance[rows, labels] + 1e-12).mean() for labels in others]))
+        return -float(np.log(chance[rows, labels] + 1e-12).mean())
 
     # Never below 1: that runs agree does not tell that an image is clearer than each of them says.
     return float(np.exp(minimize_scalar(loss, bounds=(0.0, 4.0), method="bounded").x))

@@ -19,7 +19,7 @@ from occupy.simulation.single import Simulation, simulate
 if TYPE_CHECKING:
     import gemmi
 
-MOST_CORE = 0.99
+_MOST_CORE = 0.99
 """Share of the atoms that the core of a drawn composition has at most: something must be left to draw."""
 
 
@@ -126,7 +126,7 @@ def _one_map(
     if truth.draw:
         drawn = draw_occupancies(structure, full=truth.full, blocks=truth.blocks, seed=seed)
         if truth.blocks:
-            core = min(truth.full, MOST_CORE)
+            core = min(truth.full, _MOST_CORE)
             blocks = neighbour_blocks(structure, truth.blocks, core=core, seed=seed)
     tabled = table.columns.get("occupancy", {}) if table else {}
     occupancies = drawn | tabled | _pairs(truth.occupancy, "--occupancy")
@@ -152,7 +152,7 @@ def _class_set(
             structure,
             mixture.classes or 0,
             blocks=asked.truth.blocks or 4,
-            core=min(asked.truth.full, MOST_CORE),
+            core=min(asked.truth.full, _MOST_CORE),
             mixing=mixture.mixing,
             partial_everywhere=mixture.partial_everywhere,
             seed=asked.imaging.seed,

@@ -13,15 +13,7 @@ from occupy.simulation.models import chain_names, check_structure, marker_points
 if TYPE_CHECKING:
     import gemmi
 
-CORE = "core"
-ABSENT = 0.15
-"""Chance that a chain or block drawn partial is absent altogether."""
-
-TRIES = 100
-"""Draws of states before some block is left present in all."""
-
-LEAST_WEIGHT = 0.05
-"""No drawn class has a smaller share of the particles."""
+_CORE = "core"
 
 
 def _centres(structure: gemmi.Structure) -> tuple[list[str], NDArray[np.float64], NDArray[np.int64]]:
@@ -83,7 +75,7 @@ def neighbour_blocks(
         firsts = _spread(centres[outer], blocks, np.random.default_rng(seed))
         distance = np.linalg.norm(centres[outer][:, None] - centres[outer][firsts], axis=2)
         label[outer] = 1 + distance.argmin(axis=1)
-    block = {name: f"B{k}" if k else CORE for name, k in zip(names, label, strict=True)}
+    block = {name: f"B{k}" if k else _CORE for name, k in zip(names, label, strict=True)}
     return {name: block[host] for name, host in _hosts(structure).items()}
 
 
@@ -125,7 +117,7 @@ def draw_occupancies(
     rng = np.random.default_rng((seed, 11))
     if blocks is not None:
         block_of = neighbour_blocks(structure, blocks, core=min(full, 0.99), seed=seed)
-        drawn = {block: _partial(rng) for block in sorted(set(block_of.values()))} | {CORE: 1.0}
+        drawn = {block: _partial(rng) for block in sorted(set(block_of.values()))} | {_CORE: 1.0}
         return {name: drawn[block] for name, block in block_of.items()}
     hosts = _hosts(structure)
     names = list(dict.fromkeys(hosts.values()))
@@ -135,7 +127,8 @@ def draw_occupancies(
 
 
 def _partial(rng: np.random.Generator) -> float:
-    absent, value = rng.random() < ABSENT, rng.uniform(0.05, 0.95)
+    # 15 % of what is drawn partial is absent altogether.
+    absent, value = rng.random() < 0.15, rng.uniform(0.05, 0.95)
     return 0.0 if absent else round(float(value), 2)
 
 
@@ -217,16 +210,17 @@ def draw_classes(
         raise ValueError(f"mixing must be a share in [0, 1], not {mixing!r}")
     rng = np.random.default_rng((seed, 13))
     block_of = neighbour_blocks(structure, blocks, core=core, seed=seed)
-    names = sorted(set(block_of.values()) - {CORE}, key=lambda name: int(name[1:]))
+    names = sorted(set(block_of.values()) - {_CORE}, key=lambda name: int(name[1:]))
     presence = _states(len(names), classes, rng)
     if partial_everywhere and names:
         presence[:, -1] = rng.uniform(0.3, 0.7, classes)
     strangers = np.clip(mixing * rng.uniform(0.5, 1.5, (classes, 1)), 0, 1)
     mixture = (1 - strangers) * np.eye(classes) + strangers * rng.dirichlet(np.ones(classes), classes)
     held = np.clip(mixture @ presence, 0, 1)
-    weights = LEAST_WEIGHT + rng.dirichlet(np.full(classes, 4.0)) * (1 - classes * LEAST_WEIGHT)
+    # No class has less than a twentieth of the particles.
+    weights = 0.05 + rng.dirichlet(np.full(classes, 4.0)) * (1 - 0.05 * classes)
     weights = np.maximum(weights, 1e-3) / np.maximum(weights, 1e-3).sum()
-    states = tuple({CORE: 1.0} | dict(zip(names, map(float, row), strict=True)) for row in presence)
+    states = tuple({_CORE: 1.0} | dict(zip(names, map(float, row), strict=True)) for row in presence)
     occupancies = tuple(_per_chain_of(block_of, names, row) for row in held)
     return Composition(
         occupancies,
@@ -239,7 +233,7 @@ def draw_classes(
 
 def _per_chain_of(block_of: dict[str, str], names: list[str], row: NDArray[np.float64]) -> dict[str, float]:
     """Return the occupancy of every chain from those of the blocks, to four decimals."""
-    value = {CORE: 1.0} | {name: round(float(x), 4) for name, x in zip(names, row, strict=True)}
+    value = {_CORE: 1.0} | {name: round(float(x), 4) for name, x in zip(names, row, strict=True)}
     return {chain: value[block] for chain, block in block_of.items()}
 
 
@@ -248,7 +242,8 @@ def _states(blocks: int, count: int, rng: np.random.Generator) -> NDArray[np.flo
     if count > 2**blocks:
         raise ValueError(f"{blocks} blocks make only {2**blocks} states: too few for {count} classes")
     most_absent = np.zeros((count, blocks), dtype=int)
-    for _ in range(TRIES):
+    # After a hundred draws some block is left present in all.
+    for _ in range(100):
         codes = np.concatenate([[0], 1 + rng.permutation(2**blocks - 1)[: count - 1]])
         missing = (codes[:, None] >> np.arange(blocks)) & 1
         if missing.any(axis=0).sum() > most_absent.any(axis=0).sum():

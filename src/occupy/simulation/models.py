@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 PADDING = 0.3
 """The least share of the default box's side that the model does not reach."""
 
-FADING = (0.15, 0.3, 0.5, 0.75)
-"""Occupancies of the demo's partial chains, from the outermost one inwards."""
-
 
 def demo_structure() -> gemmi.Structure:
     """Read the model that ships with the package: PDB entry 7PBL, the RuvAB motor on DNA.
@@ -61,7 +58,7 @@ def demo_occupancies(structure: gemmi.Structure) -> dict[str, float]:
     middle = np.mean(list(centres.values()), axis=0)
     outermost = max(centres, key=lambda name: float(np.linalg.norm(centres[name] - middle)))
     inwards = sorted(centres, key=lambda name: float(np.linalg.norm(centres[name] - centres[outermost])))
-    partial = dict(zip(inwards[: len(centres) // 2], FADING, strict=False))
+    partial = dict(zip(inwards[: len(centres) // 2], (0.15, 0.3, 0.5, 0.75), strict=False))
     return {name: partial.get(name, 1.0) for name in centres}
 
 
@@ -162,7 +159,7 @@ def chain_values(
     values = np.asarray(data)
     if values.ndim != 3:
         raise ValueError(f"data must have three axes, not shape {values.shape}")
-    check_positive(voxel_size=voxel_size, radius=radius)
+    _check_positive(voxel_size=voxel_size, radius=radius)
     found = {}
     for name, points in marker_points(structure).items():
         near = voxels_near(points[:, ::-1] / voxel_size, radius / voxel_size, values.shape)
@@ -209,7 +206,7 @@ def check_structure(structure: gemmi.Structure) -> None:
         raise ValueError(f"structure {structure.name!r} has no atoms")
 
 
-def check_positive(**numbers: float) -> None:
+def _check_positive(**numbers: float) -> None:
     """Raise ValueError unless every number is finite and above 0."""
     for name, number in numbers.items():
         if not (isfinite(number) and number > 0):

@@ -34,7 +34,7 @@ ATOM_VOLUME_B = 4 * pi * ATOM_VOLUME ** (2 / 3)
 Suzuki, J. Appl. Cryst. 11, 693, 1978). Where atoms tile their volume the sum is flat, and its edge is soft:
 a smoothed solvent mask, but one that is linear in occupancy."""
 
-SOFT_EDGE = 0.15
+_SOFT_EDGE = 0.15
 """The low-pass falls from 1 to 0, as a raised cosine, over this last fraction of the band."""
 
 
@@ -102,8 +102,8 @@ def frequency_of(size: int, voxel_size: float) -> NDArray[np.float32]:
 
 
 def soft_low_pass(frequency: NDArray[np.float32], resolution: float) -> NDArray[np.float32]:
-    """Return 1 up to (1 − SOFT_EDGE)/resolution, 0 from 1/resolution on, a raised cosine between."""
-    into_edge = np.clip((frequency * resolution - (1 - SOFT_EDGE)) / SOFT_EDGE, 0, 1)
+    """Return 1 up to (1 − _SOFT_EDGE)/resolution, 0 from 1/resolution on, a raised cosine between."""
+    into_edge = np.clip((frequency * resolution - (1 - _SOFT_EDGE)) / _SOFT_EDGE, 0, 1)
     return np.asarray(0.5 + 0.5 * np.cos(pi * into_edge), dtype=np.float32)
 
 
@@ -123,11 +123,7 @@ def noise_power(size: int, voxel_size: float, colour: float) -> NDArray[np.float
     full = np.exp(-colour / 2 * frequency_of(size, voxel_size).astype(np.float64) ** 2)
     full[0, 0, 0] = 0
     # Over all coefficients the mean power is size³ at variance 1 (Parseval).
-    weight = np.full(full.shape, 2.0)
-    weight[..., 0] = 1
-    if size % 2 == 0:
-        weight[..., -1] = 1
-    mean = float((full * weight).sum() / size**3)
+    mean = float((full * _copies(size)).sum() / size**3)
     return shell_means(full, size) * size**3 / mean
 
 
@@ -137,15 +133,17 @@ def shell_index(size: int) -> NDArray[np.intp]:
 
 
 def shell_means(values: NDArray[np.floating], size: int) -> NDArray[np.float64]:
-    """Return the means of a half transform's values over shells 0 to size // 2.
-
-    Coefficients whose mirror image is not stored count twice.
-    """
-    shell = shell_index(size).ravel()
-    weight = np.full(values.shape, 2.0)
-    weight[..., 0] = 1
-    if size % 2 == 0:
-        weight[..., -1] = 1
-    sums = np.bincount(shell, (values * weight).ravel())
-    counts = np.bincount(shell, weight.ravel())
+    """Return the means of a half transform's values over shells 0 to size // 2."""
+    shell, copies = shell_index(size).ravel(), _copies(size)
+    sums = np.bincount(shell, (values * copies).ravel())
+    counts = np.bincount(shell, np.broadcast_to(copies, values.shape).ravel())
     return np.asarray((sums / np.maximum(counts, 1))[: size // 2 + 1])
+
+
+def _copies(size: int) -> NDArray[np.float64]:
+    """Return how often coefficients of a half transform are there in the whole, along its last axis."""
+    copies = np.full(size // 2 + 1, 2.0)
+    copies[0] = 1
+    if size % 2 == 0:
+        copies[-1] = 1
+    return copies

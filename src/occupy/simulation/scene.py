@@ -26,9 +26,6 @@ from occupy.simulation.potential import potential_of
 if TYPE_CHECKING:
     import gemmi
 
-ENVELOPE_RADIUS = 3.0
-"""Å around any atom's centre that count as molecule when the signal's variance is taken."""
-
 
 @dataclass(frozen=True)
 class Scene:
@@ -133,5 +130,6 @@ def noise_sigma(scene: Scene, full: NDArray[np.float32], signal_to_noise: float)
     """
     if np.isinf(signal_to_noise):
         return np.float32(0)
-    inside = voxels_near(scene.atoms_zyx(), ENVELOPE_RADIUS / scene.voxel_size, full.shape)
+    # What lies within 3 Å of any atom is molecule.
+    inside = voxels_near(scene.atoms_zyx(), 3.0 / scene.voxel_size, full.shape)
     return np.float32(np.sqrt(full.reshape(-1)[inside].var(dtype=np.float64) / signal_to_noise))

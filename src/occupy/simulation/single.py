@@ -31,18 +31,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 
-EDGE_VOXELS = 5.0
-"""Default width of a mask's edge in voxels, as RELION's ``--width_mask_edge``."""
-
-SPHERE_MARGIN = 10.0
-"""Å between the outermost atom and the default sphere."""
-
-SOFT_MARGIN = 6.0
-"""Å around atoms within which the soft mask is 1, by default."""
-
-BEYOND_CURRENT = 1
-"""Shells kept beyond the last one with SSNR ≥ 1; RELION's class maps end about there."""
-
 
 @dataclass(frozen=True)
 class Simulation:
@@ -273,9 +261,9 @@ def last_shell(ssnr: NDArray[np.float64]) -> int:
 
 
 def wiener_weights(ssnr: NDArray[np.float64], last: int) -> NDArray[np.float64]:
-    """Return SSNR/(1 + SSNR) per shell, zero from a shell beyond `last` on."""
+    """Return SSNR/(1 + SSNR) per shell, zero from a shell beyond `last` on: there RELION's maps end about."""
     weights = ssnr / (1 + ssnr)
-    weights[last + 1 + BEYOND_CURRENT :] = 0
+    weights[last + 2 :] = 0
     return weights
 
 
@@ -330,11 +318,12 @@ def _window_of(scene: Scene, processing: Processing) -> NDArray[np.float32] | No
     """Return the solvent mask, 1 inside and 0 outside: (size, size, size); None where nothing is masked."""
     if processing.mask == "none":
         return None
-    edge = processing.mask_edge or EDGE_VOXELS * scene.voxel_size
+    # Five voxels of edge, as RELION's --width_mask_edge; the soft mask is 1 within 6 Å of atoms.
+    edge = processing.mask_edge or 5.0 * scene.voxel_size
     if processing.mask == "sphere":
         distance = _from_sphere(scene, processing.mask_radius)
     else:
-        distance = _from_atoms(scene, processing.mask_radius or SOFT_MARGIN)
+        distance = _from_atoms(scene, processing.mask_radius or 6.0)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * np.clip(distance / edge, 0, 1)), dtype=np.float32)
 
 
@@ -343,7 +332,7 @@ def _from_sphere(scene: Scene, radius: float | None) -> NDArray[np.float32]:
     middle = scene.size / 2
     if radius is None:
         outermost = np.sqrt(((scene.atoms_zyx() - middle) ** 2).sum(axis=1).max()) * scene.voxel_size
-        radius = min(outermost + SPHERE_MARGIN, middle * scene.voxel_size)
+        radius = min(outermost + 10.0, middle * scene.voxel_size)
     along = (np.arange(scene.size, dtype=np.float32) - np.float32(middle)) ** 2
     squared = along[:, None, None] + along[:, None] + along
     return np.asarray(np.sqrt(squared) * np.float32(scene.voxel_size) - np.float32(radius))

@@ -225,6 +225,9 @@ class MapDocument(Scene):
             "tile": {"centre": [float(c) for c in centre], "radius": radius},
             "graph": self.graph(),
             "made": list(self._masks),
+            "usual_content": masks.usual_content(
+                est.lowest_confident_scale, recalibrated=est.settings.recalibrate
+            ),
             "inputs": self._about_inputs(),
         }
 
@@ -325,7 +328,7 @@ class MapDocument(Scene):
         return f"{about}; {float(np.mean(mask > 0.5)):.1%} of the box is above ½"
 
     def _solvent_definition(self, options: Mapping[str, Any]) -> tuple[Array, str]:
-        said = _numbers_in(options, "threshold", "weak", "smallest", "extend", "soft_edge")
+        said = _numbers_in(options, "threshold", "weak", "close", "smallest", "extend", "soft_edge")
         if "threshold" not in said:
             raise InputError("give a threshold, a scale from 0 to below 1")
         mask = masks.solvent_definition(self._array("scale"), voxel_size=self.est.volume.voxel_size, **said)

@@ -280,17 +280,18 @@ function modifyPanel(ctx) {
 function masksPanel(ctx) {
   const said = note();
   const made = h("ul.made");
-  const start = () => Math.min(0.5, 2 * ctx.scene.numbers.lowest_confident_scale);
+  const usual = ctx.scene.usual_content;
   const tellThreshold = (v) => { ctx.threshold = v; ctx.emit("threshold"); };
-  const threshold = slider({ label: "Threshold", low: 0, high: 0.99, step: 0.005, value: start(), title: "Scale above which a voxel is content", change: tellThreshold });
-  const weak = slider({ label: "Weak", low: 0, high: 0.99, step: 0.005, value: ctx.scene.numbers.lowest_confident_scale, title: "Parts above this are kept too, where they touch content" });
+  const threshold = slider({ label: "Threshold", low: 0, high: 0.99, step: 0.005, value: usual.threshold, title: "Scale above which a voxel is content", change: tellThreshold });
+  const weak = slider({ label: "Weak", low: 0, high: 0.99, step: 0.005, value: usual.weak, title: "Parts above this are kept too, where they touch content" });
   const number = (label, value, title, unit = "Å") => {
     const input = h("input", { type: "number", min: 0, step: "any", value, "aria-label": label });
     return { row: h("label.setting", { title }, h("span", {}, label), input, h("i", {}, unit)), value: () => Number(input.value) || 0 };
   };
   const smallest = number("smallest piece", 0, "Smaller pieces are dropped", "Å³");
-  const extend = number("extend", 3, "Grow the mask by this");
-  const soft = number("soft edge", 6, "Width of the soft edge outside");
+  const close = number("fill gaps", usual.close, "Gaps narrower than twice this are filled");
+  const extend = number("extend", 0, "Grow the mask by this");
+  const soft = number("soft edge", 0, "Width of the soft edge outside");
   const edge = number("smooth", 0, "Å over which the mask is smoothed");
   let kind = "attenuate";
   const power = slider({ label: "Power", low: 1, high: 50, log: true, value: 5, title: "Keep S^(power − 1), or above the pivot all" });
@@ -314,7 +315,7 @@ function masksPanel(ctx) {
     }
   }
   const solvent = h("button.primary", { onclick: () => make(solvent, "solvent", {
-    threshold: threshold.value(), weak: Math.min(weak.value(), threshold.value()), smallest: smallest.value(), extend: extend.value(), soft_edge: soft.value() }) }, "Make solvent definition");
+    threshold: threshold.value(), weak: Math.min(weak.value(), threshold.value()), close: close.value(), smallest: smallest.value(), extend: extend.value(), soft_edge: soft.value() }) }, "Make solvent definition");
   const subtraction = h("button.primary", { onclick: () => make(subtraction, "subtraction",
     kind === "attenuate" ? { attenuate: power.value(), soft_edge: edge.value() } : { sigmoid: power.value(), pivot: pivot.value(), soft_edge: edge.value() }) }, "Make subtraction mask");
   ctx.on("scene", () => {
@@ -342,7 +343,7 @@ function masksPanel(ctx) {
   };
   return [
     h("h3", {}, "Solvent definition"), h("p.faint", {}, "1 where there is content, weak parts included. While the threshold moves, the scale's slices grow dark below it."),
-    threshold, weak, smallest.row, extend.row, soft.row, h("div.row", {}, solvent),
+    threshold, weak, close.row, smallest.row, extend.row, soft.row, h("div.row", {}, solvent),
     h("h3", {}, "Mask for particle subtraction"), h("p.faint", {}, "RELION's convention: 1 is kept, 0 is subtracted."),
     segments("Keep by", [["attenuate", "Attenuation"], ["sigmoid", "Sigmoid"]], kind, (name) => { kind = name; pivot.hidden = name !== "sigmoid"; }),
     power, pivot, edge.row, h("div.row", {}, subtraction),
