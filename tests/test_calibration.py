@@ -193,13 +193,13 @@ def test_a_mask_holds_its_false_discovery_rate(rate):
     # Independent voxels, so that the rate itself can be counted; weak content among them.
     rng = np.random.default_rng(3)
     from occupy.confidence import fdr_threshold
-    from occupy.solvent import fit_solvent, truncated_null
+    from occupy.solvent import _fit_solvent, truncated_null
 
     data = rng.normal(0, 1, (60, 60, 60)).astype(np.float32)
     content = np.zeros(data.shape, dtype=bool)
     content[20:40, 20:40, 20:40] = True
     data[content] += rng.uniform(2, 8, content.sum()).astype(np.float32)
-    model = fit_solvent(data, lambda start, stop: np.ones((stop - start, 60, 60), dtype=bool))
+    model = _fit_solvent(data, lambda start, stop: np.ones((stop - start, 60, 60), dtype=bool))
     mean, sigma, share = truncated_null(model)
     assert (mean, sigma) == (pytest.approx(0, abs=0.02), pytest.approx(1, rel=0.02))
     assert share == pytest.approx(1 - content.mean(), abs=0.02)
@@ -212,7 +212,7 @@ def test_a_mask_holds_its_false_discovery_rate(rate):
 @pytest.mark.parametrize("range_of_content", [(2, 5), (2, 45), (2, 100), (2, 300), (46, 100)])
 def test_the_false_discovery_rate_is_the_one_asked_for_however_strong_the_content(range_of_content, unit):
     from occupy.confidence import fdr_threshold
-    from occupy.solvent import fit_solvent, inscribed_ellipsoid
+    from occupy.solvent import _fit_solvent, inscribed_ellipsoid
 
     rng = np.random.default_rng(3)
     data = rng.normal(0, 1, (80, 80, 80)).astype(np.float32)
@@ -221,7 +221,7 @@ def test_the_false_discovery_rate_is_the_one_asked_for_however_strong_the_conten
     data[content] += rng.uniform(*range_of_content, content.sum()).astype(np.float32)
     data *= np.float32(unit)
     # Solvent is learnt in the inscribed sphere, but the mask is of the whole box, corners included.
-    level = fdr_threshold(fit_solvent(data, inscribed_ellipsoid(data.shape)), 0.1)
+    level = fdr_threshold(_fit_solvent(data, inscribed_ellipsoid(data.shape)), 0.1)
     chosen = data > level
     assert 0.085 < np.count_nonzero(chosen & ~content) / np.count_nonzero(chosen) < 0.102
     assert np.count_nonzero(chosen & content) > 0.7 * content.sum()
@@ -229,7 +229,7 @@ def test_the_false_discovery_rate_is_the_one_asked_for_however_strong_the_conten
 
 def test_corners_that_a_mask_made_equal_do_not_count_as_solvent():
     from occupy.confidence import fdr_threshold
-    from occupy.solvent import fit_solvent, inscribed_ellipsoid
+    from occupy.solvent import _fit_solvent, inscribed_ellipsoid
 
     rng = np.random.default_rng(4)
     sphere = inscribed_ellipsoid((80, 80, 80))
@@ -238,7 +238,7 @@ def test_corners_that_a_mask_made_equal_do_not_count_as_solvent():
     content = np.zeros(inside.shape, dtype=bool)
     content[25:55, 25:55, 25:55] = True
     data[content] += rng.uniform(2, 60, content.sum()).astype(np.float32)
-    model = fit_solvent(
+    model = _fit_solvent(
         data, lambda start, stop: sphere(start, stop) & (data[start:stop] != 0), partly_flat=True
     )
     chosen = data > fdr_threshold(model, 0.1)
