@@ -15,6 +15,7 @@ from occupy.numerics.morphology import ball_widths, dilate_stream, dilate_stride
 from occupy.numerics.parallel import planes_per_slab, scratch
 from occupy.numerics.quantiles import Tile, Tiling, coarse_tile, extreme_tile, tau_of
 from occupy.numerics.resampling import refine_slab
+from occupy.options import short_repr
 from occupy.resolve import ResolvedSettings
 from occupy.statistics.interval import interval_95
 
@@ -44,6 +45,8 @@ class FullScale:
     tile_size: tuple[int, int, int]
     naive: bool
     calibration: Calibration | None = None
+
+    __repr__ = short_repr
 
     @property
     def source(self) -> str:

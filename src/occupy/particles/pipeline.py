@@ -350,6 +350,6 @@ def _far_off(fitted: Fitted, left: Array) -> tuple[Notice, ...]:
         return ()
     text = (
         f"parts are placed to {unknown:.1f} Å only (poses were off by {fitted.spread[1]:.1f} Å and "
-        f"{np.degrees(fitted.spread[3]):.1f}°): occupancies may be wrong by 0.05 beyond their intervals"
+        f"{np.degrees(fitted.spread[3]):.1f}°): occupancies are less sure than their intervals say"
     )
     return (Notice("poses", text),)

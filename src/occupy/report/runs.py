@@ -262,21 +262,15 @@ def write_comparison_page(path: Path, found: Comparison, notices: Sequence[Notic
         good=f"{found.consensus.count} classes are reproducible.",
     )
     names = [run.name for run in found.runs]
+    first = len(_CLASSES)
     rows = [
-        [
-            row[0],
-            row[1],
-            f"{row[2]:.3f} ± {row[3]:.3f}",
-            f"{row[4]:.2f}",
-            row[5],
-            *(f"{value:.2f}" for value in row[6:8]),
-            *row[8:],
-        ]
+        [row[0], row[1], f"{row[2]:.3f}\u00a0±\u00a0{row[3]:.3f}", f"{row[4]:.2f}", row[5],
+         *(f"{value:.2f}" for value in row[6:8]), row[8], " | ".join(map(str, row[first:]))]
         for row in class_rows(found)
-    ]
+    ]  # fmt: skip
     header = (
         "class", "particles", "share", "agreement", "found in", "told apart", "mean probability", "settled",
-        *names,
+        "in the runs",
     )  # fmt: skip
     pairs = [[*row[:2], *(f"{value:.3f}" for value in row[2:])] for row in pair_rows(found)]
     sections = [
@@ -293,8 +287,8 @@ def write_comparison_page(path: Path, found: Comparison, notices: Sequence[Notic
 _READING = (
     "Agreement is on membership of the class between the two runs that agree best, beyond chance (kappa: 1 "
     "always, 0 as by chance); told apart is the same between the class and the one it is most confused with. "
-    "Probability is that of a particle's class, by what all runs say of it. The last columns have the "
-    "numbers of the runs' classes."
+    "Probability is that of a particle's class, by what all runs say of it. The last column has the "
+    "numbers of the runs' own classes."
 )
 _FLOW = "Particles (height) in the classes of each run; colours are the classes of the consensus"
 

@@ -52,7 +52,7 @@ class Consensus:
     distinct : ndarray of float64, shape (K, K)
         How well runs tell each pair of classes apart (kappa); NaN on the diagonal.
     candidates : int
-        Classes there were before those that runs do not tell apart were put together.
+        Most classes that any run has.
     too_sure : tuple of float
         For each run the temperature of its stated probabilities: 1 where they are taken as they are.
     """
@@ -70,22 +70,26 @@ class Consensus:
         return len(self.distinct)
 
 
-def _pivot(runs: Sequence[Partition]) -> int:
-    """Index of the run that agrees most with the others."""
-    index = np.zeros((len(runs), len(runs)))
-    for i, j in combinations(range(len(runs)), 2):
-        one, other = runs[i], runs[j]
-        table = contingency(one.labels, other.labels, len(one.classes), len(other.classes))
-        index[i, j] = index[j, i] = rand_of(table)
-    return int(index.sum(axis=1).argmax())
-
-
 def _start(runs: Sequence[Partition]) -> Reals:
-    """Return what the run says that agrees most with the others, and doubt, shape (N, its classes)."""
-    pivot = runs[_pivot(runs)]
-    start: Reals = np.full((len(pivot.labels), len(pivot.classes)), 0.2 / len(pivot.classes))
-    start[np.arange(len(pivot.labels)), pivot.labels] += 0.8
-    return start
+    """Return what the two runs say that agree best, and doubt, shape (N, candidates).
+
+    Candidates are the groups of particles that both have together: where one run has in one class what the
+    other has in two, each of the two may be a class. Groups of less than 2 % of the particles are no
+    candidates: their particles may be in any.
+    """
+    tables = {
+        (i, j): contingency(runs[i].labels, runs[j].labels, len(runs[i].classes), len(runs[j].classes))
+        for i, j in combinations(range(len(runs)), 2)
+    }
+    (one, other), table = max(tables.items(), key=lambda each: rand_of(each[1]))
+    sizes = table.ravel()
+    kept = np.flatnonzero(sizes >= max(0.02 * sizes.sum(), 1))
+    candidate = np.full(len(sizes), -1)
+    candidate[kept] = np.arange(len(kept))
+    mine = candidate[runs[one].labels * table.shape[1] + runs[other].labels]
+    start: Reals = np.full((len(mine), len(kept)), 0.2 / len(kept))
+    start[np.flatnonzero(mine >= 0), mine[mine >= 0]] += 0.8
+    return np.asarray(start / start.sum(axis=1, keepdims=True))
 
 
 def _confusion(run: Partition, posterior: Reals) -> Reals:
@@ -118,6 +122,12 @@ def _posterior(runs: Sequence[Partition], start: Reals, rounds: int = 30) -> Rea
 def _softmax(values: Reals) -> Reals:
     e = np.exp(values - values.max(axis=1, keepdims=True))
     return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+def _similarity(runs: Sequence[Partition], posterior: Reals) -> Reals:
+    """Return how alike runs treat the particles of every two classes (Bhattacharyya), shape (K, K)."""
+    roots = [np.sqrt(_confusion(run, posterior)) for run in runs]
+    return np.asarray(np.mean([root @ root.T for root in roots], axis=0))
 
 
 def _belongs(run: Partition, posterior: Reals) -> Integers:
@@ -157,16 +167,19 @@ def consensus(runs: Sequence[Partition], rules: Rules | None = None) -> Consensu
     """Bring runs to one assignment, with only as many classes as they tell apart."""
     rules = rules or Rules()
     posterior = _start(runs)
-    candidates = posterior.shape[1]
     while True:
         posterior = _posterior(runs, posterior)
         belongs = [_belongs(run, posterior) for run in runs]
         distinct = distinctness(runs, belongs, posterior.shape[1])
-        if posterior.shape[1] == 1 or np.nanmin(distinct) >= rules.least_distinct:
+        alike = distinct < rules.least_distinct  # never on the diagonal, which is NaN
+        if not alike.any():
             break
-        keep, gone = sorted(np.unravel_index(np.nanargmin(distinct), distinct.shape))
+        # Of the pairs that runs do not tell apart, the one whose classes they take for each other most.
+        similar = np.where(alike, _similarity(runs, posterior), -1)
+        keep, gone = sorted(np.unravel_index(similar.argmax(), similar.shape))
         posterior[:, keep] += posterior[:, gone]
         posterior = np.delete(posterior, gone, axis=1)
+    candidates = max(len(run.classes) for run in runs)
     chance, too_sure = pooled(runs, posterior, belongs, rules.overstated)
     order = np.argsort(-np.bincount(chance.argmax(axis=1), minlength=len(distinct)), kind="stable")
     chance, distinct = chance[:, order], distinct[np.ix_(order, order)]
