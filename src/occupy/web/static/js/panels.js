@@ -87,7 +87,7 @@ function estimatePanel(ctx) {
         const input = fields.get(field.name);
         const chosen = automatic(field.name, resolved);
         const unsaid = chosen ? `auto: ${chosen}` : "none";
-        if (field.default === null && field.choices.length) input.options[0].textContent = resolved[field.name] ? unsaid : "auto";
+        if (field.default === null && field.choices.length) input.options[0].textContent = resolved[field.name] ? `auto: ${resolved[field.name]}` : "auto";
         else if (field.default === null) input.placeholder = unsaid;
         input.classList.remove("wrong");
       }
