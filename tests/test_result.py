@@ -283,3 +283,26 @@ def test_a_plot_shows_itself_where_pyplot_did_not_make_it(volumes):
     pytest.importorskip("matplotlib")
     figure = occupy.estimate(volumes["a"]).plot()
     assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_lowpass_finer_than_the_voxels_allow_is_said(volumes):
+    fine = [n for n in occupy.estimate(volumes["a"], lowpass=5).notices if n.code == "fine-lowpass"]
+    assert "voxels allow: those of 4 Å hold no details below 8 Å" in fine[0].text
+    assert not [n for n in occupy.estimate(volumes["a"], lowpass=8).notices if n.code == "fine-lowpass"]
+
+
+def test_every_stage_is_named_and_pictures_and_report_are_said(folder: Path, tmp_path: Path, capsys):
+    from occupy.cli.estimate import Job, run, summarise
+    from occupy.settings import Output, Settings
+
+    pytest.importorskip("matplotlib")
+    job = Job(Settings(), wanted=Output(plot=True, report=True))
+    stages: list[str] = []
+    inputs = occupy.open_inputs(folder / "a.mrc")
+    written = run(inputs, tmp_path, job, None, lambda stage, *_: stages.append(stage))
+    assert stages.index("maps") < stages.index("pictures") < stages.index("report")
+    summarise(written, job)
+    said = capsys.readouterr().out
+    pictures = [*tmp_path.glob("*.png"), *tmp_path.glob("*.html")]
+    assert len(pictures) > 1
+    assert all(str(path) in said for path in pictures)

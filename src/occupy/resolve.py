@@ -191,12 +191,21 @@ def setting_notices(settings: ResolvedSettings) -> list[Notice]:
             f"the low-pass of {settings.lowpass:g} Å is longer than the box ({extent:.3g} Å): is the voxel "
             "size right?"
         )
+    finest = 2 * max(settings.voxel_size)
+    fine = [
+        Notice(
+            "fine-lowpass",
+            f"the low-pass of {settings.lowpass:g} Å is finer than the voxels allow: those of "
+            f"{finest / 2:.4g} Å hold no details below {finest:.4g} Å; give --lowpass {finest:.4g} or more",
+        )
+    ] * (settings.lowpass < finest * (1 - 1e-3))
     if extent >= 5 * settings.lowpass:
-        return []
+        return fine
     return [
+        *fine,
         Notice(
             "small-box",
             f"the box is only {extent:.0f} Å wide, {extent / settings.lowpass:.1f} low-pass resolutions: too "
             "little for a scale relative to full; give a whole map, or a finer --lowpass",
-        )
+        ),
     ]
