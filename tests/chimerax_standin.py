@@ -153,7 +153,7 @@ class ChimeraX:
     def _color(self, words: list[str]) -> None:
         kind, *rest = words
         if kind == "byattribute":
-            if not re.fullmatch(r"r:[A-Za-z_]\w*", rest[0]):
+            if not re.fullmatch(r"r:[A-Za-z_]\w*|a:(occupancy|bfactor)", rest[0]):
                 raise WrongCommandError(f"not an attribute: {rest[0]}")
             self._numbers(rest[1])
             _palette_and_range(_options("color byattribute", rest[2:]))

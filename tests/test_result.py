@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 
 import occupy
 from occupy.cli import main
+from occupy.model import AtomicModel
+from occupy.model.atomic import Residue
 from occupy.relion import job as relion_job
 from occupy.simulation import demo_structure, simulate_classes
 from occupy.volume import LazyMap, Volume, compute_planes
@@ -161,3 +164,117 @@ def test_a_folder_without_a_result_is_refused(tmp_path: Path, volumes):
         occupy.load(tmp_path)
     with pytest.raises(occupy.InputError, match="in memory"):
         occupy.estimate_classes(volumes, components=False).save(tmp_path / "x")
+
+
+def test_settings_may_be_named_singly_and_a_map_may_be_an_array(volumes, folder: Path):
+    volume = volumes["a"]
+    plain = occupy.estimate(volume, occupy.Settings(lowpass=12, amplify=3))
+    for result in (
+        occupy.estimate(volume, lowpass=12, amplify=3),
+        occupy.estimate(volume, occupy.Settings(amplify=3), lowpass=12),
+        occupy.estimate(np.array(volume.data), voxel_size=4.0, lowpass=12, amplify=3),
+        occupy.estimate(str(folder / "a.mrc"), voxel_size=4.0, lowpass=12, amplify=3),
+    ):
+        assert result.settings == plain.settings
+        assert result.full_scale.value == plain.full_scale.value
+    with pytest.raises(TypeError, match="'lowpas'; did you mean lowpass"):
+        occupy.estimate(volume, lowpas=12)
+    with pytest.raises(occupy.InputError, match="give voxel_size"):
+        occupy.estimate(np.array(volume.data))
+    with pytest.raises(occupy.InputError, match="has its own"):
+        occupy.estimate(volume, voxel_size=3.0)
+    with pytest.raises(occupy.InputError, match="lowpass must be positive"):
+        occupy.estimate(volume, lowpass=-1)
+
+
+def test_the_scale_at_a_place_and_along_a_line(volumes):
+    moved = occupy.Volume(
+        volumes["a"].data, (4.0,) * 3, occupy.Frame(origin=(10.0, -20.0, 30.0), sampling=(48,) * 3)
+    )
+    result = occupy.estimate(moved)
+    voxel = np.unravel_index(int(np.argmax(result.scale)), result.scale.shape)
+    place = moved.position(voxel)
+    read = result.at(*place)
+    assert read.value == pytest.approx(float(result.scale[voxel]))
+    assert read.error == pytest.approx(float(result.uncertainty[voxel]))
+    beside = (voxel[0], voxel[1], voxel[2] + 1)
+    half = result.at(*(place + np.array((2.0, 0.0, 0.0))))
+    assert half.value == pytest.approx((float(result.scale[voxel]) + float(result.scale[beside])) / 2)
+    line = result.profile(tuple(place), tuple(place + np.array((8.0, 0.0, 0.0))))
+    np.testing.assert_allclose(line.distance, [0, 2, 4, 6, 8])
+    np.testing.assert_allclose(
+        line.values[::2], result.scale[voxel[0], voxel[1], voxel[2] : voxel[2] + 3], atol=1e-6
+    )
+    assert line.values[1] == pytest.approx(half.value)
+    with pytest.raises(occupy.InputError, match=r"\(0\.0, 0\.0, 0\.0\) Å is outside .* x 10\.0 to"):
+        result.at(0, 0, 0)
+    published = occupy.estimate(moved, estimator="local")
+    assert np.isnan(published.at(*place).error)
+
+
+def test_a_place_in_a_set_needs_the_name_of_a_map(folder: Path):
+    result = occupy.estimate_classes(folder)
+    what = result.maps["b"]["occupancy"]
+    voxel = np.unravel_index(int(np.argmax(what.data)), what.shape)
+    assert result.at(*what.volume().position(voxel), name="b").value == pytest.approx(float(what.data[voxel]))
+    with pytest.raises(occupy.InputError, match="name one of the maps"):
+        result.at(0, 0, 0)
+    with pytest.raises(occupy.InputError, match="no map 'c'"):
+        result.at(0, 0, 0, name="c")
+
+
+def public_things(volumes: dict[str, Volume], folder: Path, tmp_path: Path) -> list[Any]:
+    """Return one of every public type."""
+    made = simulate_classes(demo_structure(), PARTS, voxel_size=4.0, resolution=9.0, seed=1)
+    result, classes = occupy.estimate(volumes["a"]), occupy.estimate_classes(folder)
+    model = AtomicModel(("m",), np.zeros((3, 3)), np.zeros(3), np.ones(3), (_residue(),))
+    region = occupy.Region("part", "mask", np.arange(2000), volumes["a"].shape)
+    read = result.regions((region,))
+    estimate = result.estimate
+    numbers = [estimate.full_scale, estimate.solvent, estimate.curve, estimate.facts]
+    of_map = [result, estimate, *numbers, *result.maps["a"].values()]
+    of_set = [classes, classes.estimate, classes.of_class(0), *classes.components]
+    line = result.profile((10, 10, 10), (90, 90, 90))
+    loaded = occupy.load(result.save(tmp_path / "r"))
+    inputs = occupy.open_inputs(folder / "a.mrc")
+    others = [made, made.classes[0], volumes["a"], volumes["a"].frame, model, region, read, line, loaded]
+    return [*of_map, *of_set, *others, inputs, inputs.asked, occupy.Member("a", lambda: volumes["a"])]
+
+
+def _residue() -> Residue:
+    return Residue(0, "A", 1, "", "ALA", "1", "polymer")
+
+
+def test_every_public_thing_says_what_it_is_in_one_line(volumes, folder: Path, tmp_path: Path):
+    for thing in public_things(volumes, folder, tmp_path):
+        said = repr(thing).replace(str(tmp_path), "").replace(str(folder), "")
+        assert len(said) <= 110, said
+        assert "\n" not in said
+        assert "array(" not in said, said
+    assert repr(occupy.Settings(lowpass=12)) == "Settings(lowpass=12)"
+    assert repr(volumes["a"]) == "<Volume 'a': 48 × 48 × 48 voxels of 4 Å>"
+
+
+def test_a_table_becomes_a_data_frame(volumes, monkeypatch: pytest.MonkeyPatch):
+    values = np.array([[0.1, 0.2, 0.3], [0.4, 0.5, np.nan]])
+    table = occupy.OccupancyTable(
+        ("A", "B"), ("x", "y", "z"), values, values / 10, np.array([5, 6]), np.array([1, 2]), np.ones(3) / 3
+    )
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(occupy.InputError, match="pip install pandas"):
+        table.to_pandas()
+    monkeypatch.undo()
+    pytest.importorskip("pandas")
+    frame = table.to_pandas()
+    matrix = frame.pivot(index="region", columns="map", values="occupancy")
+    np.testing.assert_array_equal(matrix.to_numpy(), values)
+    second = frame[(frame["region"] == "B") & (frame["map"] == "x")].iloc[0]
+    assert second["error"] == pytest.approx(0.04)
+    assert second["low_95"] == pytest.approx(table.low[1, 0])
+    assert second["voxels"] == 6
+
+
+def test_a_plot_shows_itself_where_pyplot_did_not_make_it(volumes):
+    pytest.importorskip("matplotlib")
+    figure = occupy.estimate(volumes["a"]).plot()
+    assert figure._repr_png_().startswith(b"\x89PNG")

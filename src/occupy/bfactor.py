@@ -15,6 +15,7 @@ import numpy.typing as npt
 from occupy import tuning
 from occupy.numerics.resampling import block_means, interpolated_planes
 from occupy.numerics.smoothing import smooth_volume
+from occupy.options import short_repr
 
 Array = npt.NDArray[np.float32]
 
@@ -40,6 +41,8 @@ class BFactors:
     errors: Array
     sides: tuple[int, int, int]
     bands: tuple[float, ...]
+
+    __repr__ = short_repr
 
     def planes(self, what: str, start: int, stop: int, shape: tuple[int, ...]) -> Array:
         """Return ``values`` or ``errors`` at planes of the map; to be used before the next call."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from occupy.errors import InputError, Notice
 from occupy.numerics.parallel import for_each_slab, planes_per_slab
+from occupy.options import short_repr
 from occupy.volume import Volume
 
 
@@ -34,6 +35,8 @@ class MapFacts:
     flat_value: float
     flat_share: float
     masked_share: ClassVar[float] = 0.01
+
+    __repr__ = short_repr
 
     @property
     def masked(self) -> bool:

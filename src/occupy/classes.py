@@ -215,7 +215,7 @@ def members_of(used: MapSet, voxel_size: float | None = None, *, resample: bool 
     ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ClassesResult(Result):
     """What is there in each class of a set.
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from occupy.checks import MapFacts
 from occupy.errors import Notice
 from occupy.numerics.histogram import bin_index
+from occupy.options import short_repr
 from occupy.scale import FullScale
 from occupy.solvent import SolventModel, expected_solvent, truncated_null
 
@@ -30,6 +31,8 @@ class ConfidenceCurve:
     low: float
     high: float
     table: npt.NDArray[np.float32]
+
+    __repr__ = short_repr
 
     def __call__(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the confidence of voxels with these values (float32, same shape)."""

@@ -17,6 +17,7 @@ from occupy.checks import MapFacts
 from occupy.confidence import ConfidenceCurve, fdr_threshold
 from occupy.errors import Notice
 from occupy.modify import modified_maps
+from occupy.options import short_repr
 from occupy.resolve import ResolvedSettings
 from occupy.scale import FullScale, TargetOccupancy, scale_stream
 from occupy.solvent import SolventModel
@@ -70,6 +71,8 @@ class Estimate:
     notices: tuple[Notice, ...]
     working_map: Array
     b_factors: BFactors | None = None
+
+    __repr__ = short_repr
 
     @property
     def zero(self) -> float:

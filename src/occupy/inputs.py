@@ -11,11 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
+
 from occupy import pipeline
 from occupy.errors import InputError, Notice
 from occupy.io.checksum import ReadFile
 from occupy.io.mapset import find_half_maps
 from occupy.io.mrc import read_header, read_source
+from occupy.options import short_repr
 from occupy.pipeline import Estimate, Progress
 from occupy.settings import Settings
 from occupy.volume import Volume
@@ -48,6 +51,8 @@ class InputFiles:
     target_mask: Path | None = None
     voxel_size: float | None = None
     neighbours: bool = True
+
+    __repr__ = short_repr
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any], source: Path, find: Callable[[str], Path]) -> InputFiles:
@@ -154,6 +159,9 @@ class Inputs:
     volumes: Mapping[str, Volume] = field(repr=False)
     sources: Mapping[str, ReadFile] = field(repr=False)
 
+    def __repr__(self) -> str:
+        return f"<Inputs of {self.volume.name!r}: {', '.join(self.sources)}>"
+
     @property
     def files(self) -> dict[str, Path]:
         """Role → file that was read."""
@@ -239,3 +247,13 @@ def open_inputs(
     halves = None if half_maps is None else (Path(half_maps[0]), Path(half_maps[1]))
     solvent, target = (None if mask is None else Path(mask) for mask in (solvent_mask, target_mask))
     return InputFiles(Path(path), halves, solvent, target, voxel_size, neighbours).open(settings)
+
+
+def volume_of(data: npt.NDArray[Any], voxel_size: float | tuple[float, float, float] | None) -> Volume:
+    """Return an array (z, y, x) as a map; InputError where it can't be one, or its voxel size is missing."""
+    if voxel_size is None:
+        raise InputError("an array does not say how large its voxels are: give voxel_size=… in Å")
+    try:
+        return Volume.from_array(data, voxel_size)
+    except ValueError as error:
+        raise InputError(str(error)) from error

@@ -6,8 +6,8 @@ line starts at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import MISSING, Field, asdict, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, asdict, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +80,33 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def short_repr(thing: Any, most: int = 100) -> str:
+    """Fields of a dataclass in one line: arrays by their shape only, and ``…`` for what does not fit.
+
+    Parameters
+    ----------
+    thing : dataclass
+        Any.
+    most : int
+        Characters of the line.
+    """
+    said = ", ".join(f"{each.name}={_in_short(getattr(thing, each.name))}" for each in fields(thing))
+    room = most - len(type(thing).__name__) - 2
+    return f"{type(thing).__name__}({said if len(said) <= room else said[: room - 2] + ' …'})"
+
+
+def _in_short(value: Any) -> str:
+    if hasattr(value, "dtype") and value.shape:
+        return f"<array {'×'.join(map(str, value.shape))}>"
+    if is_dataclass(value):
+        return f"<{type(value).__name__}>"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    # Of many things, none is worth the line; and the repr of a long one takes its time.
+    if isinstance(value, (tuple, list, Mapping)) and len(value) > 3:
+        return f"<{len(value)}>"
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(_in_short(each) for each in value)})"
+    return f"<{type(value).__name__}>" if callable(value) else " ".join(repr(value).split())

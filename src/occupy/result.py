@@ -16,17 +16,18 @@ import numpy.typing as npt
 from occupy import pipeline
 from occupy.errors import InputError, Notice
 from occupy.estimated import Estimate
-from occupy.inputs import Inputs, open_inputs
+from occupy.inputs import Inputs, open_inputs, volume_of
 from occupy.io.models import read_model
 from occupy.io.mrc import map_stem, read_header, write_map
 from occupy.model import AtomicModel
+from occupy.regions.places import Numbers, Profile, points_between, read_places
 from occupy.regions.region import By, Region, regions_of_model
-from occupy.regions.table import OccupancyTable, read_regions
+from occupy.regions.table import OccupancyTable, Reading, read_regions
 from occupy.report import record as records
 from occupy.report.results import write_results
 from occupy.report.set_record import NAME as SET_RECORD
 from occupy.report.set_record import read_set_record
-from occupy.settings import Settings
+from occupy.settings import Settings, with_keywords
 from occupy.volume import LazyMap, Progress, Volume
 
 Array = npt.NDArray[np.float32]
@@ -78,6 +79,65 @@ class Result(ABC):
     def save(self, folder: str | Path) -> Path:
         """Write everything into a folder, as the command line does; return the folder."""
 
+    def __repr__(self) -> str:
+        name = repr(self.names[0]) if len(self.names) == 1 else f"{len(self.names)} maps"
+        doubts = f", {len(self.notices)} notices" if self.notices else ""
+        return f"<{type(self).__name__} of {name}{doubts}>"
+
+    @property
+    def _what(self) -> str:
+        """What the maps say of every place: the scale of a single map, or occupancy."""
+        return "scale" if "scale" in self.maps[self.names[0]] else "occupancy"
+
+    def at(self, x: float, y: float, z: float, name: str | None = None) -> Reading:
+        """Return what a map reads at a place.
+
+        Parameters
+        ----------
+        x, y, z : float
+            Å, in the frame of the maps, as ChimeraX shows it.
+        name : str, optional
+            Which map of a set.
+
+        Returns
+        -------
+        Reading
+            ``value``: local scale (of a set, occupancy), interpolated linearly; ``error``: its standard
+            error, NaN where none is stated. InputError for a place outside of the map.
+        """
+        value, error = self._read([(x, y, z)], name)
+        return Reading(float(value[0]), float(error[0]))
+
+    def profile(
+        self,
+        a: tuple[float, float, float],
+        b: tuple[float, float, float],
+        *,
+        step: float | None = None,
+        name: str | None = None,
+    ) -> Profile:
+        """Return what a map reads along the line from ``a`` to ``b``; see `at`.
+
+        Parameters
+        ----------
+        a, b : tuple of float
+            Ends: x, y, z in Å.
+        step : float, optional
+            Å, the longest between two places; by default half the smallest side of a voxel.
+        """
+        size = self.maps[self.names[0]][self._what].voxel_size
+        points = points_between(a, b, min(size) / 2 if step is None else step)
+        values, errors = self._read(points, name)
+        return Profile(np.linalg.norm(points - points[0], axis=1), points, values, errors)
+
+    def _read(self, points: npt.ArrayLike, name: str | None) -> tuple[Numbers, Numbers]:
+        """Return values and standard errors at places of one map."""
+        if name is None and len(self.names) > 1:
+            raise InputError(f"name one of the maps, such as name={self.names[0]!r}")
+        if name is not None and name not in self.names:
+            raise InputError(f"no map {name!r} in this result; there are {', '.join(self.names[:8])}")
+        return read_places(self.maps[name or self.names[0]], self._what, points)
+
     @property
     def _resolution(self) -> float:
         """Å: how far apart voxels must be to be independent."""
@@ -102,8 +162,7 @@ class Result(ABC):
         OccupancyTable
             Occupancy, or of a single map the local scale, with standard errors where they are stated.
         """
-        single = "scale" in self.maps[self.names[0]]
-        what = "scale" if single else "occupancy"
+        what = self._what
         grid = self.maps[self.names[0]][what].volume()
         if not isinstance(model, tuple):
             read = model if isinstance(model, AtomicModel) else read_model([Path(model)])
@@ -111,7 +170,7 @@ class Result(ABC):
         found = ((name, self.maps[name]) for name in self.names)
         return read_regions(
             model,
-            ((name, (of[what].data, _data(of.get("uncertainty")))) for name, of in found),
+            ((name, (of[what].data, getattr(of.get("uncertainty"), "data", None))) for name, of in found),
             grid,
             resolution=self._resolution,
             common_error=True,
@@ -139,11 +198,7 @@ class Result(ABC):
         return lazy_slices(self.maps)
 
 
-def _data(lazy: LazyMap | None) -> Array | None:
-    return None if lazy is None else lazy.data
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MapResult(Result):
     """What was found of one map.
 
@@ -238,7 +293,7 @@ class MapResult(Result):
         return mime_bundle(self.estimate)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LoadedResult(Result):
     """A result from its folder; maps are read, and checked against the record, when they are wanted.
 
@@ -373,24 +428,28 @@ def load(folder: str | Path) -> LoadedResult:
 
 
 def estimate(
-    source: Volume | Inputs | str | Path,
+    source: Volume | Inputs | str | Path | npt.NDArray[Any],
     settings: Settings | None = None,
     *,
+    voxel_size: float | tuple[float, float, float] | None = None,
     solvent_mask: Volume | None = None,
     target_mask: Volume | None = None,
     half_maps: tuple[Volume, Volume] | None = None,
     progress: Progress | None = None,
+    **keywords: Any,
 ) -> MapResult:
     """Find full scale, solvent model and confidence of a map.
 
     Parameters
     ----------
-    source : Volume, Inputs or path-like
-        A map in memory; or a file, which is opened as the command line opens it, half-maps beside it
-        included; or `open_inputs` with what shall be read. Best an averaged reconstruction: unsharpened,
-        not masked, with solvent noise.
+    source : Volume, ndarray, Inputs or path-like
+        A map in memory, an array (z, y, x) with its ``voxel_size``; or a file, which is opened as the
+        command line opens it, half-maps beside it included; or `open_inputs` with what shall be read. Best
+        an averaged reconstruction: unsharpened, not masked, with solvent noise.
     settings : Settings, optional
         What the user wants; defaults choose by themselves.
+    voxel_size : float or tuple of float, optional
+        Å per voxel of an array (along z, y, x); of a file one number, in place of its header's.
     solvent_mask : Volume, optional
         Mask of the solvent or of the content (thresholded at 0.9), to help the solvent fit.
     target_mask : Volume, optional
@@ -400,6 +459,8 @@ def estimate(
         no solvent is needed for it. For the calibrated estimator.
     progress : callable, optional
         ``progress(stage, done, total)``.
+    **keywords
+        Single settings, by the names `Settings` has; they count before those of ``settings``.
 
     Returns
     -------
@@ -410,9 +471,13 @@ def estimate(
     ------
     InputError
         Where no right answer exists (constant, not finite, two-dimensional, …), or a mask or half-map in
-        memory is given with a map that is a file.
+        memory is given with a map that is a file. TypeError for a setting that does not exist.
     """
-    asked = settings or Settings()
+    asked = with_keywords(settings, keywords)
+    if isinstance(source, np.ndarray):
+        source, voxel_size = volume_of(source, voxel_size), None
+    if voxel_size is not None and not isinstance(source, (str, Path)):
+        raise InputError("voxel_size is for arrays and files; a Volume, or open_inputs, has its own")
     if isinstance(source, Volume):
         found = pipeline.estimate(
             source,
@@ -425,5 +490,7 @@ def estimate(
         return MapResult(found, asked)
     if (solvent_mask, target_mask, half_maps) != (None, None, None):
         raise InputError("masks and half-maps of a map that is a file are named in occupy.open_inputs")
-    opened = source if isinstance(source, Inputs) else open_inputs(source, asked)
+    if isinstance(voxel_size, tuple):
+        raise InputError(f"the voxel size of a file is one number in Å, not {voxel_size}")
+    opened = source if isinstance(source, Inputs) else open_inputs(source, asked, voxel_size=voxel_size)
     return MapResult(opened.estimate(asked, progress), asked, opened)

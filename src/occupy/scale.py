@@ -14,6 +14,7 @@ from occupy.numerics.fourier import FourierBand, published_band, sphere_band
 from occupy.numerics.morphology import ball_widths, dilate_stream, dilate_strided
 from occupy.numerics.parallel import planes_per_slab, scratch
 from occupy.numerics.quantiles import Tile, Tiling, coarse_tile, extreme_tile, tau_of
+from occupy.options import short_repr
 from occupy.resolve import ResolvedSettings
 from occupy.statistics.interval import interval_95
 
@@ -43,6 +44,8 @@ class FullScale:
     tile_size: tuple[int, int, int]
     naive: bool
     calibration: Calibration | None = None
+
+    __repr__ = short_repr
 
     @property
     def source(self) -> str:

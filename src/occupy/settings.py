@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from occupy.errors import InputError
 from occupy.options import option
@@ -209,6 +211,26 @@ class Settings(Modification, Estimation):
 
     def __post_init__(self) -> None:
         _check(self)
+
+    def __repr__(self) -> str:
+        changed = (f for f in fields(self) if getattr(self, f.name) != f.default)
+        return f"Settings({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in changed)})"
+
+
+def with_keywords(settings: Settings | None, keywords: Mapping[str, Any]) -> Settings:
+    """Return settings with those that were named singly.
+
+    Raises
+    ------
+    TypeError
+        For a name that no setting has, with the nearest that one has.
+    """
+    known = [each.name for each in fields(Settings)]
+    for name in keywords:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            raise TypeError(f"no setting is called {name!r}" + f"; did you mean {near[0]}?" * len(near))
+    return replace(settings or Settings(), **keywords)
 
 
 def _require(condition: bool, message: str) -> None:

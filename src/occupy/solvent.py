@@ -11,6 +11,7 @@ import numpy.typing as npt
 from occupy.checks import MapFacts
 from occupy.errors import InputError
 from occupy.numerics.histogram import Histogram, fit_gaussian, gaussian, two_histograms, value_range
+from occupy.options import short_repr
 from occupy.resolve import ResolvedSettings
 
 BINS = 1000
@@ -54,6 +55,8 @@ class SolventModel:
     one_sided: bool = False
     beyond: tuple[int, int] = (0, 0)
     partly_flat: bool = False
+
+    __repr__ = short_repr
 
     def density(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the solvent's share of the histogram at ``values``."""

@@ -28,6 +28,18 @@ def _read_only(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return view
 
 
+def _numbers(values: Triple, between: str) -> str:
+    """Return three lengths for people: once where they are the same."""
+    words = [f"{value:.4g}" for value in values]
+    return words[0] if len(set(words)) == 1 else between.join(words)
+
+
+def _grid_text(grid: Grid) -> str:
+    """Return name, size and voxel size of a map, along x, y, z of its file."""
+    size = " × ".join(str(n) for n in grid.shape[::-1])
+    return f"{grid.name!r}: {size} voxels of {_numbers(grid.voxel_size[::-1], ' × ')} Å"
+
+
 @dataclass(frozen=True)
 class Frame:
     """Where a map lies in space and how its file describes it; carried from input to output untouched.
@@ -67,6 +79,10 @@ class Frame:
     extended_type: bytes = b""
     extended: bytes = b""
 
+    def __repr__(self) -> str:
+        axes = "".join("xyz"[axis - 1] if axis in (1, 2, 3) else "?" for axis in self.axes)
+        return f"<Frame: axes {axes}, first voxel {self.nstart}, origin {_numbers(self.origin, ', ')} Å>"
+
 
 @dataclass(frozen=True, eq=False)
 class Volume:
@@ -92,6 +108,9 @@ class Volume:
     frame: Frame = field(default_factory=Frame)
     name: str = "map"
     notices: tuple[Notice, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Volume {_grid_text(self)}>"
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, np.ndarray):
@@ -247,6 +266,9 @@ class LazyMap:
     needs: tuple[LazyMap, ...] = ()
     finish: Callable[[Array], Array] | None = None
     threads: int = 1
+
+    def __repr__(self) -> str:
+        return f"<LazyMap {_grid_text(self)}{'' if self.is_known else ', not computed yet'}>"
 
     @classmethod
     def on(cls, grid: Grid, make: Callable[..., Array] | None = None, **how: Any) -> LazyMap:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import mrcfile
 import numpy as np
 import pytest
 from scipy.ndimage import label, maximum
 
+from chimerax_standin import ChimeraX
 from occupy.io.mrc import read_map, write_map
 from occupy.masks import solvent_definition, usual_content
 
@@ -165,3 +168,19 @@ def test_places_that_cannot_be_written(cli, the_error, done):
     assert "there is no folder" in the_error(cli("mask", "solvent", done.folder, "-o", "none/x.mrc"))
     assert "in the way" in the_error(cli("mask", "solvent", done.folder, "-o", done.folder))
     assert "no such file" in the_error(cli("mask", "solvent", "none.mrc", "--threshold", 0.3))
+
+
+@pytest.mark.parametrize("kind", ["solvent", "subtraction"])
+def test_a_script_shows_the_mask_over_the_map_and_its_files_are_there(cli, done, work, kind):
+    options = ("--attenuate", 3) if kind == "subtraction" else ()
+    assert cli("mask", kind, done.folder, *options, "-o", "keep.mrc").code == 0
+    script = (work / "keep_mask.cxc").read_text()
+    opened = re.findall('^open "(.*)"$', script, re.M)
+    assert len(opened) == 3
+    assert all((work / name).is_file() for name in opened)
+    session = ChimeraX(set(opened)).run(script)
+    assert session.models[1].name == "mask"
+    own = done.folder / f"{done.path('scale').stem.removesuffix('_scale')}.cxc"
+    before = own.read_bytes()
+    assert cli("mask", kind, done.folder, *options, "-o", own.with_suffix(".mrc")).code == 0
+    assert own.read_bytes() == before

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 
+from chimerax_standin import ChimeraX
 from occupy.io.mrc import read_map, write_map
 
 
@@ -30,12 +32,25 @@ def test_the_same_maps_as_estimating_with_these_options(cli, earlier, work, resu
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines() == [
         f"{earlier.folder.name}/m_{name}"
-        for name in ("amplified.mrc", "attenuated.mrc", "sigmoid.mrc", "modified.json")
+        for name in ("amplified.mrc", "attenuated.mrc", "sigmoid.mrc", "modified.cxc", "modified.json")
     ]
     assert cli("m.mrc", "-o", "whole", "--quiet", *OPTIONS, *more).code == 0
     whole = result(work / "whole", "m")
     for product in ("amplified", "attenuated", "sigmoid"):
         assert body(earlier.path(product)) == body(whole.path(product)), product
+
+
+def test_the_script_shows_what_this_and_earlier_calls_made(cli, earlier, work):
+    assert cli("modify", "done", "--amplify", 3, "--quiet").code == 0
+    assert cli("modify", "done", "--sigmoid", 3, "--quiet").code == 0
+    script = (earlier.folder / "m_modified.cxc").read_text()
+    opened = re.findall('^open "(.*)"$', script, re.M)
+    assert opened[1:] == ["m_scale.mrc", "m_amplified.mrc", "m_sigmoid.mrc"]
+    assert all((earlier.folder / name).is_file() for name in opened)
+    session = ChimeraX(set(opened)).run(script)
+    assert session.models[4].shown
+    level = re.search(r"surface level (\S+)", (earlier.folder / "m.cxc").read_text())
+    assert f"surface level {level[1]}" in script
 
 
 def test_solvent_exclusion_alone_and_another_folder(cli, earlier, work):
@@ -55,7 +70,7 @@ def test_the_record_says_what_was_done(cli, earlier, work):
     cli("modify", "done", "--amplify", 7, "--scale-limit", 0.2)
     new = json.loads((work / "done" / "m_modified.json").read_text(encoding="utf-8"))
     assert new["modified_from"] == old["created"]
-    assert new["outputs"] == {"amplified": "m_amplified.mrc"}
+    assert new["outputs"] == {"amplified": "m_amplified.mrc", "chimerax": "m_modified.cxc"}
     assert new["settings"] == old["settings"] | {"amplify": 7.0, "scale_limit": 0.2}
     assert new["settings_asked"]["amplify"] == 7
     assert new["command"] == ["occupy", "modify", "done", "--amplify", "7", "--scale-limit", "0.2"]

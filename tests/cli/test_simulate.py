@@ -9,6 +9,7 @@ import gemmi
 import numpy as np
 import pytest
 
+from chimerax_standin import ChimeraX
 from occupy.io.mrc import read_map
 from occupy.io.sets import find_set
 from occupy.simulation import Processing, chain_values, demo_structure, simulate, simulate_classes
@@ -41,7 +42,7 @@ def test_one_map_with_halves_model_truth_and_record(cli, tmp_path, model_file):
     assert (said.code, said.err) == (0, "")
     names = sorted(path.name for path in out.iterdir())
     expected = ["b_factors.csv", "half1.mrc", "half2.mrc", "model.cif", "simulation.json", "truth.csv"]
-    assert names == sorted(["part.mrc", *(f"part_{name}" for name in expected)])
+    assert names == sorted(["part.mrc", "part.cxc", *(f"part_{name}" for name in expected)])
     assert {line.rsplit("/")[-1] for line in said.out.split()} == set(names)
 
     made = simulate(
@@ -55,6 +56,7 @@ def test_one_map_with_halves_model_truth_and_record(cli, tmp_path, model_file):
     assert list(truth[0]) == ["unit", "block", "occupancy"]
     assert {row["unit"]: float(row["occupancy"]) for row in truth} == {"G": 0.5, "U": 0.2, "V": 1.0}
     assert {row["unit"]: float(row["b_factor"]) for row in rows_of(out / "part_b_factors.csv")}["V"] == 150
+    ChimeraX(set(names)).run((out / "part.cxc").read_text())
     record = json.loads((out / "part_simulation.json").read_text())
     assert record["settings"]["seed"] == 7
     assert record["settings"]["occupancy"] == ["G=0.5,U=0.2"]

@@ -259,10 +259,11 @@ def test_modified_maps_of_one_estimate_stay_and_of_another_go(cli, m, work):
         assert cli("modify", "one", *options, "-o", "new").code == 0
     modified = read_record(work / "new" / "m_modified.json")
     assert [run["outputs"] for run in modified["earlier"]] == [{"sigmoid": "m_sigmoid.mrc"}]
-    assert modified["outputs"] == {"amplified": "m_amplified.mrc"}
+    assert modified["outputs"] == {"amplified": "m_amplified.mrc", "chimerax": "m_modified.cxc"}
     said = cli("modify", "two", "--amplify", 3, "-o", "new")
     assert "removed from new, as of another estimate: m_sigmoid.mrc" in said.out
-    assert {p.name for p in (work / "new").iterdir()} == {"m_amplified.mrc", "m_modified.json"}
+    names = {"m_amplified.mrc", "m_modified.cxc", "m_modified.json"}
+    assert {p.name for p in (work / "new").iterdir()} == names
 
 
 def test_a_folder_of_results_is_no_input(cli, the_error, m, work):

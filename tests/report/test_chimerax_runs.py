@@ -18,6 +18,7 @@ from occupy.report.chimerax import (
     model_script,
     titles,
 )
+from occupy.report.chimerax_products import mask_script, modified_script, simulation_script
 from occupy.report.palette import DIFFERENCE, SCALE
 from occupy.report.set_results import write_class_scripts
 from occupy.volume import Volume
@@ -48,6 +49,16 @@ def scripts(est: Estimate) -> dict[str, str]:
         "one class": classes_script(shown(1)),
         "many classes": classes_script(shown(20), level=0.1),
         "difference": difference_script("c.mrc", ("a.mrc", "b.mrc"), ("class 1", "class 2"), level=0.1),
+        "modified": modified_script(
+            "m",
+            ("m.mrc", "m_scale.mrc"),
+            {"amplified": "a.mrc", "solvent_excluded": "e.mrc"},
+            level=0.1,
+            dust=9,
+        ),
+        "mask": mask_script("k.mrc", "m_scale.mrc", "m.mrc", level=0.1),
+        "mask of a scale alone": mask_script("k.mrc", "m_scale.mrc"),
+        "simulation": simulation_script({"consensus": "c.mrc", "class 1 (32 %)": "1.mrc"}, "m.cif", 0.1),
         "model": model_script(["m.cif", "n.pdb"], {"one": ("occ_1", "1.defattr")}),
     }
 
@@ -136,3 +147,32 @@ def test_the_stand_in_refuses_what_chimerax_would(line: str) -> None:
     session = ChimeraX().run("open a.mrc\nopen b.mrc\nalias occupy_level volume #1 level $1")
     with pytest.raises((WrongCommandError, ValueError)):
         session.do(line)
+
+
+def test_the_last_modified_map_is_shown_and_any_other_at_a_word() -> None:
+    script = modified_script(
+        "m", ("m.mrc", "s.mrc"), {"amplified": "a.mrc", "sigmoid": "g.mrc"}, level=0.2, dust=9
+    )
+    session = ChimeraX().run(script)
+    assert [i for i, model in session.models.items() if model.shown] == [4]
+    assert {session.models[i].level for i in (1, 3, 4)} == {0.2}
+    assert {(session.models[i].painted or (0,))[0] for i in (1, 3, 4)} == {2}
+    session.do("occupy_show 1")
+    assert [i for i, model in session.models.items() if model.shown] == [1]
+
+
+def test_a_mask_lies_over_its_map() -> None:
+    session = ChimeraX().run(mask_script("k.mrc", "s.mrc", "m.mrc", level=0.2))
+    assert [session.models[i].shown for i in (1, 2, 3)] == [True, False, True]
+    assert (session.models[1].level, session.models[3].level) == (0.5, 0.2)
+    session.do("occupy_mask 0.9")
+    assert (session.models[1].level, session.models[3].level) == (0.9, 0.2)
+
+
+def test_simulated_classes_can_be_shown_one_by_one() -> None:
+    maps = {"consensus": "c.mrc", "class 1 (32 %)": "1.mrc", "class 2 (68 %)": "2.mrc"}
+    session = ChimeraX().run(simulation_script(maps, "m.cif", 0.1))
+    assert session.models[4].kind == "atoms"
+    assert session.models[2].name == "class 1 (32 %)"
+    session.do("occupy_show 3")
+    assert [i for i in (1, 2, 3) if session.models[i].shown] == [3]

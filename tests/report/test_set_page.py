@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from occupy.regions.table import OccupancyTable
-from occupy.report.estimate_page import level_in
 from occupy.report.html import LARGEST, in_one_module
 from occupy.report.set_figures import by_difference
 from occupy.report.set_page import interval_table, set_page
-from occupy.report.surfaces import unpack
+from occupy.report.surfaces import level_in, unpack
 from occupy.report.tables import read_table
 from standin_set import write_set
 

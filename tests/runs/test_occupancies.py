@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
+from occupy.cli.main import run
+from occupy.regions.table import OccupancyTable
+from occupy.report.tables import read_table, write_tables
 from occupy.runs.occupancies import combine, differences, occupancy_by_images
 from occupy.runs.partition import entries
+from run_files import write_star
 
 
 def test_what_runs_differ_by_is_added_to_what_they_state() -> None:
@@ -103,3 +112,31 @@ def test_copies_are_rarely_told_apart() -> None:
         not differences(rng.normal(0.5, 0.1, (20, 2)), np.full((20, 2), 0.1))[0].copies for _ in range(400)
     )
     assert apart < 40
+
+
+def test_results_of_occupy_classes_are_brought_to_the_consensus_classes(
+    make_runs: Callable[..., Any], tmp_path: Path
+) -> None:
+    true, runs = make_runs((0.5, 0.3, 0.2), 5.0, 0.1)
+    truth, words = np.array([0.9, 0.5, 0.1]), []
+    for i, (one, offset) in enumerate(zip(runs, (-0.1, 0.0, 0.1), strict=True)):
+        folder, job = tmp_path / f"classes{i}", tmp_path / f"job{i}" / "run_it025_data.star"
+        folder.mkdir()
+        write_star(job, one)
+        # Each run numbers its classes in its own way, and its maps read a little more or less.
+        state = [np.bincount(true[one.labels == k]).argmax() for k in range(3)]
+        names = tuple(f"run_it025_class00{k}" for k in one.classes)
+        values = np.array([truth[state] * (1 + offset), [0.5] * 3])
+        regions = ("CP", "component01")
+        table = OccupancyTable(regions, names, values, np.full((2, 3), 0.02), [9, 9], [2, 2], [0.3] * 3)
+        write_tables(folder, table)
+        maps = [{"name": name, "number": k} for name, k in zip(names, one.classes, strict=True)]
+        about = {"kind": "relion", "source": "run_it025_model.star", "base": 1, "maps": maps, "notices": []}
+        (folder / "occupy_set.json").write_text(json.dumps(about))
+        words += [str(job.parent), "--occupancies", str(folder)]
+    assert run(["compare-runs", *words, "-o", str(tmp_path / "out"), "--quiet"]) == 0
+    found = read_table(tmp_path / "out" / "occupancy.csv")
+    assert found.regions == ("CP",)
+    assert found.values[0] == pytest.approx(truth, abs=1e-3)
+    # Between the runs the values differ by a tenth of themselves, beside the 0.02 that each states.
+    assert found.errors[0] == pytest.approx(np.maximum(0.1 * truth, 0.02), abs=2e-3)

@@ -365,3 +365,89 @@ def test_the_notebook_widget_draws_its_surface(visit: Any, tmp_path: Path, shelf
     missing, present = missing_and_present(page.locator("canvas").screenshot())
     assert missing > 300
     assert present > 300
+
+
+def test_surface_and_all_slices_are_seen_together_on_a_small_screen(served: Occupy, visit: Any) -> None:
+    page = visit(served.address(), size=(1000, 700))
+    open_blob(page)
+    for canvas in page.locator("canvas.surface, .slices canvas").all():
+        box = canvas.bounding_box()
+        assert box["width"] >= 90
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 1000
+        assert box["y"] + box["height"] <= 700
+    surface = page.locator("canvas.surface").bounding_box()
+    slices = page.locator(".slices").bounding_box()
+    assert surface["x"] + surface["width"] <= slices["x"]
+
+
+def test_a_slice_is_enlarged_and_the_others_stay_beside_it(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+    scale = page.locator(".axis").nth(1).locator("canvas").nth(1)
+    before = scale.bounding_box()
+    pixels = slice_pixels(page, 1, axis=1)
+    scale.dblclick()
+    large = page.locator(".large canvas")
+    assert page.locator(".slices").get_attribute("data-large") == "1 scale"
+    assert large.bounding_box()["width"] > 1.8 * before["width"]
+    beside = page.locator(".beside canvas")
+    assert beside.count() == 8
+    assert large.bounding_box()["width"] > 3 * beside.first.bounding_box()["width"]
+    # It is the same slice: the click of it moved the others only.
+    page.wait_for_function("() => document.querySelector('.large canvas').dataset.index")
+    script = "(c) => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    assert np.array_equal(np.array(large.evaluate(script), np.uint8), pixels)
+    beside.first.dblclick()
+    assert page.locator(".slices").get_attribute("data-large") == "0 input"
+    page.keyboard.press("Escape")
+    assert page.locator(".slices").get_attribute("data-large") == ""
+    assert page.locator(".axis").count() == 3
+    page.get_by_role("button", name="Enlarge").click()
+    assert page.locator(".slices").get_attribute("data-large") == "0 scale"
+    page.get_by_role("button", name="All slices").click()
+    assert page.locator(".axis canvas").count() == 9
+
+
+def test_the_scale_bar_tells_the_length_it_has_on_screen(served: Occupy, visit: Any) -> None:
+    """The ball is measured in the picture, before and after zooming."""
+    page = visit(served.address())
+    open_blob(page)
+
+    def per_pixel() -> float:
+        settle(page)
+        text = page.locator(".ruler i").inner_text()
+        assert text.endswith(" Å")
+        return float(text.removesuffix(" Å")) / page.locator(".ruler b").bounding_box()["width"]
+
+    first = per_pixel()
+    # The ball has a radius of 0.3 of the box of 48 voxels of 2.5 Å; in the nearer half it looks larger.
+    canvas = page.locator("canvas.surface")
+    picture = coloured_box(canvas.screenshot())
+    assert 0.85 < picture * first / (0.6 * 48 * 2.5) < 1.25
+    canvas.focus()
+    for _ in range(4):
+        page.keyboard.press("+")
+    assert per_pixel() == pytest.approx(first / 1.12**4, rel=0.03)
+
+
+def coloured_box(png: bytes) -> int:
+    """Return the height in pixels of what is not background, in the middle fifth of a picture."""
+    from matplotlib.image import imread
+
+    pixels = (255 * imread(io.BytesIO(png))[6:-6, 6:-6, :3]).astype(int)
+    # Above the colour key and the bar.
+    pixels = pixels[: int(0.88 * len(pixels))]
+    middle = pixels[:, int(0.4 * pixels.shape[1]) : int(0.6 * pixels.shape[1])]
+    rows = np.flatnonzero((np.abs(middle - pixels[2, 2]).max(axis=2) > 40).mean(axis=1) > 0.1)
+    return int(rows[-1] - rows[0])
+
+
+def test_no_menu_is_blank_and_the_folder_is_named_before_it_is_written(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+    page.wait_for_function("() => document.querySelector('.command').textContent.includes('occupy')")
+    for menu in page.locator("select").all():
+        assert menu.evaluate("(m) => m.selectedIndex >= 0 && m.selectedOptions[0].textContent.trim() !== ''")
+    page.get_by_role("tab", name="Export").click()
+    assert page.locator(".into code").inner_text() == "occupy_blob"

@@ -71,8 +71,9 @@ def modify_result(
         # Names follow the earlier outputs, also where the map was renamed.
         volume = replace(_input_map(record, given), name=path.name.removesuffix("_occupy.json"))
         scale, confidence = (LazyMap.of(read_output(path, record, name)) for name in ("scale", "confidence"))
+        sources = (given or Path(record["inputs"]["map"]["path"]), output_file(path, record, "scale"))
         now = {**record, "command": sys.argv, "settings_asked": asdict(settings)}
-        written, removed = write_modified(volume, scale, confidence, now, resolved, folder, report)
+        written, removed = write_modified(volume, scale, confidence, now, resolved, folder, report, sources)
     for name in written:
         say(str(folder / name), quiet)
     if removed:
@@ -99,7 +100,7 @@ def write_subtraction_mask(source: Path, output: Path | None, asked: Subtraction
 
     if not (math.isfinite(asked.soft_edge) and asked.soft_edge >= 0):
         raise InputError(f"soft edge must not be negative, not {asked.soft_edge}")
-    path, _ = _scale_file(source)
+    path, record = _scale_file(source)
     scale = read_map(path)
     _check_scale(scale.data, path)
     mask = subtraction_mask(scale.data, attenuate=asked.attenuate, sigmoid=asked.sigmoid, pivot=asked.pivot)
@@ -108,6 +109,7 @@ def write_subtraction_mask(source: Path, output: Path | None, asked: Subtraction
     stem = map_stem(path).removesuffix("_scale")
     target = output or path.with_name(f"{stem}_subtraction_mask.mrc")
     write_map(target, scale.with_data(mask), "subtraction mask, 1 = keep")
+    _write_mask_script(target, path, record, quiet)
     say(
         f"{target}: keeps {mask.mean():.1%} of the box; 1 is kept and 0 subtracted (RELION's convention)",
         quiet,
@@ -156,9 +158,44 @@ def write_solvent_definition(source: Path, output: Path | None, asked: ContentRe
     stem = map_stem(path).removesuffix("_scale")
     target = output or path.with_name(f"{stem}_solvent_mask.mrc")
     write_map(target, scale.with_data(mask), f"content, scale above {threshold:.3g}")
+    _write_mask_script(target, path, record, quiet)
     kept = f", weak parts above {weak:.3g}" if weak is not None else ""
     share = f"{(mask > 0.5).mean():.1%} of the box"
     say(f"{target}: content (1) is {share}, scale above {threshold:.3g}{kept}", quiet)
+
+
+def _write_mask_script(mask: Path, scale: Path, record: dict[str, Any] | None, quiet: bool) -> None:
+    """Write a ChimeraX script beside a mask; where it cannot name the files, say so: the mask is good."""
+    from occupy.io.atomic import write_text
+    from occupy.io.mrc import map_stem
+    from occupy.report.chimerax_files import seen_from
+    from occupy.report.chimerax_products import mask_script
+
+    stem, folder = map_stem(mask), mask.parent
+    shown, level = _map_below(folder, record)
+    try:
+        script = mask_script(mask.name, seen_from(folder, scale), shown, level=level)
+    except InputError as error:
+        warn(f"no ChimeraX script of {mask}: {error}", quiet)
+        return
+    # Never the name of an estimate's own script, wherever the mask was put.
+    write_text(folder / f"{stem if stem.endswith('_mask') else stem + '_mask'}.cxc", script)
+
+
+def _map_below(folder: Path, record: dict[str, Any] | None) -> tuple[str | None, float | None]:
+    """Return an estimate's input as a script in ``folder`` names it, and its level; None where it is gone."""
+    from occupy.report.chimerax_files import opens_as_read, seen_from
+    from occupy.report.surfaces import level_of_record
+
+    if record is None:
+        return None, None
+    try:
+        volume, path = _input_map(record, None), Path(record["inputs"]["map"]["path"])
+    except InputError:
+        return None, None
+    if not opens_as_read(folder, path, volume.voxel_size):
+        return None, None
+    return seen_from(folder, path), level_of_record(record, volume.data)
 
 
 def _check_scale(data: Any, path: Path) -> None:

@@ -18,6 +18,7 @@ from occupy import tuning
 from occupy.ensemble.pipeline import SetEstimate
 from occupy.numerics.parallel import one_blas_thread
 from occupy.numerics.smoothing import scipy_smoothed
+from occupy.options import short_repr
 from occupy.statistics.leakage import Neighbourhood
 
 Array = npt.NDArray[np.float32]
@@ -40,6 +41,8 @@ class Component:
     name: str
     mask: npt.NDArray[np.bool_]
     volume: float
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         self.mask.flags.writeable = False

@@ -16,6 +16,7 @@ from occupy.ensemble.execution import Execution, Storage
 from occupy.errors import InputError, Notice
 from occupy.numerics.fourier import fourier_crop
 from occupy.numerics.parallel import ordinary_unit
+from occupy.options import short_repr
 from occupy.regions.region import index_of
 from occupy.volume import Volume
 
@@ -130,6 +131,8 @@ class Member:
     read: Callable[[], Volume]
     weight: float | None = None
     ssnr: Sequence[float] | None = None
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, eq=False)

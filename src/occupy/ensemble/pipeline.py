@@ -38,6 +38,7 @@ from occupy.ensemble.scaling import ScaledMaps, match_within, scale_maps
 from occupy.errors import InputError, Notice
 from occupy.numerics.morphology import ball_widths, box_of_ball, dilate
 from occupy.numerics.smoothing import scipy_smoothed
+from occupy.options import short_repr
 from occupy.statistics.leakage import Neighbourhood, without_leakage
 from occupy.statistics.noise import without_noise
 from occupy.statistics.posterior import chance_of_full, posterior_error, posterior_mean
@@ -69,6 +70,8 @@ class ClassEstimate:
     relative: Array
     occupancy: Array
     uncertainty: Array
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         _freeze(self.relative, self.occupancy, self.uncertainty)
@@ -126,6 +129,8 @@ class SetEstimate(OnGrid):
     content: npt.NDArray[np.bool_]
     notices: tuple[Notice, ...]
     unit: float = 1.0
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         _freeze(

@@ -101,6 +101,10 @@ class AtomicModel:
                 f"{len(self.elements)} elements, {len(self.shares)} shares for {len(self.residue)} atoms"
             )
 
+    def __repr__(self) -> str:
+        chains = len({(residue.file, residue.chain) for residue in self.residues})
+        return f"<AtomicModel {self.name!r}: {len(self.residue)} atoms in {chains} chains>"
+
     @property
     def name(self) -> str:
         """Return one name for all files."""

@@ -26,6 +26,7 @@ from occupy.model.density import (
 from occupy.model.level import PARTIAL_ERROR, PARTIAL_ERROR_OF_CLASSES, Level, level_of
 from occupy.model.normal import products_of
 from occupy.model.solve import FIRST_MIX, Solution, damping, ice_mix, ice_of, solve, solve_all
+from occupy.options import short_repr
 
 FINEST, FINEST_SMALL = 6.0, 4.0
 """Å: finer detail says more of the atoms' B-factors than of how many there are. But parts of fewer than
@@ -96,6 +97,8 @@ class PartFit:
     explained: npt.NDArray[np.complex64]
     observed: npt.NDArray[np.complex64]
     whole: npt.NDArray[np.complex64]
+
+    __repr__ = short_repr
 
     @property
     def residual(self) -> npt.NDArray[np.float32]:

@@ -21,6 +21,7 @@ from occupy.model.judge import (
     not_separable,
     poor_parts,
 )
+from occupy.options import short_repr
 from occupy.regions.region import Region, index_of, regions_of_model
 from occupy.regions.table import Beside, OccupancyTable
 from occupy.statistics.interval import STANDARD_ERRORS_95
@@ -70,6 +71,8 @@ class JointRegions:
     def notices(self) -> list[Notice]:
         """What is doubtful about the model."""
         return [Notice("model-off", self.off)] if self.off else []
+
+    __repr__ = short_repr
 
 
 def fit_model(volume: Volume, model: AtomicModel, regions: Sequence[Region] | None = None) -> JointRegions:

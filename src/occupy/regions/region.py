@@ -59,6 +59,9 @@ class Region:
     shape: tuple[int, int, int]
     residues: Indices = field(default_factory=lambda: _fixed([]))
 
+    def __repr__(self) -> str:
+        return f"<Region {self.name!r}: {self.kind} of {len(self.voxels)} voxels>"
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", " ".join(str(self.name).split()))
         for name in ("voxels", "residues"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -100,6 +101,39 @@ class OccupancyTable:
             if len(set(names)) < len(names):
                 twice = next(name for name in names if names.count(name) > 1)
                 raise InputError(f"two {what}s of a table are called {twice}")
+
+    def __repr__(self) -> str:
+        return f"<OccupancyTable: {self.kind} of {len(self.regions)} regions in {len(self.maps)} maps>"
+
+    def to_pandas(self) -> Any:
+        """Return the table as a `pandas.DataFrame`, a row for each region and map.
+
+        Columns: ``region``, ``map``, the values under the name of their kind (``occupancy``, ``relative`` or
+        ``scale``), ``error``, ``low_95``, ``high_95``, ``voxels``, ``share``. Unknown numbers are NaN.
+        ``.pivot(index="region", columns="map", values="occupancy")`` is the matrix.
+
+        Raises
+        ------
+        InputError
+            Where pandas is not installed.
+        """
+        try:
+            frame = import_module("pandas").DataFrame
+        except ModuleNotFoundError as error:
+            raise InputError("to_pandas needs pandas, which is not installed: pip install pandas") from error
+        rows, columns = self.values.shape
+        return frame(
+            {
+                "region": np.repeat(np.array(self.regions, dtype=object), columns),
+                "map": np.tile(np.array(self.maps, dtype=object), rows),
+                self.kind: self.values.reshape(-1),
+                "error": self.errors.reshape(-1),
+                "low_95": self.low.reshape(-1),
+                "high_95": self.high.reshape(-1),
+                "voxels": np.repeat(self.voxels, columns),
+                "share": np.tile(self.weights, rows),
+            }
+        )
 
     @property
     def low(self) -> Numbers:

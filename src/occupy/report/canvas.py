@@ -10,6 +10,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +28,22 @@ DPI = 300
 def new_figure(width: float, height: float, **look: Any) -> Figure:
     """Return an empty figure of so many inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), **{"dpi": DPI, "facecolor": "white", **look})
+    figure = _shown_figure()(figsize=(width, height), **{"dpi": DPI, "facecolor": "white", **look})
     FigureCanvasAgg(figure)
     return figure
+
+
+@cache
+def _shown_figure() -> type[Figure]:
+    """Return the class of figures that notebooks show: pyplot, which did not make them, can't."""
+    from matplotlib.figure import Figure
+
+    class OccupyFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            return _png(self, 110)
+
+    return OccupyFigure
 
 
 @dataclass(frozen=True)
@@ -109,8 +121,12 @@ def write_pdf(path: Path, pages: Sequence[Figure]) -> None:
             _save(figure, pdf, format="pdf", dpi=DPI)
 
 
-def png_text(figure: Figure, dpi: int) -> str:
-    """Return a figure as PNG in Base64."""
+def _png(figure: Figure, dpi: int) -> bytes:
     stream = io.BytesIO()
     _save(figure, stream, format="png", dpi=dpi)
-    return base64.b64encode(stream.getvalue()).decode()
+    return stream.getvalue()
+
+
+def png_text(figure: Figure, dpi: int) -> str:
+    """Return a figure as PNG in Base64."""
+    return base64.b64encode(_png(figure, dpi)).decode()

@@ -145,12 +145,12 @@ def chimerax_script(
         ["set bgColor white", "lighting soft"],
         _surfaces(est, number, contour, minimum_scale),
         _aliases(number, minimum_scale),
-        _scale_key("local scale" + " (resolution mode)" * (est.settings.mode != "occupancy"), minimum_scale),
+        scale_key("local scale" + " (resolution mode)" * (est.settings.mode != "occupancy"), minimum_scale),
         _tiles(est),
         _warnings(est),
         ["view"],
     ]
-    return _joined(*parts)
+    return joined(*parts)
 
 
 def _head(est: Estimate, number: Mapping[str, int]) -> list[str]:
@@ -172,16 +172,18 @@ def _shown(number: Mapping[str, int]) -> str:
     return "#" + ",".join(str(number[role]) for role in ("map", *_MODIFIED) if role in number)
 
 
-def _sampled(surfaces: str, scale: str, low: str = "0", high: str = "1") -> str:
+def sampled(surfaces: str, scale: str, low: str = "0", high: str = "1") -> str:
     """Return the command that colours surfaces by what a map of scale or occupancy reads beneath them.
 
     ChimeraX applies it again whenever a surface changes its level, and reads in the scene's coordinates:
     a map must stand where the surfaces stand that it colours.
     """
-    return f"color sample {surfaces} map {scale} palette {_palette()} range {low},{high} offset {-DEPTH:g}"
+    return (
+        f"color sample {surfaces} map {scale} palette {palette_words()} range {low},{high} offset {-DEPTH:g}"
+    )
 
 
-def _scale_key(title: str, minimum: float = 0.0) -> list[str]:
+def scale_key(title: str, minimum: float = 0.0) -> list[str]:
     """Return the commands that draw the key of the colours of scale."""
     labels = [f"{minimum + fraction * (1 - minimum):.3g}" for fraction, _ in SCALE_PALETTE]
     labels[1::2] = [""] * (len(labels) // 2)
@@ -200,7 +202,7 @@ def _surfaces(est: Estimate, number: Mapping[str, int], level: float, minimum: f
     return [
         f"volume #{','.join(str(i) for i in number.values())} step 1",
         f"volume {shown} style surface level {level:.5g}",
-        _sampled(shown, f"#{number['scale']}", f"{minimum:g}"),
+        sampled(shown, f"#{number['scale']}", f"{minimum:g}"),
         # Pieces smaller than the low-pass resolution are noise.
         f"surface dust {shown} size {est.settings.lowpass:.4g}",
         f"volume #{','.join(hidden)} hide",
@@ -213,9 +215,9 @@ def _aliases(number: Mapping[str, int], minimum: float) -> list[str]:
     middle = " ".join(f"{colour}:" for _, colour in SCALE_PALETTE[1:-1])
     key = f"key {SCALE_PALETTE[0][1]}:$1 {middle} {SCALE_PALETTE[-1][1]}:$2"
     return [
-        f"alias scale_color {_sampled('$1', '$2', f'{minimum:g}')}",
+        f"alias scale_color {sampled('$1', '$2', f'{minimum:g}')}",
         f"alias occupy_level volume {shown} level $1",
-        f"alias occupy_scale_range {_sampled(shown, scale, '$1', '$2')}; {key}",
+        f"alias occupy_scale_range {sampled(shown, scale, '$1', '$2')}; {key}",
     ]
 
 
@@ -238,7 +240,7 @@ def _tiles(est: Estimate) -> list[str]:
 
 def _label(text: str, x: float, y: float, size: int, colour: str, *, bold: bool = False) -> str:
     weight = " bold true" if bold else ""
-    return f'2dlabels text "{_said(text)}" xpos {x:g} ypos {y:.4g} color {colour} size {size}{weight}'
+    return f'2dlabels text "{spoken(text)}" xpos {x:g} ypos {y:.4g} color {colour} size {size}{weight}'
 
 
 def _warnings(est: Estimate) -> list[str]:
@@ -262,7 +264,7 @@ _TILED, MOST_SHOWN = 16, 60
 
 _UNKNOWN = "#b0b0b0"
 _CLASS = re.compile(r"^.*_class0*(\d+)$")
-_LOOKS = ["set bgColor white", "lighting soft"]
+LOOKS = ["set bgColor white", "lighting soft"]
 _LARGEST_DIFFERENCE = 0.5
 
 
@@ -284,7 +286,7 @@ def titles(shown: Sequence[Shown]) -> list[str]:
 
     Of RELION's names only the class's number is told, where that is enough to tell all maps apart.
     """
-    names = [_said(each.name) for each in shown]
+    names = [spoken(each.name) for each in shown]
     short = [_CLASS.sub(r"class \1", name) for name in names]
     names = short if len(set(short)) == len(short) else names
     shares = ["" if each.share is None else f" ({100 * each.share:.0f} %)" for each in shown]
@@ -340,14 +342,14 @@ def classes_script(
     at = "" if level is None else f" level {level:.5g}"
     draw = [f"volume {maps} hide", f"volume {surfaces} step 1 show style surface{at}"]
     pairs = [(f"#{i}", f"#{count + i}") for i in range(1, count + 1)]
-    colour = [_sampled(*pair, f"{minimum:g}") for pair in pairs]
-    recolour = [_sampled(*pair, "$1", "$2") for pair in pairs]
+    colour = [sampled(*pair, f"{minimum:g}") for pair in pairs]
+    recolour = [sampled(*pair, "$1", "$2") for pair in pairs]
     aliases = [f"alias occupy_level volume {surfaces} level $1", f"alias occupy_range {'; '.join(recolour)}"]
-    key = _scale_key("occupancy", minimum)
+    key = scale_key("occupancy", minimum)
     if count <= _TILED:
-        return _joined(head, opened, names, _LOOKS, draw, _tiled(told), colour, aliases, key)
+        return joined(head, opened, names, LOOKS, draw, _tiled(told), colour, aliases, key)
     slider = ["view", f"hide #2-{count} models", f'mseries slider #1-{count} name "Map"']
-    return _joined(head, opened, names, _LOOKS, draw, colour, aliases, key, slider)
+    return joined(head, opened, names, LOOKS, draw, colour, aliases, key, slider)
 
 
 def _tiled(told: Sequence[str]) -> list[str]:
@@ -385,7 +387,7 @@ def difference_script(
     """
     if not largest > 0:
         raise InputError(f"the largest difference must be above 0, not {largest}")
-    first, second = (_said(name) for name in names)
+    first, second = (spoken(name) for name in names)
     at = "" if level is None else f" level {level:.5g}"
     colouring = f"color sample #1 map #4 palette {':'.join(DIFFERENCE)} offset {-DEPTH:g} range"
     head = [
@@ -398,7 +400,7 @@ def difference_script(
         *(f"open {quoted(name)}" for name in occupancies),
         "volume subtract #3 #2 modelId #4",
         "volume #2-4 hide",
-        *_LOOKS,
+        *LOOKS,
         f"volume #1 step 1 show style surface{at}",
         f"{colouring} {-largest:g},{largest:g}",
         f"alias occupy_difference {colouring} -$1,$1",
@@ -406,7 +408,7 @@ def difference_script(
     none = [""] * (len(DIFFERENCE) // 2 - 1)
     labels = [f"{-largest:g}", *none, "0", *none, f"{largest:g}"]
     key = _key(DIFFERENCE, labels, f"less / more in {second} than in {first}", 0.5)
-    return _joined(head, work, [*key, "view"])
+    return joined(head, work, [*key, "view"])
 
 
 def model_script(
@@ -425,16 +427,16 @@ def model_script(
     """
     everything = f"#1-{len(models)}" if len(models) > 1 else "#1"
     first, (shown, _) = next(iter(attributes.items()))
-    options = f"{everything} target acs palette {_palette()} range {minimum:g},1 novalue {_UNKNOWN}"
+    options = f"{everything} target acs palette {palette_words()} range {minimum:g},1 novalue {_UNKNOWN}"
     head = [
-        f"# OccuPy {__version__}: model coloured by the occupancy of its regions in {_said(first)}",
+        f"# OccuPy {__version__}: model coloured by the occupancy of its regions in {spoken(first)}",
         "# Grey: in no region. Open it in a fresh session (close session). Other maps:",
-        *(f"#   occupy_by {attribute:<30} {_said(name)}" for name, (attribute, _) in attributes.items()),
+        *(f"#   occupy_by {attribute:<30} {spoken(name)}" for name, (attribute, _) in attributes.items()),
     ]
     opened = [f"open {quoted(name)}" for name in models]
     opened += [f"open {quoted(file)}" for _, file in attributes.values()]
     look = [
-        *_LOOKS,
+        *LOOKS,
         f"hide {everything} atoms",
         f"cartoon {everything}",
         # What has no cartoon.
@@ -442,18 +444,20 @@ def model_script(
         f"color byattribute r:{shown} {options}",
         f"alias occupy_by color byattribute r:$1 {options}",
     ]
-    return _joined(head, opened, look, _scale_key("occupancy", minimum), ["view"])
+    return joined(head, opened, look, scale_key("occupancy", minimum), ["view"])
 
 
-def _joined(*parts: Sequence[str]) -> str:
+def joined(*parts: Sequence[str]) -> str:
+    """Return the text of a script: parts with an empty line between them."""
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
-def _palette() -> str:
+def palette_words() -> str:
+    """Return the colours of scale as ChimeraX takes a palette."""
     return ":".join(f"{fraction:g},{colour}" for fraction, colour in SCALE_PALETTE)
 
 
-def _said(text: str) -> str:
+def spoken(text: str) -> str:
     """Return text as it may stand within quotes of a command, or in a comment."""
     # Backslashes begin escapes, semicolons could end the command.
     return " ".join(text.split()).replace("\\", "/").replace('"', "'").replace(";", ",")

@@ -31,7 +31,7 @@ from occupy.report.palette import CONFIDENCE, MINIMUM_SCALE, SCALE
 from occupy.report.record import read_input, read_output
 from occupy.report.set_figures import strip
 from occupy.report.set_page import interval_table
-from occupy.report.surfaces import LIMITS, Array, content_level, surface_message, unpack
+from occupy.report.surfaces import LIMITS, level_in, surface_message, unpack
 from occupy.report.text import fit_text, full_scale_source, number_text, tile_place
 
 _BAD = "The solvent fit is bad: do not trust the confidence, nor maps weighted by it."
@@ -252,12 +252,6 @@ def _summary(found: OccupancyTable, order: list[int]) -> str:
     if not np.isfinite(found.errors).any():
         text += " A single map gives no standard errors."
     return paragraph(text)
-
-
-def level_in(data: Array, numbers: Mapping[str, Any]) -> float:
-    """Return the contour level of a map, from the record of its estimate; see `content_level`."""
-    lowest = float(numbers["lowest_confident_value"]) if numbers["solvent"]["good_fit"] else 0.0
-    return content_level(data, float(numbers["full_scale_value"]), lowest, float(numbers["map_range"][1]))
 
 
 def _region_surface(estimated: Mapping[str, Any], source: Path) -> str:

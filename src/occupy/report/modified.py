@@ -9,12 +9,18 @@ from typing import Any
 
 from occupy.errors import InputError
 from occupy.io.atomic import make_folder, remove_leftovers, write_text
+from occupy.io.checksum import written as checksum_of
 from occupy.modify import modified_maps
+from occupy.report.chimerax_files import opens_as_read, seen_from
+from occupy.report.chimerax_products import modified_script
 from occupy.report.contents import MODIFIED, WHAT, earlier_modifications, withdraw
 from occupy.report.record import number_in, to_json
 from occupy.report.results import write_lazy_maps
+from occupy.report.surfaces import level_of_record
 from occupy.resolve import ResolvedSettings
 from occupy.volume import LazyMap, Progress, Volume
+
+_SCRIPT = "_modified.cxc"
 
 
 def write_modified(
@@ -25,6 +31,7 @@ def write_modified(
     settings: ResolvedSettings,
     folder: Path,
     progress: Progress,
+    sources: tuple[Path, Path] | None = None,
 ) -> tuple[list[str], list[str]]:
     """Write the maps the settings ask for, and a record of them.
 
@@ -42,6 +49,8 @@ def write_modified(
         Where to.
     progress : callable
         ``progress(stage, done, total)``.
+    sources : tuple of Path, optional
+        Files of the input map and of its scale, where a ChimeraX script is wanted.
 
     Returns
     -------
@@ -57,24 +66,53 @@ def write_modified(
     if not made:
         raise InputError("nothing to do: give --amplify, --attenuate, --sigmoid or --exclude-solvent")
     remove_leftovers(make_folder(folder))
+    script_name = f"{volume.name}{_SCRIPT}"
     names = {product: f"{volume.name}_{product}.mrc" for product in made}
     # Those made of the same estimate that stay are vouched for by the new record too.
-    earlier, stale = earlier_modifications(folder, volume.name, record, names.values())
+    earlier, stale = earlier_modifications(folder, volume.name, record, [*names.values(), script_name])
+    shown = {product: name for run in earlier for product, name in run["outputs"].items()}
+    script = None if sources is None else _script(volume, {**shown, **names}, record, folder, sources)
     withdraw(folder, volume.name, names.values())
+    (folder / script_name).unlink(missing_ok=True)
     for name in stale:
         (folder / name).unlink(missing_ok=True)
     written = {name: (WHAT[product], made[product]) for product, name in names.items()}
     files = write_lazy_maps(folder, written, progress=progress)
+    sums = {name: found.about() for name, found in files.items()}
+    if script is not None:
+        write_text(folder / script_name, script)
+        names["chimerax"] = script_name
+        sums[script_name] = checksum_of(folder / script_name)
     about = {
         **record,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "modified_from": record["created"],
         "settings": settings.as_dict(),
         "outputs": names,
-        "files": {name: found.about() for name, found in files.items()},
+        "files": sums,
         "earlier": earlier,
     }
     about.pop("withdrawn", None)  # of the estimate, not of this
     last = f"{volume.name}{MODIFIED}"
     write_text(folder / last, to_json(about))
     return [*names.values(), last], stale
+
+
+def _script(
+    volume: Volume,
+    shown: Mapping[str, str],
+    record: Mapping[str, Any],
+    folder: Path,
+    sources: tuple[Path, Path],
+) -> str | None:
+    """Return a ChimeraX script of the modified maps; None where ChimeraX could not open a file."""
+    if not all(opens_as_read(folder, path, volume.voxel_size) for path in sources):
+        return None
+    dust = float(record["settings"]["lowpass"])
+    try:
+        files = (seen_from(folder, sources[0]), seen_from(folder, sources[1]))
+        return modified_script(
+            volume.name, files, shown, level=level_of_record(record, volume.data), dust=dust
+        )
+    except InputError:
+        return None

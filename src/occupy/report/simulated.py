@@ -16,6 +16,7 @@ from occupy._version import __version__
 from occupy.io.atomic import atomic_file, make_folder, write_text
 from occupy.io.mrc import write_map
 from occupy.io.tables import write_chain_table
+from occupy.report.chimerax_products import simulation_script
 from occupy.report.record import to_json
 from occupy.requests import SimulationRequest
 from occupy.simulation import ClassSet, Simulation
@@ -75,6 +76,7 @@ def write_simulation(
     write_chain_table(folder / files["truth"], {"occupancy": made.occupancies}, blocks)
     files["b_factors"] = f"{name}_b_factors.csv"
     write_chain_table(folder / files["b_factors"], {"b_factor": made.b_factors}, blocks)
+    files["chimerax"] = _write_script(folder / f"{name}.cxc", {name: files["map"]}, files["model"], made)
     numbers = _numbers(made)
     _write_record(record, settings, {"map": numbers}, files)
     return files | {"record": record.name}
@@ -113,6 +115,10 @@ def write_class_set(
         written = _write_maps(folder, stem, one)
         files |= {name if what == "map" else f"{name}_{what}": file for what, file in written.items()}
     files["model"] = _write_model(folder / "model.cif", made.consensus.structure)
+    shown = {"consensus": files["consensus"]}
+    shares = zip(names, made.weights, strict=True)
+    shown |= {f"class {int(name[5:])} ({100 * share:.0f} %)": files[name] for name, share in shares}
+    files["chimerax"] = _write_script(folder / "simulation.cxc", shown, files["model"], made.consensus)
     columns = {name: one.occupancies for name, one in zip(names, made.classes, strict=True)}
     for what, table in (("truth", columns), ("truth_consensus", {"occupancy": made.consensus.occupancies})):
         files[what] = f"{what}.csv"
@@ -144,6 +150,15 @@ def _write_model(path: Path, structure: gemmi.Structure) -> str:
     named.setup_entities()
     with atomic_file(path) as part:
         named.make_mmcif_document().write_file(str(part))
+    return path.name
+
+
+def _write_script(path: Path, maps: Mapping[str, str], model: str, made: Simulation) -> str:
+    """Write a ChimeraX script of simulated maps and their model; return its name."""
+    atoms = sum(1 for chain in made.structure[0] for residue in chain for _ in residue)
+    # About 17 Å³ for each atom that is not hydrogen: the contour encloses the model's volume.
+    share = min(17 * atoms / (made.map.size * made.voxel_size**3), 0.9)
+    write_text(path, simulation_script(maps, model, float(np.quantile(made.map, 1 - share))))
     return path.name
 
 

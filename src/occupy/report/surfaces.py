@@ -172,6 +172,20 @@ def content_level(data: Array, full: float, lowest: float, highest: float) -> fl
     return min(max(LEVEL * full, lowest, middle + 3 * spread), 0.9 * highest)
 
 
+def level_of_record(record: Mapping[str, Any], data: Array) -> float:
+    """Return the contour level of a map by its estimate's record: as asked for, or `content_level`."""
+    asked = record["options"].get("level")
+    if isinstance(asked, (int, float)):
+        return float(asked)
+    return level_in(data, record["numbers"])
+
+
+def level_in(data: Array, numbers: Mapping[str, Any]) -> float:
+    """Return the contour level of a map, from the record of its estimate; see `content_level`."""
+    lowest = float(numbers["lowest_confident_value"]) if numbers["solvent"]["good_fit"] else 0.0
+    return content_level(data, float(numbers["full_scale_value"]), lowest, float(numbers["map_range"][1]))
+
+
 def pack(head: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """Return one message: length of the head, the head, and the arrays, each at a multiple of four bytes.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from occupy.options import short_repr
 from occupy.requests import Imaging, Processing
 from occupy.simulation.models import per_chain
 from occupy.simulation.scene import Scene, clean_map, clean_maps, make_scene, noise_sigma
@@ -39,6 +40,8 @@ class ClassSet:
     weights: tuple[float, ...]
     consensus: Simulation
     processing: Processing
+
+    __repr__ = short_repr
 
     @property
     def occupancies(self) -> dict[str, tuple[float, ...]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from occupy.options import short_repr
 from occupy.requests import Imaging, Processing
 from occupy.simulation.models import per_chain, voxels_near
 from occupy.simulation.potential import (
@@ -72,6 +73,8 @@ class Simulation:
     half_maps: tuple[Array, Array] | None = None
     ssnr: tuple[float, ...] | None = None
     estimated_resolution: float | None = None
+
+    __repr__ = short_repr
 
 
 def simulate(

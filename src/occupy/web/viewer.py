@@ -219,7 +219,15 @@ class Viewer:
 
     def describe(self, said: Said) -> dict[str, Any]:
         """Return everything of a scene but pictures."""
-        return self.scene(said).describe()
+        scene = self.scene(said)
+        about = scene.describe()
+        if isinstance(scene, MapDocument):
+            about["saves_into"] = self.shelf.shown(self._folder_of(scene))
+        return about
+
+    def _folder_of(self, document: MapDocument) -> Path:
+        """Return the folder that results of a map are written into."""
+        return document.folder or self.shelf.root / f"occupy_{map_stem(document.path)}"
 
     def job(self, said: Said) -> dict[str, Any]:
         """Return how a job stands."""
@@ -320,7 +328,7 @@ class Viewer:
     def save(self, said: Said) -> dict[str, Any]:
         """Begin to write results, or one layer, into the folder that is viewed."""
         document = self.document(said)
-        folder = document.folder or self.shelf.root / f"occupy_{map_stem(document.path)}"
+        folder = self._folder_of(document)
         if not folder.resolve().is_relative_to(self.shelf.root):
             raise InputError(f"{folder}: outside of the folder being viewed; nothing is written there")
         if said.get("layer") is not None:

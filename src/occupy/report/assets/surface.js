@@ -80,7 +80,7 @@ export class Camera {
 export class SurfaceView {
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {{camera?: Camera, background?: number[], onPick?: (xyz: number[]) => void}} options
+   * @param {{camera?: Camera, background?: number[], onPick?: (xyz: number[]) => void, onDraw?: (perPixel: number) => void}} options
    */
   constructor(canvas, options = {}) {
     this.canvas = canvas;
@@ -88,6 +88,7 @@ export class SurfaceView {
     this.camera.views.add(this);
     this.background = options.background ?? [1, 1, 1];
     this.onPick = options.onPick ?? null;
+    this.onDraw = options.onDraw ?? null; // is told the Å per CSS pixel at the middle of what is shown
     this.meshes = new Map();
     this.lines = new Map();
     this.centre = [0, 0, 0];
@@ -264,6 +265,7 @@ export class SurfaceView {
     gl.useProgram(this.meshProgram.program);
     for (const mesh of visible.filter((m) => m.look.opacity < 1)) this.drawThrough(mesh, u);
     this.drawn += 1;
+    this.onDraw?.((2 * eye.distance * Math.tan(FIELD_OF_VIEW / 2)) / Math.max(canvas.clientHeight, 1));
   }
 
   /** Only what is in front of a transparent surface's own back is drawn: depth first, colour after. */

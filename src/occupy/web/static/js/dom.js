@@ -25,6 +25,12 @@ export function s(tag, attributes, ...children) {
   return made;
 }
 
+/** The round length (1, 2 or 5 times a power of ten) that is nearest below `most`. */
+export function roundLength(most) {
+  const power = 10 ** Math.floor(Math.log10(most));
+  return power * (most >= 5 * power ? 5 : most >= 2 * power ? 2 : 1);
+}
+
 /** A number for people: four figures, no trailing zeros. */
 export function nice(value, figures = 4) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";

@@ -1,6 +1,6 @@
 // The page of one map: the surface on the left, slices in the middle, panels on the right.
 import { getBytes, latest, paced, postBytes, saveAs } from "./api.js";
-import { h, hex, key, nice, segments, slider, theme, wishes } from "./dom.js";
+import { h, hex, key, nice, roundLength, segments, slider, theme, wishes } from "./dom.js";
 import { panels } from "./panels.js";
 import { slicesView } from "./slices.js";
 import { SurfaceView, paletteBytes, unpack } from "./surface.js";
@@ -83,7 +83,7 @@ function surfaceView(ctx) {
   const wrap = h("div.stage", {}, canvas);
   let view;
   try {
-    view = new SurfaceView(canvas, { background: theme().background, onPick: (xyz) => toCross(xyz) });
+    view = new SurfaceView(canvas, { background: theme().background, onPick: (xyz) => toCross(xyz), onDraw: (a) => ruler(a) });
   } catch (error) {
     wrap.replaceChildren(h("p.note.bad", {}, `${error.message}. Slices and numbers work without it.`));
     view = new Proxy({}, { get: () => () => {} });
@@ -99,7 +99,16 @@ function surfaceView(ctx) {
   const keybox = h("div.keybox");
   const facts = h("p.faint.facts");
   const trouble = h("div.trouble", { role: "status" });
-  wrap.append(keybox, trouble);
+  const ruled = h("div.ruler", { title: "Length in the middle of what is shown; nearer parts look larger" }, h("i"), h("b"));
+  wrap.append(keybox, ruled, trouble);
+  let bar = { pixels: 0, text: "" };
+
+  function ruler(perPixel) {
+    const length = roundLength(Math.max(140 * perPixel, 1e-6));
+    bar = { pixels: length / perPixel, text: `${nice(length, 3)} Å` };
+    ruled.querySelector("b").style.width = `${bar.pixels}px`;
+    ruled.querySelector("i").textContent = bar.text;
+  }
 
   const toCross = (xyz) => {
     const { origin, spacing } = ctx.scene;
@@ -225,6 +234,7 @@ function surfaceView(ctx) {
     const pen = made.getContext("2d");
     pen.drawImage(canvas, 0, 0);
     if (colouring.name !== "uniform") paintKey(pen, made, colours(), range, colouring.title, theme());
+    paintRuler(pen, made, bar.pixels * (canvas.width / canvas.clientWidth), bar.text, theme());
     return new Promise((done) => made.toBlob(done, "image/png"));
   }
 
@@ -293,6 +303,17 @@ function surfaceView(ctx) {
         h("span.spacer"), h("button", { title: "Start view (Home)", onclick: () => view.camera.reset() }, "Reset"), picture),
       facts));
   return { element, view, retheme, image, level: () => level };
+}
+
+/** Draw a scale bar into a picture's lower right corner. */
+function paintRuler(pen, canvas, length, text, look) {
+  const unit = canvas.height / 480;
+  const [right, y] = [canvas.width - 16 * unit, canvas.height - 20 * unit];
+  pen.fillStyle = look.read("--ink");
+  pen.fillRect(right - length, y, length, 3 * unit);
+  pen.font = `${12 * unit}px system-ui, sans-serif`;
+  pen.textAlign = "center";
+  pen.fillText(text, right - length / 2, y - 6 * unit);
 }
 
 /** Draw a colour key into a picture's lower left corner. */

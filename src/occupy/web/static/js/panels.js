@@ -86,7 +86,9 @@ function estimatePanel(ctx) {
       for (const field of schema) {
         const input = fields.get(field.name);
         const chosen = automatic(field.name, resolved);
-        if (field.default === null) input.placeholder = chosen ? `auto: ${chosen}` : "none";
+        const unsaid = chosen ? `auto: ${chosen}` : "none";
+        if (field.default === null && field.choices.length) input.options[0].textContent = resolved[field.name] ? `auto: ${resolved[field.name]}` : "auto";
+        else if (field.default === null) input.placeholder = unsaid;
         input.classList.remove("wrong");
       }
       const differs = JSON.stringify(settings()) !== JSON.stringify(pickFrom(ctx.scene.asked, schema))
@@ -103,7 +105,7 @@ function estimatePanel(ctx) {
     const changed = () => resolve();
     let input;
     if (field.kind === "bool") input = h("input", { type: "checkbox", onchange: changed });
-    else if (field.choices.length) input = h("select", { onchange: changed }, field.choices.map((c) => h("option", { value: c }, c)));
+    else if (field.choices.length) input = h("select", { onchange: changed }, field.default === null && h("option", { value: "" }, "auto"), field.choices.map((c) => h("option", { value: c }, c)));
     else input = h("input", { type: field.kind === "text" ? "text" : "number", step: "any", onchange: changed });
     input.dataset.setting = field.name;
     fields.set(field.name, input);
@@ -390,7 +392,7 @@ function exportPanel(ctx) {
     layer.replaceChildren(...options, h("option", { value: "preview" }, "Modified map"));
   });
   return [
-    h("h3", {}, "Write into the folder"), h("p.faint", {}, "Scale, confidence, the modification chosen, ChimeraX script and record: what the command line writes."),
+    h("h3", {}, "Write into the folder"), h("p.faint.into", {}, "Scale, confidence, the modification chosen, ChimeraX script and record, as the command line writes them, into ", h("code", {}, ctx.scene.saves_into), "."),
     h("div.row", {}, h("label.check", {}, plot, "Pictures"), h("label.check", {}, report, "Report"), h("button.primary", { onclick: save }, "Save results")),
     h("h3", {}, "Download"),
     h("div.row", {}, layer, h("button", { onclick: () => fetchOne({ layer: layer.value }) }, "Map")),

@@ -11,6 +11,8 @@ export function slicesView(ctx) {
   let chosen = wishes.get("layers", ["input", "scale", "confidence"]);
   const shown = [null, null, null]; // the latest slice of each axis
   const cache = new Map();
+  const enlarge = h("button", { title: "One slice large, the others beside it (double click or Enter on a slice)",
+    onclick: () => present().length && toggle(large ? null : { axis: 0, name: present().includes("scale") ? "scale" : present()[0] }) }, "Enlarge");
   const layerBar = h("div.row.layers", { role: "group", "aria-label": "Layers" });
   const grid = h("div.slices");
   const readout = h("div.readout", { role: "status" });
@@ -18,6 +20,7 @@ export function slicesView(ctx) {
     oninput: (event) => move(axis, Number(event.target.value)) }));
   const counts = AXES.map(() => h("span"));
   let cells = [];
+  let large = null; // the axis and layer of the slice that is enlarged
 
   const layers = () => Object.keys(ctx.scene.looks).filter((name) => name !== "lowpass" || chosen.includes("lowpass"));
   const titles = (name) => (name === PREVIEW ? "Modified (preview)" : ctx.scene.looks[name].title);
@@ -41,6 +44,9 @@ export function slicesView(ctx) {
     const { shape, spacing } = ctx.scene;
     grid.style.setProperty("--columns", names.length);
     cells = [];
+    if (large && !names.includes(large.name)) large = null;
+    grid.classList.toggle("one", large !== null);
+    enlarge.textContent = large ? "All slices" : "Enlarge";
     const rows = AXES.map((_, axis) => {
       const [up, right] = [0, 1, 2].filter((a) => a !== axis);
       bars[axis].max = shape[axis] - 1;
@@ -52,11 +58,19 @@ export function slicesView(ctx) {
         const cell = { axis, name, canvas, frame, lines, up, right };
         cells.push(cell);
         listen(cell);
-        return h("div.cell", {}, axis === 0 && h("div.caption", {}, titles(name)), frame);
+        const chosen = large !== null && large.axis === axis && large.name === name;
+        const caption = large ? `${titles(name)}, ${AXES[axis]}` : axis === 0 && titles(name);
+        return h(chosen ? "div.cell.large" : "div.cell", {}, caption && h("div.caption", {}, caption), frame);
       });
       return h("div.axis", {}, h("label.axisbar", {}, h("b", {}, AXES[axis]), bars[axis], counts[axis]), h("div.tiles", {}, tiles));
     });
-    grid.replaceChildren(...rows);
+    if (large) {
+      // One big, and all others beside it, to be enlarged in its place.
+      const tiles = rows.flatMap((row) => [...row.querySelectorAll(".cell")]);
+      const first = tiles.find((cell) => cell.classList.contains("large"));
+      grid.replaceChildren(rows[large.axis].querySelector(".axisbar"), first, h("div.beside", {}, tiles.filter((cell) => cell !== first)));
+    } else grid.replaceChildren(...rows);
+    grid.dataset.large = large ? `${large.axis} ${large.name}` : "";
     for (let axis = 0; axis < 3; axis++) paint(axis);
     cross();
   }
@@ -85,12 +99,25 @@ export function slicesView(ctx) {
       event.preventDefault();
       move(axis, ctx.cross[axis] + (event.deltaY > 0 ? -1 : 1));
     }, { passive: false });
+    canvas.addEventListener("dblclick", () => toggle({ axis, name: cell.name }));
     canvas.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || (event.key === "Escape" && large)) {
+        event.preventDefault();
+        toggle(event.key === "Escape" ? null : { axis, name: cell.name });
+        return;
+      }
       const by = { ArrowLeft: [right, -1], ArrowRight: [right, 1], ArrowUp: [up, 1], ArrowDown: [up, -1], PageUp: [axis, 1], PageDown: [axis, -1] }[event.key];
       if (!by || event.ctrlKey || event.metaKey) return;
       event.preventDefault();
       move(by[0], ctx.cross[by[0]] + by[1] * (event.shiftKey ? 10 : 1));
     });
+  }
+
+  /** Enlarge a slice, or show all again where it is enlarged already. */
+  function toggle(which) {
+    large = which && large && large.axis === which.axis && large.name === which.name ? null : which;
+    build();
+    grid.querySelector(large ? ".large canvas" : "canvas")?.focus({ preventScroll: true });
   }
 
   const fetchers = AXES.map((_, axis) => paced(async () => {
@@ -280,7 +307,7 @@ export function slicesView(ctx) {
     refresh();
   });
   const save = h("button", { title: "Save the slices as PNG", onclick: async () => saveAs(await image(), `${ctx.scene.title}_slices.png`) }, "PNG");
-  const element = h("div.middle.pane", {}, h("div.row", {}, layerBar, save), grid, readout);
+  const element = h("div.middle.pane", {}, h("div.row", {}, layerBar, enlarge, save), grid, readout);
   return { element, image, resize() {} };
 }
 
