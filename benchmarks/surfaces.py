@@ -19,7 +19,7 @@ from occupy.io.mrc import read_map
 from occupy.numerics.mesh import Mesh, sample
 from occupy.pipeline import Estimate, estimate
 from occupy.report.chimerax import DEPTH, contour_level
-from occupy.report.surfaces import LIMITS, beneath, fitting_mesh
+from occupy.report.surfaces import LIMITS, _beneath, _fitting_mesh
 
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)
 PARTIAL = (1.0, 1.0, 0.7, 0.4, 1.0, 0.85, 0.55)
@@ -30,10 +30,10 @@ KINDS = ((3.0, 6.0, 30.0), (1.5, 4.0, 10.0))
 def painted(est: Estimate, level: float) -> tuple[Any, dict[str, Any]]:
     """Return the vertices (fractional z, y, x) and what is painted on them: at, beneath, in ChimeraX."""
     data, size = est.volume.data, np.array(est.volume.voxel_size)
-    mesh, step = fitting_mesh(data, level, LIMITS["fine"], est.settings.lowpass**3 / float(np.prod(size)))
+    mesh, step = _fitting_mesh(data, level, LIMITS["fine"], est.settings.lowpass**3 / float(np.prod(size)))
     mesh = Mesh(mesh.vertices * np.float32(step), mesh.normals, mesh.faces)
     deep = (mesh.vertices - mesh.normals * (DEPTH / size)).astype(np.float32)
-    places = {"rim": mesh.vertices, "beneath": beneath(data, mesh.vertices, list(size)), "ChimeraX": deep}
+    places = {"rim": mesh.vertices, "beneath": _beneath(data, mesh.vertices, list(size)), "ChimeraX": deep}
     return mesh.vertices, {name: sample([est.scale], place)[0] for name, place in places.items()}
 
 

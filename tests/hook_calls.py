@@ -70,5 +70,5 @@ def result(star: Path) -> np.ndarray:
 
 def two_iterations(folder: Path) -> list[Path]:
     for number, data in enumerate(maps(0), 1):
-        assert hook.run_hook([str(call(folder, 1, number, data))]) == 0
+        assert hook._run_hook([str(call(folder, 1, number, data))]) == 0
     return [call(folder, 2, number, data) for number, data in enumerate(maps(1), 1)]

@@ -8,7 +8,7 @@ import numpy as np
 
 from occupy.model import AtomicModel, Residue
 from occupy.model.density import Atoms, Lattice, lattice_of, on_grid, shape_coefficients
-from occupy.model.fit import chains_of, mixed
+from occupy.model.fit import _chains_of, mixed
 
 VOXEL = (2.5, 2.5, 2.5)
 SHAPE = (30, 28, 32)
@@ -39,7 +39,7 @@ def densities() -> tuple[Lattice, np.ndarray]:
     model = molecule()
     lattice = lattice_of((0, 0, 0), SHAPE, VOXEL, 6.0)
     shapes = shape_coefficients(
-        Atoms(model.xyz, model.elements, model.shares), list(chains_of(model).values()), lattice
+        Atoms(model.xyz, model.elements, model.shares), list(_chains_of(model).values()), lattice
     )
     return lattice, mixed(shapes, np.array([0.4, 0.1]))
 

@@ -109,7 +109,7 @@ def scene_numbers(folder: Path) -> tuple[dict[str, Any], bytes]:
 def test_one_map_by_every_way_gives_the_same_scale_and_full_scale(folder: Path, tmp_path: Path):
     assert main.run(["estimate", str(folder / "a.mrc"), "-o", str(tmp_path / "cli"), "--quiet"]) == 0
     words = ["--in_3dref", str(folder / "a.mrc"), "--o", str(tmp_path / "External" / "job001")]
-    assert relion_job.run_job(words) == 0
+    assert relion_job._run_job(words) == 0
     external = next((tmp_path / "External" / "job001").rglob("*_scale.mrc"))
     numbers, saved = scene_numbers(folder)
     python, of_one = occupy.estimate(folder / "a.mrc"), occupy.estimate_classes([folder / "a.mrc"])

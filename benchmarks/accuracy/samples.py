@@ -13,7 +13,7 @@ from benchmarks.accuracy import collection
 from benchmarks.accuracy.collection import Case, Half
 from occupy import Volume, read_map
 from occupy.io.tables import read_chain_table
-from occupy.report.simulated import write_simulation
+from occupy.report.simulated import _write_simulation
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def simulated(
     home = folder / case.key
     if not (home / f"{case.name}_simulation.json").exists():
         model = structure(case.model)
-        write_simulation(home, case.name, collection.make(case, model), asdict(case))
+        _write_simulation(home, case.name, collection.make(case, model), asdict(case))
     stem = home / case.name
     b_factors = read_chain_table(Path(f"{stem}_b_factors.csv")).columns["b_factor"]
     sharp = ", sharpened" if case.sharpened else ""

@@ -23,8 +23,8 @@ from occupy.io.mrc import read_map
 from occupy.io.star import read_star
 from occupy.numerics import spectra
 from occupy.relion import classes, options, separation
-from occupy.relion.class3d import VARIABLE, Class3D, class3d_words
-from occupy.relion.runreport import energy_per_particle
+from occupy.relion.class3d import VARIABLE, Class3D, _class3d_words
+from occupy.relion.runreport import _energy_per_particle
 from occupy.runs.agreement import adjusted_rand
 
 VARIANTS: dict[str, dict[str, str] | None] = {
@@ -112,7 +112,9 @@ def classify(run: Run, folder: Path, program: Path, particles: str = "particles.
         run.fudge, run.initial, run.limit, threads=run.threads,
         extra=("--random_seed", str(run.seed), "--preread_images"),
     )  # fmt: skip
-    words = [word for word in class3d_words(job) if variables is not None or word != "--external_reconstruct"]
+    words = [
+        word for word in _class3d_words(job) if variables is not None or word != "--external_reconstruct"
+    ]
     environment = os.environ | {VARIABLE: str(program)} | (variables or {})
     (folder / run.name).mkdir(exist_ok=True)
     (folder / run.name / CODE).write_text(f"{version()}\n" if variables is not None else "RELION\n")
@@ -163,7 +165,7 @@ def _significance(run: Run, job: Path) -> dict[str, str]:
         calls = [call for call in read_calls(job / FOLDER) if call["iteration"] == run.iterations]
     except OccupyError:
         return {"energy": ""}
-    found = [energy_per_particle(call) for call in calls]
+    found = [_energy_per_particle(call) for call in calls]
     return {"energy": " ".join(f"{value:.2f}" for value in found if value is not None)}
 
 

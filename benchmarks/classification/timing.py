@@ -18,7 +18,7 @@ import numpy as np
 
 from occupy.io.loop import FOLDER, read_calls
 from occupy.io.mrc import write_map
-from occupy.relion.hook import improve
+from occupy.relion.hook import _improve
 from occupy.relion.options import HookOptions
 from occupy.volume import Volume
 
@@ -36,12 +36,12 @@ def simulated(box: int, padding: int, repeats: int) -> list[tuple[float, float]]
         folder = Path(name)
         _model(folder)
         for number in range(1, CLASSES + 1):
-            improve(_call(folder, 1, number, box, padding), HookOptions())
+            _improve(_call(folder, 1, number, box, padding), HookOptions())
         seconds = []
         for _ in range(repeats):
             star = _call(folder, 2, 1, box, padding)
             began = time.perf_counter(), time.process_time()
-            improve(star, HookOptions())
+            _improve(star, HookOptions())
             seconds.append((time.perf_counter() - began[0], time.process_time() - began[1]))
     return seconds
 

@@ -20,10 +20,10 @@ import numpy.typing as npt
 from benchmarks.classification.__main__ import without_relion
 from benchmarks.classification.particles import PER_MICROGRAPH, SETS, ParticleSet, make
 from benchmarks.particles.scores import score
-from occupy.io.models import read_structure
+from occupy.io.models import _read_structure
 from occupy.io.particle_images import read_particle_images
 from occupy.io.star import read_star
-from occupy.particles.images import ImageSource, ParticleImages
+from occupy.particles.images import ParticleImages, _ImageSource
 from occupy.particles.pipeline import Options, grid_for, particle_occupancy
 from occupy.particles.slices import rotations
 from occupy.simulation.models import heavy_atoms, place
@@ -81,7 +81,7 @@ VARIANTS = {
 class WithJunk:
     """Images some of which have lost their particle: the same spectrum with random phases."""
 
-    source: ImageSource
+    source: _ImageSource
     junk: npt.NDArray[np.bool_]
 
     def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -116,7 +116,7 @@ def changed(images: ParticleImages, folder: Path, variant: Variant) -> ParticleI
 
 def atoms_of(settings: ParticleSet, models: Path, error: float = 0.0) -> PartAtoms:
     """Read a set's model, in the frame of its images; each chain is a part."""
-    structure = read_structure(models / settings.model)
+    structure = _read_structure(models / settings.model)
     structure.remove_ligands_and_waters()
     structure.remove_empty_chains()
     placed = place(heavy_atoms(structure), settings.box * settings.voxel_size)

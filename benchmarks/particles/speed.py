@@ -21,7 +21,7 @@ from benchmarks.classification.particles import SETS, make
 from benchmarks.particles.__main__ import atoms_of
 from occupy.io.particle_images import read_particle_images
 from occupy.particles.ctf import Ctf
-from occupy.particles.images import ImageSource, ParticleImages
+from occupy.particles.images import ParticleImages, _ImageSource
 from occupy.particles.pipeline import Options, grid_for, particle_occupancy
 from occupy.simulation.parts import PartAtoms, part_densities
 
@@ -32,7 +32,7 @@ SIZE, PARTS, MANY, LEARNT_FROM = 256, 20, 100_000, 5_000
 class Larger:
     """Images on more pixels over the same side."""
 
-    source: ImageSource
+    source: _ImageSource
     distinct: int
 
     def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

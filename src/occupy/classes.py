@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Limits:
+class _Limits:
     """What is left out of a set, and how much of the machine it may take.
 
     Attributes
@@ -64,7 +64,7 @@ class Limits:
     most_threads: int = 8
 
 
-LIMITS = Limits()
+LIMITS = _Limits()
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def fixed(value: float, unit: str, what: str, source: str = "round number") -> A
 
 
 @dataclass(frozen=True)
-class SharedTuning:
+class _SharedTuning:
     """Numbers of the local scale, of one map and of sets."""
 
     radius: float = tuned(
@@ -62,7 +62,7 @@ class SharedTuning:
 
 
 @dataclass(frozen=True)
-class MapTuning:
+class _MapTuning:
     """Numbers of the calibrated estimator for one map."""
 
     lowpass: float = tuned(
@@ -196,7 +196,7 @@ class MapTuning:
 
 
 @dataclass(frozen=True)
-class SetTuning:
+class _SetTuning:
     """Numbers of the estimator for a set of maps."""
 
     finest: float = fixed(
@@ -309,7 +309,7 @@ class SetTuning:
 
 
 @dataclass(frozen=True)
-class ComponentTuning:
+class _ComponentTuning:
     """Numbers of the search for parts that come and go together, and of the check of alignment."""
 
     alike: float = fixed(0.7, "", "Correlation over the classes above which profiles belong together.")
@@ -336,7 +336,7 @@ class ComponentTuning:
 
 
 @dataclass(frozen=True)
-class BFactorTuning:
+class _BFactorTuning:
     """Numbers of the estimate of relative B-factors."""
 
     coarsest: float = tuned(
@@ -369,8 +369,8 @@ class BFactorTuning:
     relative_error: float = fixed(0.4, "", "Relative standard error: the recovered share was 0.2 to 0.6.")
 
 
-SHARED = SharedTuning()
-MAP = MapTuning()
-SET = SetTuning()
-COMPONENTS = ComponentTuning()
-B_FACTOR = BFactorTuning()
+SHARED = _SharedTuning()
+MAP = _MapTuning()
+SET = _SetTuning()
+COMPONENTS = _ComponentTuning()
+B_FACTOR = _BFactorTuning()

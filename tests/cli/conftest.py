@@ -18,7 +18,7 @@ import pytest
 import occupy
 from occupy.cli import main
 from occupy.io.mrc import read_map, write_map
-from occupy.report.simulated import write_class_set
+from occupy.report.simulated import _write_class_set
 from occupy.simulation import Processing, demo_structure, simulate_classes
 from occupy.volume import Frame, Volume
 
@@ -77,7 +77,7 @@ def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> C
         arguments = [str(word) for word in words]
         monkeypatch.setattr("sys.argv", ["occupy", *arguments])
         capfd.readouterr()
-        code = main.run(main.with_command(arguments))
+        code = main.run(main._with_command(arguments))
         out, err = capfd.readouterr()
         return Said(code, out, err)
 
@@ -262,5 +262,5 @@ def job(tmp_path_factory) -> Path:
         processing=Processing(wiener=True, mask="sphere", tau2_fudge=2.0),
         seed=1,
     )
-    write_class_set(folder, made, {"seed": 1})
+    _write_class_set(folder, made, {"seed": 1})
     return folder

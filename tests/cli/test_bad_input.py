@@ -14,7 +14,7 @@ import mrcfile
 import numpy as np
 import pytest
 
-from occupy.io.mrc import MapWriter, map_stem, read_map, write_map
+from occupy.io.mrc import _MapWriter, map_stem, read_map, write_map
 from occupy.volume import Volume
 from strategies import content
 
@@ -175,7 +175,7 @@ def test_a_full_disk_leaves_nothing(cli, the_error, blob, work, monkeypatch, opt
         if len(done) > 1:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(MapWriter, "write_planes", write)
+    monkeypatch.setattr(_MapWriter, "write_planes", write)
     if own_folder:
         (work / "out").mkdir()
     message = the_error(cli(blob, "-o", "out", *options))

@@ -153,7 +153,7 @@ def test_a_full_disk_leaves_no_half_written_map(cli, the_error, earlier, monkeyp
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("occupy.io.mrc.MapWriter.write_planes", full)
+    monkeypatch.setattr("occupy.io.mrc._MapWriter.write_planes", full)
     before = earlier.names
     assert "no space left" in the_error(cli("modify", "done", "--amplify", 3))
     assert earlier.names == before

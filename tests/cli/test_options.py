@@ -12,7 +12,7 @@ import typer
 
 from occupy import requests, settings
 from occupy.cli.classes import _matrix
-from occupy.cli.main import with_lists
+from occupy.cli.main import _with_lists
 from occupy.cli.options import command
 from occupy.errors import InputError
 from occupy.options import as_written, flags_of, names_of, option
@@ -126,13 +126,13 @@ def test_a_record_of_a_simulation_holds_every_option_once():
 
 def test_a_list_that_a_shell_made_of_a_pattern_belongs_to_its_option():
     spread = ["regions", "a.mrc", "--masks", "m1.mrc", "--masks", "m2.mrc", "--quiet"]
-    assert with_lists(["regions", "a.mrc", "--masks", "m1.mrc", "m2.mrc", "--quiet"]) == spread
+    assert _with_lists(["regions", "a.mrc", "--masks", "m1.mrc", "m2.mrc", "--quiet"]) == spread
     models = ["classes", "--model", "a.cif", "--model", "b.pdb.gz", "job"]
-    assert with_lists(["classes", "--model", "a.cif", "b.pdb.gz", "job"]) == models
+    assert _with_lists(["classes", "--model", "a.cif", "b.pdb.gz", "job"]) == models
     unclear = ["classes", "--masks", "m1.mrc", "map1.mrc", "map2.mrc"]
-    assert with_lists(unclear) == unclear
+    assert _with_lists(unclear) == unclear
     plain = ["classes", "-o", "out", "job", "--model", "a.cif", "--compare", "1", "2"]
-    assert with_lists(plain) == plain
+    assert _with_lists(plain) == plain
 
 
 def test_patterns_stand_for_models(tmp_path: Path):

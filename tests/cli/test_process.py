@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from occupy._version import __version__
-from occupy.cli.console import rate_text
+from occupy.cli.console import _rate_text
 from occupy.io.mrc import write_map
 from occupy.volume import Volume
 
@@ -286,4 +286,4 @@ def test_progress_is_drawn_on_a_terminal_and_taken_away(blob, work, program):
     ],
 )
 def test_the_rate_that_is_shown(done, seconds, unit, text):
-    assert rate_text(done, seconds, unit) == text
+    assert _rate_text(done, seconds, unit) == text

@@ -34,7 +34,7 @@ def replace(self, target):
 
 # Every file appears under its name by this, results and scratch files alike.
 pathlib.Path.replace = replace
-occupy.classes.LIMITS = occupy.classes.Limits(in_memory=0)
+occupy.classes.LIMITS = occupy.classes._Limits(in_memory=0)
 main(sys.argv[3:])
 """
 

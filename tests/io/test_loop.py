@@ -12,8 +12,8 @@ from hook_calls import N, call, gridding
 from occupy.io.checksum import written
 from occupy.io.loop import (
     _SUFFIX,
+    _is_drawn,
     drawn_notice,
-    is_drawn,
     read_call,
     reconstruct,
     record_call,
@@ -181,10 +181,10 @@ def recorded(drawn):
 
 
 def test_a_job_done_again_without_occupy_is_read_as_it_is(recorded):
-    assert is_drawn(recorded / "run_it002_class001.mrc")
+    assert _is_drawn(recorded / "run_it002_class001.mrc")
     # RELION's own program was called for the same class.
     call(recorded, 2, 1, 2 * smooth(1), current=2 * FINEST)
-    assert not is_drawn(recorded / "run_it002_class001.mrc")
+    assert not _is_drawn(recorded / "run_it002_class001.mrc")
     found = find_set([recorded])
     assert not found.unregularised
     assert found.maps[0].path.name == "run_it002_class001.mrc"
@@ -202,13 +202,13 @@ def test_a_job_done_again_without_another_program_is_read_as_it_is(recorded, ext
 def test_a_record_that_does_not_tell_counts(drawn, about):
     star = drawn / "run_it002_class001_external_reconstruct.star"
     record_call(drawn / "occupy_relion", read_call(star), {"state": "separated", "map": about})
-    assert is_drawn(drawn / "run_it002_class001.mrc")
+    assert _is_drawn(drawn / "run_it002_class001.mrc")
 
 
 def test_one_such_map_by_itself_is_warned_of(drawn):
     path = drawn / "run_it002_class001.mrc"
     notice = drawn_notice(path)
-    assert is_drawn(path)
+    assert _is_drawn(path)
     assert notice is not None
     assert unregularised_name(path).name in notice.text
     assert drawn_notice(drawn / "run_it002_class001_external_reconstruct.mrc") is None

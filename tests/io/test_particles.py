@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occupy.errors import InputError
-from occupy.io.class_numbers import NumberedMap, NumberedSet, match_classes
+from occupy.io.class_numbers import NumberedSet, _NumberedMap, match_classes
 from occupy.io.particles import Particles, read_particles, write_particles
 from occupy.io.star import read_star
 
@@ -242,7 +242,7 @@ def test_targets_that_are_refused(tmp_path: Path) -> None:
 
 
 def maps(numbers: list[int | None], base: int | None, kind: str = "relion", **more: Any) -> NumberedSet:
-    entries = tuple(NumberedMap(f"map{number}", number, **more) for number in numbers)
+    entries = tuple(_NumberedMap(f"map{number}", number, **more) for number in numbers)
     return NumberedSet(kind, "run_it025_model.star", base, entries)
 
 

@@ -10,9 +10,9 @@ from occupy.io.refinement import (
     Alternatives,
     OccupancyGroup,
     Span,
-    phenix_parameters,
-    refmac_keywords,
-    servalcat_yaml,
+    _phenix_parameters,
+    _refmac_keywords,
+    _servalcat_yaml,
     spans_of,
     write_refinement,
 )
@@ -43,7 +43,7 @@ def test_ranges_hold_what_is_meant_and_nothing_else():
 
 
 def test_refmac():
-    lines = refmac_keywords(GROUPS, EITHER).splitlines()
+    lines = _refmac_keywords(GROUPS, EITHER).splitlines()
     assert lines[1] == "# arm ?: 0.62 +- 0.05"
     assert "occupancy group id 1 chain A residue from 1 to 3" in lines
     assert "occupancy group id 1 chain B" in lines
@@ -53,7 +53,7 @@ def test_refmac():
 
 
 def test_servalcat_names_atoms_as_gemmi_does():
-    refine = yaml.safe_load(servalcat_yaml(GROUPS, EITHER))["refine"]
+    refine = yaml.safe_load(_servalcat_yaml(GROUPS, EITHER))["refine"]
     assert [group["id"] for group in refine["occ_groups"]] == [1, 2, 3]
     assert refine["occ_group_constraints"] == [{"ids": [1, 2], "complete": False}]
     every = [text for group in refine["occ_groups"] for text in group["selections"]]
@@ -89,14 +89,14 @@ def test_servalcat_names_atoms_as_gemmi_does():
 
 
 def test_phenix_groups_stand_alone_unless_they_sum_up_to_one():
-    text = phenix_parameters(GROUPS, EITHER)
+    text = _phenix_parameters(GROUPS, EITHER)
     assert text.count("constrained_group {") == 3
     assert 'selection = "(chain A and resseq 1:3) or (chain B)"' in text
     assert 'selection = "(chain A and resseq 5 and altid B)"' in text
     assert 'selection = "(chain B and resid 1A)"' in text
     assert "# at most 1 together with site: 0.40 +- 0.10" in text
     assert text.count("{") == text.count("}")
-    whole = phenix_parameters(GROUPS, (Alternatives((1, 3), complete=True),))
+    whole = _phenix_parameters(GROUPS, (Alternatives((1, 3), complete=True),))
     first = whole.split("constrained_group {")[1]
     assert first.count("selection =") == 2
 

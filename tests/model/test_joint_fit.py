@@ -8,7 +8,7 @@ import pytest
 from joint_model import SHAPE, TRUTH, VOXEL, clean_map, densities, molecule
 from occupy.errors import InputError
 from occupy.model.density import map_coefficients
-from occupy.model.fit import chains_of, fit_parts, fit_set
+from occupy.model.fit import _chains_of, fit_parts, fit_set
 from occupy.model.level import level_of
 from occupy.model.normal import products_of
 from occupy.model.solve import _inverse, solve
@@ -32,7 +32,7 @@ def test_sharpening_changes_nothing(b_factor: float):
 
 def test_order_and_names_of_parts_change_nothing():
     noise = np.random.default_rng(0).normal(size=SHAPE) * clean_map().std()
-    parts = chains_of(molecule())
+    parts = _chains_of(molecule())
     first = fit_parts(clean_map() + noise, VOXEL, molecule(), parts)
     turned = {f"part {name}": parts[name] for name in reversed(parts)}
     second = fit_parts(clean_map() + noise, VOXEL, molecule(), turned)
@@ -41,7 +41,7 @@ def test_order_and_names_of_parts_change_nothing():
 
 
 def test_a_split_part_changes_nothing_but_itself():
-    parts = chains_of(molecule())
+    parts = _chains_of(molecule())
     along_x = parts["B"][np.argsort(molecule().xyz[parts["B"], 0])]
     halves = {"B1": along_x[:60], "B2": along_x[60:]}
     split = {k: v for k, v in parts.items() if k != "B"} | halves
@@ -54,7 +54,7 @@ def test_a_split_part_changes_nothing_but_itself():
 
 
 def test_atoms_of_no_part_are_fitted_too():
-    parts = chains_of(molecule())
+    parts = _chains_of(molecule())
     fit = fit_parts(clean_map(), VOXEL, molecule(), {name: parts[name] for name in "ABC"})
     assert fit.names == ("A", "B", "C")
     # D and E are one part then, half of it absent, so the map is not quite explained.
@@ -105,7 +105,7 @@ def test_the_highest_parts_are_full_where_few_are():
 
 
 def test_wrong_input_is_refused():
-    data, model, parts = clean_map(), molecule(), chains_of(molecule())
+    data, model, parts = clean_map(), molecule(), _chains_of(molecule())
     with pytest.raises(InputError, match="not numbers"):
         fit_parts(np.full(SHAPE, np.nan), VOXEL, model)
     with pytest.raises(InputError, match="three axes"):

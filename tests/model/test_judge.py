@@ -7,7 +7,7 @@ import pytest
 
 from joint_model import SHAPE, TRUTH, VOXEL, clean_map, molecule
 from occupy.errors import InputError
-from occupy.model.fit import chains_of, fit_parts
+from occupy.model.fit import _chains_of, fit_parts
 from occupy.model.judge import (
     at_most_one,
     check_placement,
@@ -43,7 +43,7 @@ def test_presence_and_differences():
 
 
 def test_parts_in_one_place_are_not_separable():
-    parts = chains_of(molecule())
+    parts = _chains_of(molecule())
     fit = fit_parts(noisy(), VOXEL, molecule())
     assert not_separable(fit) == {}
     # As of two parts whose errors are opposed, and of one that is lost in the noise.
@@ -56,7 +56,7 @@ def test_parts_in_one_place_are_not_separable():
 
 
 def test_a_part_that_is_elsewhere_is_flagged():
-    model, parts = molecule(), chains_of(molecule())
+    model, parts = molecule(), _chains_of(molecule())
     fit = fit_parts(noisy(), VOXEL, model)
     good = local_correlations(fit, model.xyz, parts)
     assert min(good[name] for name in "ABCE") > 0.5
@@ -77,7 +77,7 @@ def test_a_shifted_model_is_refused_with_the_shift():
 
 
 def test_the_residual_holds_what_has_no_model():
-    parts = chains_of(molecule())
+    parts = _chains_of(molecule())
     model = molecule()
     fit = fit_parts(clean_map(), VOXEL, model)
     assert np.abs(fit.residual).max() < 0.02 * clean_map().max()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occupy.numerics.mesh import _value_and_gradient, climb, sample, surface
-from occupy.report.surfaces import beneath
+from occupy.report.surfaces import _beneath
 
 N = 24
 Z, Y, X = (np.indices((N, N, N)) - N / 2).astype(np.float32)
@@ -58,7 +58,7 @@ def test_two_halves_of_a_ball_are_painted_with_what_they_read_inside() -> None:
     shape = np.clip(3 - np.sqrt(Z**2 + Y**2 + X**2) / 3, 0, 1).astype(np.float32)
     data, scale = (occupancy * shape).astype(np.float32), (occupancy * shape).astype(np.float32)
     points = surface(data, 0.1).vertices
-    painted = sample([scale], beneath(data, points, (2.0, 2.0, 2.0)))[0]
+    painted = sample([scale], _beneath(data, points, (2.0, 2.0, 2.0)))[0]
     at_rim = sample([scale], points)[0]
     assert np.median(at_rim) < 0.15
     side = points[:, 2] - N / 2

@@ -25,7 +25,7 @@ from occupy.particles.columns import (
     with_derivatives,
 )
 from occupy.particles.covariance import false_spread, fit_spread
-from occupy.particles.ctf import Ctf, transfer, wavelength
+from occupy.particles.ctf import Ctf, _wavelength, transfer
 from occupy.particles.evidence import Evidence
 from occupy.particles.images import ParticleImages
 from occupy.particles.pipeline import Options, ParticleOccupancy, grid_for, particle_occupancy
@@ -135,7 +135,7 @@ def found(noisy: tuple[ParticleImages, npt.NDArray[np.int64]]) -> ParticleOccupa
 
 
 def test_the_transfer_function_is_the_textbooks() -> None:
-    assert wavelength(np.array([300.0, 200.0, 100.0])) == pytest.approx(
+    assert _wavelength(np.array([300.0, 200.0, 100.0])) == pytest.approx(
         [0.019687, 0.025079, 0.037014], rel=1e-4
     )
     one = np.ones(1)

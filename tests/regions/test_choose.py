@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occupy.errors import InputError
-from occupy.regions.choose import Joined, Limit, expected_composition, parse_condition
+from occupy.regions.choose import _Joined, _Limit, _parse_condition, expected_composition
 from occupy.regions.table import OccupancyTable
 
 NAMES = ("L17", "CP", "ruvB ring")
@@ -23,7 +23,7 @@ def table(values: object, errors: object = 0.05) -> OccupancyTable:
 
 
 def chosen(text: str, read: OccupancyTable) -> list[int]:
-    return (np.flatnonzero(parse_condition(text).verdict(read).chosen) + 1).tolist()
+    return (np.flatnonzero(_parse_condition(text).verdict(read).chosen) + 1).tolist()
 
 
 READ = table([[0.9, 0.2, 0.8, 0.7], [0.9, 0.9, 0.1, 0.5], [0.0, 0.3, 0.6, 1.0]])
@@ -62,35 +62,35 @@ def test_conditions(text: str, wanted: list[int]) -> None:
 )
 def test_conditions_that_cannot_be_read(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        parse_condition(text)
+        _parse_condition(text)
 
 
 def test_an_unknown_region_is_named_with_what_is_near() -> None:
     with pytest.raises(InputError, match="did you mean L17"):
-        parse_condition("L7 >= 0.5").verdict(READ)
+        _parse_condition("L7 >= 0.5").verdict(READ)
 
 
 names = st.sampled_from(NAMES)
-limits = st.builds(Limit, names, st.integers(0, 20).map(lambda n: n / 20), st.booleans())
+limits = st.builds(_Limit, names, st.integers(0, 20).map(lambda n: n / 20), st.booleans())
 conditions = st.recursive(
     limits,
-    lambda inner: st.builds(Joined, st.lists(inner, min_size=2, max_size=3).map(tuple), st.booleans()),
+    lambda inner: st.builds(_Joined, st.lists(inner, min_size=2, max_size=3).map(tuple), st.booleans()),
     max_leaves=6,
 )
 numbers = st.lists(st.integers(0, 100).map(lambda n: n / 100), min_size=12, max_size=12)
 
 
 @given(condition=conditions, values=numbers)
-def test_a_condition_as_text_means_the_same(condition: Limit | Joined, values: list[float]) -> None:
+def test_a_condition_as_text_means_the_same(condition: _Limit | _Joined, values: list[float]) -> None:
     read = table(np.reshape(values, (3, 4)))
-    again = parse_condition(str(condition)).verdict(read)
+    again = _parse_condition(str(condition)).verdict(read)
     for ours, theirs in zip(condition.verdict(read), again, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
 @given(condition=conditions, values=numbers, error=st.sampled_from([0.0, 0.01, 0.1, 1.0]))
 def test_what_is_sure_agrees_with_the_choice(
-    condition: Limit | Joined, values: list[float], error: float
+    condition: _Limit | _Joined, values: list[float], error: float
 ) -> None:
     verdict = condition.verdict(table(np.reshape(values, (3, 4)), error))
     assert not np.any(verdict.surely & ~verdict.chosen)
@@ -101,7 +101,7 @@ def test_what_is_sure_agrees_with_the_choice(
 
 
 def test_the_interval_decides_what_is_sure() -> None:
-    verdict = Limit("L17", 0.7).verdict(table([[0.9, 0.75, 0.65, 0.5]], 0.05))
+    verdict = _Limit("L17", 0.7).verdict(table([[0.9, 0.75, 0.65, 0.5]], 0.05))
     assert verdict.surely.tolist() == [True, False, False, False]
     assert verdict.surely_not.tolist() == [False, False, False, True]
     assert verdict.undecided.tolist() == [False, True, True, False]
@@ -109,16 +109,16 @@ def test_the_interval_decides_what_is_sure() -> None:
 
 def test_one_sure_part_settles_the_whole() -> None:
     read = table([[0.1, 0.9], [0.5, 0.5]], 0.05)
-    both = parse_condition("L17 >= 0.5 and CP >= 0.5").verdict(read)
+    both = _parse_condition("L17 >= 0.5 and CP >= 0.5").verdict(read)
     assert both.undecided.tolist() == [False, True]
-    either = parse_condition("L17 >= 0.5 or CP >= 0.5").verdict(read)
+    either = _parse_condition("L17 >= 0.5 or CP >= 0.5").verdict(read)
     assert either.undecided.tolist() == [True, False]
 
 
 def test_what_is_not_known_is_neither_chosen_nor_sure() -> None:
     read = table([[np.nan, 0.9]], [[0.05, np.nan]])
     for present in (True, False):
-        verdict = Limit("L17", 0.5, present).verdict(read)
+        verdict = _Limit("L17", 0.5, present).verdict(read)
         assert verdict.chosen.tolist() == [False, present]
         assert verdict.undecided.tolist() == [True, True]
 

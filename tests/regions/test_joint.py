@@ -12,16 +12,16 @@ from occupy.errors import InputError
 from occupy.model import AtomicModel
 from occupy.regions.joint import (
     JointRegions,
+    _parts_of,
     fit_model,
     fit_regions,
     fit_regions_of_set,
     joint_record,
-    parts_of,
     with_joint,
 )
 from occupy.regions.region import Region, regions_of_model
 from occupy.regions.table import OccupancyTable
-from occupy.report.tables import csv_text, read_table, tsv_text
+from occupy.report.tables import _csv_text, _tsv_text, read_table
 from occupy.volume import Frame, Volume
 
 
@@ -57,13 +57,13 @@ def test_a_chain_s_free_ligands_go_with_it():
     model = molecule()
     residues = [r._replace(kind="ligand") if r.number == 12 else r for r in model.residues]
     changed = replace(model, residues=tuple(residues))
-    parts = parts_of(volume(), changed, regions_of_model(changed, volume()))
+    parts = _parts_of(volume(), changed, regions_of_model(changed, volume()))
     assert {name: len(atoms) for name, atoms in parts.items()} == dict.fromkeys(TRUTH, 120)
     half = regions_of_model(changed, volume(), selections={"half": ["A:1-6"]})
-    assert len(parts_of(volume(), changed, half)["rest of A"]) == 60
+    assert len(_parts_of(volume(), changed, half)["rest of A"]) == 60
     water = [r._replace(kind="water") if r.chain == "A" and r.number == 12 else r for r in model.residues]
     dry = replace(model, residues=tuple(water))
-    assert len(parts_of(volume(), dry, regions_of_model(dry, volume()))["A"]) == 110
+    assert len(_parts_of(volume(), dry, regions_of_model(dry, volume()))["A"]) == 110
 
 
 def test_permuted_axes_and_a_shifted_frame_change_nothing():
@@ -128,12 +128,12 @@ def test_the_table_holds_both_and_marks_where_they_differ(tmp_path):
     assert notes["C"].startswith("local scale lower")
     assert "not a part of the model" in notes["micelle"]
     assert ((found.low <= found.values) & (found.values <= found.high)).all()
-    (tmp_path / "t.csv").write_text(csv_text(found), encoding="utf-8")
+    (tmp_path / "t.csv").write_text(_csv_text(found), encoding="utf-8")
     again = read_table(tmp_path / "t.csv")
     np.testing.assert_allclose(again.low, found.low, atol=1e-4)
     np.testing.assert_allclose(again.beside.values, read.values, atol=1e-4)
     assert again.beside.notes == found.beside.notes
-    assert "local scale\tnote" in tsv_text(found)
+    assert "local scale\tnote" in _tsv_text(found)
     # Beyond the errors only.
     unsure = with_joint(table(regions, [0.99, 0.4, 0.9, 0.7, 0.02, 1.0], 0.5), joint)
     assert [note for (note,) in unsure.beside.notes] == [""] + ["local scale: not a part of the model"] + [
@@ -186,7 +186,7 @@ def test_classes_are_fitted_together_and_noted_by_class():
     assert found.beside is not None
     assert found.beside.notes[3][0].startswith("local scale higher")
     assert found.beside.notes[3][1] == ""
-    lines = {line.split("\t")[0]: line for line in tsv_text(found).splitlines()}
+    lines = {line.split("\t")[0]: line for line in _tsv_text(found).splitlines()}
     assert lines["region"].endswith("two\tnote")
     assert lines["D"].endswith("(one)")
     assert lines["A"].endswith("\t")

@@ -18,11 +18,11 @@ from occupy.io.models import read_model
 from occupy.model import AtomicModel, Residue
 from occupy.regions.region import (
     Region,
+    _voxels_near,
     index_of,
     regions_of_masks,
     regions_of_model,
     residue_values,
-    voxels_near,
 )
 from occupy.volume import Frame, Volume
 
@@ -87,7 +87,7 @@ def test_voxels_are_those_within_the_radius_and_the_nearest(size) -> None:
     nearest = np.rint(atoms).astype(int)
     inside = nearest[((nearest >= 0) & (nearest < shape)).all(1)]
     wanted[np.ravel_multi_index(tuple(inside.T), shape)] = True
-    (found,) = voxels_near(volume, atoms, [np.arange(7)], 3.0)
+    (found,) = _voxels_near(volume, atoms, [np.arange(7)], 3.0)
     assert np.array_equal(found, np.flatnonzero(wanted))
 
 

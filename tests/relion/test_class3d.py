@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from occupy.io.loop import read_calls
-from occupy.relion.class3d import VARIABLE, Class3D, class3d_words
+from occupy.relion.class3d import VARIABLE, Class3D, _class3d_words
 from occupy.relion.runreport import write_run_report
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -67,7 +67,7 @@ def classify(project: Path, name: str, iterations: int = 3, **variables: str) ->
         threads=2,
         extra=("--random_seed", "1", "--preread_images"),
     )
-    return refine(project, class3d_words(job), variables)
+    return refine(project, _class3d_words(job), variables)
 
 
 def refine(project: Path, words: list[str], variables: dict[str, str]) -> str:
@@ -121,7 +121,7 @@ def test_a_continued_class3d_goes_on_from_what_was_known(particles):
         threads=2,
         extra=(*coarse, "--random_seed", "1"),
     )
-    words = [word for word in class3d_words(job) if word != "--skip_align"]
+    words = [word for word in _class3d_words(job) if word != "--skip_align"]
     budget = {"OCCUPY_RELION_BUDGET": "1"}
     refine(particles, words, budget)
     go_on = "relion_refine --continue continued/run_it002_optimiser.star --o continued/run_ct2 --iter 3 --j 2"

@@ -11,7 +11,7 @@ import pytest
 from hook_calls import SHELLS, N, call, maps, result, two_iterations
 from occupy.io.loop import FOLDER, read_call, read_calls
 from occupy.relion import hook
-from occupy.relion.class3d import Class3D, class3d_words, guide
+from occupy.relion.class3d import Class3D, _class3d_words, guide
 from occupy.relion.classes import earlier_classes, read_weights
 from occupy.relion.options import HookOptions, read_hook_options
 from occupy.relion.runreport import _class_iterations, _ClassIteration, _run_warnings, _table
@@ -22,7 +22,7 @@ def test_a_class_keeps_its_own_and_loses_its_noise(job):
     before = maps(1)
     stars = two_iterations(job)
     for star in stars:
-        assert hook.run_hook([str(star)]) == 0
+        assert hook._run_hook([str(star)]) == 0
     after = [result(star) for star in stars]
     own, was = after[1] - after[0], before[1] - before[0]
     at = (N // 2, N // 2, N // 2 + 5)
@@ -36,11 +36,11 @@ def test_a_class_keeps_its_own_and_loses_its_noise(job):
 
 def test_every_class_is_compared_with_the_same_set(job):
     stars = two_iterations(job)
-    hook.run_hook([str(stars[1])])
+    hook._run_hook([str(stars[1])])
     alone = result(stars[1])
     stars = two_iterations(job)
-    hook.run_hook([str(stars[0])])
-    hook.run_hook([str(stars[1])])
+    hook._run_hook([str(stars[0])])
+    hook._run_hook([str(stars[1])])
     assert np.array_equal(result(stars[1]), alone)
 
 
@@ -52,7 +52,7 @@ def test_a_crash_leaves_relions_map(job, monkeypatch, capfd):
 
     monkeypatch.setattr("occupy.relion.classes.read_weights", crash)
     before = result(stars[0])
-    assert hook.run_hook([str(stars[0])]) == 0
+    assert hook._run_hook([str(stars[0])]) == 0
     assert np.array_equal(result(stars[0]), before)
     said = [line for line in capfd.readouterr().out.splitlines() if "crash" in line]
     assert len(said) == 1
@@ -73,19 +73,19 @@ def test_damaged_files_leave_relions_map(job, capfd, damage):
         stars[0].write_text("data_\n")
     else:
         (job / "occupy_relion.yaml").write_text("bugdet: 3\n")
-    assert hook.run_hook([str(stars[0])]) == 0
+    assert hook._run_hook([str(stars[0])]) == 0
     assert np.array_equal(result(stars[0]), before)
     assert "RELION's" in capfd.readouterr().out
 
 
 def test_relions_own_failure_is_handed_on(job):
     star = call(job, 1, 1, maps()[0], root="fail")
-    assert hook.run_hook([str(star)]) == 3
+    assert hook._run_hook([str(star)]) == 3
 
 
 def test_a_missing_program_is_named(job, monkeypatch, capfd):
     monkeypatch.setenv("OCCUPY_RELION_EXECUTABLE", "/nowhere/relion_external_reconstruct")
-    assert hook.run_hook([str(call(job, 1, 1, maps()[0]))]) == 127
+    assert hook._run_hook([str(call(job, 1, 1, maps()[0]))]) == 127
     assert "OCCUPY_RELION_EXECUTABLE" in capfd.readouterr().out
 
 
@@ -93,28 +93,28 @@ def test_one_class_is_left_as_it_is(job):
     for iteration in (1, 2, 3):
         star = call(job, iteration, 1, maps(iteration)[0])
         before = result(star)
-        assert hook.run_hook([str(star)]) == 0
+        assert hook._run_hook([str(star)]) == 0
         assert np.array_equal(result(star), before)
 
 
 def test_an_empty_class_is_left_as_it_is(job):
     stars = two_iterations(job)
     empty = call(job, 2, 1, np.zeros((N, N, N), dtype=np.float32))
-    assert hook.run_hook([str(empty)]) == 0
+    assert hook._run_hook([str(empty)]) == 0
     assert not result(empty).any()
     # The other one goes on, and so does the next iteration with one class less.
-    assert hook.run_hook([str(stars[1])]) == 0
+    assert hook._run_hook([str(stars[1])]) == 0
     star = call(job, 3, 2, maps(2)[1])
-    assert hook.run_hook([str(star)]) == 0
+    assert hook._run_hook([str(star)]) == 0
     assert np.isfinite(result(star)).all()
 
 
 def test_a_changed_current_size(job):
     for number, data in enumerate(maps(0), 1):
-        hook.run_hook([str(call(job, 1, number, data, current=14))])
+        hook._run_hook([str(call(job, 1, number, data, current=14))])
     data = maps(1)[0]
     star = call(job, 2, 1, data, current=24)
-    assert hook.run_hook([str(star)]) == 0
+    assert hook._run_hook([str(star)]) == 0
     assert read_calls(job / FOLDER)[-1]["state"] == "separated"
     # What only this iteration has is neither shared nor own: it stays as RELION made it.
     k = np.fft.fftfreq(N) * N
@@ -130,7 +130,7 @@ def test_a_changed_current_size(job):
 def test_half_sets_do_not_mix(job):
     for half in ("_half1", "_half2"):
         for number, data in enumerate(maps(0), 1):
-            hook.run_hook([str(call(job, 1, number, data, half=half))])
+            hook._run_hook([str(call(job, 1, number, data, half=half))])
     assert len(earlier_classes(job / FOLDER, 1, 2, N)) == 2
     assert earlier_classes(job / FOLDER, 0, 2, N) == ()
 
@@ -138,10 +138,10 @@ def test_half_sets_do_not_mix(job):
 def test_a_continued_run_does_not_use_what_came_later(job):
     for iteration in (1, 2, 3, 4):
         for number, data in enumerate(maps(iteration), 1):
-            hook.run_hook([str(call(job, iteration, number, data))])
+            hook._run_hook([str(call(job, iteration, number, data))])
     assert {one.iteration for one in earlier_classes(job / FOLDER, 0, 4, N)} == {3}
     star = call(job, 3, 1, maps(9)[0], root="run_ct2")
-    assert hook.run_hook([str(star)]) == 0
+    assert hook._run_hook([str(star)]) == 0
     assert read_calls(job / FOLDER)[4]["state"] == "separated"
     # Class 1 of iteration 4 was of the run that is no more.
     assert [one.number for one in earlier_classes(job / FOLDER, 0, 5, N)] == [2]
@@ -151,7 +151,7 @@ def test_off_records_only(job, monkeypatch):
     stars = two_iterations(job)
     monkeypatch.setenv("OCCUPY_RELION_OFF", "1")
     before = result(stars[0])
-    hook.run_hook([str(stars[0])])
+    hook._run_hook([str(stars[0])])
     assert np.array_equal(result(stars[0]), before)
 
 
@@ -222,14 +222,14 @@ def test_warnings():
 
 
 def test_the_command_line():
-    words = class3d_words(Class3D("p.star", "ref.mrc", classes=3, limit=20, gpu="0:1"))
+    words = _class3d_words(Class3D("p.star", "ref.mrc", classes=3, limit=20, gpu="0:1"))
     assert words[0] == "relion_refine"
     assert "--external_reconstruct" in words
     assert words[words.index("--strict_highres_exp") + 1] == "20"
     assert words[words.index("--gpu") + 1] == "0:1"
-    assert class3d_words(Class3D("p", "r", processes=5))[:4] == ["mpirun", "-n", "5", "relion_refine_mpi"]
+    assert _class3d_words(Class3D("p", "r", processes=5))[:4] == ["mpirun", "-n", "5", "relion_refine_mpi"]
     with pytest.raises(ValueError, match="classes"):
-        class3d_words(Class3D("p", "r", classes=0))
+        _class3d_words(Class3D("p", "r", classes=0))
     text = guide(Class3D("my particles.star", "ref.mrc"), "/opt/bin/occupy-relion-reconstruct")
     assert "'my particles.star'" in text
     assert "export RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE=/opt/bin/occupy-relion-reconstruct" in text
@@ -251,9 +251,9 @@ def last_iteration(folder: Path) -> list[Path]:
 
 def test_the_report_is_written_at_the_end(job, capfd):
     stars = last_iteration(job)
-    hook.run_hook([str(stars[1])])
+    hook._run_hook([str(stars[1])])
     assert not (job / FOLDER / "classes.png").exists()
-    hook.run_hook([str(stars[0])])
+    hook._run_hook([str(stars[0])])
     assert all((job / FOLDER / f"classes.{suffix}").stat().st_size for suffix in ("png", "tsv", "json"))
     assert "classes.png" in capfd.readouterr().out
 
@@ -261,6 +261,6 @@ def test_the_report_is_written_at_the_end(job, capfd):
 def test_a_report_that_cannot_be_written_stops_nothing(job, capfd):
     stars = last_iteration(job)
     (job / FOLDER / "classes.png").mkdir()
-    assert [hook.run_hook([str(star)]) for star in stars] == [0, 0]
+    assert [hook._run_hook([str(star)]) for star in stars] == [0, 0]
     assert "no report: " in capfd.readouterr().out
     assert read_calls(job / FOLDER)[-1]["state"] == "separated"

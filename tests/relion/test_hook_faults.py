@@ -58,7 +58,7 @@ def test_m09_a_state_that_was_changed_is_not_used(job, name, value):
     changed(job, name, value)
     assert [one.number for one in earlier_classes(job / FOLDER, 0, 2, N)] == [1]
     before = result(stars[0])
-    assert hook.run_hook([str(stars[0])]) == 0
+    assert hook._run_hook([str(stars[0])]) == 0
     assert np.corrcoef(result(stars[0]).ravel(), before.ravel())[0, 1] > 0.5
 
 
@@ -78,7 +78,7 @@ def test_m09_a_map_unlike_relions_is_refused(job, capfd, wrong):
         spectrum = one.map.spectrum * np.float32({"scale": 10, "sign": -1}[wrong])
         store_class(job / FOLDER, 0, replace(one, map=replace(one.map, spectrum=spectrum)))
     before = result(stars[0])
-    assert hook.run_hook([str(stars[0])]) == 0
+    assert hook._run_hook([str(stars[0])]) == 0
     assert "RELION's map is used" in said(capfd)
     assert np.array_equal(result(stars[0]), before)
     assert read_calls(job / FOLDER)[-1]["state"] == "refused"
@@ -89,7 +89,7 @@ def test_m10_the_log_tells_which_map_is_used(job, capfd):
     (job / FOLDER / CALLS).unlink()
     (job / FOLDER / CALLS).mkdir()
     before = stars[0].with_suffix(".mrc").read_bytes()
-    assert hook.run_hook([str(stars[0])]) == 0
+    assert hook._run_hook([str(stars[0])]) == 0
     out = capfd.readouterr().out
     assert "RELION's own map is used" in out
     assert str(job / FOLDER / CALLS) in out
@@ -104,19 +104,19 @@ def test_m10_a_full_disk(job, monkeypatch, capfd):
     real = os.write
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[: len(data) // 2]))
-        assert hook.run_hook([str(stars[0])]) == 0
+        assert hook._run_hook([str(stars[0])]) == 0
     out = capfd.readouterr().out
     assert "no space left" in out
     assert "RELION's own map is used" in out
     assert np.array_equal(result(stars[0]), before)
-    assert hook.run_hook([str(stars[1])]) == 0
+    assert hook._run_hook([str(stars[1])]) == 0
     assert [(c["iteration"], c["class"]) for c in read_calls(job / FOLDER)] == [(1, 1), (1, 2), (2, 2)]
 
 
 def test_eight_calls_at_once_for_one_class(job):
     stars = two_iterations(job)
     alone = call(job, 2, 1, maps(1)[0])
-    hook.run_hook([str(alone)])
+    hook._run_hook([str(alone)])
     expected = result(alone)
     call(job, 2, 1, maps(1)[0])
     running = [subprocess.Popen([*PROGRAM, str(stars[0])], stdout=subprocess.DEVNULL) for _ in range(8)]
@@ -133,7 +133,7 @@ def test_eight_calls_at_once_for_one_class(job):
 def test_records_are_strict_json(job):
     (job / "occupy_relion.yaml").write_text("budget: 0\n")
     for star in two_iterations(job):
-        hook.run_hook([str(star)])
+        hook._run_hook([str(star)])
 
     def refuse(word: str) -> None:
         raise AssertionError(word)
@@ -154,7 +154,7 @@ def test_every_call_leaves_an_unregularised_map(job):
     """Which call is the last cannot be known; those that no later call can need go."""
     for iteration in range(1, 4 + LOOP.kept_iterations):
         stars = [call(job, iteration, number, data) for number, data in enumerate(maps(iteration), 1)]
-        assert [hook.run_hook([str(star)]) for star in stars] == [0, 0]
+        assert [hook._run_hook([str(star)]) for star in stars] == [0, 0]
         assert all(unregularised_name(star).is_file() for star in stars) == (iteration > 1)
     left = {int(path.name[6:9]) for path in job.glob("*_unregularised.mrc")}
     assert left == set(range(4, 4 + LOOP.kept_iterations))
@@ -162,8 +162,8 @@ def test_every_call_leaves_an_unregularised_map(job):
 
 def test_an_iteration_done_again_leaves_no_map_of_the_first_time(job, monkeypatch):
     star = two_iterations(job)[0]
-    hook.run_hook([str(star)])
+    hook._run_hook([str(star)])
     assert unregularised_name(star).is_file()
     monkeypatch.setenv("OCCUPY_RELION_OFF", "1")
-    hook.run_hook([str(call(job, 2, 1, maps(5)[0]))])
+    hook._run_hook([str(call(job, 2, 1, maps(5)[0]))])
     assert not unregularised_name(star).exists()

@@ -12,15 +12,15 @@ from chimerax_standin import ChimeraX, WrongCommandError
 from occupy.pipeline import Estimate, estimate
 from occupy.report.chimerax import (
     Shown,
+    _titles,
     chimerax_script,
     classes_script,
     difference_script,
     model_script,
-    titles,
 )
 from occupy.report.chimerax_products import mask_script, modified_script, simulation_script
 from occupy.report.palette import DIFFERENCE, SCALE
-from occupy.report.set_results import write_class_scripts
+from occupy.report.set_results import _write_class_scripts
 from occupy.volume import Volume
 
 FILES = {"map": "m.mrc", "scale": "m_scale.mrc", "confidence": "m_conf.mrc", "amplified": "m_amp.mrc"}
@@ -103,8 +103,8 @@ def test_names_tell_the_share() -> None:
     assert session.models[1].name == "class 1 (33 %)"
     assert session.models[4].name == "class 1 (33 %): occupancy"
     runs = [Shown(f"run_it025_class00{i}", "c", "o", 0.5) for i in (1, 2)]
-    assert titles(runs) == ["class 1 (50 %)", "class 2 (50 %)"]
-    assert titles([runs[0], Shown("run_it010_class001", "c", "o")])[0] == "run_it025_class001 (50 %)"
+    assert _titles(runs) == ["class 1 (50 %)", "class 2 (50 %)"]
+    assert _titles([runs[0], Shown("run_it010_class001", "c", "o")])[0] == "run_it025_class001 (50 %)"
 
 
 def test_keys_show_the_palettes(est: Estimate) -> None:
@@ -120,7 +120,7 @@ def test_keys_show_the_palettes(est: Estimate) -> None:
 def test_scripts_of_a_folder_run_where_they_lie(tmp_path: Path) -> None:
     maps = {n: (tmp_path / f"{n}.mrc", tmp_path / "out" / f"{n}_occ.mrc") for n in ("a", "b")}
     (tmp_path / "out").mkdir()
-    files = write_class_scripts(
+    files = _write_class_scripts(
         tmp_path / "out", maps, level=0.1, compare=("a", "b"), shares={"a": 0.32, "b": 0.68}
     )
     known = {"../a.mrc", "../b.mrc", "a_occ.mrc", "b_occ.mrc"}

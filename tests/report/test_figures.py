@@ -263,7 +263,7 @@ def test_files_are_written_whole_and_only_those_asked_for(
 def test_the_figure_of_a_paper_has_its_width_and_six_panels(
     plain: Estimate, columns: Literal["one", "two"], width: float, tmp_path: Path
 ) -> None:
-    figure = figures.paper_figure(plain, columns)
+    figure = figures._paper_figure(plain, columns)
     assert figure.get_size_inches()[0] == width
     panels = figure.axes[:6]
     sides = {axes.get_window_extent().width / np.ptp(axes.get_xlim()) for axes in panels}

@@ -14,7 +14,7 @@ import pytest
 from occupy.errors import Notice
 from occupy.io.mrc import write_map
 from occupy.pipeline import Estimate, estimate
-from occupy.report.estimate_page import circles, estimate_page
+from occupy.report.estimate_page import _circles, _estimate_page
 from occupy.report.html import LARGEST, Section, heat_map, page, settings_table, table, verdict
 from occupy.report.palette import SCALE_PALETTE, ink_on, scale_colour
 from occupy.report.record import record_of
@@ -70,7 +70,7 @@ def made(tmp_path: Path, volume: Volume) -> tuple[Estimate, str]:
     record = record_of(
         est, Settings(amplify=3.0), inputs=inputs, outputs={}, variability_limit=0.9, command=["occupy"]
     )
-    return est, estimate_page(est, record)
+    return est, _estimate_page(est, record)
 
 
 def test_the_report_of_a_map_is_one_file_that_asks_for_nothing(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_numbers_are_read_on_every_colour_of_scale() -> None:
 
 
 def test_circles_are_round_and_closed() -> None:
-    lines = circles(np.array([1.0, 2.0, 3.0]), 5.0)
+    lines = _circles(np.array([1.0, 2.0, 3.0]), 5.0)
     assert lines.shape == (120, 2, 3)
     assert np.allclose(np.linalg.norm(lines - [1, 2, 3], axis=2), 5)
 

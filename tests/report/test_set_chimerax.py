@@ -29,7 +29,7 @@ from occupy.report.chimerax_files import _chain_target as chain_target
 from occupy.report.chimerax_files import attribute_name, defattr_text
 from occupy.report.palette import DIFFERENCE
 from occupy.report.refinement import ModelFiles
-from occupy.report.set_results import write_class_scripts, write_set_tables
+from occupy.report.set_results import _write_class_scripts, write_set_tables
 from occupy.volume import Volume
 
 
@@ -211,7 +211,7 @@ def test_everything_of_a_set_goes_into_one_folder(tmp_path: Path) -> None:
 def test_class_scripts_name_files_from_their_folder(tmp_path: Path) -> None:
     maps = {n: (tmp_path / f"{n}.mrc", tmp_path / "out" / f"{n}_occupancy.mrc") for n in ("a", "b")}
     (tmp_path / "out").mkdir()
-    files = write_class_scripts(tmp_path / "out", maps, level=0.1, compare=("a", "b"))
+    files = _write_class_scripts(tmp_path / "out", maps, level=0.1, compare=("a", "b"))
     assert files == {"classes_script": "classes.cxc", "difference_script": "b_minus_a.cxc"}
     script = (tmp_path / "out" / "classes.cxc").read_text()
     assert 'open "../a.mrc"' in script
@@ -228,7 +228,7 @@ def test_h05_maps_of_a_set_that_chimerax_cannot_open_are_copied(tmp_path: Path) 
         maps[name] = tmp_path / f"{name}.mrc", out / f"{name}_occupancy.mrc"
     packed = tmp_path / "b.mrc.gz"
     packed.write_bytes(gzip.compress((tmp_path / "b.mrc").read_bytes()))
-    files = write_class_scripts(out, maps | {"b": (packed, maps["b"][1])}, compare=("a", "b"))
+    files = _write_class_scripts(out, maps | {"b": (packed, maps["b"][1])}, compare=("a", "b"))
     assert files["input_b"] == "b_input.mrc"
     assert "input_a" not in files
     opened = [c[1] for c in commands((out / "classes.cxc").read_text(), "open")]

@@ -11,10 +11,10 @@ from occupy.regions.relations import correlations, tree_of
 from occupy.regions.table import OccupancyTable
 from occupy.report.set_figures import (
     _correlation_figure,
+    _set_figures,
     _tree_lines,
     heat_map,
     map_tree,
-    set_figures,
     strip,
     write_set_figures,
 )
@@ -166,9 +166,9 @@ def test_a_long_strip_is_folded() -> None:
 
 
 def test_which_figures_make_sense() -> None:
-    assert set(set_figures(table(4, 1))) == {"strip"}
-    assert set(set_figures(table(4, 2))) == {"heat_map"}
-    assert set(set_figures(table(4, 5))) == {"heat_map", "correlation", "map_tree"}
+    assert set(_set_figures(table(4, 1))) == {"strip"}
+    assert set(_set_figures(table(4, 2))) == {"heat_map"}
+    assert set(_set_figures(table(4, 5))) == {"heat_map", "correlation", "map_tree"}
 
 
 def test_files_whatever_the_names(tmp_path: Path) -> None:

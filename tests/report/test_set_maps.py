@@ -14,7 +14,7 @@ from occupy.errors import InputError
 from occupy.io.mrc import read_map
 from occupy.regions.region import Region
 from occupy.report.set_record import NAME, read_set_record
-from occupy.report.set_results import OF_SET, PRODUCTS, _write_components, write_class_maps
+from occupy.report.set_results import OF_SET, PRODUCTS, _write_class_maps, _write_components
 from occupy.simulation import demo_structure, simulate_classes
 from occupy.volume import Volume
 
@@ -28,7 +28,7 @@ def est():
 
 
 def test_maps_hold_what_was_estimated(est, tmp_path):
-    made = write_class_maps(tmp_path / "new", est)
+    made = _write_class_maps(tmp_path / "new", est)
     of_classes, of_set = made.of_classes, made.of_set
     assert made.table is None
     assert set(of_classes) == set(est.names)
@@ -60,7 +60,7 @@ def test_components_are_soft_masks_and_old_ones_go(est, tmp_path):
 def test_regions_are_read_while_maps_are_written(est, tmp_path):
     inside = np.flatnonzero(est.scaled.whole(est.content.astype(np.float32)))
     half = [Region(name, "mask", part, est.grid.shape) for name, part in (("a", inside[::2]), ("b", inside))]
-    made = write_class_maps(tmp_path, est, regions=half)
+    made = _write_class_maps(tmp_path, est, regions=half)
     assert made.table is not None
     assert made.table.maps == est.names
     again = read_set(est, half)
@@ -75,12 +75,12 @@ def test_regions_are_read_while_maps_are_written(est, tmp_path):
 def test_maps_that_are_kept_are_left_alone_and_counted_in_the_summary(est, tmp_path):
     said = []
     execution = Execution(report=lambda stage, done, total: said.append((stage, done, total)))
-    write_class_maps(tmp_path, est, execution=execution)
+    _write_class_maps(tmp_path, est, execution=execution)
     assert said == [("writing", k, 3) for k in range(4)]
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     (tmp_path / "c 1_relative.mrc").write_bytes(b"kept")
     (tmp_path / "c 2_relative.mrc").unlink()
-    write_class_maps(tmp_path, est, keep=True)
+    _write_class_maps(tmp_path, est, keep=True)
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert after.pop("c 1_relative.mrc") == b"kept"
     assert after.items() <= before.items()

@@ -14,7 +14,7 @@ import pytest
 from occupy.regions.table import OccupancyTable
 from occupy.report.html import LARGEST, in_one_module
 from occupy.report.set_figures import by_difference
-from occupy.report.set_page import interval_table, set_page
+from occupy.report.set_page import _set_page, interval_table
 from occupy.report.surfaces import level_in, unpack
 from occupy.report.tables import read_table
 from standin_set import write_set
@@ -51,7 +51,7 @@ def meshes(text: str) -> list:
 
 
 def test_the_report_of_a_set_says_what_was_found(folder):
-    text = set_page(folder, record_in(folder), read_table(folder / "occupancy.csv"))
+    text = _set_page(folder, record_in(folder), read_table(folder / "occupancy.csv"))
     assert len(text) < LARGEST
     assert not re.search(r'(src|href)="(?!data:)', text)
     assert "8 classes of 3,600 particles, compared at 9.0 Å" in text
@@ -65,7 +65,7 @@ def test_the_report_of_a_set_says_what_was_found(folder):
 
 
 def test_surfaces_are_of_the_composite_and_six_classes_in_one_group(folder):
-    found = meshes(text := set_page(folder, record_in(folder), read_table(folder / "occupancy.csv")))
+    found = meshes(text := _set_page(folder, record_in(folder), read_table(folder / "occupancy.csv")))
     assert len(found) == 7
     assert len(re.findall('"group": "set"', text)) == 7
     assert "The 6 of 8 classes with most particles are shown" in text
@@ -87,7 +87,7 @@ def test_surfaces_are_of_the_composite_and_six_classes_in_one_group(folder):
 )
 def test_doubts_come_first(folder, code, loud):
     record = record_in(folder, notices=[{"code": code, "text": "beware <of> this"}])
-    text = set_page(folder, record, None)
+    text = _set_page(folder, record, None)
     assert ('class="verdict bad"' in text) is loud
     assert text.index("beware &lt;of&gt; this") < text.index("What was found")
     assert "No regions were given" in text
@@ -96,7 +96,7 @@ def test_doubts_come_first(folder, code, loud):
 @pytest.mark.parametrize(("looked", "words"), [(True, "No part differs"), (False, "were not looked for")])
 def test_a_set_without_parts_says_so(folder, looked, words):
     record = record_in(folder, components=[], options={"components": looked})
-    assert words in set_page(folder, record, None)
+    assert words in _set_page(folder, record, None)
 
 
 def table_of(rows: int, maps: int) -> OccupancyTable:
@@ -127,7 +127,7 @@ def test_regions_without_values_are_left_out():
 
 
 def test_many_maps_still_fit(folder):
-    text = set_page(folder, record_in(folder), table_of(500, 120))
+    text = _set_page(folder, record_in(folder), table_of(500, 120))
     assert len(text) < LARGEST
 
 

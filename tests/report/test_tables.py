@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from occupy.errors import InputError
 from occupy.regions.table import OccupancyTable
-from occupy.report.tables import COLUMNS, cell_text, csv_text, read_table, tsv_text, write_tables
+from occupy.report.tables import COLUMNS, _csv_text, _tsv_text, cell_text, read_table, write_tables
 
 NAMES = st.lists(
     st.text(st.characters(categories=("L", "N", "P", "Zs")), min_size=1, max_size=8).filter(str.strip),
@@ -41,7 +41,7 @@ def table(regions=("A", "B:1-80, x"), maps=("one", "two"), weights=(0.75, 0.25),
 def test_what_is_written_comes_back(tmp_path_factory, regions, maps, errors) -> None:
     made = table(regions, maps, errors=errors)
     path = tmp_path_factory.mktemp("t") / "occupancy.csv"
-    path.write_text(csv_text(made), encoding="utf-8")
+    path.write_text(_csv_text(made), encoding="utf-8")
     found = read_table(path)
     assert (found.regions, found.maps) == (made.regions, made.maps)
     for name in ("values", "errors", "voxels", "independent"):
@@ -62,22 +62,22 @@ def test_the_long_table_has_a_line_per_region_and_map(tmp_path: Path) -> None:
 
 def test_unknown_numbers_are_empty() -> None:
     made = table(errors=float("nan"))
-    row = next(csv.DictReader(csv_text(made).splitlines()))
+    row = next(csv.DictReader(_csv_text(made).splitlines()))
     assert (row["standard_error"], row["low_95"], row["high_95"]) == ("", "", "")
-    assert "nan" not in csv_text(made)
-    assert "nan" not in tsv_text(made)
+    assert "nan" not in _csv_text(made)
+    assert "nan" not in _tsv_text(made)
 
 
 def test_the_wide_table_is_for_people() -> None:
     made = table()
-    lines = tsv_text(made, ["look out"]).splitlines()
+    lines = _tsv_text(made, ["look out"]).splitlines()
     assert lines[0].startswith("# occupancy of regions")
     assert lines[1] == "# look out"
     assert lines[2].split("\t")[2:] == ["75.0", "25.0"]
     assert lines[3].split("\t") == ["region", "voxels", "one", "two"]
     assert lines[4].split("\t")[2] == f"{made.values[0, 0]:.2f} ± 0.05"
     assert len(lines) == 6
-    no_weights = tsv_text(table(weights=(np.nan,)))
+    no_weights = _tsv_text(table(weights=(np.nan,)))
     assert "share" not in no_weights
     assert (cell_text(0.617, np.nan), cell_text(np.nan, np.nan)) == ("0.62", "–")
 
@@ -98,7 +98,7 @@ def test_the_wide_table_is_for_people() -> None:
 )
 def test_damaged_tables_are_refused(tmp_path: Path, change, words) -> None:
     path = tmp_path / "occupancy.csv"
-    path.write_text(change(csv_text(table())), encoding="utf-8")
+    path.write_text(change(_csv_text(table())), encoding="utf-8")
     with pytest.raises(InputError, match=words) as caught:
         read_table(path)
     assert str(path) in str(caught.value)
@@ -122,14 +122,14 @@ def test_the_width_of_intervals_is_stored(tmp_path: Path, reach: float) -> None:
 def test_tables_of_0_1_which_did_not_store_it_are_still_read(tmp_path: Path) -> None:
     made = replace(table(errors=0.02), reach_95=3.182446)
     lines = [
-        line.rsplit(",", 1)[0] for line in csv_text(replace(made, values=made.values / 4 + 0.3)).splitlines()
+        line.rsplit(",", 1)[0] for line in _csv_text(replace(made, values=made.values / 4 + 0.3)).splitlines()
     ]
     (tmp_path / "old.csv").write_text("\n".join(lines) + "\n")
     assert read_table(tmp_path / "old.csv").reach_95 == pytest.approx(3.182446, rel=0.01)
 
 
 def test_intervals_of_two_widths_in_one_table_are_refused(tmp_path: Path) -> None:
-    text = csv_text(table())
+    text = _csv_text(table())
     (tmp_path / "t.csv").write_text(text.replace("1.959964", "3", 1))
     with pytest.raises(InputError, match="several widths"):
         read_table(tmp_path / "t.csv")

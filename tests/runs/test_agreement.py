@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from occupy.runs.agreement import (
+    _shuffles,
     adjusted_rand,
     agreement,
     class_agreement,
@@ -17,7 +18,6 @@ from occupy.runs.agreement import (
     merged_rows,
     p_value,
     rand_of,
-    shuffles,
 )
 from occupy.runs.partition import Entries, Partition, entries, partition, share_error
 
@@ -91,7 +91,7 @@ def test_random_partitions_that_ignore_copies_would_be_far_too_sure() -> None:
 
 def test_shuffles_keep_the_entries_of_a_particle_together() -> None:
     particle = np.array([0, 1, 1, 2, 2, 3, 0, 4])
-    order = next(shuffles(entries(particle), np.random.default_rng(0)))
+    order = next(_shuffles(entries(particle), np.random.default_rng(0)))
     assert sorted(order.tolist()) == list(range(8))
     moved = particle[order]
     for one in range(5):

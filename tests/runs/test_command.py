@@ -14,7 +14,7 @@ import pytest
 from occupy.cli.main import run
 from occupy.errors import InputError
 from occupy.io.particles import read_particles
-from occupy.io.runs import common_particles, read_run, run_names
+from occupy.io.runs import _run_names, common_particles, read_run
 from occupy.io.star import read_star
 from occupy.runs.partition import Partition
 from run_files import write_star
@@ -171,9 +171,9 @@ def test_the_last_complete_iteration_is_taken(make_runs: Make, tmp_path: Path) -
 
 def test_names_of_runs_tell_them_apart() -> None:
     paths = ["p/Class3D/job004/run_it025_data.star", "q/Class3D/job004/run_it025_data.star", "a/labels.txt"]
-    assert run_names([Path(path) for path in paths[1:]]) == ["job004", "a"]
-    assert run_names([Path(path) for path in paths[:2]]) == ["p/Class3D/job004", "q/Class3D/job004"]
-    twice = run_names([Path("x.tsv"), Path("x.tsv")])
+    assert _run_names([Path(path) for path in paths[1:]]) == ["job004", "a"]
+    assert _run_names([Path(path) for path in paths[:2]]) == ["p/Class3D/job004", "q/Class3D/job004"]
+    twice = _run_names([Path("x.tsv"), Path("x.tsv")])
     assert twice[0].endswith("x.tsv")
     assert twice[1] == f"{twice[0]} (2)"
 

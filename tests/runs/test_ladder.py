@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from occupy.cli.main import run
-from occupy.relion.class3d import Class3D, Experiment, class3d_words, script
+from occupy.relion.class3d import Class3D, Experiment, _class3d_words, script
 from run_files import write_star
 
 Make = Callable[..., Any]
@@ -47,7 +47,7 @@ def test_the_script_does_every_run_once_and_reports_on_all(tmp_path: Path) -> No
     assert [words[words.index("--o") + 1] for words in calls] == [f"{folder}/run" for folder in folders]
     assert (tmp_path / "reported.txt").read_text().split()[2:] == folders
     # Apart from what differs between the runs, it is the command of one job.
-    plain = " ".join(class3d_words(job)[1:]).split()
+    plain = " ".join(_class3d_words(job)[1:]).split()
     for words in calls:
         given = words[: words.index("--random_seed")]
         for name in ("--o", "--K"):

@@ -5,7 +5,7 @@ import pytest
 
 from occupy.simulation import Processing, simulate
 from occupy.simulation.potential import coloured_noise, noise_power, shell_index, shell_means
-from occupy.simulation.single import last_shell, ssnr_of, wiener_weights
+from occupy.simulation.single import _ssnr_of, _wiener_weights, last_shell
 
 EVERYTHING = Processing(sharpening=100, mask="sphere", mask_radius=45, mask_edge=12, wiener=True)
 
@@ -168,7 +168,7 @@ def test_last_shell_and_weights():
     assert last_shell(ssnr) == 4
     assert last_shell(np.ones(5)) == 4
     assert last_shell(np.zeros(5)) == 0
-    weights = wiener_weights(ssnr, 4)
+    weights = _wiener_weights(ssnr, 4)
     np.testing.assert_allclose(weights[:6], ssnr[:6] / (1 + ssnr[:6]))
     assert not weights[6:].any()
 
@@ -176,7 +176,7 @@ def test_last_shell_and_weights():
 def test_ssnr_rises_with_tau2_fudge():
     clean = np.random.default_rng(0).standard_normal((16, 16, 16)).astype(np.float32)
     noise = np.full(9, 5.0)
-    np.testing.assert_allclose(ssnr_of(clean, noise, 4.0), 4 * ssnr_of(clean, noise, 1.0))
+    np.testing.assert_allclose(_ssnr_of(clean, noise, 4.0), 4 * _ssnr_of(clean, noise, 1.0))
 
 
 # --- spectra --------------------------------------------------------------------------------------------

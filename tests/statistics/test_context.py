@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from occupy.statistics.context import LocalContext, mended
+from occupy.statistics.context import LocalContext, _mended
 
 SHARE = 0.77
 
@@ -49,7 +49,7 @@ def test_what_is_weak_beside_strong_density_loses_and_its_own_flank_gains():
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=20), st.floats(0.3, 0.79))
 def test_mending_keeps_the_order_and_ends(values, share):
     x = np.sort(np.array([0.0, *values, 1.0]))
-    found = mended(x, share)
+    found = _mended(x, share)
     assert (np.diff(found) >= -1e-9).all()
     assert (found[0], found[-1]) == (0, 1)
     assert (found[x < share] <= x[x < share]).all()

@@ -78,7 +78,7 @@ def _on_terminal(quiet: bool) -> bool:
     return not quiet and sys.stderr is not None and sys.stderr.isatty()
 
 
-def rate_text(done: int, seconds: float, unit: str) -> str:
+def _rate_text(done: int, seconds: float, unit: str) -> str:
     """Return a rate for people: ``12 planes/s``, or ``3.4 MB/s`` for bytes; empty before it is known."""
     if done <= 0 or seconds < 0.2:
         return ""
@@ -118,7 +118,7 @@ def progress(title: str, quiet: bool, unit: str = "planes") -> Iterator[Report]:
             if stage != last and unit != "maps":
                 begun = monotonic()
             last = stage
-            rate = rate_text(done, monotonic() - begun, unit) if total > 4 or unit == "maps" else ""
+            rate = _rate_text(done, monotonic() - begun, unit) if total > 4 or unit == "maps" else ""
             bar.update(task, completed=done, total=total or None, stage=stage, rate=rate)
 
         yield report

@@ -23,7 +23,7 @@ class Run:
     debug: bool = option(False, "Show where an error came from.")
 
 
-class Sections(TyperCommand):
+class _Sections(TyperCommand):
     """A command whose help shows its options under their panels."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -51,12 +51,12 @@ def command(
     """Make a function a command with the options of the dataclasses among its parameters; see below."""
 
     def decorate(function: _Function) -> _Function:
-        return group.command(name, cls=Sections, hidden=hidden)(takes_options(without)(function))
+        return group.command(name, cls=_Sections, hidden=hidden)(_takes_options(without)(function))
 
     return decorate
 
 
-def takes_options(without: Iterable[str] = ()) -> Callable[[_Function], _Function]:
+def _takes_options(without: Iterable[str] = ()) -> Callable[[_Function], _Function]:
     """Give a command the options of the dataclasses among its parameters, and hand it objects made of them.
 
     Parameters

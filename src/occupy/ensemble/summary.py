@@ -18,7 +18,7 @@ Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Summary:
+class _Summary:
     """What the whole set shows, on the content box of the working grid.
 
     Attributes
@@ -50,12 +50,12 @@ def summary_terms(est: SetEstimate, k: int, found: ClassEstimate) -> tuple[Array
     return w * ratio * est.scaled.maps[k], w * ratio**2, occupancy, occupancy * found.occupancy
 
 
-def summary_of(est: SetEstimate, sums: Sequence[Array], differing: npt.NDArray[np.bool_]) -> Summary:
+def summary_of(est: SetEstimate, sums: Sequence[Array], differing: npt.NDArray[np.bool_]) -> _Summary:
     """Make a summary from the sums over all classes of what `summary_terms` returns."""
     pattern, norm, mean, square = sums
     spread = np.sqrt(np.maximum(square - mean**2, 0)) * differing
     composite = est.best * pattern / (norm + np.float32(1e-6)) * np.float32(est.unit)
-    return Summary(composite, mean, spread)
+    return _Summary(composite, mean, spread)
 
 
 def component_regions(est: SetEstimate, components: Sequence[Component]) -> tuple[Region, ...]:

@@ -20,7 +20,7 @@ _ITERATION = re.compile(r"_it(\d+)_")
 
 
 @dataclass(frozen=True)
-class NumberedMap:
+class _NumberedMap:
     """A map of a set: name in tables, class number as its source counts, share and count of particles."""
 
     name: str
@@ -50,13 +50,13 @@ class NumberedSet:
     kind: str
     source: str
     base: int | None
-    maps: tuple[NumberedMap, ...]
+    maps: tuple[_NumberedMap, ...]
     whole: bool = True
 
 
 def numbered(found: MapSet) -> NumberedSet:
     """Return what matters here of a set that was found."""
-    maps = (NumberedMap(m.name, m.number, m.weight, m.particles) for m in found.maps)
+    maps = (_NumberedMap(m.name, m.number, m.weight, m.particles) for m in found.maps)
     return NumberedSet(found.kind, str(found.source), found.base, tuple(maps))
 
 
@@ -86,8 +86,8 @@ def _of(entry: Mapping[str, Any], key: str, kind: type) -> Any:
     return value
 
 
-def _map(entry: Mapping[str, Any]) -> NumberedMap:
-    return NumberedMap(
+def _map(entry: Mapping[str, Any]) -> _NumberedMap:
+    return _NumberedMap(
         str(entry["name"]),
         _of(entry, "number", int),
         _of(entry, "weight", float),

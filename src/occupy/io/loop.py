@@ -173,7 +173,7 @@ def with_unregularised(found: MapSet) -> MapSet:
     InputError
         Where neither an unregularised map nor what it can be made of is there; it says what to run.
     """
-    if not any(is_drawn(entry.path) for entry in found.maps):
+    if not any(_is_drawn(entry.path) for entry in found.maps):
         return found
     maps = tuple(
         replace(entry, path=_unregularised_map(entry.path), ssnr=None, tau2=None, sigma2=None)
@@ -184,7 +184,7 @@ def with_unregularised(found: MapSet) -> MapSet:
     return replace(found, maps=maps, unregularised=True)
 
 
-def is_drawn(path: Path) -> bool:
+def _is_drawn(path: Path) -> bool:
     """Tell whether a map is a class that occupy drew towards the others in RELION's loop.
 
     A job that was run again in the same folder, without occupy, leaves what occupy wrote before: then RELION
@@ -221,7 +221,7 @@ def _is_as_recorded(job: Path, call: Mapping[str, Any]) -> bool:
 
 def drawn_notice(path: Path) -> Notice | None:
     """Return a warning for who is about to estimate one such map by itself; None for other maps."""
-    if not is_drawn(path):
+    if not _is_drawn(path):
         return None
     text = (
         f"{path.name}: occupy in RELION's loop drew this class towards the others, so its scale tells "

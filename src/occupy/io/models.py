@@ -43,7 +43,7 @@ def _document(path: Path) -> Any:
     import gemmi
 
     if not _is_mmcif(path):
-        return read_structure(path).make_mmcif_document()
+        return _read_structure(path).make_mmcif_document()
     _check_file(path)
     try:
         return gemmi.cif.read(str(path))
@@ -91,7 +91,7 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
 
 def _residues(files: Sequence[Path]) -> Iterator[tuple[Residue, gemmi.Residue]]:
     for number, path in enumerate(files):
-        structure = read_structure(path)
+        structure = _read_structure(path)
         entities = _entities(structure)
         for chain in structure[0]:
             for group in chain:
@@ -137,7 +137,7 @@ def read_alternatives(path: str | Path) -> dict[ResidueKey, dict[str, float]]:
         (chain, residue number, insertion code) → letter → share.
     """
     found = {}
-    for chain in read_structure(Path(path))[0]:
+    for chain in _read_structure(Path(path))[0]:
         for group in chain:
             shares = _conformations(group)
             if len(shares) > 1:
@@ -338,7 +338,7 @@ def _ascii_pdb(raw: bytes, path: Path) -> str:
     return "\n".join(line.decode("ascii", "replace").replace("\ufffd", "?") for line in lines)
 
 
-def read_structure(path: Path) -> gemmi.Structure:
+def _read_structure(path: Path) -> gemmi.Structure:
     """Read a structure with its entities told apart; InputError, in one line, where that is not possible."""
     import gemmi
 
@@ -364,7 +364,7 @@ def join_models(paths: Sequence[Path]) -> gemmi.Structure:
 
     Where a chain's name comes twice, the chains of all files are named ``<file>_<chain>``.
     """
-    structures = [read_structure(path) for path in paths]
+    structures = [_read_structure(path) for path in paths]
     whole = structures[0]
     if len(structures) == 1:
         return whole

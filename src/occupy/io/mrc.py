@@ -301,7 +301,7 @@ def _read(
     return volume, offset if plain else None
 
 
-class MapWriter:
+class _MapWriter:
     """Writes one float32 map slab by slab, in any order and from several threads; see `open_writer`.
 
     Attributes
@@ -384,7 +384,7 @@ def _add_statistics(header: Any, stats: list[Moments]) -> None:
 @contextmanager
 def open_writer(
     path: str | Path, like: Grid, what: str = "map", *, checksum: bool = False
-) -> Iterator[MapWriter]:
+) -> Iterator[_MapWriter]:
     """Write a map with the frame of another, slab by slab; it appears under its name when complete.
 
     Parameters
@@ -400,7 +400,7 @@ def open_writer(
         a name others know.
     """
     with one_blas_thread(), atomic_file(path) as part, part.open("r+b") as stream:
-        writer = MapWriter(stream, like, f"occupy {__version__}: {what}")
+        writer = _MapWriter(stream, like, f"occupy {__version__}: {what}")
         yield writer
         writer.close()
         if checksum:

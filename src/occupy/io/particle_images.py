@@ -35,7 +35,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Stacks:
+class _Stacks:
     """Images in MRC stacks, read when they are asked for.
 
     Attributes
@@ -116,7 +116,7 @@ def state_of(images: ParticleImages) -> Iterator[npt.NDArray[Any] | str]:
     yield repr((images.size, images.pixel_size))
     yield from (images.matrices, images.shifts, images.group)
     yield from (getattr(images.ctf, each.name) for each in fields(images.ctf))
-    if isinstance(images.source, Stacks):
+    if isinstance(images.source, _Stacks):
         yield from (images.source.stack, images.source.index)
         for path in images.source.paths:
             about = path.stat()
@@ -250,12 +250,12 @@ def _joined(table: npt.NDArray[Any], first: npt.NDArray[Any], path: Path) -> npt
 # --- both ---------------------------------------------------------------------------------------------
 
 
-def _stacks(source: Path, names: Sequence[tuple[str, int]]) -> Stacks:
+def _stacks(source: Path, names: Sequence[tuple[str, int]]) -> _Stacks:
     unique = list(dict.fromkeys(name for name, _ in names))
     number = {name: i for i, name in enumerate(unique)}
     paths = tuple(_located(source, name) for name in unique)
     stack = np.array([number[name] for name, _ in names], dtype=np.int64)
-    return Stacks(paths, stack, np.array([index for _, index in names], dtype=np.int64))
+    return _Stacks(paths, stack, np.array([index for _, index in names], dtype=np.int64))
 
 
 def _located(source: Path, name: str) -> Path:
@@ -267,7 +267,7 @@ def _located(source: Path, name: str) -> Path:
 
 
 def _checked(
-    path: Path, stacks: Stacks, size: _Array, pixel: _Array, matrices: _Array, shifts: _Array, ctf: Ctf,
+    path: Path, stacks: _Stacks, size: _Array, pixel: _Array, matrices: _Array, shifts: _Array, ctf: Ctf,
     group: npt.NDArray[np.int64],
 ) -> ParticleImages:  # fmt: skip
     """Put everything together; InputError where images differ in size or are not there."""

@@ -108,7 +108,7 @@ def spans_of(residues: Sequence[Residue], everything: Sequence[Residue]) -> tupl
     return tuple(spans)
 
 
-def refmac_keywords(groups: Sequence[OccupancyGroup], alternatives: Sequence[Alternatives] = ()) -> str:
+def _refmac_keywords(groups: Sequence[OccupancyGroup], alternatives: Sequence[Alternatives] = ()) -> str:
     """Return Refmac's keywords; what its grammar cannot say (insertion codes) is left as a comment."""
     lines = ["# Occupancy groups by OccuPy, with standard errors"]
     for number, group in enumerate(groups, 1):
@@ -147,7 +147,7 @@ def _with_point(label: str) -> str:
     return f"{number}.{label[len(number) :]}" if number != label else label
 
 
-def servalcat_yaml(groups: Sequence[OccupancyGroup], alternatives: Sequence[Alternatives] = ()) -> str:
+def _servalcat_yaml(groups: Sequence[OccupancyGroup], alternatives: Sequence[Alternatives] = ()) -> str:
     """Return Servalcat's configuration."""
     every = _listed([span for group in groups for span in group.spans])
     lines = ["# Occupancy groups by OccuPy, with standard errors", "refine:", "  atom_selection:", "    occ:"]
@@ -163,7 +163,7 @@ def servalcat_yaml(groups: Sequence[OccupancyGroup], alternatives: Sequence[Alte
     return "\n".join(lines) + "\n"
 
 
-def phenix_parameters(groups: Sequence[OccupancyGroup], alternatives: Sequence[Alternatives] = ()) -> str:
+def _phenix_parameters(groups: Sequence[OccupancyGroup], alternatives: Sequence[Alternatives] = ()) -> str:
     """Return Phenix's parameters.
 
     Several selections in one of its groups sum up to 1; it has no sum of at most 1, so such groups stand by
@@ -202,9 +202,9 @@ def write_refinement(
 ) -> Mapping[str, str]:
     """Write all three files; return program → file name."""
     texts = {
-        "refmac": (f"{stem}_refmac.txt", refmac_keywords(groups, alternatives)),
-        "servalcat": (f"{stem}_servalcat.yaml", servalcat_yaml(groups, alternatives)),
-        "phenix": (f"{stem}_phenix.eff", phenix_parameters(groups, alternatives)),
+        "refmac": (f"{stem}_refmac.txt", _refmac_keywords(groups, alternatives)),
+        "servalcat": (f"{stem}_servalcat.yaml", _servalcat_yaml(groups, alternatives)),
+        "phenix": (f"{stem}_phenix.eff", _phenix_parameters(groups, alternatives)),
     }
     for name, text in texts.values():
         write_text(folder / name, text)

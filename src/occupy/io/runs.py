@@ -179,7 +179,7 @@ def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
     return next((header.index(name) for name in names if name in header), None)
 
 
-def run_names(paths: Sequence[Path]) -> list[str]:
+def _run_names(paths: Sequence[Path]) -> list[str]:
     """Return a short name for each run, all different: of its folder or file, with what tells them apart."""
     generic = re.compile(r"labels\.(pkl|txt)|presence\.tsv|(.*_)?(data\.star|particles\.cs)|kmeans\d+")
     found = []
@@ -206,7 +206,7 @@ def common_particles(runs: Sequence[Run], names: Sequence[str] | None = None) ->
     InputError
         Where the runs have no particles in common.
     """
-    labelled = run_names([run.path for run in runs]) if names is None else list(names)
+    labelled = _run_names([run.path for run in runs]) if names is None else list(names)
     notices = []
     keys = [run.keys for run in runs]
     if len({run.named_by for run in runs}) > 1:

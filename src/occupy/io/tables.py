@@ -38,7 +38,7 @@ class ChainTable:
 
 
 @dataclass(frozen=True)
-class Rows:
+class _Rows:
     """What a CSV file holds.
 
     Attributes
@@ -56,7 +56,7 @@ class Rows:
     rows: tuple[tuple[int, dict[str, str | None]], ...]
 
 
-def read_rows(path: Path, check: Callable[[tuple[str, ...]], str | None]) -> Rows:
+def read_rows(path: Path, check: Callable[[tuple[str, ...]], str | None]) -> _Rows:
     """Read a CSV file whose first line names the columns.
 
     Parameters
@@ -85,7 +85,7 @@ def read_rows(path: Path, check: Callable[[tuple[str, ...]], str | None]) -> Row
             rows.append((reader.line_num, {str(name).strip(): cell for name, cell in row.items()}))
     except csv.Error as error:
         raise InputError(f"{path}: line {reader.line_num}: not a readable CSV file ({error})") from error
-    return Rows(path, header, tuple(rows))
+    return _Rows(path, header, tuple(rows))
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -177,7 +177,7 @@ class Atoms:
 
 
 @dataclass(frozen=True, eq=False)
-class LocalGrid:
+class _LocalGrid:
     """A density on a grid of its own.
 
     Attributes
@@ -195,7 +195,7 @@ class LocalGrid:
     step: float
 
 
-def _transformed(pair: tuple[LocalGrid, LocalGrid], lattice: Lattice) -> npt.NDArray[np.complex64]:
+def _transformed(pair: tuple[_LocalGrid, _LocalGrid], lattice: Lattice) -> npt.NDArray[np.complex64]:
     """Return the coefficients of two densities on one local grid: (2, n).
 
     The transform is separable, and its phases know where the grid lies: no grid has to fit another.
@@ -231,7 +231,7 @@ def _calculator(size: Indices, step: float) -> gemmi.DensityCalculatorE:
     return calculator
 
 
-def atoms_and_volumes(atoms: Atoms, resolution: float) -> tuple[LocalGrid, LocalGrid]:
+def _atoms_and_volumes(atoms: Atoms, resolution: float) -> tuple[_LocalGrid, _LocalGrid]:
     """Return the scattering of atoms, and the sum of their volumes, both at the sampling B-factor."""
     step = resolution / STEPS_PER_RESOLUTION
     halo = HALO * resolution
@@ -254,12 +254,12 @@ def atoms_and_volumes(atoms: Atoms, resolution: float) -> tuple[LocalGrid, Local
         volume.add_c_contribution_to_grid(atom, ATOM_VOLUME)
     found = [c.grid.array.transpose(2, 1, 0).astype(np.float32) for c in (scattering, volume)]
     origin = (low * step)[::-1].astype(np.float64)
-    return LocalGrid(found[0], origin, step), LocalGrid(found[1], origin, step)
+    return _LocalGrid(found[0], origin, step), _LocalGrid(found[1], origin, step)
 
 
-def envelopes(
+def _envelopes(
     atoms: Atoms, parts: Sequence[Indices], step: float
-) -> list[tuple[LocalGrid, LocalGrid] | None]:
+) -> list[tuple[_LocalGrid, _LocalGrid] | None]:
     """Return each part's share of the space that water cannot enter, and of the layer around it, 0 to 1."""
     points = atoms.points[:, ::-1]
     low = np.floor((points.min(axis=0) - 2 * SWOLLEN) / step).astype(int)
@@ -281,7 +281,7 @@ def envelopes(
     inside = np.clip((depth - PROBE) / step + 0.5, 0, 1).astype(np.float32)
     layer = np.maximum(swollen - inside, 0)
     owner = np.where(swollen > 0, label[tuple(nearest)], 0)
-    found: list[tuple[LocalGrid, LocalGrid] | None] = []
+    found: list[tuple[_LocalGrid, _LocalGrid] | None] = []
     for number, where in enumerate(find_objects(owner, max_label=len(parts)), start=1):
         if where is None:
             found.append(None)
@@ -290,8 +290,8 @@ def envelopes(
         mine = owner[where] == number
         found.append(
             (
-                LocalGrid(inside[where] * mine, origin.astype(np.float64), step),
-                LocalGrid(layer[where] * mine, origin.astype(np.float64), step),
+                _LocalGrid(inside[where] * mine, origin.astype(np.float64), step),
+                _LocalGrid(layer[where] * mine, origin.astype(np.float64), step),
             )
         )
     return found
@@ -317,9 +317,9 @@ def shape_coefficients(atoms: Atoms, parts: Sequence[Indices], lattice: Lattice)
     out = np.zeros((SHAPES, len(parts), lattice.index.shape[1]), dtype=np.complex64)
     squared = sum((lattice.index[i] / lattice.lengths[i]) ** 2 for i in range(3))
     blur = np.exp(-(SAMPLING_B * lattice.resolution**2 + EDGE_B) / 4 * squared).astype(np.float32)
-    spaces = envelopes(atoms, parts, lattice.resolution / STEPS_PER_RESOLUTION)
+    spaces = _envelopes(atoms, parts, lattice.resolution / STEPS_PER_RESOLUTION)
     for row, (part, space) in enumerate(zip(parts, spaces, strict=True)):
-        scattering, volume = atoms_and_volumes(atoms.of(part), lattice.resolution)
+        scattering, volume = _atoms_and_volumes(atoms.of(part), lattice.resolution)
         out[:2, row] = _transformed((scattering, volume), lattice)
         if space is not None:
             out[2:, row] = _transformed(space, lattice) * blur

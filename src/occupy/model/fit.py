@@ -111,7 +111,7 @@ class PartFit:
                 value.flags.writeable = False
 
 
-def chains_of(model: AtomicModel) -> dict[str, Indices]:
+def _chains_of(model: AtomicModel) -> dict[str, Indices]:
     """Return the atoms of every chain, water left out."""
     chosen: dict[str, list[int]] = {}
     for atom, number in enumerate(model.residue.tolist()):
@@ -193,7 +193,7 @@ def fit_set(
     InputError
         As `fit_parts`, or where the maps differ in size.
     """
-    names, groups = _complete(dict(chains_of(model) if parts is None else parts), model)
+    names, groups = _complete(dict(_chains_of(model) if parts is None else parts), model)
     atoms = Atoms(model.xyz - np.array(origin), model.elements, _weights(model))
     finest = resolution or (FINEST_SMALL if min(map(len, groups)) < SMALL else FINEST)
     rows: dict[str, npt.NDArray[np.complex64]] = {}

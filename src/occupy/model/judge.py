@@ -31,7 +31,7 @@ POOR_CORRELATION = 0.5
 
 
 @dataclass(frozen=True)
-class Presence:
+class _Presence:
     """Whether one part is there.
 
     Attributes
@@ -50,7 +50,7 @@ class Presence:
     present: bool
 
 
-def presence(fit: PartFit) -> dict[str, Presence]:
+def presence(fit: PartFit) -> dict[str, _Presence]:
     """Test every part against absence and against fullness.
 
     The fit is linear in occupancy with normal errors, so twice the log-likelihood ratio is the square of the
@@ -71,7 +71,7 @@ def presence(fit: PartFit) -> dict[str, Presence]:
     found = {}
     for name, value, e, f in zip(fit.names, fit.unlimited, error, full_error, strict=True):
         absent, full = float(norm.sf(value / e)), float(norm.cdf((value - 1) / f))
-        found[name] = Presence(absent, full, float(2 * one_sided * e), absent < FALSE_ALARMS)
+        found[name] = _Presence(absent, full, float(2 * one_sided * e), absent < FALSE_ALARMS)
     return found
 
 
@@ -238,7 +238,7 @@ def likely_shift(fit: PartFit) -> tuple[Triple, float, float]:
     return (x, y, z), float(score[0, 0, 0]), float(score.max())
 
 
-def likely_mirror(fit: PartFit) -> tuple[str, float, float]:
+def _likely_mirror(fit: PartFit) -> tuple[str, float, float]:
     """Return the axis along which the model would have to be mirrored to fit best, and the correlations.
 
     The whole model, all of it full, is compared at any shift, since a flipped file moves it too. A model
@@ -285,7 +285,7 @@ def check_placement(fit: PartFit, least: float = 0.2) -> None:
     least : float
         Correlation of map and model that counts as explained.
     """
-    axis, plain, mirrored = likely_mirror(fit)
+    axis, plain, mirrored = _likely_mirror(fit)
     if mirrored > _MIRRORED * plain:
         raise InputError(
             f"the model fits the map with {plain:.2f}, mirrored along {axis} with {mirrored:.2f}: "

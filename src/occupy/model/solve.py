@@ -68,7 +68,7 @@ def damping(frequency: Numbers, b_factor: Numbers) -> Numbers:
     return np.asarray(np.exp(-np.outer(frequency**2 / 4, b_factor)))
 
 
-def scale_and_noise(products: Products, which: int, weight: Numbers) -> tuple[Numbers, Numbers]:
+def _scale_and_noise(products: Products, which: int, weight: Numbers) -> tuple[Numbers, Numbers]:
     """Return c(s) and σ²(s) for given weights (shells, parts) of the parts."""
     model = np.einsum("si,si->s", weight, (products.parts @ weight[:, :, None])[:, :, 0])
     cross = np.einsum("si,si->s", weight, products.maps[which])
@@ -117,7 +117,7 @@ def solve(
     for _ in range(ROUNDS):
         damp = damping(products.frequency, b_factor)
         weight = damp * occupancy
-        scale, noise = scale_and_noise(products, which, weight)
+        scale, noise = _scale_and_noise(products, which, weight)
         normal, gradient = _normal(products, which, occupancy, damp, curvature, scale, noise)
         strength = float(np.einsum("ii->", normal[:count, :count])) / count
         normal[:count, :count] += strength * 1e2 * np.outer(gauge, gauge)
@@ -136,7 +136,7 @@ def solve(
         covariance = inverse
         if np.abs(step[:count]).max() < CONVERGED and reach == 1.0:
             break
-    scale, noise = scale_and_noise(products, which, damping(products.frequency, b_factor) * occupancy)
+    scale, noise = _scale_and_noise(products, which, damping(products.frequency, b_factor) * occupancy)
     return Solution(occupancy, b_factor, covariance, scale, noise)
 
 

@@ -49,13 +49,13 @@ class Ctf:
         return len(self.defocus_u)
 
 
-def wavelength(voltage: Array) -> Array:
+def _wavelength(voltage: Array) -> Array:
     """Relativistic wavelength of electrons in Å for an acceleration voltage in kV (CODATA 2018)."""
     volts = 1e3 * np.asarray(voltage, dtype=np.float64)
     return np.asarray(12.264259661581 / np.sqrt(volts * (1 + 0.978475598e-6 * volts)))
 
 
-def phase_of(ctf: Ctf, frequency_xy: Array) -> Array:
+def _phase_of(ctf: Ctf, frequency_xy: Array) -> Array:
     """Phase χ of the transfer function sin χ, in radians.
 
     Parameters
@@ -75,7 +75,7 @@ def phase_of(ctf: Ctf, frequency_xy: Array) -> Array:
     twice = 2 * np.arctan2(frequency_xy[:, 1], frequency_xy[:, 0])
     angle = 2 * np.radians(ctf.angle)
     mean, half = (ctf.defocus_u + ctf.defocus_v) / 2, (ctf.defocus_u - ctf.defocus_v) / 2
-    length = wavelength(ctf.voltage)
+    length = _wavelength(ctf.voltage)
     spherical = 0.5e7 * np.pi * ctf.spherical_aberration * length**3
     offset = np.radians(ctf.phase_shift) + np.arcsin(ctf.amplitude_contrast)
     # The cosine of a difference of angles, and all else, is linear in functions of the frequency alone.
@@ -110,10 +110,10 @@ def transfer(ctf: Ctf, frequency_xy: Array) -> tuple[Real, Real]:
     """
     squared = (frequency_xy**2).sum(axis=1)
     # Whole turns are taken off in double precision; sine and cosine are fast in single.
-    turns = phase_of(ctf, frequency_xy) / (2 * np.pi)
+    turns = _phase_of(ctf, frequency_xy) / (2 * np.pi)
     phase = (2 * np.pi * (turns - np.rint(turns))).astype(np.float32)
     value, slope = np.sin(phase), np.cos(phase)
-    slope *= (np.pi * wavelength(ctf.voltage)[:, None] * squared).astype(np.float32)
+    slope *= (np.pi * _wavelength(ctf.voltage)[:, None] * squared).astype(np.float32)
     if ctf.b_factor.any():
         envelope = np.exp(-ctf.b_factor[:, None] / 4 * squared).astype(np.float32)
         value, slope = value * envelope, slope * envelope

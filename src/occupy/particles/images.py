@@ -13,7 +13,7 @@ from occupy.particles.ctf import Ctf
 Images = npt.NDArray[np.float32]
 
 
-class ImageSource(Protocol):
+class _ImageSource(Protocol):
     """Anything that returns images by their number."""
 
     def read(self, rows: npt.NDArray[np.int64]) -> Images:
@@ -42,7 +42,7 @@ class ParticleImages:
         Optics group of each image, from 0.
     """
 
-    source: ImageSource
+    source: _ImageSource
     size: int
     pixel_size: float
     matrices: npt.NDArray[np.float64]

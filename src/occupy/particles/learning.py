@@ -68,7 +68,7 @@ class Job:
         """Å to which each step towards a pose looks, from nothing."""
         return (*_COARSE, 0.0, 0.0) if self.refine else ()
 
-    def model(self, known: Known, parts: FourierVolumes) -> Model:
+    def model(self, known: _Known, parts: FourierVolumes) -> Model:
         """Return the parts that find poses, and the rest, at their mean amplitudes."""
         amplitudes, outside = known.scaling.amplitudes, known.outside
         sums = [
@@ -83,7 +83,7 @@ class Job:
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class _Known:
     """What is known of all images.
 
     Attributes
@@ -122,7 +122,7 @@ def learn(job: Job) -> dict[str, npt.NDArray[Any]]:
     lesson = _lesson(job, rows, parts)
     start = Seen(job.images.matrices, np.zeros((len(job.images), len(NUISANCES))), none)
     scaling = fit_scaling(shell_sums(lesson.blocks, job.band, parts, start, job.threads))
-    known = Known(scaling, none, np.zeros((len(none),) * 2), np.ones(5))
+    known = _Known(scaling, none, np.zeros((len(none),) * 2), np.ones(5))
     known, offsets = lesson.fit(known, no_offsets(len(job.images)))
     job.report("learning", 1, 3)
     evidence = lesson.evidence(known, offsets)
@@ -149,7 +149,7 @@ def fitted_of(job: Job, learnt: dict[str, npt.NDArray[Any]]) -> Fitted:
     """Return what was learnt, ready to look at images with."""
     scaling = Scaling(learnt["scale"], learnt["noise"], learnt["amplitudes"])
     parts = fourier_volumes(list(job.volumes), job.band.last)
-    known = Known(scaling, learnt["outside"], learnt["covariance"], learnt["inflation"])
+    known = _Known(scaling, learnt["outside"], learnt["covariance"], learnt["inflation"])
     return _fitted(job, parts, _extent(job), known, learnt["spread"])
 
 
@@ -183,7 +183,7 @@ class _Lesson:
     parts: FourierVolumes
     extent: Extent
 
-    def fit(self, known: Known, offsets: Offsets) -> tuple[Known, Offsets]:
+    def fit(self, known: _Known, offsets: Offsets) -> tuple[_Known, Offsets]:
         """Fit scaling and poses alternately."""
         job, matrices = self.job, self.job.images.matrices
         for rounds in ((*_COARSE, 0.0), (0.0, 0.0)):
@@ -203,7 +203,7 @@ class _Lesson:
             known = replace(known, scaling=fit_scaling(sums))
         return known, offsets
 
-    def evidence(self, known: Known, offsets: Offsets) -> Evidence:
+    def evidence(self, known: _Known, offsets: Offsets) -> Evidence:
         """Look at these images only."""
         job, matrices = self.job, self.job.images.matrices
         fitted = _fitted(job, self.parts, self.extent, known, offsets.spread)
@@ -215,6 +215,6 @@ class _Lesson:
         return Evidence(gradient, curvature, known.scaling.amplitudes)
 
 
-def _fitted(job: Job, parts: FourierVolumes, extent: Extent, known: Known, spread: Array) -> Fitted:
+def _fitted(job: Job, parts: FourierVolumes, extent: Extent, known: _Known, spread: Array) -> Fitted:
     model = job.model(known, parts)
     return Fitted(model, parts, extent, spread, known.inflation, known.outside, job.rounds)

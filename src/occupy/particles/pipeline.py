@@ -55,7 +55,7 @@ _CHUNK = 64
 """Blocks of images whose results are kept together."""
 
 
-class Store(Protocol):
+class _Store(Protocol):
     """Where finished work is kept, so that a run that was killed goes on."""
 
     def load(self, name: str) -> Arrays | None:
@@ -162,7 +162,7 @@ def grid_for(images: ParticleImages, options: Options) -> tuple[Band, int]:
 
 def particle_occupancy(
     images: ParticleImages, names: tuple[str, ...], volumes_zyx: Volumes, options: Options, report: Report,
-    store: Store | None = None,
+    store: _Store | None = None,
 ) -> ParticleOccupancy:  # fmt: skip
     """Estimate the occupancy of parts from single images.
 
@@ -201,7 +201,7 @@ class _Look:
     left: Array
 
 
-def _look(job: Job, fitted: Fitted, store: Store | None) -> _Look:
+def _look(job: Job, fitted: Fitted, store: _Store | None) -> _Look:
     """Read every image once, chunk by chunk; chunks that are in the store are taken from there."""
     images, count = job.images, len(fitted.outside)
     gradient = np.empty((len(images), count), dtype=np.float32)
@@ -225,7 +225,7 @@ def _look(job: Job, fitted: Fitted, store: Store | None) -> _Look:
     return _Look(evidence.recentred(amplitudes), offsets, np.sqrt(left / len(images)))
 
 
-def _kept(store: Store | None, name: str, make: Callable[[], Arrays]) -> Arrays:
+def _kept(store: _Store | None, name: str, make: Callable[[], Arrays]) -> Arrays:
     """Arrays of the store, or made and stored."""
     if store is None:
         return make()

@@ -19,7 +19,7 @@ _ROUNDS = 50
 
 
 @dataclass(frozen=True, eq=False)
-class ShellSums:
+class _ShellSums:
     """Sums over the images of each optics group and the coefficients of each shell.
 
     Attributes
@@ -75,7 +75,7 @@ def blur_of(variance: Array, band: Band) -> npt.NDArray[np.float32]:
 
 def shell_sums(
     blocks: Sequence[Block], band: Band, volumes: FourierVolumes, seen: Seen, threads: int
-) -> ShellSums:
+) -> _ShellSums:
     """Sum products of columns and images over blocks of images.
 
     Parameters
@@ -105,7 +105,7 @@ def shell_sums(
         onto[group] += out[:, :count, count]
         power[group] += out[:, count, count]
         numbers[group] += 2 * len(block.rows) * np.diff(edges)
-    return ShellSums(products, onto, power, numbers)
+    return _ShellSums(products, onto, power, numbers)
 
 
 def _products(
@@ -133,7 +133,7 @@ def _products(
     return out
 
 
-def fit_scaling(sums: ShellSums) -> Scaling:
+def fit_scaling(sums: _ShellSums) -> Scaling:
     """Fit scale and noise per shell and group, and amplitudes of all parts, alternately.
 
     Amplitudes are normalised to a mean of 1, weighted with the parts' power: they are relative.

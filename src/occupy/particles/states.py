@@ -58,7 +58,7 @@ class Mixture:
         return np.asarray(self.weights @ self.bits)
 
 
-def log_likelihoods(evidence: Evidence, rows: slice, bits: Bits, levels: Array) -> Array:
+def _log_likelihoods(evidence: Evidence, rows: slice, bits: Bits, levels: Array) -> Array:
     """Log-likelihood of images in each state, up to a constant per image: (n, S)."""
     away = bits * levels - evidence.amplitudes
     first, second = np.triu_indices(evidence.parts)
@@ -69,7 +69,7 @@ def log_likelihoods(evidence: Evidence, rows: slice, bits: Bits, levels: Array) 
 def responsibilities(evidence: Evidence, rows: slice, mixture: Mixture) -> tuple[Array, Array]:
     """Posterior probability of each state, (n, S), and log-likelihood of each image, (n,)."""
     with np.errstate(divide="ignore"):
-        joint = log_likelihoods(evidence, rows, mixture.bits, mixture.levels) + np.log(mixture.weights)
+        joint = _log_likelihoods(evidence, rows, mixture.bits, mixture.levels) + np.log(mixture.weights)
     top = joint.max(axis=1)
     found = np.exp(joint - top[:, None])
     total = found.sum(axis=1)
@@ -219,7 +219,7 @@ class _Search:
         """Likelihood of each image in each candidate, over that in the best of them: (N, candidates)."""
         out = np.empty((len(self.evidence), len(self.bits)))
         for rows in self.evidence.pieces():
-            value = log_likelihoods(self.evidence, rows, self.bits, self.levels)
+            value = _log_likelihoods(self.evidence, rows, self.bits, self.levels)
             out[rows] = np.exp(np.maximum(value - value.max(axis=1, keepdims=True), -_LOWEST))
         return out
 

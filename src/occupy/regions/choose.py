@@ -35,7 +35,7 @@ class Verdict(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Limit:
+class _Limit:
     """A region is present to at least, or at most, so much.
 
     Attributes
@@ -56,7 +56,7 @@ class Limit:
         name = self.region if re.fullmatch(r"[^\s()<>=\"']+", self.region) else f'"{self.region}"'
         return f"{name} {'>=' if self.present else '<='} {self.threshold:g}"
 
-    def limits(self) -> Iterator[Limit]:
+    def limits(self) -> Iterator[_Limit]:
         """Yield the limits it is made of: itself."""
         yield self
 
@@ -73,7 +73,7 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Joined:
+class _Joined:
     """Several conditions, all (``and``) or any (``or``) of which have to hold."""
 
     parts: tuple[Condition, ...]
@@ -81,9 +81,9 @@ class Joined:
 
     def __str__(self) -> str:
         word = " and " if self.every else " or "
-        return word.join(f"({part})" if isinstance(part, Joined) else str(part) for part in self.parts)
+        return word.join(f"({part})" if isinstance(part, _Joined) else str(part) for part in self.parts)
 
-    def limits(self) -> Iterator[Limit]:
+    def limits(self) -> Iterator[_Limit]:
         """Yield the limits it is made of."""
         for part in self.parts:
             yield from part.limits()
@@ -97,7 +97,7 @@ class Joined:
         return Verdict(either(chosen), either(surely), both(surely_not))
 
 
-Condition = Limit | Joined
+Condition = _Limit | _Joined
 
 
 def _unknown(region: str, regions: Sequence[str]) -> str:
@@ -108,9 +108,9 @@ def _unknown(region: str, regions: Sequence[str]) -> str:
     return f"the table has no region {region!r}; {hint}"
 
 
-def joined(parts: Sequence[Condition], every: bool) -> Condition:
+def _joined(parts: Sequence[Condition], every: bool) -> Condition:
     """Join conditions with ``and`` or ``or``; one alone stays as it is."""
-    return parts[0] if len(parts) == 1 else Joined(tuple(parts), every)
+    return parts[0] if len(parts) == 1 else _Joined(tuple(parts), every)
 
 
 _TOKEN = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|(>=|<=|[<>()])|([^\s()<>="']+))""")
@@ -148,7 +148,7 @@ class _Words:
         return self.words.pop(0)[0]
 
 
-def parse_condition(text: str) -> Condition:
+def _parse_condition(text: str) -> Condition:
     """Read a condition such as ``L17 >= 0.7 and (CP <= 0.3 or "ruvB ring" > 0.5)``.
 
     ``and`` binds more tightly than ``or``; names with spaces or brackets stand in quotes; ``>`` and ``>=``
@@ -171,14 +171,14 @@ def _any_of(words: _Words) -> Condition:
     parts = [_all_of(words)]
     while words.take("or"):
         parts.append(_all_of(words))
-    return joined(parts, every=False)
+    return _joined(parts, every=False)
 
 
 def _all_of(words: _Words) -> Condition:
     parts = [_one(words)]
     while words.take("and"):
         parts.append(_one(words))
-    return joined(parts, every=True)
+    return _joined(parts, every=True)
 
 
 def _one(words: _Words) -> Condition:
@@ -191,10 +191,10 @@ def _one(words: _Words) -> Condition:
     sign = words.take(">=", "<=", ">", "<", "ge", "le")
     if sign is None:
         raise words.wrong(f"after {region!r} there should be >= or <=")
-    return Limit(region, threshold_of(words.any("a number")), sign in (">=", ">", "ge"))
+    return _Limit(region, _threshold_of(words.any("a number")), sign in (">=", ">", "ge"))
 
 
-def threshold_of(text: str | float) -> float:
+def _threshold_of(text: str | float) -> float:
     """Return an occupancy as a threshold; InputError where it is not between 0 and 1."""
     try:
         value = float(text)
@@ -211,7 +211,7 @@ def condition_of(wish: ClassWish) -> Condition:
     if wish.where is not None:
         if simple:
             raise InputError("give either --where, or --region with --present or --absent")
-        return parse_condition(wish.where)
+        return _parse_condition(wish.where)
     if not wish.region:
         raise InputError("which region? give --region NAME with --present or --absent, or --where")
     if (wish.present is None) == (wish.absent is None):
@@ -219,11 +219,11 @@ def condition_of(wish: ClassWish) -> Condition:
             "give either --present or --absent with --region; for mixtures --where 'L17 >= 0.7 and CP <= 0.3'"
         )
     present = wish.present is not None
-    threshold = threshold_of(wish.present if wish.present is not None else wish.absent or 0.0)
-    return joined([Limit(region, threshold, present) for region in wish.region], every=not wish.any)
+    threshold = _threshold_of(wish.present if wish.present is not None else wish.absent or 0.0)
+    return _joined([_Limit(region, threshold, present) for region in wish.region], every=not wish.any)
 
 
-class Expected(NamedTuple):
+class _Expected(NamedTuple):
     """Mean occupancies of a selection; each of shape (R,). Errors are NaN where not known."""
 
     selected: npt.NDArray[np.float64]
@@ -231,7 +231,7 @@ class Expected(NamedTuple):
     rest: npt.NDArray[np.float64]
 
 
-def expected_composition(table: OccupancyTable, chosen: Flags, counts: Mapping[str, float]) -> Expected:
+def expected_composition(table: OccupancyTable, chosen: Flags, counts: Mapping[str, float]) -> _Expected:
     """Return what regions should read in the particles of the chosen maps, and in the others.
 
     Parameters
@@ -257,4 +257,4 @@ def expected_composition(table: OccupancyTable, chosen: Flags, counts: Mapping[s
             return np.full(len(table.regions), np.nan)
         return np.asarray(np.where(used > 0, values * used, 0.0).sum(axis=1) / used.sum())
 
-    return Expected(mean(table.values, chosen), mean(table.errors, chosen), mean(table.values, ~chosen))
+    return _Expected(mean(table.values, chosen), mean(table.errors, chosen), mean(table.values, ~chosen))

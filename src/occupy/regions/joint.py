@@ -146,7 +146,7 @@ def fit_regions_of_set(
     if any(region.kind == "residue" for region in chosen):
         return "single residues are too small for the joint fit"
     volume = next(iter(maps.values()))()
-    parts = parts_of(volume, model, chosen)
+    parts = _parts_of(volume, model, chosen)
     if isinstance(parts, str):
         return parts
     if len(parts) > MOST_PARTS:
@@ -222,7 +222,7 @@ def _check_frame(
     return off
 
 
-def parts_of(volume: Volume, model: AtomicModel, regions: Sequence[Region]) -> dict[str, Indices] | str:
+def _parts_of(volume: Volume, model: AtomicModel, regions: Sequence[Region]) -> dict[str, Indices] | str:
     """Return the atoms of every region, then those of the rest of the model, chain by chain.
 
     Atoms of the rest that lie outside the map are in no part.

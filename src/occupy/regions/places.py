@@ -46,7 +46,7 @@ class Profile:
             object.__setattr__(self, name, array)
 
 
-def values_at(volume: Volume, points: npt.ArrayLike) -> Numbers:
+def _values_at(volume: Volume, points: npt.ArrayLike) -> Numbers:
     """Return values of a map at places, interpolated linearly between voxels.
 
     Parameters
@@ -91,8 +91,8 @@ def read_places(maps: Mapping[str, LazyMap], what: str, points: npt.ArrayLike) -
     points : array_like, shape (n, 3)
         x, y, z in Å.
     """
-    values, errors = values_at(maps[what].volume(), points), maps.get("uncertainty")
-    return values, np.full_like(values, np.nan) if errors is None else values_at(errors.volume(), points)
+    values, errors = _values_at(maps[what].volume(), points), maps.get("uncertainty")
+    return values, np.full_like(values, np.nan) if errors is None else _values_at(errors.volume(), points)
 
 
 def points_between(a: npt.ArrayLike, b: npt.ArrayLike, step: float) -> Numbers:

@@ -124,7 +124,7 @@ def regions_of_model(
         groups, kind = _grouped(model, by), by
     index = index_of(volume, model.xyz)
     _check_inside(model, volume, index)
-    voxels = voxels_near(volume, index, _atoms_of(model, groups.values()), radius)
+    voxels = _voxels_near(volume, index, _atoms_of(model, groups.values()), radius)
     regions = [
         Region(name, kind, found, volume.shape, np.asarray(residues))
         for (name, residues), found in zip(groups.items(), voxels, strict=True)
@@ -199,7 +199,7 @@ def index_of(volume: Volume, xyz: npt.NDArray[np.float64]) -> npt.NDArray[np.flo
     return out
 
 
-def voxels_near(
+def _voxels_near(
     volume: Volume, index: npt.NDArray[np.float64], groups: Sequence[Indices], radius: float
 ) -> list[Indices]:
     """Return, for every group of atoms, the voxels within a radius of any of them or nearest to one.

@@ -54,7 +54,7 @@ class Experiment:
         return tuple(found)
 
 
-def class3d_words(job: Class3D) -> list[str]:
+def _class3d_words(job: Class3D) -> list[str]:
     """Return RELION's command line as words."""
     _check(job)
     program = ["relion_refine"]
@@ -88,7 +88,7 @@ def _check(job: Class3D) -> None:
 
 def guide(job: Class3D, program: str) -> str:
     """Return the command with how to use it: in a shell, in RELION's window, and for a scheduler."""
-    line = shlex.join(class3d_words(job))
+    line = shlex.join(_class3d_words(job))
     folder = job.output.rpartition("/")[0] or "."
     setting = f"export {VARIABLE}={shlex.quote(program)}"
     tasks, threads = job.processes, job.threads
@@ -121,7 +121,7 @@ def script(job: Class3D, experiment: Experiment, program: str) -> str:
     """
     numbers = experiment.numbers(job)
     root = job.output.rpartition("/")[0] or "Class3D/occupy"
-    words = class3d_words(replace(job, output="@OUTPUT@", classes=1))
+    words = _class3d_words(replace(job, output="@OUTPUT@", classes=1))
     at = words.index("--K")
     line = shlex.join([*words[:at], "--K", "@K@", *words[at + 2 :], "--random_seed", "@SEED@"])
     for name, variable in (("@OUTPUT@", '"$job/run"'), ("@K@", '"$k"'), ("@SEED@", '"$seed"')):

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not words or words[0] in ("-h", "--help"):
         _say(_USAGE, prefix="")
         sys.exit(0 if words else 2)
-    sys.exit(run_hook(words))
+    sys.exit(_run_hook(words))
 
 
 def _open_streams() -> None:
@@ -48,7 +48,7 @@ def _open_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
-def run_hook(words: Sequence[str]) -> int:
+def _run_hook(words: Sequence[str]) -> int:
     """Run RELION's program and then ours; return the exit code."""
     star = Path(words[0])
     options, problem = _options(star)
@@ -59,7 +59,7 @@ def run_hook(words: Sequence[str]) -> int:
     try:
         if problem is not None:
             raise problem
-        _say(improve(star, options))
+        _say(_improve(star, options))
     except Exception as error:
         _give_up(star, error)
     _report_at_the_end(star)
@@ -149,7 +149,7 @@ class _Outcome:
     volume: Volume | None = None
 
 
-def improve(star: Path, options: HookOptions) -> str:
+def _improve(star: Path, options: HookOptions) -> str:
     """Bring this class together with the others and rewrite its map; return a line for the log.
 
     The map takes the place of RELION's last of all: what fails before leaves RELION's.

@@ -53,10 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words[0] == "--version":
         _say(f"occupy-relion-job {__version__}")
         sys.exit(0)
-    sys.exit(run_job(words))
+    sys.exit(_run_job(words))
 
 
-def run_job(words: Sequence[str]) -> int:
+def _run_job(words: Sequence[str]) -> int:
     """Run a job from RELION's command line; return the exit code."""
     where = _folders(words)
     if where is None:

@@ -62,7 +62,7 @@ def is_last(call: ReconstructionCall) -> bool:
 def _draw_class(own: Any, energy: Any, mine: list[dict[str, Any]]) -> None:
     steps = [call["iteration"] for call in mine]
     own.plot(steps, [100 * call["own"] for call in mine], ".-")
-    energy.plot(steps, [energy_per_particle(call) for call in mine], ".-")
+    energy.plot(steps, [_energy_per_particle(call) for call in mine], ".-")
 
 
 def _draw(path: Path, found: list[_ClassIteration], calls: list[dict[str, Any]]) -> None:
@@ -199,7 +199,7 @@ def _self_bias(calls: Sequence[dict[str, Any]]) -> list[Notice]:
     part per particle then is of the order of one, below what tells two states apart.
     """
     last = max((call["iteration"] for call in calls), default=0)
-    found = [energy_per_particle(call) for call in calls if call["iteration"] == last]
+    found = [_energy_per_particle(call) for call in calls if call["iteration"] == last]
     ratios = [ratio for ratio in found if ratio is not None]
     if ratios and max(ratios) < LOOP.least_energy:
         text = (
@@ -238,14 +238,14 @@ def _row(call: dict[str, Any], one: _ClassIteration | None) -> list[Any]:
         row += [one.sizes.get(call["class"], 0), None if share is None else round(share, 4)]
         row += [round(one.certainty, 4), stability]
     row += [call.get("own"), call.get("strength")]
-    energy = energy_per_particle(call)
+    energy = _energy_per_particle(call)
     row += (
         [None, None] if energy is None else [round(energy, 3), "yes" if energy >= LOOP.least_energy else "no"]
     )
     return [*row, call.get("state")]
 
 
-def energy_per_particle(call: dict[str, Any]) -> float | None:
+def _energy_per_particle(call: dict[str, Any]) -> float | None:
     """Return the energy of a class's own part per particle in it, in units of the noise."""
     energy, particles = call.get("energy"), call.get("particles")
     return None if energy is None or particles is None else energy / max(particles, 1.0)

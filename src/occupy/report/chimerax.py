@@ -281,7 +281,7 @@ class Shown:
     share: float | None = None
 
 
-def titles(shown: Sequence[Shown]) -> list[str]:
+def _titles(shown: Sequence[Shown]) -> list[str]:
     """Return names as people read them, with shares where they are known: class 1 (32 %).
 
     Of RELION's names only the class's number is told, where that is enough to tell all maps apart.
@@ -336,7 +336,7 @@ def classes_script(
     ]
     opened = [f"open {quoted(each.surface)}" for each in shown]
     opened += [f"open {quoted(each.occupancy)}" for each in shown]
-    told = titles(shown)
+    told = _titles(shown)
     names = [f'rename #{i} "{title}"' for i, title in enumerate(told, 1)]
     names += [f'rename #{count + i} "{title}: occupancy"' for i, title in enumerate(told, 1)]
     at = "" if level is None else f" level {level:.5g}"

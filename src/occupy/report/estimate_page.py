@@ -63,10 +63,10 @@ def write_report(path: Path, est: Estimate, record: Mapping[str, Any], *, level:
     level : float, optional
         Contour level of the surface, in map units.
     """
-    return write_page(path, estimate_page(est, record, level=level))
+    return write_page(path, _estimate_page(est, record, level=level))
 
 
-def estimate_page(est: Estimate, record: Mapping[str, Any], *, level: float | None = None) -> str:
+def _estimate_page(est: Estimate, record: Mapping[str, Any], *, level: float | None = None) -> str:
     """Return the report of one map as HTML."""
     source = record["inputs"]["map"]
     size = " × ".join(str(n) for n in source["columns_rows_sections"])
@@ -85,11 +85,11 @@ def estimate_page(est: Estimate, record: Mapping[str, Any], *, level: float | No
         drawn = modification_figure(s, 0.0 if s.recalibrate else est.lowest_confident_scale)
         sections.append(Section("Modification", figure_png(drawn, "Output scale against input scale.")))
     sections.append(Section("How it was made", _made(record)))
-    first = opening(est.notices, bad_fit=est.solvent_fit_is_bad)
+    first = _opening(est.notices, bad_fit=est.solvent_fit_is_bad)
     return page(f"{est.volume.name}: local scale", subtitle, first, sections)
 
 
-def opening(notices: Sequence[Notice], *, bad_fit: bool) -> str:
+def _opening(notices: Sequence[Notice], *, bad_fit: bool) -> str:
     """Return what a reader of results of one map must know first."""
     codes = {notice.code for notice in notices}
     bad = [_BAD] if bad_fit else []
@@ -132,12 +132,12 @@ def _surface(est: Estimate, level: float | None) -> str:
     levels = [surface_of(est, other, limits)[0] for other in others if 0 < other < 0.9 * est.facts.high]
     if est.full_scale.source != "tile":
         return surface_block(message, COLOURINGS, levels=levels, caption=caption)
-    lines = circles(*tile_sphere(est, est.full_scale.largest))
+    lines = _circles(*tile_sphere(est, est.full_scale.largest))
     caption += " Green: the tile that gave full scale."
     return surface_block(message, COLOURINGS, levels=levels, lines=lines, caption=caption)
 
 
-def circles(centre: npt.NDArray[np.float64], radius: float) -> npt.NDArray[np.float64]:
+def _circles(centre: npt.NDArray[np.float64], radius: float) -> npt.NDArray[np.float64]:
     """Return three circles around a point, as line segments (n, 2, 3)."""
     angle = np.linspace(0, 2 * np.pi, 41)
     segments = []
@@ -219,17 +219,17 @@ def write_region_report(
     source : Path
         File of the estimate's record.
     """
-    return write_page(path, region_page(record, estimated, found, source))
+    return write_page(path, _region_page(record, estimated, found, source))
 
 
-def region_page(
+def _region_page(
     record: Mapping[str, Any], estimated: Mapping[str, Any], found: OccupancyTable, source: Path
 ) -> str:
     """Return the report of the regions of one map as HTML; arguments as for `write_region_report`."""
     values = found.values[:, 0]
     order = np.argsort(np.nan_to_num(values, nan=np.inf), kind="stable").tolist()
     notices = [Notice(n["code"], n["text"]) for n in record["notices"]]
-    first = opening(notices, bad_fit=not estimated["numbers"]["solvent"]["good_fit"])
+    first = _opening(notices, bad_fit=not estimated["numbers"]["solvent"]["good_fit"])
     sections = [
         Section("What was found", _summary(found, order)),
         Section("Regions", "".join(figure_png(page, "Regions, the lowest first.") for page in strip(found))),

@@ -221,7 +221,7 @@ def _slices_grid(est: Estimate) -> tuple[Figure, list[list[Axes]], list[Axes]]:
     return figure, grid, [figure.add_axes((x0, y0 / total, *size)) for x0 in starts]
 
 
-def paper_figure(est: Estimate, columns: Literal["one", "two"]) -> Figure:
+def _paper_figure(est: Estimate, columns: Literal["one", "two"]) -> Figure:
     """Draw central slices of input and scale for a paper, one or two columns wide (89 or 183 mm).
 
     Nothing is written around them: what a reader must know belongs into the legend of the paper.
@@ -442,7 +442,7 @@ def write_paper_figure(
     est: Estimate, folder: Path, stem: str, columns: Literal["one", "two"]
 ) -> dict[str, str]:
     """Write ``<stem>_figure.png`` (300 dpi), ``.svg`` and ``.pdf``; return product → file name."""
-    figure = paper_figure(est, columns)
+    figure = _paper_figure(est, columns)
     names = {f"figure_{kind}": f"{stem}_figure.{kind}" for kind in ("png", "svg", "pdf")}
     for name in names.values():
         write_picture(make_folder(folder) / name, figure)

@@ -51,7 +51,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Difference:
+class _Difference:
     """How far classes differ in one iteration.
 
     Attributes
@@ -67,7 +67,7 @@ class Difference:
     significant: int | None
 
 
-def difference(table: OccupancyTable) -> Difference:
+def difference(table: OccupancyTable) -> _Difference:
     """Tell how far the classes of a table differ."""
     regions, classes = table.values.shape
     known = np.isfinite(table.values)
@@ -77,10 +77,10 @@ def difference(table: OccupancyTable) -> Difference:
     spread = np.where(known.any(axis=1), table.values[rows, high] - table.values[rows, low], np.nan)
     error = np.hypot(table.errors[rows, high], table.errors[rows, low])
     if not np.isfinite(error).any():
-        return Difference(spread, None)
+        return _Difference(spread, None)
     trials = max(regions * classes * (classes - 1) / 2, 1)
     limit = NormalDist().inv_cdf(1 - _LEVEL / 2 / trials)
-    return Difference(spread, int((spread > limit * error).sum()))
+    return _Difference(spread, int((spread > limit * error).sum()))
 
 
 def step_line(step: Step) -> str:

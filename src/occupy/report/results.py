@@ -108,7 +108,7 @@ def _folder_for(folder: Path) -> Iterator[None]:
         raise
 
 
-def write_maps(
+def _write_maps(
     est: Estimate,
     folder: Path,
     stem: str,
@@ -213,7 +213,7 @@ def write_results(
     for _, file in inputs.values():
         if isinstance(file, ReadFile):
             file.checksum.hexdigest()
-    made = write_maps(
+    made = _write_maps(
         est, folder, stem, intermediate=output.intermediate, inputs=list(paths.values()), progress=progress
     )
     files = dict(made.files)

@@ -62,7 +62,7 @@ def summary_lines(found: Comparison) -> list[str]:
     lines = [
         f"{len(found.runs)} runs of {len(found.entries.particle)} particles: agreement (ARI) "
         f"{agreed.index:.2f}, {abs(chance):.2f} by chance, {_p(agreed.p_value, agreed.draws)}",
-        count_line(found),
+        _count_line(found),
     ]
     if found.consensus.count > 1:
         lines += ["  class  particles         share  agreement  found in  p > 0.9  in the runs"]
@@ -75,7 +75,7 @@ def summary_lines(found: Comparison) -> list[str]:
     return lines
 
 
-def count_line(found: Comparison) -> str:
+def _count_line(found: Comparison) -> str:
     """Return how many classes are reproducible, in words."""
     count, had = found.consensus.count, found.consensus.candidates
     if count == 1:
@@ -159,7 +159,7 @@ def ladder_lines(found: Mapping[int, Comparison]) -> list[str]:
     return lines
 
 
-def class_rows(found: Comparison) -> list[list[object]]:
+def _class_rows(found: Comparison) -> list[list[object]]:
     """One row per class of the consensus, then the classes of each run that belong to it."""
     return [
         [one.number, one.entries, one.share, one.error, one.agreement, one.found_in, one.distinct,
@@ -177,7 +177,7 @@ def _tsv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(["\t".join(header), *("\t".join(map(cell, row)) for row in rows)]) + "\n"
 
 
-def pair_rows(found: Comparison) -> list[list[object]]:
+def _pair_rows(found: Comparison) -> list[list[object]]:
     """One row per pair of runs: names, index, by chance, 95th percentile by chance, p."""
     return [
         [found.runs[p.first].name, found.runs[p.second].name, p.index, *p.by_chance, p.p_value]
@@ -185,7 +185,7 @@ def pair_rows(found: Comparison) -> list[list[object]]:
     ]
 
 
-def match_rows(found: Comparison) -> list[list[object]]:
+def _match_rows(found: Comparison) -> list[list[object]]:
     """One row per class of a run and the class of another it is matched with; 0 where there is none left."""
     rows: list[list[object]] = []
     for p in found.agreement.pairs:
@@ -199,7 +199,7 @@ def match_rows(found: Comparison) -> list[list[object]]:
     return rows
 
 
-def particle_text(found: Comparison, names: Sequence[object]) -> str:
+def _particle_text(found: Comparison, names: Sequence[object]) -> str:
     """Table of particles in the first run's order: class, probability, settled, class in each run."""
     runs = [np.asarray(run.classes)[run.labels].tolist() for run in found.runs]
     header = ["particle", "class", "probability", "settled", *(run.name for run in found.runs)]
@@ -212,12 +212,12 @@ def particle_text(found: Comparison, names: Sequence[object]) -> str:
 
 def write_comparison_tables(folder: Path, found: Comparison, names: Sequence[object]) -> dict[str, str]:
     """Write the tables; return product → file name."""
-    write_text(folder / "classes.tsv", _tsv([*_CLASSES, *(r.name for r in found.runs)], class_rows(found)))
+    write_text(folder / "classes.tsv", _tsv([*_CLASSES, *(r.name for r in found.runs)], _class_rows(found)))
     header = ("run", "other", "ari", "by_chance", "by_chance_95", "p_value")
-    write_text(folder / "agreement.tsv", _tsv(header, pair_rows(found)))
+    write_text(folder / "agreement.tsv", _tsv(header, _pair_rows(found)))
     columns = ("run", "class", "other", "its_class", "common", "share", "agreement", "p_value")
-    write_text(folder / "matches.tsv", _tsv(columns, match_rows(found)))
-    write_text(folder / "particles.tsv", particle_text(found, names))
+    write_text(folder / "matches.tsv", _tsv(columns, _match_rows(found)))
+    write_text(folder / "particles.tsv", _particle_text(found, names))
     return {
         "classes": "classes.tsv",
         "agreement": "agreement.tsv",
@@ -226,7 +226,7 @@ def write_comparison_tables(folder: Path, found: Comparison, names: Sequence[obj
     }
 
 
-def difference_rows(judged: Judged) -> list[list[object]]:
+def _difference_rows(judged: Judged) -> list[list[object]]:
     """One row per pair of classes: the part that differs most, and whether they are copies."""
     source = judged.by_images or judged.by_maps
     names = () if source is None else source.regions
@@ -248,7 +248,7 @@ def write_judged(folder: Path, judged: Judged) -> dict[str, str]:
             files[product] = write_tables(folder, found, stem)["tsv"]
     if judged.differences:
         header = ("class", "other", "differs_most_in", "difference", "standard_error", "copies")
-        write_text(folder / "differences.tsv", _tsv(header, difference_rows(judged)))
+        write_text(folder / "differences.tsv", _tsv(header, _difference_rows(judged)))
         files["differences"] = "differences.tsv"
     return files
 
@@ -258,7 +258,7 @@ def write_comparison_page(path: Path, found: Comparison, notices: Sequence[Notic
     steps = next_steps(found, judged)
     opening = verdict(
         notices,
-        bad=count_line(found).capitalize() + "." if found.consensus.count == 1 else "",
+        bad=_count_line(found).capitalize() + "." if found.consensus.count == 1 else "",
         good=f"{found.consensus.count} classes are reproducible.",
     )
     names = [run.name for run in found.runs]
@@ -266,13 +266,13 @@ def write_comparison_page(path: Path, found: Comparison, notices: Sequence[Notic
     rows = [
         [row[0], row[1], f"{row[2]:.3f}\u00a0±\u00a0{row[3]:.3f}", f"{row[4]:.2f}", row[5],
          *(f"{value:.2f}" for value in row[6:8]), row[8], " | ".join(map(str, row[first:]))]
-        for row in class_rows(found)
+        for row in _class_rows(found)
     ]  # fmt: skip
     header = (
         "class", "particles", "share", "agreement", "found in", "told apart", "mean probability", "settled",
         "in the runs",
     )  # fmt: skip
-    pairs = [[*row[:2], *(f"{value:.3f}" for value in row[2:])] for row in pair_rows(found)]
+    pairs = [[*row[:2], *(f"{value:.3f}" for value in row[2:])] for row in _pair_rows(found)]
     sections = [
         Section("In words", "".join(paragraph(f"{step[:1].upper()}{step[1:]}.") for step in steps)),
         Section("Classes", paragraph(_READING) + table(rows, header)),
@@ -306,7 +306,7 @@ def _judged_sections(judged: Judged) -> list[Section]:
     if judged.differences:
         rows = [
             [f"{row[0]} and {row[1]}", row[2], f"{row[3]:+.2f} ± {row[4]:.2f}", row[5]]
-            for row in difference_rows(judged)
+            for row in _difference_rows(judged)
         ]
         header = ("classes", "differ most in", "by", "copies")
         out.append(Section("Which classes are copies", table(rows, header)))
@@ -335,10 +335,10 @@ def comparison_record(
             "least_distinct": found.rules.least_distinct,
             "reproducible_classes": found.consensus.count, "candidates": found.consensus.candidates,
             "settled": int(found.settled.sum()),
-            "classes": [dict(zip(_CLASSES, row, strict=False)) for row in class_rows(found)],
+            "classes": [dict(zip(_CLASSES, row, strict=False)) for row in _class_rows(found)],
             "pairs": [dict(zip(("run", "other", "ari", "by_chance", "by_chance_95", "p_value"), row,
-                               strict=True)) for row in pair_rows(found)],
-            "copies": [[row[0], row[1]] for row in difference_rows(judged) if row[5] == "yes"],
+                               strict=True)) for row in _pair_rows(found)],
+            "copies": [[row[0], row[1]] for row in _difference_rows(judged) if row[5] == "yes"],
         },
         "next": next_steps(found, judged),
         "notices": [{"code": n.code, "text": n.text} for n in notices],

@@ -405,7 +405,7 @@ def _side_by_side(
     return figures
 
 
-def set_figures(table: OccupancyTable) -> dict[str, list[Figure]]:
+def _set_figures(table: OccupancyTable) -> dict[str, list[Figure]]:
     """Return the figures that make sense for a table: what it shows → its pages."""
     if len(table.maps) == 1:
         return {"strip": strip(table)} | ({} if table.beside is None else {"forest": forest(table)})
@@ -426,7 +426,7 @@ def write_set_figures(table: OccupancyTable, folder: Path, stem: str = "occupanc
         What → file name.
     """
     names: dict[str, str] = {}
-    for what, pages in set_figures(table).items():
+    for what, pages in _set_figures(table).items():
         for number, figure in enumerate(pages, 1):
             name = what if number == 1 else f"{what}_{number}"
             names |= {name: f"{stem}_{name}.png", f"{name}_svg": f"{stem}_{name}.svg"}

@@ -75,10 +75,10 @@ def write_set_report(
     name : str
         The HTML file.
     """
-    return write_page(folder / name, set_page(folder, record, found))
+    return write_page(folder / name, _set_page(folder, record, found))
 
 
-def set_page(folder: Path, record: Mapping[str, Any], found: OccupancyTable | None) -> str:
+def _set_page(folder: Path, record: Mapping[str, Any], found: OccupancyTable | None) -> str:
     """Return the report of a set as HTML; arguments as for `write_set_report`."""
     composite = read_map(folder / record["outputs"]["composite"])
     size = " × ".join(str(n) for n in reversed(composite.standard().shape))

@@ -142,7 +142,7 @@ def _by_residue(model: AtomicModel, values: npt.ArrayLike, file: int = 0) -> dic
     }
 
 
-def write_class_scripts(
+def _write_class_scripts(
     folder: Path,
     maps: Mapping[str, tuple[Path, Path]],
     *,
@@ -209,7 +209,7 @@ OF_SET = {
 
 
 @dataclass(frozen=True)
-class Written:
+class _Written:
     """What was written of a set and read on the way.
 
     Attributes
@@ -235,14 +235,14 @@ def names_of_maps(names: Sequence[str]) -> dict[str, dict[str, str]]:
     return {name: {p: f"{_file_name(name)}_{p}.mrc" for p in PRODUCTS} for name in names}
 
 
-def write_class_maps(
+def _write_class_maps(
     folder: Path,
     est: SetEstimate,
     *,
     keep: bool = False,
     regions: Sequence[Region] = (),
     execution: Execution | None = None,
-) -> Written:
+) -> _Written:
     """Write the maps of every class and of the set, and read regions, in one pass over the classes.
 
     Parameters
@@ -268,7 +268,7 @@ def write_class_maps(
         folder, {of_set[p]: (what, est.on_grid(getattr(summary, p))) for p, what in OF_SET.items()}
     )
     table = joined([table for table, _ in rest if table is not None]) if regions else None
-    return Written(of_classes, of_set, table, sums)
+    return _Written(of_classes, of_set, table, sums)
 
 
 @dataclass(frozen=True, eq=False)
@@ -386,7 +386,7 @@ def write_set(
     # The report of an earlier run must not vouch for files that are about to replace its own.
     (folder / PAGE).unlink(missing_ok=True)
     regions = output.regions + component_regions(est, components)
-    made = write_class_maps(folder, est, keep=output.keep, regions=regions, execution=execution)
+    made = _write_class_maps(folder, est, keep=output.keep, regions=regions, execution=execution)
     files: dict[str, Any] = {**made.of_set, **_write_components(folder, est, components)}
     table = made.table
     if table is not None and output.joint:
@@ -395,7 +395,7 @@ def write_set(
         model = output.model and replace(output.model, regions=regions)
         files |= write_set_tables(folder, table, model=model, notes=[n.text for n in output.notices])
     paths = {entry.name: entry.path for entry in output.found.maps}
-    files |= write_class_scripts(
+    files |= _write_class_scripts(
         folder,
         {name: (paths[name], folder / made.of_classes[name]["occupancy"]) for name in est.names},
         level=_level(est, paths[est.names[0]]),

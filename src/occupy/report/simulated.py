@@ -36,11 +36,11 @@ _FORMAT = 1
 def write_request(folder: Path, asked: SimulationRequest, done: Simulated) -> dict[str, str]:
     """Write what `simulate_request` made; return what → file name."""
     if isinstance(done.made, ClassSet):
-        return write_class_set(folder, done.made, asked.as_written(), done.blocks, done.further)
-    return write_simulation(folder, done.name, done.made, asked.as_written(), done.blocks)
+        return _write_class_set(folder, done.made, asked.as_written(), done.blocks, done.further)
+    return _write_simulation(folder, done.name, done.made, asked.as_written(), done.blocks)
 
 
-def write_simulation(
+def _write_simulation(
     folder: Path,
     name: str,
     made: Simulation,
@@ -82,7 +82,7 @@ def write_simulation(
     return files | {"record": record.name}
 
 
-def write_class_set(
+def _write_class_set(
     folder: Path,
     made: ClassSet,
     settings: Mapping[str, Any],
@@ -94,7 +94,7 @@ def write_class_set(
     Parameters
     ----------
     folder, settings, blocks
-        As for `write_simulation`.
+        As for `_write_simulation`.
     made : ClassSet
         From `occupy.simulate_classes`.
     further : mapping, optional

@@ -35,7 +35,7 @@ ON_SURFACE = ("confidence",)
 LEVEL = 0.4
 
 
-def beneath(data: Array, points: Array, spacing_zyx: Sequence[float]) -> Array:
+def _beneath(data: Array, points: Array, spacing_zyx: Sequence[float]) -> Array:
     """Return the points whose values are painted on points of a surface.
 
     What is painted is what the matter beneath reads: the value where a path ends that climbs the map from
@@ -74,7 +74,7 @@ def surface_message(
     level : float
         Contour level.
     layers : mapping
-        Name → array of the same shape, and the values that become 0 and 255. They are read `beneath` the
+        Name → array of the same shape, and the values that become 0 and 255. They are read `_beneath` the
         surface, but `ON_SURFACE` for those named there.
     spacing, origin : sequence of float
         Å per voxel and position of the first voxel, along x, y, z.
@@ -85,10 +85,10 @@ def surface_message(
     head : mapping, optional
         Plain values to send along.
     """
-    mesh, step = fitting_mesh(data, level, limits, dust / float(np.prod(spacing)))
+    mesh, step = _fitting_mesh(data, level, limits, dust / float(np.prod(spacing)))
     points = mesh.vertices * np.float32(step)
     arrays: dict[str, npt.NDArray[Any]] = _packed_mesh(mesh, points, data.shape)
-    inside = beneath(data, points, spacing[::-1])
+    inside = _beneath(data, points, spacing[::-1])
     for wanted, where in ((False, inside), (True, points)):
         names = [name for name in layers if (name in ON_SURFACE) == wanted]
         for name, found in zip(names, sample([layers[name][0] for name in names], where), strict=True):
@@ -118,7 +118,7 @@ def _packed_mesh(mesh: Mesh, points: Array, shape: Sequence[int]) -> dict[str, n
     }
 
 
-def fitting_mesh(data: Array, level: float, limits: tuple[int, int], dust: float) -> tuple[Mesh, int]:
+def _fitting_mesh(data: Array, level: float, limits: tuple[int, int], dust: float) -> tuple[Mesh, int]:
     """Return the surface on the finest grid on which it is not too large, and that grid's step.
 
     ``dust`` is in voxels of the whole grid.

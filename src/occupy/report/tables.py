@@ -43,7 +43,7 @@ def _text(value: float, digits: int = 4) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else ""
 
 
-def csv_text(table: OccupancyTable) -> str:
+def _csv_text(table: OccupancyTable) -> str:
     """Return a table in long form, one line per region and map; unknown numbers are empty."""
     beside, low, high = table.beside, table.low, table.high
     rows = []
@@ -67,7 +67,7 @@ def cell_text(value: float, error: float) -> str:
     return f"{value:.2f} ± {error:.2f}" if math.isfinite(error) else f"{value:.2f}"
 
 
-def tsv_text(table: OccupancyTable, notes: Iterable[str] = ()) -> str:
+def _tsv_text(table: OccupancyTable, notes: Iterable[str] = ()) -> str:
     """Return a table in wide form for people: a line per region, a column per map.
 
     Lines with ``#`` come first: what the values are, notes, and (where known) each map's share of all
@@ -119,8 +119,8 @@ def write_tables(
     folder: Path, table: OccupancyTable, stem: str = "occupancy", notes: Iterable[str] = ()
 ) -> Mapping[str, str]:
     """Write ``<stem>.csv`` and ``<stem>.tsv``; return product → file name."""
-    write_text(folder / f"{stem}.csv", csv_text(table))
-    write_text(folder / f"{stem}.tsv", tsv_text(table, notes))
+    write_text(folder / f"{stem}.csv", _csv_text(table))
+    write_text(folder / f"{stem}.tsv", _tsv_text(table, notes))
     return {"csv": f"{stem}.csv", "tsv": f"{stem}.tsv"}
 
 

@@ -84,7 +84,7 @@ def class_agreement(table: npt.NDArray[Any], partner: Integers) -> Reals:
 
 
 @dataclass(frozen=True, eq=False)
-class PairAgreement:
+class _PairAgreement:
     """Two runs compared.
 
     Attributes
@@ -130,7 +130,7 @@ class Agreement:
         Number of random partitions; no p-value is below ``1 / (draws + 1)``.
     """
 
-    pairs: tuple[PairAgreement, ...]
+    pairs: tuple[_PairAgreement, ...]
     index: float
     p_value: float
     draws: int
@@ -147,7 +147,7 @@ def p_value(observed: float, null: npt.ArrayLike) -> float:
     return float((1 + np.count_nonzero(values >= observed - 1e-12)) / (1 + len(values)))
 
 
-def shuffles(of: Entries, rng: np.random.Generator) -> Iterator[Integers]:
+def _shuffles(of: Entries, rng: np.random.Generator) -> Iterator[Integers]:
     """Yield random orders of entries in which those of one particle stay together, without end.
 
     Particles trade places with others that have as many entries.
@@ -163,7 +163,7 @@ def shuffles(of: Entries, rng: np.random.Generator) -> Iterator[Integers]:
         yield shuffled
 
 
-def draws_for(entries: int, runs: int) -> int:
+def _draws_for(entries: int, runs: int) -> int:
     """Return how many random partitions are worth their time: 999, fewer for millions of particles."""
     return int(np.clip(3e8 / (entries * max(runs * (runs - 1) // 2, 1)), 199, 999))
 
@@ -186,14 +186,14 @@ def agreement(
     """
     if len(runs) < 2 or len({len(run.labels) for run in runs}) != 1:
         raise ValueError("agreement needs two runs or more, of the same particles")
-    count = draws or draws_for(len(of.particle), len(runs))
+    count = draws or _draws_for(len(of.particle), len(runs))
     pairs = list(combinations(range(len(runs)), 2))
     observed = [_table(runs, pair) for pair in pairs]
     partners = [match(table) for table in observed]
     index = [rand_of(table) for table in observed]
     random_index = np.empty((count, len(pairs)))
     random_classes: list[list[Reals]] = [[] for _ in pairs]
-    orders = shuffles(of, np.random.default_rng(seed))
+    orders = _shuffles(of, np.random.default_rng(seed))
     for draw in range(count):
         shuffled = [run.labels if i == 0 else run.labels[next(orders)] for i, run in enumerate(runs)]
         for n, (i, j) in enumerate(pairs):
@@ -216,11 +216,11 @@ def _table(runs: Sequence[Partition], pair: tuple[int, int]) -> Integers:
 
 def _pair(
     pair: tuple[int, int], table: Integers, partner: Integers, index: float, null: Reals, null_classes: Reals
-) -> PairAgreement:
+) -> _PairAgreement:
     classes = class_agreement(table, partner)
     chances = [p_value(value, null_classes[:, k]) for k, value in enumerate(classes.tolist())]
     by_chance = float(null.mean()), float(np.quantile(null, 0.95))
-    return PairAgreement(
+    return _PairAgreement(
         *pair, table, partner, index, by_chance, p_value(index, null), classes, np.array(chances)
     )
 

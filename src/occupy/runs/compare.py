@@ -167,7 +167,7 @@ def _kappas(labels: Sequence[np.ndarray], together: np.ndarray, count: int) -> t
 
 
 @dataclass(frozen=True)
-class Merge:
+class _Merge:
     """Classes of one run that are together in one class of another.
 
     Attributes
@@ -186,12 +186,12 @@ class Merge:
     one: int
 
 
-def merges(comparison: Comparison) -> list[Merge]:
+def merges(comparison: Comparison) -> list[_Merge]:
     """Return what one run has in several classes and another in one."""
     found = []
     for pair in comparison.agreement.pairs:
         for table, a, b in ((pair.table, pair.first, pair.second), (pair.table.T, pair.second, pair.first)):
             for column, rows in merged_rows(table).items():
                 classes = tuple(comparison.runs[a].classes[row] for row in rows)
-                found.append(Merge(a, b, classes, comparison.runs[b].classes[column]))
+                found.append(_Merge(a, b, classes, comparison.runs[b].classes[column]))
     return found

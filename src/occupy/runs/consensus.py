@@ -139,7 +139,7 @@ def _belongs(run: Partition, posterior: Reals) -> Integers:
     return np.where(partner < 0, mass.argmax(axis=1), partner)
 
 
-def distinctness(runs: Sequence[Partition], belongs: Sequence[Integers], count: int) -> Reals:
+def _distinctness(runs: Sequence[Partition], belongs: Sequence[Integers], count: int) -> Reals:
     """How well runs tell each pair of consensus classes apart, shape (K, K); NaN on the diagonal.
 
     Cohen's kappa over the particles that both of two runs have in one of the two classes: 1 where the runs
@@ -170,7 +170,7 @@ def consensus(runs: Sequence[Partition], rules: Rules | None = None) -> Consensu
     while True:
         posterior = _posterior(runs, posterior)
         belongs = [_belongs(run, posterior) for run in runs]
-        distinct = distinctness(runs, belongs, posterior.shape[1])
+        distinct = _distinctness(runs, belongs, posterior.shape[1])
         alike = distinct < rules.least_distinct  # never on the diagonal, which is NaN
         if not alike.any():
             break
@@ -180,7 +180,7 @@ def consensus(runs: Sequence[Partition], rules: Rules | None = None) -> Consensu
         posterior[:, keep] += posterior[:, gone]
         posterior = np.delete(posterior, gone, axis=1)
     candidates = max(len(run.classes) for run in runs)
-    chance, too_sure = pooled(runs, posterior, belongs, rules.overstated)
+    chance, too_sure = _pooled(runs, posterior, belongs, rules.overstated)
     order = np.argsort(-np.bincount(chance.argmax(axis=1), minlength=len(distinct)), kind="stable")
     chance, distinct = chance[:, order], distinct[np.ix_(order, order)]
     rank = np.argsort(order)
@@ -190,7 +190,7 @@ def consensus(runs: Sequence[Partition], rules: Rules | None = None) -> Consensu
     )  # fmt: skip
 
 
-def pooled(
+def _pooled(
     runs: Sequence[Partition], posterior: Reals, belongs: Sequence[Integers], overstated: float
 ) -> tuple[Reals, Reals]:
     """Return the probability of each consensus class for each particle, from what runs state and agree on.
@@ -265,5 +265,5 @@ def _temperature(stated: Reals, labels: Integers) -> float:
 def candidate_distinctness(runs: Sequence[Partition]) -> float:
     """How well runs tell those two of their classes apart that they tell apart best; 0 where there is one."""
     posterior = _posterior(runs, _start(runs))
-    found = distinctness(runs, [_belongs(run, posterior) for run in runs], posterior.shape[1])
+    found = _distinctness(runs, [_belongs(run, posterior) for run in runs], posterior.shape[1])
     return float(np.nanmax(found)) if len(found) > 1 else 0.0

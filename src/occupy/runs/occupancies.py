@@ -14,7 +14,7 @@ from occupy.runs.partition import Entries, Integers, Reals
 
 
 @dataclass(frozen=True, eq=False)
-class CombinedOccupancies:
+class _CombinedOccupancies:
     """Occupancy of R regions in K consensus classes, from several runs.
 
     Attributes
@@ -45,7 +45,7 @@ def combine(
     weights: Sequence[Reals],
     belongs: Sequence[Integers],
     count: int,
-) -> CombinedOccupancies:
+) -> _CombinedOccupancies:
     """Bring the occupancies of several runs to consensus classes, with the variance between runs.
 
     Runs over the same particles share most of their noise: their mean is hardly more certain than one of
@@ -81,7 +81,7 @@ def combine(
         within = np.sqrt(np.where(np.isfinite(stated), stated**2, 0).sum(axis=0) / n)
         spread = np.where(there, (per_run - mean) ** 2, 0).sum(axis=0) / (n - 1)
     between = np.sqrt(np.maximum(np.where(n > 1, spread - within**2, 0), 0))
-    return CombinedOccupancies(mean, np.sqrt(within**2 + between**2), within, between, runs)
+    return _CombinedOccupancies(mean, np.sqrt(within**2 + between**2), within, between, runs)
 
 
 def occupancy_by_images(

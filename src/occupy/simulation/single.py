@@ -185,7 +185,7 @@ def raw_maps(scene: Scene, clean: Array, noise: Noise) -> list[Array]:
 def spectrum_of(scene: Scene, clean: Array, noise: Noise, processing: Processing) -> NDArray[np.float64]:
     """Return the SSNR per shell of a map before processing."""
     power = noise_power(scene.size, scene.voxel_size, noise.colour) * float(noise.sigma) ** 2
-    return ssnr_of(clean, power, processing.tau2_fudge)
+    return _ssnr_of(clean, power, processing.tau2_fudge)
 
 
 def finish(
@@ -211,7 +211,7 @@ def finish(
     """
     ssnr = spectrum_of(scene, clean, noise, processing) if processing.wiener else None
     last = 0 if ssnr is None else last_shell(ssnr)
-    weights = None if ssnr is None else wiener_weights(ssnr, last if current is None else current)
+    weights = None if ssnr is None else _wiener_weights(ssnr, last if current is None else current)
     window = _window_of(scene, processing)
     raw = raw or raw_maps(scene, clean, noise)
     maps = [_read_only(_apply(data, scene, processing, window, weights)) for data in (clean, *raw)]
@@ -236,7 +236,9 @@ def _read_only(array: Array) -> Array:
     return view
 
 
-def ssnr_of(clean: NDArray[np.float32], noise: NDArray[np.float64], tau2_fudge: float) -> NDArray[np.float64]:
+def _ssnr_of(
+    clean: NDArray[np.float32], noise: NDArray[np.float64], tau2_fudge: float
+) -> NDArray[np.float64]:
     """Return the spectral signal-to-noise ratio per shell, 0 to size // 2.
 
     Parameters
@@ -263,7 +265,7 @@ def last_shell(ssnr: NDArray[np.float64]) -> int:
     return int(below[0]) if below.size else len(ssnr) - 1
 
 
-def wiener_weights(ssnr: NDArray[np.float64], last: int) -> NDArray[np.float64]:
+def _wiener_weights(ssnr: NDArray[np.float64], last: int) -> NDArray[np.float64]:
     """Return SSNR/(1 + SSNR) per shell, zero from a shell beyond `last` on: there RELION's maps end about."""
     weights = ssnr / (1 + ssnr)
     weights[last + 2 :] = 0

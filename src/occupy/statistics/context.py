@@ -65,7 +65,7 @@ class LocalContext:
         strides : tuple of int
             Voxels between the places.
         share : float
-            See `mended`.
+            See `_mended`.
         """
         return cls(Neighbourhood.of(density, sigma).mean(readings), strides, share)
 
@@ -75,7 +75,7 @@ class LocalContext:
 
     @cached_property
     def _table(self) -> Array:
-        return mended(np.linspace(0, 1, _STEPS), self.share).astype(np.float32)
+        return _mended(np.linspace(0, 1, _STEPS), self.share).astype(np.float32)
 
     def mend(self, readings: Array, first: int) -> Array:
         """Take from readings what leaks in, and give them what their own density reads beside them, in place.
@@ -102,7 +102,7 @@ class LocalContext:
         return readings
 
 
-def mended(ratio: npt.NDArray[np.float64], share: float, flank: float = 0.2) -> npt.NDArray[np.float64]:
+def _mended(ratio: npt.NDArray[np.float64], share: float, flank: float = 0.2) -> npt.NDArray[np.float64]:
     """Return what a reading becomes, both relative to the mean around it.
 
     What reads less than a share b of the mean around it is mostly its neighbours': it loses, by a step of

@@ -14,7 +14,7 @@ Array = npt.NDArray[np.float32]
 Smoother = Callable[[Array, Sequence[float]], Array]
 
 
-def smoothed(data: Array, sigma: Sequence[float]) -> Array:
+def _smoothed(data: Array, sigma: Sequence[float]) -> Array:
     """Return a Gaussian average without SciPy; nothing lies outside the map."""
     return smooth_volume(data, tuple(sigma), 3.0, empty=True)
 
@@ -38,10 +38,10 @@ class Neighbourhood:
     weight: Array
     total: Array
     sigma: tuple[float, ...]
-    smooth: Smoother = smoothed
+    smooth: Smoother = _smoothed
 
     @classmethod
-    def of(cls, density: Array, sigma: Sequence[float], smooth: Smoother = smoothed) -> Neighbourhood:
+    def of(cls, density: Array, sigma: Sequence[float], smooth: Smoother = _smoothed) -> Neighbourhood:
         """Neighbourhood of a map of density or power; nothing lies outside the map."""
         highest = float(density.max())
         floor = np.float32(1e-6 * highest if highest > 0 else 1.0)

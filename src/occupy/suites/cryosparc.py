@@ -28,7 +28,7 @@ _FOLDER = "occupy"
 
 
 @dataclass(frozen=True)
-class ClassificationJob:
+class _ClassificationJob:
     """What of a classification is used.
 
     Attributes
@@ -70,7 +70,7 @@ def connect() -> CryoSPARC:
     return instance
 
 
-def classification(job: JobController) -> ClassificationJob:
+def classification(job: JobController) -> _ClassificationJob:
     """Find the classes of a 3D classification or heterogeneous refinement among its outputs.
 
     Raises
@@ -86,7 +86,7 @@ def classification(job: JobController) -> ClassificationJob:
         raise InputError(
             f"{job.project_uid} {job.uid}: no classes: give a 3D classification or heterogeneous refinement"
         )
-    return ClassificationJob(job.project_uid, job.uid, named["volume"], named["particles"])
+    return _ClassificationJob(job.project_uid, job.uid, named["volume"], named["particles"])
 
 
 def run_external(instance: CryoSPARC, project: str, job: str, options: Sequence[str], present: float) -> str:
@@ -169,7 +169,7 @@ def _in_project(external: ExternalJobController, path: Path) -> str:
 def _save_particles(
     external: ExternalJobController,
     source: JobController,
-    classes: ClassificationJob,
+    classes: _ClassificationJob,
     folder: Path,
     record: Mapping[str, Any],
     present: float,

@@ -26,7 +26,7 @@ _SHOWN = {"scale": (0.0, 1.0, SCALE), "occupancy": (0.0, 1.0, SCALE), "uncertain
 
 
 def reader(path: str | list[str]) -> Callable[[str | list[str]], list[Layer]] | None:
-    """Return `read_layers` where the path is a result of OccuPy, else None, so that napari asks others.
+    """Return `_read_layers` where the path is a result of OccuPy, else None, so that napari asks others.
 
     Parameters
     ----------
@@ -40,10 +40,10 @@ def reader(path: str | list[str]) -> Callable[[str | list[str]], list[Layer]] | 
         or (not any(place.glob("*_occupy.json")) and not (place / "occupy_set.json").is_file())
     ):
         return None
-    return read_layers
+    return _read_layers
 
 
-def read_layers(path: str | list[str]) -> list[Layer]:
+def _read_layers(path: str | list[str]) -> list[Layer]:
     """Read the layers of a result: images in Å, and a point with name and occupancy for each part.
 
     Raises
