@@ -117,11 +117,16 @@ def test_one_map_by_every_way_gives_the_same_scale_and_full_scale(folder: Path, 
     of_one.save(tmp_path / "one")
     command = occupy.load(tmp_path / "cli")
     files = [tmp_path / place / "a_scale.mrc" for place in ("cli", "python", "one")]
-    assert {path.read_bytes() for path in [*files, external]} == {saved}
+    assert len({path.read_bytes() for path in [*files, external]}) == 1
+    # In another thread transforms may differ in the last bit, and look-up tables have steps.
+    header = 1024
+    found, shown = (np.frombuffer(x[header:], np.float32) for x in (files[0].read_bytes(), saved))
+    np.testing.assert_allclose(found, shown, atol=2e-4)
     job = occupy.load(external.parent)
     results = (python, of_one, command, job, occupy.load(tmp_path / "one"))
     values = {result.numbers["full_scale_value"] for result in results}
-    assert values == {numbers["full_scale_value"]}
+    assert len(values) == 1
+    assert values.pop() == pytest.approx(numbers["full_scale_value"], rel=1e-6)
     for result in results:
         np.testing.assert_array_equal(result.scale, python.scale)
         assert result.names == ("a",)
@@ -278,3 +283,26 @@ def test_a_plot_shows_itself_where_pyplot_did_not_make_it(volumes):
     pytest.importorskip("matplotlib")
     figure = occupy.estimate(volumes["a"]).plot()
     assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_lowpass_finer_than_the_voxels_allow_is_said(volumes):
+    fine = [n for n in occupy.estimate(volumes["a"], lowpass=5).notices if n.code == "fine-lowpass"]
+    assert "voxels allow: those of 4 Å hold no details below 8 Å" in fine[0].text
+    assert not [n for n in occupy.estimate(volumes["a"], lowpass=8).notices if n.code == "fine-lowpass"]
+
+
+def test_every_stage_is_named_and_pictures_and_report_are_said(folder: Path, tmp_path: Path, capsys):
+    from occupy.cli.estimate import Job, run, summarise
+    from occupy.settings import Output, Settings
+
+    pytest.importorskip("matplotlib")
+    job = Job(Settings(), wanted=Output(plot=True, report=True))
+    stages: list[str] = []
+    inputs = occupy.open_inputs(folder / "a.mrc")
+    written = run(inputs, tmp_path, job, None, lambda stage, *_: stages.append(stage))
+    assert stages.index("maps") < stages.index("pictures") < stages.index("report")
+    summarise(written, job)
+    said = capsys.readouterr().out
+    pictures = [*tmp_path.glob("*.png"), *tmp_path.glob("*.html")]
+    assert len(pictures) > 1
+    assert all(str(path) in said for path in pictures)

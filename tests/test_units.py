@@ -165,9 +165,9 @@ def test_one_thread_of_linear_algebra_until_the_last_is_done():
 def test_the_variability_limit_means_the_same_on_a_coarser_grid(tmp_path: Path):
     fine = np.asarray(blobs(SIDE).repeat(2, 0).repeat(2, 1).repeat(2, 2))
     coarse = fourier_crop(fine, (SIDE,) * 3)
-    asked = Settings(max_box=SIDE)
+    asked = Settings(max_box=SIDE, estimator="local")
     est = estimate(Volume.from_array(fine, 1.25), asked)
-    same = estimate(Volume.from_array(coarse, 2.5))
+    same = estimate(Volume.from_array(coarse, 2.5), Settings(estimator="local"))
     assert est.resampled
     assert est.variability_limit == pytest.approx(same.variability_limit, rel=1e-4)
     limit = write_maps(est, tmp_path, "m").variability_limit

@@ -29,7 +29,7 @@ from occupy.simulation import (
 Half = Literal["tuning", "reporting", "relion_50s"]
 SIMULATED: tuple[Half, ...] = ("tuning", "reporting")
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the simulation changes the maps, so that cached ones are made anew."""
 
 TRAP_B_FACTOR = 150.0
@@ -181,7 +181,23 @@ def structure_of(model: str, data: Path | None) -> gemmi.Structure:
         return demo_structure()
     if data is None:
         raise FileNotFoundError(f"{model} needs {', '.join(files)} of the shared data")
-    return join_models([data / file for file in files])
+    return _with_names(join_models([data / file for file in files]))
+
+
+def _with_names(structure: gemmi.Structure) -> gemmi.Structure:
+    """Give the atoms of a residue names of their own, in place.
+
+    Where they are named after their elements only, all but one of a kind would count as alternatives and be
+    left out: most of a nucleotide.
+    """
+    for chain in structure[0]:
+        for residue in chain:
+            seen: dict[str, int] = {}
+            for atom in residue:
+                number = seen[atom.name] = seen.get(atom.name, 0) + 1
+                if number > 1 and not atom.has_altloc():
+                    atom.name = f"{atom.name}{number}"
+    return structure
 
 
 def truth_of(case: Case, structure: gemmi.Structure) -> tuple[dict[str, float], dict[str, float]]:

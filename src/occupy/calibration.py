@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from occupy import tuning
 from occupy.numerics.parallel import scratch
-from occupy.numerics.smoothing import normal_cdf, smooth_curve, smooth_volume
-from occupy.statistics.context import LocalContext, leakage_factors, local_context
+from occupy.numerics.smoothing import smooth_curve, smooth_volume
+from occupy.statistics.context import LocalContext
 from occupy.statistics.interval import STANDARD_ERRORS_95
 from occupy.statistics.noise import mode_of_maxima, with_noise, without_noise
 from occupy.statistics.posterior import chance_of_full, posterior_error, posterior_mean
@@ -60,6 +60,11 @@ class Calibration:
     from_halves: bool = False
     others: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
     context: LocalContext | None = None
+
+    @property
+    def chance_of_full(self) -> float:
+        """Chance that a part of this map is full before it is looked at."""
+        return min(tuning.MAP.most_full, tuning.MAP.full_prior * self.share)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -107,14 +112,16 @@ class Calibration:
         )
         sums = np.zeros(_COARSE)
         unit = np.linspace(0.0, 1.0, _COARSE)
+        prior = self.chance_of_full
+        value = occupancy(unit, prior)
         for ratio, chance in self.others:
             other = np.minimum(unit / ratio, 1.0)
             sums += chance * (
-                (occupancy(other) - occupancy(unit)) ** 2 + _standard_error(other, self.noise) ** 2
+                (occupancy(other, prior) - value) ** 2 + _standard_error(other, self.noise, prior) ** 2
             )
         # Nothing between 0 and 1 has a standard deviation above one half.
-        error = np.minimum(np.interp(steps, occupancy(unit), tuning.MAP.error_scale * np.sqrt(sums)), 0.5)
-        value = occupancy(steps)
+        error = np.minimum(np.interp(steps, value, tuning.MAP.error_scale * np.sqrt(sums)), 0.5)
+        value = occupancy(steps, prior)
         value[0] = 0.0
         return relative.astype(np.float32), value.astype(np.float32), error.astype(np.float32)
 
@@ -134,7 +141,7 @@ class Calibration:
         np.clip(out, 0.0, 1.0, out=out)
         _look_up(self._tables[0], out, out)
         if first is not None and self.context is not None:
-            out *= self.context.planes(first, first + len(out), out.shape[1:])
+            self.context.mend(out, first)
         return _look_up(self._tables[1], out, out)
 
     def of_value(self, value: float) -> float:
@@ -155,16 +162,27 @@ def _look_up(table: Array, unit: Array, out: Array | None = None) -> Array:
     return np.asarray(table.take(index, mode="clip", out=out))
 
 
-def occupancy(relative: Numbers) -> Numbers:
-    """Return the expected occupancy of parts that read ``relative`` in [0, 1]."""
-    return posterior_mean(relative, _chance(relative))
+def occupancy(relative: Numbers, prior: float) -> Numbers:
+    """Return the expected occupancy of parts that read ``relative`` in [0, 1].
+
+    Parameters
+    ----------
+    relative : ndarray
+        Relative readings.
+    prior : float
+        Chance that a part is full before it is looked at.
+    """
+    return posterior_mean(relative, _chance(relative, prior))
 
 
-def _chance(relative: Numbers) -> Numbers:
-    return chance_of_full(relative, tuning.MAP.full_spread, tuning.MAP.full_prior)
+def _chance(relative: Numbers, prior: float) -> Numbers:
+    t = tuning.MAP
+    # Where most of a map reads nearly full, what reads a little less most likely is full as well.
+    much = min(max((prior - t.much_full) / (t.most_full - t.much_full), 0.0), 1.0)
+    return chance_of_full(relative, t.full_spread + much * (t.crowd_spread - t.full_spread), prior)
 
 
-def _standard_error(relative: Numbers, noise: float) -> Numbers:
+def _standard_error(relative: Numbers, noise: float, prior: float) -> Numbers:
     """Return the standard error of `occupancy`.
 
     Parameters
@@ -173,10 +191,12 @@ def _standard_error(relative: Numbers, noise: float) -> Numbers:
         Relative readings in [0, 1].
     noise : float
         Noise floor relative to full scale.
+    prior : float
+        As for `occupancy`.
     """
     t = tuning.MAP
     partial = np.sqrt((t.relative_error * relative) ** 2 + (t.noise_error * noise) ** 2 + t.least_error**2)
-    return np.hypot(posterior_error(relative, _chance(relative), partial), t.least_error)
+    return np.hypot(posterior_error(relative, _chance(relative, prior), partial), t.least_error)
 
 
 def noise_floor(dilated: Array) -> float:
@@ -197,7 +217,6 @@ def _averaged_logs(
     dilated: Array,
     floor: float,
     sigma: tuple[float, ...],
-    context: LocalContext | None = None,
 ) -> Array:
     """Return ln of local maxima without noise at the places inside density, averaged over their neighbours.
 
@@ -209,8 +228,6 @@ def _averaged_logs(
         From `noise_floor`.
     sigma : tuple of float
         Of the Gaussian average, in voxels.
-    context : LocalContext, optional
-        On the same grid.
     """
     strong = dilated[dilated > 2 * floor]
     if strong.size < tuning.MAP.least_places:
@@ -222,14 +239,11 @@ def _averaged_logs(
     inside = (data > np.float32(tuning.MAP.core) * dilated) & (dilated > np.float32(least))
     if not inside.any():
         return np.empty(0, dtype=np.float32)
-    factors = None if context is None else context.planes(0, len(data), data.shape[1:])
     # Only the box around the density takes part.
     sides = [np.any(inside, axis=tuple(k for k in range(3) if k != axis)) for axis in range(3)]
     part = tuple(_span(np.asarray(side)) for side in sides)
     inside, dilated = inside[part], dilated[part]
     raised = without_noise(np.where(inside, dilated, np.float32(2 * least)), floor, tuning.SHARED.noise_power)
-    if factors is not None:
-        raised = raised * factors[part]
     logs = np.log(raised).astype(np.float32) * inside
     weight = smooth_volume(inside.astype(np.float32), sigma, 2.5)
     total = smooth_volume(logs, sigma, 2.5)
@@ -241,11 +255,11 @@ def _span(used: npt.NDArray[np.bool_]) -> slice:
     return slice(int(at[0]), int(at[-1]) + 1)
 
 
-def _fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]]:
-    """Find full scale: the value that parts gather around at the upper end.
+def _full_level(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...]]:
+    """Find full scale from what can't be above it: the upper edge of what parts read.
 
-    Relative to full scale F, a share w of the places is normal around 1, the rest uniform below
-    (from `MapTuning.least_share` on), a few read up to 2. F and w maximise likelihood times prior of w.
+    Nothing is more than full, so the highest readings over part-sized neighbourhoods are of full parts,
+    however few these are. Full scale is the mean of those close below the highest, but for a few outliers.
 
     Parameters
     ----------
@@ -255,36 +269,39 @@ def _fit_full(logs: Array) -> tuple[float, float, tuple[tuple[float, float], ...
     Returns
     -------
     full : float
-        F.
+        Full scale.
     share : float
-        w.
+        Share of the places that read nearly full.
     others : tuple of pairs
-        What F may be instead: ratio to F, and how likely.
+        What full scale may be instead: ratio to it, and how likely.
     """
     t = tuning.MAP
-    top = float(np.quantile(logs, 0.999)) + 0.1
-    edges = np.linspace(top - t.span, top, 101)
-    counts = np.histogram(logs, edges)[0].astype(float)
-    h = counts / max(counts.sum(), 1.0)
-    candidates = np.exp(np.linspace(top - t.span + 1.2, top, 80))
-    shares = np.linspace(0.05, 1, 20)
-    relative = np.exp(edges)[None] / candidates[:, None]
-    normal = np.diff(normal_cdf((relative - 1) / t.full_places_spread), axis=1)
-    below = np.diff(np.clip(relative, t.least_share, 1), axis=1) / (1 - t.least_share)
-    above = np.diff(np.clip(relative, 1, 2), axis=1)
-    chance = shares[:, None] * normal[:, None] + (1 - shares[:, None]) * below[:, None]
-    chance = (1 - t.above_full) * chance + t.above_full * above[:, None] + 1e-7
-    fit = t.places * np.log(chance) @ h + t.share_prior * np.log(shares)
-    best = fit.max(axis=1)
-    at = int(best.argmax())
-    weight = smooth_curve(
-        np.exp(t.level_trust * (best - best[at])), t.full_scale_error / log(candidates[1] / candidates[0])
-    )
-    weight /= weight.sum()
-    others = tuple(
-        (float(f / candidates[at]), float(w)) for f, w in zip(candidates, weight, strict=True) if w > 1e-3
-    )
-    return float(candidates[at]), float(shares[fit[at].argmax()]), others
+    high = float(np.quantile(logs, t.edge))
+    close = logs[logs > high + log(1 - t.below_edge)]
+    level = float(np.log(np.exp(close.astype(np.float64)).mean()))
+    share = float(np.count_nonzero(logs > level + log(1 - t.nearly_full)) / logs.size)
+    off = np.linspace(-3, 3, 25)
+    chance = np.exp(-0.5 * off**2)
+    crowd = _crowd(logs, level)
+    lower = 0.0 if crowd is None else crowd[1]
+    chance *= (1 - lower) / chance.sum()
+    others = [(float(np.exp(t.level_error * k)), float(w)) for k, w in zip(off, chance, strict=True)]
+    if crowd is not None:
+        others.insert(0, (float(np.exp(crowd[0] - level)), lower))
+    return float(np.exp(level)), share, tuple(others)
+
+
+def _crowd(logs: Array, level: float) -> tuple[float, float] | None:
+    """Logarithm of a clear second level below, that most places gather around, and its chance."""
+    t = tuning.MAP
+    counts, edges = np.histogram(logs, np.linspace(level - t.span, level + 0.4, 101))
+    curve = smooth_curve(counts.astype(float), 2.0)
+    at = int(curve.argmax())
+    place = float(edges[at] + edges[at + 1]) / 2
+    near = float(np.count_nonzero(np.abs(logs - place) < log(1 + t.nearly_full / 2)) / logs.size)
+    if level - place < t.crowd_below or near < t.crowd_share:
+        return None
+    return place, t.crowd_chance
 
 
 def calibrate(
@@ -325,22 +342,22 @@ def calibrate(
     from_halves = floor is not None and (masked or floor > t.halves_over_solvent * zero)
     if floor is not None and from_halves:
         zero = floor
-    content = (data > np.float32(t.core) * dilated) & (dilated > np.float32(t.above_floor * zero))
-    context = local_context(
-        content, spacing, t.context_reach, t.context_power, (t.least_context, t.most_context)
-    )
-    logs = _averaged_logs(data, dilated, zero, tuple(t.averaging / a for a in spacing), context)
+    logs = _averaged_logs(data, dilated, zero, tuple(t.averaging / a for a in spacing))
     if logs.size < t.least_places // 10 or not float(logs.max()) > log(1e-30):
         return None
-    above, share, others = _fit_full(logs)
+    above, share, others = _full_level(logs)
     off = np.array([[log(ratio), chance] for ratio, chance in others])
-    error = t.error_scale * float(np.sqrt((off[:, 1] * off[:, 0] ** 2).sum()))
-    if context is not None:
-        # Full scale was found without: there is nothing to take off where density is.
-        readings = without_noise(dilated, zero, tuning.SHARED.noise_power).astype(np.float32)
-        sigma = tuple(t.leakage_reach / a for a in spacing)
-        leakage = leakage_factors(readings, data, sigma, t.leakage_share)
-        context = context.times(leakage).on_finer(strides)
+    error = float(np.sqrt((off[:, 1] * off[:, 0] ** 2).sum()))
+    readings = without_noise(dilated, zero, tuning.SHARED.noise_power).astype(np.float32)
+    sigma = tuple(t.leakage_reach / a for a in spacing)
+    # Relative to full scale, as readings are there.
+    context = LocalContext.of(readings / np.float32(above), data, sigma, strides, t.leakage_share)
     return Calibration(
-        zero, with_noise(above, zero, tuning.SHARED.noise_power), error, share, from_halves, others, context
+        zero,
+        with_noise(above, zero, tuning.SHARED.noise_power),
+        error,
+        share,
+        from_halves,
+        others,
+        context,
     )

@@ -199,10 +199,10 @@ def _plain_maps(est: Estimate) -> dict[str, LazyMap]:
     if calibration is not None:
         found["uncertainty"] = on(calibration.uncertainty_of, scale)
     if fields is not None:
-        across = est.settings.shape[1:]
+        across = est.volume.shape[1:]
         for name, what in (("relative_bfactor", "values"), ("relative_bfactor_error", "errors")):
             planes = partial(fields.planes, what, shape=across)
-            found[name] = on_finer_grid(_on_working_grid(est, planes), est.volume)
+            found[name] = LazyMap.on(est.volume, planes, threads=est.settings.threads)
     if est.fdr_level is not None:
         level = np.float32(est.fdr_level)
         found["mask_fdr"] = on(lambda planes: (planes > level).astype(np.float32), lowpass)

@@ -8,8 +8,10 @@ copy and a few slabs are in memory at once.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import frexp
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +23,7 @@ from occupy.checks import MapFacts, input_notices, look_at
 from occupy.confidence import ConfidenceCurve, confidence_curve, solvent_notices
 from occupy.errors import InputError, Notice
 from occupy.estimated import Estimate as Estimate
-from occupy.numerics.fourier import fourier_crop, lowpass
+from occupy.numerics.fourier import fourier_crop, lowpass, lowpass_onto
 from occupy.numerics.histogram import Histogram
 from occupy.numerics.parallel import one_blas_thread, ordinary_unit
 from occupy.resolve import ResolvedSettings, resolve, setting_notices
@@ -46,7 +48,27 @@ Array = npt.NDArray[np.float32]
 def _on_working_grid(array: npt.NDArray[np.floating], settings: ResolvedSettings) -> Array:
     if array.shape == settings.shape:
         return np.asarray(array, dtype=np.float32)
+    if settings.estimator == "calibrated":
+        return _nearest(array, settings.shape)
     return fourier_crop(array, settings.shape, threads=settings.threads)
+
+
+def _nearest(array: npt.NDArray[Any], shape: tuple[int, int, int]) -> Array:
+    """Take the values nearest to the voxels of another grid: what a mask made equal stays equal."""
+    at = [
+        np.minimum(np.rint(np.arange(n) * (o / n)).astype(np.intp), o - 1)
+        for n, o in zip(shape, array.shape, strict=True)
+    ]
+    return np.asarray(array[at[0]][:, at[1]][:, :, at[2]], dtype=np.float32)
+
+
+def _lowpassed(data: npt.NDArray[np.floating], settings: ResolvedSettings) -> Array:
+    """Low-pass a map (on its own grid, or on the working grid) onto the working grid."""
+    if settings.estimator != "calibrated":
+        return lowpass(_on_working_grid(data, settings), lowpass_band(settings), threads=settings.threads)
+    extent = [n * a / settings.lowpass for n, a in zip(settings.shape, settings.voxel_size, strict=True)]
+    radius = (extent[0], extent[1], extent[2])
+    return lowpass_onto(data, settings.shape, radius, threads=settings.threads)
 
 
 def _mask_data(mask: Volume | None, volume: Volume, what: str, settings: ResolvedSettings) -> Array | None:
@@ -62,7 +84,12 @@ def _mask_data(mask: Volume | None, volume: Volume, what: str, settings: Resolve
             f"the {what} mask {mask.name} has its axes in the order {mask.frame.axes}, the map {volume.name} "
             f"in {volume.frame.axes}; resample the mask onto the map first"
         )
-    return _on_working_grid(mask.data, settings)
+    # A small target must not fall between the voxels of a coarse grid.
+    return (
+        mask.data
+        if what == "target" and settings.estimator == "calibrated"
+        else _on_working_grid(mask.data, settings)
+    )
 
 
 @one_blas_thread()
@@ -95,9 +122,11 @@ def estimate(
     solvent_data = _mask_data(solvent_mask, volume, "solvent", resolved)
     target_data = _mask_data(target_mask, volume, "target", resolved)
     report("low-pass", 1, 4)
-    raw = _on_working_grid(volume.data, resolved)
-    low = lowpass(raw, lowpass_band(resolved), threads=resolved.threads)
-    maps = _Maps(raw, low, half_maps, facts, resolved)
+    low = _lowpassed(volume.data, resolved)
+    # Of the calibrated estimator's maps only what a mask made equal is wanted.
+    plain = resolved.estimator == "calibrated" and not facts.masked
+    raw = low if plain else _on_working_grid(volume.data, resolved)
+    maps = _Maps(volume, raw, low, half_maps, facts, resolved)
     report("full scale", 2, 4)
     full, about_scale = _full_scale(maps)
     b_factors, about_b_factors = _b_factors(maps, full.calibration)
@@ -132,6 +161,7 @@ def estimate(
 class _Maps:
     """What full scale and B-factors are found from: the map on the working grid, low-passed too, and more."""
 
+    volume: Volume
     raw: Array
     low: Array
     half_maps: tuple[Volume, Volume] | None
@@ -197,10 +227,10 @@ def _check_halves(halves: tuple[Volume, Volume] | None, volume: Volume, settings
 
 def _half_difference(halves: tuple[Volume, Volume], settings: ResolvedSettings) -> Array:
     """Return half the difference of two half-maps, low-passed: noise as strong as that of their mean."""
-    difference = _on_working_grid((halves[0].data - halves[1].data) / 2, settings)
+    difference = (halves[0].data - halves[1].data) / 2
     if not difference.any():
         raise InputError(f"the half-maps {halves[0].name} and {halves[1].name} are equal: they are no halves")
-    return lowpass(difference, lowpass_band(settings), threads=settings.threads)
+    return _lowpassed(difference, settings)
 
 
 def _calibrate(maps: _Maps) -> Calibration | None:
@@ -237,24 +267,34 @@ def _b_factors(maps: _Maps, found: Calibration | None) -> tuple[BFactors | None,
     if not settings.bfactor:
         return None, []
 
-    def content(sides: tuple[int, int, int]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        assert found is not None
-        every = tuple(slice(None, None, s) for s in sides)
-        maxima = strided_maxima(maps.low, settings, sides)
-        solvent = _noisy_places(maps, sides)
-        return found.is_content(maps.low[every], maxima), solvent & (maxima < np.float32(found.floor))
-
     fields = None
     if found is not None:
-        halves = maps.half_maps and (
-            _on_working_grid(maps.half_maps[0].data, settings),
-            _on_working_grid(maps.half_maps[1].data, settings),
+        halves = maps.half_maps and (maps.half_maps[0].data, maps.half_maps[1].data)
+        fields = relative_b_factors(
+            maps.volume.data, maps.volume.voxel_size, _content_of_blocks(maps, found), halves
         )
-        fields = relative_b_factors(maps.raw, settings.voxel_size, content, halves)
     if fields is not None:
         return fields, []
     text = "too little signal above the noise for relative B-factors: none written"
     return None, [Notice("bfactor", text)]
+
+
+def _content_of_blocks(
+    maps: _Maps, found: Calibration
+) -> Callable[[tuple[int, int, int]], tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
+    """Return what tells, from the sides of blocks of voxels, which blocks are content and which are not."""
+    maxima = strided_maxima(maps.low, maps.settings, (1, 1, 1))
+    noisy = _noisy_places(maps, (1, 1, 1))
+    places = found.is_content(maps.low, maxima), noisy & (maxima < np.float32(found.floor))
+
+    def content(sides: tuple[int, int, int]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        at = [
+            np.minimum(np.rint(np.arange(0, n, side) * (m / n)).astype(np.intp), m - 1)
+            for n, m, side in zip(maps.volume.shape, maps.settings.shape, sides, strict=True)
+        ]
+        return places[0][np.ix_(*at)], places[1][np.ix_(*at)]
+
+    return content
 
 
 def _calibration_notices(found: Calibration | None) -> list[Notice]:

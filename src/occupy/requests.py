@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from glob import glob, has_magic
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
@@ -192,12 +193,24 @@ class SimulationRequest:
             raise InputError("--blocks is about what is drawn: give --draw or --classes too")
 
 
+def _matching(model: Path) -> list[Path]:
+    """Return the files a pattern stands for; a name without ``*``, ``?`` and ``[`` stands for itself."""
+    if not has_magic(str(model)) or model.exists():
+        return [model]
+    found = sorted(map(Path, glob(str(model), recursive=True)))  # noqa: PTH207
+    if not found:
+        raise InputError(f"no model matches {str(model)!r}")
+    return found
+
+
 @dataclass(frozen=True)
 class RegionRequest:
     """Which regions of a map are wanted."""
 
     models: tuple[Path, ...] = option(
-        (), "Model in the map's frame (.cif, .pdb, .gz); may be repeated.", flags=("--model",)
+        (),
+        "Model in the map's frame (.cif, .pdb, .gz) or pattern; may be repeated.",
+        flags=("--model",),
     )
     by: str | None = option(
         None, "What is a region of the model [default: chain].", metavar="chain|residue|entity|ligand"
@@ -214,6 +227,10 @@ class RegionRequest:
     exclusive: tuple[str, ...] = option(
         (), "Regions in one place, at most 1 together: 'LIG_A | LIG_B'; may be repeated.", metavar="REGIONS"
     )
+
+    def __post_init__(self) -> None:
+        found = [path for model in self.models for path in _matching(model)]
+        object.__setattr__(self, "models", tuple(dict.fromkeys(found)))
 
     def check(self) -> None:
         """Raise InputError where this makes no regions, or two answers to one question."""

@@ -34,7 +34,8 @@ class ResolvedSettings:
     tile_size : tuple of int
         Sides of a tile in voxels of the working grid.
     shape, voxel_size : tuple
-        Working grid; differs from the map's own only with ``max_box``.
+        Working grid: that of the low-pass for the calibrated estimator; otherwise the map's own but with
+        ``max_box``.
     """
 
     mode: Mode
@@ -83,6 +84,27 @@ def _working_grid(shape: IntTriple, voxel_size: Triple, max_box: int | None) -> 
     return (small[0], small[1], small[2]), (size[0], size[1], size[2])
 
 
+def _grid_of_lowpass(
+    shape: IntTriple, voxel_size: Triple, lowpass: float, max_box: int | None
+) -> tuple[IntTriple, Triple]:
+    """Return the grid that a low-pass needs, whatever the map's own: the same voxels in every map.
+
+    So an estimate costs what the content costs, and a neighbourhood always holds the same number of voxels.
+    """
+    voxel = lowpass / tuning.MAP.grid
+    sides = [_fast_even(n * a / voxel) if n > 1 else 1 for n, a in zip(shape, voxel_size, strict=True)]
+    size = [a * n / m for a, n, m in zip(voxel_size, shape, sides, strict=True)]
+    return _working_grid((sides[0], sides[1], sides[2]), (size[0], size[1], size[2]), max_box)
+
+
+def _fast_even(least: float) -> int:
+    """Return the smallest even number not below ``least`` with no prime factor above 7: fast to transform."""
+    n = 2 * math.ceil(max(least, 2) / 2 - 1e-6)
+    while 210**20 % n:
+        n += 2
+    return n
+
+
 def resolve(settings: Settings, shape: IntTriple, voxel_size: Triple) -> ResolvedSettings:
     """Decide everything the user left open, for a map of this shape and voxel size.
 
@@ -97,6 +119,8 @@ def resolve(settings: Settings, shape: IntTriple, voxel_size: Triple) -> Resolve
     """
     grid, size = _working_grid(shape, voxel_size, settings.max_box)
     lowpass = _lowpass(settings, max(size))
+    if settings.chosen_estimator == "calibrated":
+        grid, size = _grid_of_lowpass(shape, voxel_size, lowpass, settings.max_box)
     kernel_size, kernel_radius = _kernel(settings, lowpass, size)
     voxels = int(ball_footprint(kernel_radius, kernel_size).sum())
     decided: dict[str, Any] = {
@@ -135,7 +159,9 @@ def _kernel(settings: Settings, lowpass: float, size: Triple) -> tuple[IntTriple
         if settings.kernel_radius is not None:
             return settings.kernel_radius
         if settings.chosen_estimator == "calibrated":
-            return max(1.0, tuning.SHARED.radius / voxel)
+            # Never more voxels where a small box has a finer grid than it needs.
+            wanted = tuning.MAP.radius * max(1.0, lowpass / tuning.MAP.lowpass) / voxel
+            return min(max(1.0, wanted), tuning.MAP.most_voxels)
         return lowpass / (2 * voxel)
 
     sides, radii = [side(a) for a in size], [radius(a) for a in size]
@@ -165,12 +191,21 @@ def setting_notices(settings: ResolvedSettings) -> list[Notice]:
             f"the low-pass of {settings.lowpass:g} Å is longer than the box ({extent:.3g} Å): is the voxel "
             "size right?"
         )
+    finest = 2 * max(settings.voxel_size)
+    fine = [
+        Notice(
+            "fine-lowpass",
+            f"the low-pass of {settings.lowpass:g} Å is finer than the voxels allow: those of "
+            f"{finest / 2:.4g} Å hold no details below {finest:.4g} Å; give --lowpass {finest:.4g} or more",
+        )
+    ] * (settings.lowpass < finest * (1 - 1e-3))
     if extent >= 5 * settings.lowpass:
-        return []
+        return fine
     return [
+        *fine,
         Notice(
             "small-box",
             f"the box is only {extent:.0f} Å wide, {extent / settings.lowpass:.1f} low-pass resolutions: too "
             "little for a scale relative to full; give a whole map, or a finer --lowpass",
-        )
+        ),
     ]

@@ -14,6 +14,7 @@ from occupy.numerics.fourier import FourierBand, published_band, sphere_band
 from occupy.numerics.morphology import ball_widths, dilate_stream, dilate_strided
 from occupy.numerics.parallel import planes_per_slab, scratch
 from occupy.numerics.quantiles import Tile, Tiling, coarse_tile, extreme_tile, tau_of
+from occupy.numerics.resampling import refine_slab
 from occupy.options import short_repr
 from occupy.resolve import ResolvedSettings
 from occupy.statistics.interval import interval_95
@@ -201,13 +202,13 @@ def target_occupancy(
     data : ndarray of float32
         Low-passed map (or map), as for the scale.
     mask : ndarray, same shape
-        The target is where it exceeds ½.
+        The target is where it exceeds ½; with a calibration it may be on a finer grid over the same extent.
     settings : ResolvedSettings
         As for the scale.
     calibration : Calibration, optional
         Of the calibrated estimator.
     """
-    if mask.shape != data.shape:
+    if mask.shape != data.shape and calibration is None:
         raise InputError(f"the target mask is {mask.shape} voxels, the map {data.shape}")
     inside = mask > 0.5
     voxels = int(np.count_nonzero(inside))
@@ -227,14 +228,11 @@ def _calibrated_target(
     settings: ResolvedSettings,
     calibration: Calibration,
 ) -> TargetOccupancy:
-    """Return the median scale in a mask with its standard error."""
-    found = []
-    planes = np.flatnonzero(inside.any(axis=(1, 2)))
-    for first, last, part in scale_stream(
-        data, settings, calibration.full, int(planes[0]), int(planes[-1]) + 1, calibration=calibration
-    ):
-        found.append(part[inside[first:last]].copy())
-    values = np.concatenate(found)
+    """Return the median scale in a mask, perhaps on a finer grid, with its standard error."""
+    steps = scale_stream(data, settings, calibration.full, 0, len(data), calibration=calibration)
+    scale = np.concatenate([part.copy() for _, _, part in steps])
+    planes = [int(z) for z in np.flatnonzero(inside.any(axis=(1, 2)))]
+    values = np.concatenate([refine_slab(scale, inside.shape, z, z + 1)[0][inside[z]] for z in planes])
     middle = np.median(values, keepdims=True)
     error = float(calibration.uncertainty_of(middle.astype(np.float32))[0])
     value = float(middle[0])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 COLLECTION = "tuning half of benchmarks/accuracy"
-CROWDED = "tuning half, and domains of its models of which a third is absent"
+KINDS = "maps of eight kinds of particle by two forward models, and RELION's: benchmarks/accuracy/kinds.py"
 SETS = "14 simulated sets and three of RELION's; none of those reported in docs/explanation/sets.md"
 
 
@@ -50,14 +50,14 @@ class SharedTuning:
     radius: float = tuned(
         5.6,
         "Å",
-        "Radius of the neighbourhood whose maximum is the local scale.",
-        effect="+59% / +43% (maps); +3% / +5% (sets)",
+        "Radius of the neighbourhood whose maximum is the local scale, in sets.",
+        effect="+3% / +5% (sets)",
     )
     noise_power: float = tuned(
         1.3,
         "",
         "Noise and signal add up as (sᵖ + nᵖ)^(1/p) in a local maximum.",
-        effect="+36% / +35% (maps); -9% / +3% (sets)",
+        effect="+11% / +16% (maps); -9% / +3% (sets)",
     )
 
 
@@ -66,13 +66,13 @@ class MapTuning:
     """Numbers of the calibrated estimator for one map."""
 
     lowpass: float = tuned(
-        9.0, "Å", "Low-pass: a length of proteins.", effect="+90% / +62%; stated error -42% / -30%"
+        9.0, "Å", "Low-pass: a length of proteins.", effect="+6% / +42%; stated error -3% / -29%"
     )
     floor_of_mode: float = tuned(
         1.155,
         "modes",
         "Noise floor in modes of the local maxima of noise.",
-        effect="+208% / +78%; stated error -42% / -19%",
+        effect="+23% / +7%; stated error -21% / +5%",
     )
     halves_over_solvent: float = fixed(
         1.2, "floors", "Half-maps that show so many times the solvent's noise are used instead of it."
@@ -81,114 +81,117 @@ class MapTuning:
         0.4,
         "maxima",
         "A voxel is inside density from this share of its own local maximum on.",
-        effect="+20% / -2%; stated error -10% / -4%",
+        effect="+10% / -5%; stated error -7% / +6%",
     )
     above_floor: float = tuned(
         1.83,
         "floors",
         "Local maxima below are not looked at for full scale.",
-        effect="-4% / +49%; stated error +8% / -23%",
+        effect="+3% / -3%; stated error -3% / +5%",
     )
     least_share: float = tuned(
         0.1,
         "highest maximum",
         "Nor those below this share of the highest.",
-        effect="+3% / -1%; stated error -2% / -0%",
+        effect="+4% / -0%; stated error -5% / +1%",
     )
     least_places: float = fixed(150, "places", "With fewer there is nothing to calibrate on.")
-    averaging: float = tuned(
-        6.5,
+    grid: float = fixed(3.9, "per low-pass", "Voxels of the working grid in a low-pass resolution, at least.")
+    radius: float = tuned(
+        5.15,
         "Å",
-        "Gaussian over which maxima are averaged before full scale is sought.",
-        effect="-2% / +24%; stated error -5% / -8%",
+        "Radius of the neighbourhood whose maximum is the local scale.",
+        KINDS,
+        effect="+29% / +0%; stated error -13% / +0%",
     )
+    most_voxels: float = fixed(2.24, "voxels", "The same radius at most: 57 voxels of the working grid.")
     stride: float = tuned(
         5.5,
         "Å",
         "Distance of the places looked at for full scale, at most.",
-        effect="-8% / -3%; stated error +6% / +3%",
-    )
-    full_places_spread: float = tuned(
-        0.07,
-        "full scales",
-        "Standard deviation of full places among each other.",
-        effect="+2% / +30%; stated error -8% / -15%",
-    )
-    above_full: float = tuned(
-        0.05,
-        "of places",
-        "Share that reads above full scale: metals, dense helices.",
-        effect="+0% / -4%; stated error -3% / +7%",
-    )
-    share_prior: float = tuned(
-        15.0,
-        "places",
-        "Weight of the expectation that much is full: prior w¹⁵.",
-        effect="-2% / +0%; stated error +1% / +1%",
-    )
-    places: float = tuned(
-        200.0,
-        "places",
-        "Independent places that the histogram counts for.",
-        effect="+0% / +0%; stated error +6% / -3%",
+        effect="-2% / +9%; stated error +1% / -2%",
     )
     span: float = fixed(2.3, "ln", "Range of the histogram of local maxima: a factor of ten.")
-    full_prior: float = tuned(
-        0.75,
-        "",
-        "Chance that a part is full before it is looked at.",
-        effect="+6% / +59%; stated error -12% / -22%",
-    )
-    full_spread: float = tuned(
-        0.08,
-        "full scales",
-        "Standard deviation of the readings of full parts.",
-        effect="+11% / +37%; stated error -18% / -20%",
-    )
     relative_error: float = tuned(
-        0.05, "", "Relative standard error of partial readings.", effect="+0% / +0%; stated error -2% / +2%"
+        0.05, "", "Relative standard error of partial readings.", effect="+0% / +0%; stated error -2% / +4%"
     )
     noise_error: float = tuned(
-        0.2, "floors", "Standard error of readings, from noise.", effect="+0% / +0%; stated error -6% / +6%"
+        0.2, "floors", "Standard error of readings, from noise.", effect="+0% / +0%; stated error -6% / +8%"
     )
     least_error: float = fixed(0.01, "", "Standard error of every reading at least.")
-    full_scale_error: float = fixed(0.04, "ln", "Standard error of full scale at least.")
     error_scale: float = tuned(
         1.62,
         "",
         "Factor of all standard errors: with ± 1.96 of them 95 % of parts of new particles hold.",
-        effect="+0% / +0%; stated error -18% / +16%",
-    )
-    level_trust: float = tuned(
-        0.05,
-        "",
-        "Power of full scale's likelihood: places are not independent.",
-        effect="+0% / +0%; stated error +6% / -3%",
+        effect="+0% / +0%; stated error -12% / +18%",
     )
     ambiguous: float = fixed(
         0.1, "", "Weight of a second level of full, relative to the first, from which on a warning is given."
     )
-    context_reach: float = tuned(
-        25.0,
+    averaging: float = tuned(
+        6.5,
         "Å",
-        "Gaussian over which content is averaged as local context.",
-        effect="+4% / +3%; stated error -5% / -1%",
+        "Gaussian over which maxima are averaged before full scale is sought.",
+        KINDS,
+        effect="-23% / +24%; stated error +19% / -12%",
     )
-    context_power: float = tuned(
-        0.17,
+    edge: float = tuned(
+        0.97,
+        "of places",
+        "The highest reading, but for outliers.",
+        KINDS,
+        effect="+4% / -4%; stated error -4% / +4%",
+    )
+    below_edge: float = tuned(
+        0.12,
+        "highest reading",
+        "Readings so close below it are of full parts.",
+        KINDS,
+        effect="-14% / +21%; stated error +12% / -12%",
+    )
+    nearly_full: float = fixed(0.25, "full scales", "Places so close to full scale count as full.")
+    level_error: float = tuned(
+        0.05, "ln", "Standard error of full scale.", KINDS, effect="+0% / +0%; stated error -0% / +3%"
+    )
+    crowd_below: float = fixed(0.15, "ln", "A level that most places gather around so far below may be full.")
+    crowd_share: float = fixed(0.4, "of places", "Share of the places there.")
+    crowd_chance: float = fixed(0.15, "", "Chance of that.")
+    full_prior: float = tuned(
+        1.3,
         "",
-        "Local maxima rise with this power of the content around them.",
-        effect="-2% / +8%; stated error -1% / -7%",
+        "Chance to be full, relative to the share of places that read so.",
+        KINDS,
+        effect="-8% / +22%; stated error +1% / +2%",
     )
-    least_context: float = fixed(0.2, "mean context", "Local context counts at least as this …")
-    most_context: float = fixed(3.0, "mean context", "… and at most as this.")
-    leakage_reach: float = fixed(5.0, "Å", "Gaussian over which a reading is compared with its neighbours.")
+    most_full: float = fixed(0.9, "", "Chance to be full before a part is looked at, at most.")
+    full_spread: float = tuned(
+        0.05,
+        "full scales",
+        "Standard deviation of the readings of full parts.",
+        KINDS,
+        effect="-5% / +5%; stated error +1% / -2%",
+    )
+    crowd_spread: float = tuned(
+        0.1,
+        "full scales",
+        "The same in maps of which nearly all reads full.",
+        KINDS,
+        effect="-4% / +4%; stated error +1% / -3%",
+    )
+    much_full: float = fixed(0.65, "", "Chance to be full from which on the spread grows.")
+    leakage_reach: float = tuned(
+        4.2,
+        "Å",
+        "Gaussian over which a reading is compared with what is around.",
+        KINDS,
+        effect="+5% / +6%; stated error -4% / +1%",
+    )
     leakage_share: float = tuned(
-        0.5,
+        0.77,
         "",
         "A reading below this share of its neighbours' is partly theirs.",
-        CROWDED,
-        effect="-2% / +9%; stated error +1% / -2%",
+        KINDS,
+        effect="+44% / -2%; stated error -24% / +2%",
     )
 
 

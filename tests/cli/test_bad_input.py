@@ -188,7 +188,7 @@ def test_too_little_memory(cli, the_error, blob, work, monkeypatch):
     def none(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("occupy.pipeline.lowpass", none)
+    monkeypatch.setattr("occupy.pipeline.lowpass_onto", none)
     assert "not enough memory; try --max-box" in the_error(cli(blob))
     assert not list(work.iterdir())
 
@@ -206,7 +206,7 @@ def test_a_mistake_of_ours_is_called_so_and_debug_shows_it(cli, blob, work, monk
     def broken(*_, **__):
         raise RuntimeError("wrong\nturn")
 
-    monkeypatch.setattr("occupy.pipeline.lowpass", broken)
+    monkeypatch.setattr("occupy.pipeline.lowpass_onto", broken)
     said = cli(blob)
     assert said.code == 1
     assert said.err == (

@@ -53,7 +53,7 @@ def test_one_bad_map_does_not_stop_the_others(cli, three, work, blob):
 
 
 def test_too_little_memory_for_one_map(cli, three, work, monkeypatch):
-    from occupy.pipeline import lowpass
+    from occupy.pipeline import lowpass_onto
 
     calls = []
 
@@ -61,9 +61,9 @@ def test_too_little_memory_for_one_map(cli, three, work, monkeypatch):
         calls.append(1)
         if len(calls) == 2:
             raise MemoryError
-        return lowpass(*given, **options)
+        return lowpass_onto(*given, **options)
 
-    monkeypatch.setattr("occupy.pipeline.lowpass", scarce)
+    monkeypatch.setattr("occupy.pipeline.lowpass_onto", scarce)
     said = cli(*three, "--quiet")
     assert said.code == 1
     assert f"{three[1]}: not enough memory" in said.err

@@ -6,13 +6,19 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 import typer
 
 from occupy import requests, settings
+from occupy.cli.classes import _matrix
+from occupy.cli.main import with_lists
 from occupy.cli.options import command
 from occupy.errors import InputError
 from occupy.options import as_written, flags_of, names_of, option
+from occupy.regions.table import OccupancyTable
+from occupy.report.tables import cell_text
+from occupy.requests import RegionRequest
 
 
 @dataclass(frozen=True)
@@ -116,3 +122,37 @@ def test_a_record_of_a_simulation_holds_every_option_once():
     said = requests.SimulationRequest((Path("a.cif"),), "a").as_written()
     assert len(said) == len(names) + 2
     assert (said["snr"], said["sharpen"], said["models"]) == (30.0, 0.0, ["a.cif"])
+
+
+def test_a_list_that_a_shell_made_of_a_pattern_belongs_to_its_option():
+    spread = ["regions", "a.mrc", "--masks", "m1.mrc", "--masks", "m2.mrc", "--quiet"]
+    assert with_lists(["regions", "a.mrc", "--masks", "m1.mrc", "m2.mrc", "--quiet"]) == spread
+    models = ["classes", "--model", "a.cif", "--model", "b.pdb.gz", "job"]
+    assert with_lists(["classes", "--model", "a.cif", "b.pdb.gz", "job"]) == models
+    unclear = ["classes", "--masks", "m1.mrc", "map1.mrc", "map2.mrc"]
+    assert with_lists(unclear) == unclear
+    plain = ["classes", "-o", "out", "job", "--model", "a.cif", "--compare", "1", "2"]
+    assert with_lists(plain) == plain
+
+
+def test_patterns_stand_for_models(tmp_path: Path):
+    for name in ("b.cif", "a.cif", "c.txt"):
+        (tmp_path / name).touch()
+    asked = RegionRequest(models=(tmp_path / "*.cif", tmp_path / "a.cif"))
+    assert [path.name for path in asked.models] == ["a.cif", "b.cif"]
+    with pytest.raises(InputError, match=r"no model matches .*\*.pdb"):
+        RegionRequest(models=(tmp_path / "*.pdb",))
+
+
+def test_every_class_is_printed_with_its_whole_name():
+    names = tuple(f"run_it025_class{k:03d}_of_a_long_job" for k in range(1, 12))
+    values = np.arange(22.0).reshape(2, 11) / 22
+    table = OccupancyTable(
+        ("A", "bigger"), names, values, values / 10, np.ones(2), np.ones(2), np.ones(11) / 11
+    )
+    lines = _matrix(table, [1, 0])
+    said = "\n".join(lines)
+    assert all(said.count(name) == 1 for name in names)
+    assert max(map(len, lines)) <= 80
+    assert len([line for line in lines if line.startswith("  bigger")]) > 1
+    assert all(cell_text(v, v / 10) in said for v in values.ravel())

@@ -109,6 +109,16 @@ def test_conditions(cli: Cli, classes: Path, data_star: Path, options: list[Any]
     assert set(selected(Path("out.star"))) == wanted
 
 
+def test_the_matrix_picked_by_hand_means_the_table_beside_it(
+    cli: Cli, classes: Path, data_star: Path
+) -> None:
+    (classes / "occupancy.tsv").write_text("region\tvoxels\n")
+    words = ["--particles", data_star, "--region", "CP", "--present", 0.5, "-o", "out.star"]
+    of_folder = cli("select", classes, *words)
+    assert of_folder.code == 0
+    assert cli("select", classes / "occupancy.tsv", *words).out == of_folder.out
+
+
 def test_the_table_alone_needs_to_be_told_the_set(
     cli: Cli, classes: Path, data_star: Path, the_error: Callable[..., str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -279,3 +280,25 @@ def test_neither_pyplot_nor_a_display_is_needed_and_matplotlib_is_loaded_late() 
     figure = canvas.new_figure(1, 1)
     assert type(figure.canvas).__name__ == "FigureCanvasAgg"
     assert not hasattr(figure, "number")  # which pyplot gives to the figures it keeps
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_the_same_picture_is_the_same_file(tmp_path, kind):
+    from matplotlib.figure import Figure
+
+    from occupy.report.canvas import write_picture
+
+    def drawn(name: str, second: int) -> bytes:
+        figure = Figure()
+        axes = figure.add_subplot()
+        axes.imshow([[0.0, 1.0]])
+        axes.fill_between([0, 1], [0, 1], label="part")
+        path = tmp_path / f"{name}.{kind}"
+        os.environ["SOURCE_DATE_EPOCH"] = str(second)
+        try:
+            write_picture(path, figure)
+        finally:
+            del os.environ["SOURCE_DATE_EPOCH"]
+        return path.read_bytes()
+
+    assert drawn("one", 1_000_000_000) == drawn("two", 1_700_000_000)

@@ -198,15 +198,35 @@ def _say_table(table: OccupancyTable, components: Sequence[str], quiet: bool) ->
     """Print the regions that differ most, components first."""
     import numpy as np
 
-    from occupy.report.tables import cell_text
-
     shown = 10
     spread = np.nanmax(table.values, axis=1) - np.nanmin(table.values, axis=1)
     order = [i for i in np.argsort(-spread, kind="stable") if table.regions[i] not in components]
     rows = [table.regions.index(name) for name in components[:shown]] + order[:shown]
-    columns = range(min(len(table.maps), 6))
-    width = max(len(table.regions[i]) for i in rows)
-    say(f"  {'':<{width}}  " + "  ".join(f"{table.maps[c][-12:]:>12}" for c in columns), quiet)
-    for i in rows:
-        cells = [cell_text(float(table.values[i, c]), float(table.errors[i, c])) for c in columns]
-        say(f"  {table.regions[i]:<{width}}  " + "  ".join(f"{cell:>12}" for cell in cells), quiet)
+    for line in _matrix(table, rows):
+        say(line, quiet)
+    if (left := len(table.regions) - len(rows)) > 0:
+        say(f"  … and {left} more regions", quiet)
+
+
+def _matrix(table: OccupancyTable, rows: Sequence[int], across: int = 80) -> list[str]:
+    """Return lines with every map and its whole name, in as many blocks as a screen of ``across`` takes."""
+    from occupy.report.tables import cell_text
+
+    cells = [
+        [name, *(cell_text(float(table.values[i, c]), float(table.errors[i, c])) for i in rows)]
+        for c, name in enumerate(table.maps)
+    ]
+    widths = [max(len(cell) for cell in column) for column in cells]
+    first = ["", *(table.regions[i] for i in rows)]
+    width = max(len(name) for name in first)
+    lines, start = [], 0
+    while start < len(cells):
+        stop, used = start, 2 + width
+        while stop < len(cells) and (stop == start or used + 2 + widths[stop] <= across):
+            used += 2 + widths[stop]
+            stop += 1
+        for k, name in enumerate(first):
+            shown = (f"{cells[c][k]:>{widths[c]}}" for c in range(start, stop))
+            lines.append(f"  {name:<{width}}  " + "  ".join(shown))
+        start = stop
+    return lines

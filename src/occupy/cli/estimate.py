@@ -207,6 +207,9 @@ def summarise(written: Written, job: Job) -> None:
         say("  " + line)
     if written.removed:
         say(f"  removed, of an earlier run: {', '.join(written.removed)}")
+    for product, file in written.files.items():
+        if product == "report" or file.endswith((".png", ".pdf", ".html")):
+            say(f"  {product.replace('_', ' '):<24}{written.folder / file}")
     say(f"  look at it with         chimerax {written.folder / written.files['chimerax']}")
 
 

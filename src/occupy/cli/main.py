@@ -13,6 +13,7 @@ COMMANDS = (
     "estimate", "modify", "mask", "classes", "regions", "particles", "compare-runs", "select",
     "watch", "view", "fetch", "demo", "simulate", "relion", "cryosparc", "legacy",
 )  # fmt: skip
+_MODELS = (".cif", ".mmcif", ".pdb", ".ent")
 _GENERAL = ("--help", "-h", "--version", "--install-completion", "--show-completion")
 _OF_OLD = ("-i", "--input-map", "--emdb", "--emdb-id")
 
@@ -31,6 +32,28 @@ def with_command(arguments: Sequence[str]) -> list[str]:
     return ["estimate", *words]
 
 
+def with_lists(words: Sequence[str]) -> list[str]:
+    """Repeat ``--model`` and ``--masks`` before each file of a list, as a shell makes it of a pattern.
+
+    ``--masks a.mrc b.mrc`` means ``--masks a.mrc --masks b.mrc`` where what the command works on was named
+    before; behind ``--model``, files that look like models belong to it anywhere.
+    """
+    out: list[str] = []
+    flag, named = "", False
+    for word in words:
+        if word.startswith("-"):
+            flag = word
+        elif flag and out[-1] != flag:
+            model = flag == "--model" and word.lower().removesuffix(".gz").endswith(_MODELS)
+            if model or (flag == "--masks" and named):
+                out.append(flag)
+            else:
+                flag = ""
+        named = named or (not flag and len(out) > 0)
+        out.append(word)
+    return out
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
     # One BLAS thread: the products are small, and idle BLAS threads burn time spinning.
@@ -43,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A job that a scheduler ends cleans up after itself, as after Ctrl-C (nohup still holds).
         if signal.getsignal(number := getattr(signal, name, signal.SIGTERM)) is signal.SIG_DFL:
             signal.signal(number, _ended)
-    words = with_command(sys.argv[1:] if arguments is None else arguments)
+    words = with_lists(with_command(sys.argv[1:] if arguments is None else arguments))
     sys.exit(run(words))
 
 

@@ -264,6 +264,37 @@ def lowpass(
     return _map_from_band(_spectrum_in_band(data, band, threads=threads), band, threads=threads)
 
 
+def lowpass_onto(
+    data: npt.NDArray[np.floating], shape: Shape, radius: Triple, *, threads: int = 1
+) -> npt.NDArray[np.float32]:
+    """Low-pass a map onto another grid over the same extent, finer or coarser.
+
+    Parameters
+    ----------
+    data : ndarray, shape (nz, ny, nx)
+        The map.
+    shape : tuple of int
+        The new shape.
+    radius : tuple of float
+        Semi-axes of the coefficients kept, in Fourier voxels, as for `sphere_band`.
+
+    Returns
+    -------
+    ndarray of float32, shape ``shape``
+        Values keep their scale (the mean is unchanged). Sample (0, 0, 0) stays where it was.
+    """
+    old = (int(data.shape[0]), int(data.shape[1]), int(data.shape[2]))
+    # Nyquist coefficients of an even side have no partner of the other sign.
+    most = [(min(n, o) - 1) // 2 + 0.5 for n, o in zip(shape, old, strict=True)]
+    reach = [min(r, m) for r, m in zip(radius, most, strict=True)]
+    source = sphere_band(old, (reach[0], reach[1], reach[2]))
+    rows = [(_signed(o)[k] % n).astype(np.intp) for o, k, n in zip(old, source.rows, shape, strict=False)]
+    spectrum = _spectrum_in_band(data, source, threads=threads)
+    spectrum *= np.float32(np.prod(shape) / np.prod(old))
+    target = FourierBand(shape, (rows[0], rows[1]), source.columns, source.keep)
+    return _map_from_band(spectrum, target, threads=threads)
+
+
 def fourier_crop(
     data: npt.NDArray[np.floating], shape: Shape, *, threads: int = 1
 ) -> npt.NDArray[np.float32]:

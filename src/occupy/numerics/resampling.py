@@ -78,24 +78,14 @@ def _weights(length: int, stride: int, size: int, offset: float) -> Array:
     return out
 
 
-def _neighbours(
-    coarse: int, fine: int, start: int, stop: int
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+Neighbours = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Array]
+
+
+def _neighbours(coarse: int, fine: int, start: int, stop: int) -> Neighbours:
     """Return lower and upper coarse neighbours of fine samples and the weight of the upper one."""
     x = np.arange(start, stop) * (coarse / fine)
     low = np.minimum(x.astype(np.intp), coarse - 1)
     return low, np.minimum(low + 1, coarse - 1), (x - low).astype(np.float32)
-
-
-def _along(
-    array: npt.NDArray[np.float32], axis: int, fine: int, start: int, stop: int
-) -> npt.NDArray[np.float32]:
-    low, high, weight = _neighbours(array.shape[axis], fine, start, stop)
-    shape = [1, 1, 1]
-    shape[axis] = -1
-    w = weight.reshape(shape)
-    out: npt.NDArray[np.float32] = array.take(low, axis=axis) * (1 - w) + array.take(high, axis=axis) * w
-    return out
 
 
 def refine_slab(
@@ -104,8 +94,40 @@ def refine_slab(
     """Interpolate planes ``start`` to ``stop`` of a map of ``shape`` from a coarser one.
 
     Both grids begin at the same point and cover the same extent; values stay within the range of the
-    coarse map (Fourier padding would ring beyond it).
+    coarse map (Fourier padding would ring beyond it). Along columns and rows once per coarse plane.
     """
-    slab = _along(coarse, 0, shape[0], start, stop)
-    slab = _along(slab, 1, shape[1], 0, shape[1])
-    return _along(slab, 2, shape[2], 0, shape[2])
+    below, above, of_plane = _neighbours(coarse.shape[0], shape[0], start, stop)
+    columns, rows = (_neighbours(coarse.shape[k], shape[k], 0, shape[k]) for k in (2, 1))
+    out = np.empty((stop - start, *shape[1:]), dtype=np.float32)
+    wide: dict[int, Array] = {}
+
+    def plane(z: int) -> Array:
+        if z not in wide:
+            # Two planes are wanted at a time; the older one's memory is used again.
+            kept = wide.pop(min(wide)) if len(wide) == 2 else np.empty(shape[1:], dtype=np.float32)
+            wide[z] = _widened(coarse[z], columns, rows, kept)
+        return wide[z]
+
+    for k, found in enumerate(out):
+        low, high = plane(int(below[k])), plane(int(above[k]))
+        np.subtract(high, low, out=found)
+        found *= of_plane[k]
+        found += low
+    return out
+
+
+def _widened(plane: Array, columns: Neighbours, rows: Neighbours, out: Array) -> Array:
+    """Interpolate one plane along columns, then rows: the latter on whole rows of memory."""
+    low, high, weight = columns
+    wide = plane.take(high, axis=1)
+    left = plane.take(low, axis=1)
+    wide -= left
+    wide *= weight
+    wide += left
+    low, high, weight = rows
+    wide.take(high, axis=0, out=out, mode="clip")
+    upper = wide.take(low, axis=0, out=scratch("rows", out.shape), mode="clip")
+    out -= upper
+    out *= weight[:, None]
+    out += upper
+    return out

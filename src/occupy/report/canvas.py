@@ -101,9 +101,11 @@ def _save(figure: Figure, target: Any, **how: Any) -> None:
     with warnings.catch_warnings():
         # A name in letters that the font lacks is no reason to speak up.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        # Text stays text: smaller, and can be searched and edited.
-        with rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
-            figure.savefig(target, **how)
+        # Text stays text: smaller, and can be searched and edited. No date and no random names: what is the
+        # same picture is the same file, on which a run that goes on with an earlier one depends.
+        undated: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+        with rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "occupy"}):
+            figure.savefig(target, metadata=undated.get(how.get("format", "png")), **how)
 
 
 def write_picture(path: Path, figure: Figure, **how: Any) -> None:
@@ -116,7 +118,7 @@ def write_pdf(path: Path, pages: Sequence[Figure]) -> None:
     """Write figures as the pages of a PDF, complete or not at all."""
     from matplotlib.backends.backend_pdf import PdfPages
 
-    with atomic_file(path) as part, PdfPages(part) as pdf:
+    with atomic_file(path) as part, PdfPages(part, metadata={"CreationDate": None}) as pdf:
         for figure in pages:
             _save(figure, pdf, format="pdf", dpi=DPI)
 

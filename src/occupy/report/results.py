@@ -222,11 +222,14 @@ def write_results(
         write_map(folder / files["input"], est.volume, "input")
     files["chimerax"] = f"{stem}.cxc"
     write_text(folder / files["chimerax"], script)
+    report = progress or (lambda *_: None)
     if output.plot:
+        report("pictures", 0, 0)
         files |= _pictures(est, folder, stem)
     if output.figure_width is not None:
         from occupy.report.figures import write_paper_figure
 
+        report("figure for a paper", 0, 0)
         files |= write_paper_figure(est, folder, stem, output.figure_width)
     if output.report:
         files["report"] = f"{stem}_report.html"
@@ -238,6 +241,7 @@ def write_results(
     if output.report:
         from occupy.report.estimate_page import write_report
 
+        report("report", 0, 0)
         write_report(folder / files["report"], est, record, level=output.level)
     write_text(folder / files["log"], log_text(record))
     sums = made.sums

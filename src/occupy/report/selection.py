@@ -298,6 +298,9 @@ def _table_and_maps(
 ) -> tuple[Path, OccupancyTable, NumberedSet, tuple[Notice, ...]]:
     """Read the table, and which map is which class: from the record beside it, or the set named."""
     path = source / "occupancy.csv" if source.is_dir() else source
+    if path.suffix == ".tsv" and path.with_suffix(".csv").is_file():
+        # The matrix for people; beside it lies the table that has the errors too.
+        path = path.with_suffix(".csv")
     notices: tuple[Notice, ...] = ()
     if named is None:
         maps = read_numbered(path.parent / RECORD)

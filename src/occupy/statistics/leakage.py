@@ -59,9 +59,7 @@ class Neighbourhood:
         return np.asarray(np.sqrt(np.maximum(self.mean(values**2) - mean**2, 0)))
 
 
-def without_leakage(
-    values: Array, around: Neighbourhood, share: float = 1.0, *, only_weaker: bool = False
-) -> Array:
+def without_leakage(values: Array, around: Neighbourhood, share: float = 1.0) -> Array:
     """Return readings without what leaks in from their neighbours: one step of van Cittert's iteration.
 
     With m the mean around, r becomes r + (r − b·m), and 0 at least.
@@ -75,14 +73,11 @@ def without_leakage(
         nothing, an absent part beside full ones does.
     share : float
         b. Below 1 what matter of unlike density reads stays (nucleic acid beside protein).
-    only_weaker : bool
-        Readings above b·m stay. Without, and with b of 1, a mean of 1 over classes stays 1.
+        With 1 a mean of 1 over classes stays 1.
 
     References
     ----------
     P. H. van Cittert, Z. Phys. 69, 298 (1931).
     """
     change = values - np.float32(share) * around.mean(values)
-    if only_weaker:
-        np.minimum(change, 0, out=change)
     return np.asarray(np.maximum(values + change, 0))

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -20,6 +20,7 @@ from occupy.errors import InputError
 from occupy.inputs import InputFiles, Inputs
 from occupy.io.loop import drawn_notice
 from occupy.io.mrc import map_stem, write_map
+from occupy.numerics.parallel import one_blas_thread
 from occupy.report.estimate_page import write_report
 from occupy.report.figures import modifications
 from occupy.report.palette import MINIMUM_SCALE
@@ -83,10 +84,14 @@ class Viewer:
         self._numbers = count(1)
         # Goes with the program, even if a browser never fetched what was made for it.
         self._scratch = tempfile.TemporaryDirectory(prefix="occupy-view-")
+        # For as long as it runs: OpenBLAS takes its limit from the main thread only, not from those of jobs.
+        self._limits = ExitStack()
+        self._limits.enter_context(one_blas_thread())
 
     def close(self) -> None:
         """Stop all jobs, and remove what was made for downloads."""
         self.jobs.close()
+        self._limits.close()
         self._scratch.cleanup()
 
     def scene(self, said: Said) -> Scene:
