@@ -451,3 +451,44 @@ def test_no_menu_is_blank_and_the_folder_is_named_before_it_is_written(served: O
         assert menu.evaluate("(m) => m.selectedIndex >= 0 && m.selectedOptions[0].textContent.trim() !== ''")
     page.get_by_role("tab", name="Export").click()
     assert page.locator(".into code").inner_text() == "occupy_blob"
+
+
+def test_a_link_restores_level_camera_colours_layers_and_cross(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+    page.get_by_role("spinbutton", name="Level").fill("0.9")
+    page.get_by_role("spinbutton", name="Level").press("Enter")
+    page.get_by_label("Colour by").select_option("confidence")
+    page.locator("canvas.surface").focus()
+    for key in ("ArrowLeft", "ArrowUp", "+"):
+        page.keyboard.press(key)
+    page.locator("[data-layer=confidence]").uncheck()
+    page.get_by_role("slider", name="Slice along z").fill("20")
+    page.wait_for_selector(".axis:nth-child(1) canvas[data-index='20']")
+    page.wait_for_selector("canvas.surface[data-ready=fine]")
+    page.get_by_role("button", name="Link").click()
+    settle(page)
+    before, address = page.locator("canvas.surface").screenshot(), page.url
+    page.evaluate("() => localStorage.clear()")
+    page.goto("about:blank")
+    page.goto(address)
+    page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
+    page.wait_for_selector(".axis:nth-child(1) canvas[data-index='20']")
+    settle(page)
+    assert float(page.get_by_role("spinbutton", name="Level").input_value()) == 0.9
+    assert page.get_by_label("Colour by").input_value() == "confidence"
+    assert page.locator(".axis canvas").count() == 6
+    after = page.locator("canvas.surface").screenshot()
+    assert differing(before, after) < 0.002
+    page.get_by_role("button", name="Reset").click()
+    settle(page)
+    assert differing(before, page.locator("canvas.surface").screenshot()) > 0.02
+
+
+def differing(one: bytes, other: bytes) -> float:
+    """Return the share of pixels in which two pictures of one size differ visibly."""
+    from matplotlib.image import imread
+
+    first, second = (imread(io.BytesIO(png))[:, :, :3] for png in (one, other))
+    assert first.shape == second.shape
+    return float((np.abs(first - second).max(axis=2) > 0.1).mean())

@@ -25,6 +25,16 @@ export function s(tag, attributes, ...children) {
   return made;
 }
 
+/** The view that the page's address asks for of a map, or null. */
+export function linkedView(title) {
+  try {
+    const said = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+    return said.map === title ? said : null;
+  } catch {
+    return null;
+  }
+}
+
 /** The round length (1, 2 or 5 times a power of ten) that is nearest below `most`. */
 export function roundLength(most) {
   const power = 10 ** Math.floor(Math.log10(most));

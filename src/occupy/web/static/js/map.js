@@ -1,6 +1,6 @@
 // The page of one map: the surface on the left, slices in the middle, panels on the right.
 import { getBytes, latest, paced, postBytes, saveAs } from "./api.js";
-import { h, hex, key, nice, roundLength, segments, slider, theme, wishes } from "./dom.js";
+import { h, hex, key, linkedView, nice, roundLength, segments, slider, theme, wishes } from "./dom.js";
 import { panels } from "./panels.js";
 import { slicesView } from "./slices.js";
 import { SurfaceView, paletteBytes, unpack } from "./surface.js";
@@ -47,8 +47,9 @@ function context(app, scene) {
     app,
     scene,
     before: null,
-    cross: middle.map((v, a) => Math.min(Math.max(v, 0), scene.shape[a] - 1)),
+    cross: asked(linkedView(scene.title)?.cross, middle).map((v, a) => Math.min(Math.max(v, 0), scene.shape[a] - 1)),
     modification: modificationOf(scene.asked),
+    linked: linkedView(scene.title),
     factors: null,
     threshold: null,
     on(event, listener) {
@@ -66,6 +67,18 @@ function context(app, scene) {
       return [0, 1, 2].map((i) => origin[i] + cross[2 - i] * spacing[i]);
     },
   };
+}
+
+/** The camera that a link asks for, or null where its numbers are none. */
+function cameraOf(linked) {
+  const { turn = [], pan = [], centre = [], zoom, radius } = linked?.camera ?? {};
+  const whole = [[turn, 4], [pan, 2], [centre, 3], [[zoom, radius], 2]].every(([list, count]) => Array.isArray(list) && list.length === count && list.every(Number.isFinite));
+  return whole && zoom > 0 && radius > 0 ? { turn, pan, zoom, centre, radius } : null;
+}
+
+/** Three whole numbers that were asked for, or others. */
+function asked(numbers, others) {
+  return Array.isArray(numbers) && numbers.length === 3 && numbers.every(Number.isInteger) ? numbers : others;
 }
 
 /** The modification a map was opened with: the first that was asked for. */
@@ -90,11 +103,12 @@ function surfaceView(ctx) {
   }
   let framed = false;
   let shown = null; // the head of the mesh on screen
-  let level = ctx.scene.level;
+  let level = ctx.linked?.level > 0 ? ctx.linked.level : ctx.scene.level;
   let opacity = 1;
   let dust = ctx.scene.dust;
   let source = "input";
-  let colouring = colourings(ctx.scene, ctx.app)[0];
+  const known = colourings(ctx.scene, ctx.app);
+  let colouring = known.find((c) => c.name === ctx.linked?.colour) ?? known[0];
   let range = [colouring.low, colouring.high];
   const keybox = h("div.keybox");
   const facts = h("p.faint.facts");
@@ -131,7 +145,7 @@ function surfaceView(ctx) {
       positions: mesh.arrays.positions, normals: mesh.arrays.normals, indices: mesh.arrays.indices,
       values: values(), origin: mesh.origin, extent: mesh.extent,
     }, look());
-    if (fresh && (quality === "fine" || !framed)) { view.setBoxAround({ ...mesh.arrays, origin: mesh.origin, extent: mesh.extent }); framed = true; }
+    if (fresh && (quality === "fine" || !framed)) { frame(mesh); framed = true; }
     view.drawNow();
     canvas.dataset.ready = quality;
     canvas.dataset.triangles = mesh.triangles;
@@ -140,6 +154,10 @@ function surfaceView(ctx) {
     const coarse = mesh.step > 1 ? `, every ${mesh.step}${mesh.step === 2 ? "nd" : mesh.step === 3 ? "rd" : "th"} voxel` : "";
     facts.textContent = `${mesh.triangles.toLocaleString("en")} triangles${coarse}`;
     trouble.textContent = mesh.triangles === 0 ? "Nothing is above this level." : "";
+  }
+  function frame(mesh) {
+    if (camera) Object.assign(view, { centre: camera.centre, radius: camera.radius });
+    else view.setBoxAround({ ...mesh.arrays, origin: mesh.origin, extent: mesh.extent });
   }
   const failed = (error) => { trouble.textContent = error.message; };
   const exact = latest(load);
@@ -227,6 +245,23 @@ function surfaceView(ctx) {
     h("input", { type: "checkbox", checked: extras[name], onchange: (e) => { extras[name] = e.target.checked; wishes.set(name, extras[name]); drawExtras(); } }), title);
   const picture = h("button", { title: "Save this view as PNG", onclick: async () => saveAs(await image(), `${ctx.scene.title}_surface.png`) }, "PNG");
 
+  /** An address that shows this map as it is seen now, to anyone whom the server lets in. */
+  function link() {
+    const { turn, pan, zoom } = view.camera;
+    const { centre, radius } = view;
+    const said = { map: ctx.scene.title, level, colour: colouring.name, camera: { turn, pan, zoom, centre, radius }, cross: ctx.cross,
+      layers: wishes.get("layers", ["input", "scale", "confidence"]) };
+    history.replaceState(null, "", `#${encodeURIComponent(JSON.stringify(said))}`);
+    return location.href;
+  }
+  const share = h("button", { title: "Copy an address that restores level, camera, colours, layers and cross", onclick: async () => {
+    const address = link();
+    await navigator.clipboard?.writeText(address).catch(() => {});
+    facts.textContent = "The address of this view is in the address bar, and copied.";
+  } }, "Link");
+  const camera = cameraOf(ctx.linked);
+  if (camera && view.camera) Object.assign(view.camera, { turn: camera.turn, pan: camera.pan, zoom: camera.zoom });
+
   /** The view with its colour key, as PNG. */
   async function image() {
     view.drawNow();
@@ -260,7 +295,7 @@ function surfaceView(ctx) {
 
   ctx.on("scene", () => {
     const { scene } = ctx;
-    if (shown === null) level = scene.level;
+    if (shown === null && !(ctx.linked?.level > 0)) level = scene.level;
     levelBar.set(level);
     tellLevel();
     choice.replaceChildren(...colourings(scene, ctx.app).map((c) => h("option", { value: c.name }, c.title)));
@@ -300,7 +335,7 @@ function surfaceView(ctx) {
         h("label.inline", { title: "Smaller pieces are hidden as noise" }, "Dust ", dustBar, h("i", {}, "Å³"))),
       h("div.row", {}, shows,
         toggle("cross", "Cross", "Where the slices meet"), toggle("tile", "Tile", "Where full scale was found"), toggle("box", "Box", "The map's box"),
-        h("span.spacer"), h("button", { title: "Start view (Home)", onclick: () => view.camera.reset() }, "Reset"), picture),
+        h("span.spacer"), h("button", { title: "Start view (Home)", onclick: () => view.camera.reset() }, "Reset"), share, picture),
       facts));
   return { element, view, retheme, image, level: () => level };
 }

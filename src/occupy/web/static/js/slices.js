@@ -8,7 +8,7 @@ const PREVIEW = "preview";
 const CACHED = 90;
 
 export function slicesView(ctx) {
-  let chosen = wishes.get("layers", ["input", "scale", "confidence"]);
+  let chosen = Array.isArray(ctx.linked?.layers) ? ctx.linked.layers : wishes.get("layers", ["input", "scale", "confidence"]);
   const shown = [null, null, null]; // the latest slice of each axis
   const cache = new Map();
   const enlarge = h("button", { title: "One slice large, the others beside it (double click or Enter on a slice)",
