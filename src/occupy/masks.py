@@ -80,7 +80,7 @@ def usual_content(lowest: float, *, recalibrated: bool = False) -> dict[str, flo
     dict of str to float
         ``threshold``, ``weak`` (scales, on the axis of the scale map) and ``close`` (Å).
     """
-    weak = max(lowest, 0.14)
+    weak = max(lowest, 0.115)
     strong = max(weak, 0.5)
     if recalibrated:
         weak, strong = ((value - lowest) / (1 - lowest) for value in (weak, strong))

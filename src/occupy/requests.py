@@ -388,7 +388,7 @@ class ContentRequest:
         None, "Scale above which a voxel is content [default: 0.5, or the lowest confident]."
     )
     weak: float | None = option(
-        None, "Keep parts above this too, where they touch content [default: 0.14, as above]."
+        None, "Keep parts above this too, where they touch content [default: 0.115, as above]."
     )
     close: float | None = option(
         None, "Fill gaps narrower than twice this (Å) [default: 5; 0 with --threshold]."

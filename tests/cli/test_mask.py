@@ -81,7 +81,7 @@ def test_solvent_definition_keeps_what_is_present_and_touches_something_stronger
     said = cli("mask", "solvent", done.folder, "--close", 0)
     lowest = done.record["numbers"]["lowest_confident_scale"]
     mask, scale = done["solvent_mask"], done["scale"]
-    limit = max(0.14, lowest)
+    limit = max(0.115, lowest)
     assert (mask[scale > np.float32(0.5)] == 1).all()
     assert (mask[scale <= np.float32(limit)] == 0).all()
     pieces, count = label(mask > 0)

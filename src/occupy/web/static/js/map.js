@@ -332,10 +332,11 @@ function surfaceView(ctx) {
   const element = h("div.left.pane", {}, wrap,
     h("div.controls", {}, levelBar, see,
       h("div.row", {}, h("label.inline", {}, "Colour ", choice), h("span.inline.range", {}, low, "to", high),
-        h("label.inline", { title: "Smaller pieces are hidden as noise" }, "Dust ", dustBar, h("i", {}, "Å³"))),
+        h("label.inline", { title: "Smaller pieces are hidden as noise" }, "Dust ", dustBar, h("i", {}, "Å³")),
+        h("span.spacer"), share, picture),
       h("div.row", {}, shows,
         toggle("cross", "Cross", "Where the slices meet"), toggle("tile", "Tile", "Where full scale was found"), toggle("box", "Box", "The map's box"),
-        h("span.spacer"), h("button", { title: "Start view (Home)", onclick: () => view.camera.reset() }, "Reset"), share, picture),
+        h("span.spacer"), h("button", { title: "Start view (Home)", onclick: () => view.camera.reset() }, "Reset")),
       facts));
   return { element, view, retheme, image, level: () => level };
 }
