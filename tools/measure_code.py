@@ -24,20 +24,20 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 ALGORITHMS = ("numerics", "maths", "statistics", "estimate", "ensemble", "classes", "model", "particles")
 """Rooms where comments say why; a module of that name at the top counts too."""
 BOUNDS = {
-    "code lines": 21_900,
-    "files": 214,
-    "public names per 1000 code lines": 41,
-    "module constants": 225,
-    "most parameters": 33,
-    "functions of complexity above 10, %": 3.6,
+    "code lines": 24_750,
+    "files": 191,
+    "public names per 1000 code lines": 33.5,
+    "module constants": 156,
+    "most parameters": 10,
+    "functions of complexity above 10, %": 2.2,
     "body, median": 5,
     "body, 90th percentile": 18,
-    "body, longest": 60,
+    "body, longest": 50,
     "import cycles": 0,
 }
 """Most that is allowed: what there is. They only ever go down, but for a new feature, whose commit says why.
-The aims are 14 000 lines, 120 files, 25 names, 100 constants and 10 parameters."""
-LEAST = {"comments in algorithm rooms, %": 1.6}
+The aims are 14 000 lines and what new rooms need, 120 files, 25 names and 100 constants."""
+LEAST = {"comments in algorithm rooms, %": 1.65}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 BRANCHES = (

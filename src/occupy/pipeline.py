@@ -117,7 +117,7 @@ def estimate(
         masks = {"solvent_mask": solvent_mask, "target_mask": target_mask}
         scaled = estimate(_in_unit(volume, unit), settings, **masks, half_maps=halves, progress=progress)
         return _from_unit(scaled, volume, facts, unit)
-    warnings = [*volume.notices, *input_notices(volume, facts), *setting_notices(resolved)]
+    warnings = [*volume.notices, *input_notices(volume, facts), *setting_notices(resolved, volume.voxel_size)]
     _check_halves(half_maps, volume, resolved)
     solvent_data = _mask_data(solvent_mask, volume, "solvent", resolved)
     target_data = _mask_data(target_mask, volume, "target", resolved)

@@ -183,15 +183,22 @@ def _tile(settings: Settings, lowpass: float, shape: IntTriple, size: Triple) ->
     return fitted[0], fitted[1], fitted[2]
 
 
-def setting_notices(settings: ResolvedSettings) -> list[Notice]:
-    """Return what is doubtful about the settings for this map; InputError where they can't be right."""
+def setting_notices(settings: ResolvedSettings, voxel_size: Triple) -> list[Notice]:
+    """Return what is doubtful about the settings for a map of that voxel size (Å).
+
+    Raises
+    ------
+    InputError
+        Where they can't be right.
+    """
     extent = min(n * a for n, a in zip(settings.shape, settings.voxel_size, strict=True))
     if extent < settings.lowpass:
         raise InputError(
             f"the low-pass of {settings.lowpass:g} Å is longer than the box ({extent:.3g} Å): is the voxel "
             "size right?"
         )
-    finest = 2 * max(settings.voxel_size)
+    # The map's own voxels: the grid that is worked on may be finer.
+    finest = 2 * max(voxel_size)
     fine = [
         Notice(
             "fine-lowpass",

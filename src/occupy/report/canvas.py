@@ -104,8 +104,9 @@ def _save(figure: Figure, target: Any, **how: Any) -> None:
         # Text stays text: smaller, and can be searched and edited. No date and no random names: what is the
         # same picture is the same file, on which a run that goes on with an earlier one depends.
         undated: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+        metadata = undated.get(how.get("format", "png"), {}) | how.pop("metadata", {})
         with rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "occupy"}):
-            figure.savefig(target, metadata=undated.get(how.get("format", "png")), **how)
+            figure.savefig(target, metadata=metadata, **how)
 
 
 def write_picture(path: Path, figure: Figure, **how: Any) -> None:
