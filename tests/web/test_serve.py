@@ -30,6 +30,13 @@ def environment(**changed: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(Path(occupy.__file__).parents[1])} | changed
 
 
+def wait_until_it_answers(told: str) -> None:
+    """Wait until a viewer listens to signals; where the tests run in the background, Ctrl-C before is lost."""
+    with pytest.raises(HTTPError) as refused:
+        urlopen(re.findall(r"http://\S+?/", told)[0], timeout=20)
+    refused.value.close()
+
+
 def test_h06_the_browser_is_started_with_a_private_file_and_no_token(
     shelf_folder: Path, tmp_path: Path
 ) -> None:
@@ -62,11 +69,7 @@ def test_h06_the_browser_is_started_with_a_private_file_and_no_token(
         # Each lets in once, so one must not use up the other.
         assert len(inside) == len(printed) == 1
         assert inside != printed
-        # It listens to signals once it answers; where the tests run in the background, Ctrl-C before is lost.
-        home = re.findall(r"http://\S+?/", told.read_text())[0]
-        with pytest.raises(HTTPError) as refused:
-            urlopen(home, timeout=20)
-        refused.value.close()
+        wait_until_it_answers(told.read_text())
     finally:
         process.send_signal(2)
         assert process.wait(20) == 0
@@ -104,6 +107,7 @@ def test_h06_enter_gives_another_address(shelf_folder: Path) -> None:
         assert codes[0] is not None
         assert codes[1] is not None
         assert codes[0][1] != codes[1][1]
+        wait_until_it_answers(lines[1])
     finally:
         process.send_signal(2)
         assert process.wait(20) == 0
