@@ -31,7 +31,7 @@ def environment(**changed: str) -> dict[str, str]:
 
 
 def wait_until_it_answers(told: str) -> None:
-    """Wait until a viewer listens to signals; where the tests run in the background, Ctrl-C before is lost."""
+    """Wait until a viewer listens to signals; where tests run in the background, Ctrl-C before is lost."""
     with pytest.raises(HTTPError) as refused:
         urlopen(re.findall(r"http://\S+?/", told)[0], timeout=20)
     refused.value.close()
