@@ -65,7 +65,7 @@ class _OccupyJob(PipelinerJob):  # type: ignore[misc]
 
     def form(self) -> dict[str, JobOption]:
         """Return the fields of the form by name; ``exclude_solvent`` is the option ``--exclude-solvent``."""
-        raise NotImplementedError
+        return {}
 
     def create_output_nodes(self) -> None:
         """Announce what will surely be there; jobs that can't know add what they find at the end."""
