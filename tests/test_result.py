@@ -117,11 +117,7 @@ def test_one_map_by_every_way_gives_the_same_scale_and_full_scale(folder: Path, 
     of_one.save(tmp_path / "one")
     command = occupy.load(tmp_path / "cli")
     files = [tmp_path / place / "a_scale.mrc" for place in ("cli", "python", "one")]
-    assert len({path.read_bytes() for path in [*files, external]}) == 1
-    # In another thread transforms may differ in the last bit, and look-up tables have steps.
-    header = 1024
-    found, shown = (np.frombuffer(x[header:], np.float32) for x in (files[0].read_bytes(), saved))
-    np.testing.assert_allclose(found, shown, atol=2e-4)
+    assert {path.read_bytes() for path in [*files, external]} == {saved}
     job = occupy.load(external.parent)
     results = (python, of_one, command, job, occupy.load(tmp_path / "one"))
     values = {result.numbers["full_scale_value"] for result in results}
