@@ -401,3 +401,26 @@ def test_empty_structures_are_refused():
 def test_chain_values_quotes_mistakes(small, shape, arguments, quoted):
     with pytest.raises(ValueError, match=quoted):
         chain_values(np.zeros(shape), **{"voxel_size": 3.0, "structure": small, **arguments})
+
+
+def test_atoms_named_by_element_are_all_kept_and_of_alternatives_one():
+    from occupy.simulation.models import heavy_atoms
+
+    def structure(alternatives: bool) -> gemmi.Structure:
+        made, residue = gemmi.Structure(), gemmi.Residue()
+        residue.name, residue.seqid = "UNK", gemmi.SeqId("1")
+        for i in range(4):
+            atom = gemmi.Atom()
+            atom.name, atom.element, atom.pos = "C", gemmi.Element("C"), gemmi.Position(1.5 * i, 0, 0)
+            if alternatives:
+                atom.altloc = "ABCD"[i]
+            residue.add_atom(atom)
+        chain = gemmi.Chain("A")
+        chain.add_residue(residue)
+        model = gemmi.Model(1)
+        model.add_chain(chain)
+        made.add_model(model)
+        return made
+
+    assert heavy_atoms(structure(False))[0].count_atom_sites() == 4
+    assert heavy_atoms(structure(True))[0].count_atom_sites() == 1

@@ -77,7 +77,9 @@ def heavy_atoms(structure: gemmi.Structure) -> gemmi.Structure:
     while len(heavy) > 1:
         del heavy[-1]
     heavy.remove_hydrogens()
-    heavy.remove_alternative_conformations()
+    # Where nothing has alternatives, atoms of one name are different atoms: some models name them by element.
+    if any(site.atom.has_altloc() for site in heavy[0].all()):
+        heavy.remove_alternative_conformations()
     return heavy
 
 
