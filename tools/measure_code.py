@@ -25,7 +25,7 @@ ALGORITHMS = ("numerics", "maths", "statistics", "estimate", "ensemble", "classe
 """Rooms where comments say why; a module of that name at the top counts too."""
 BOUNDS = {
     "code lines": 24_750,
-    "files": 191,
+    "files": 192,
     "public names per 1000 code lines": 33.5,
     "module constants": 156,
     "most parameters": 10,

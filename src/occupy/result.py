@@ -81,8 +81,8 @@ class Result(ABC):
 
     def __repr__(self) -> str:
         name = repr(self.names[0]) if len(self.names) == 1 else f"{len(self.names)} maps"
-        doubts = f", {len(self.notices)} notices" if self.notices else ""
-        return f"<{type(self).__name__} of {name}{doubts}>"
+        warned = f", {len(self.notices)} notices" if self.notices else ""
+        return f"<{type(self).__name__} of {name}{warned}>"
 
     @property
     def _what(self) -> str:

@@ -25,10 +25,10 @@ def estimate_classes(
     inputs: Sequence[str], output: Path | None, regions: RegionRequest, asked: SetRequest, quiet: bool
 ) -> None:
     """Find a set, say what it is, estimate it, write everything and print a summary."""
-    from occupy.classes import without_small
     from occupy.io.sets import find_set
     from occupy.report.set_record import asked_of, is_complete, what_changed
     from occupy.report.set_results import SetOutput
+    from occupy.set_inputs import without_small
 
     found = find_set(inputs, count_particles=True)
     for line in found.describe():
@@ -49,13 +49,13 @@ def estimate_classes(
         warn(f"{folder}: starting anew, as {reason}", quiet)
         keep = False
     made = _regions(used, regions, asked)
-    joint, doubts = _fitted(made, used, asked)
-    _warn_of(doubts, quiet)
+    joint, warnings = _fitted(made, used, asked)
+    _warn_of(warnings, quiet)
     extras = SetOutput(
         found=found,
         begun=begun,
         options=named.options | of_regions,
-        notices=(*found.notices, *left, *doubts),
+        notices=(*found.notices, *left, *warnings),
         command=tuple(sys.argv),
         joint=joint,
         compare=named.compare,
@@ -75,10 +75,11 @@ def _warn_of(notices: Sequence[Notice], quiet: bool) -> None:
 
 def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, quiet: bool) -> None:
     """Estimate, write and tell."""
-    from occupy.classes import compare_classes, execution_for, members_of
+    from occupy.classes import compare_classes
     from occupy.io.mrc import read_map
     from occupy.report.set_record import begin
     from occupy.report.set_results import write_set
+    from occupy.set_inputs import execution_for, members_of
 
     paths = [entry.path for entry in used.maps]
     with (
@@ -161,9 +162,9 @@ def _fitted(
     """Fit the model's regions in all classes together; or say why they are read."""
     if made is None or made.model is None or made.asked.by_reading:
         return {}, []
-    from occupy.classes import members_of
     from occupy.regions.joint import not_fitted
     from occupy.report.region_results import fits_of
+    from occupy.set_inputs import members_of
 
     members = members_of(used, asked.voxel_size, resample=asked.resample)
     fits = fits_of(made, {member.name: member.read for member in members})

@@ -57,7 +57,7 @@ def _finish(
     """Write everything and print the verdict."""
     from occupy.io.atomic import make_folder
 
-    every = (*source[1].notices, *notices, *_doubts(found))
+    every = (*source[1].notices, *notices, *_warnings(found))
     folder = make_folder(output or Path("occupy_runs"))
     files = _write(folder, found, judged, source, every, asked)
     _summarise(found, judged, files, every, folder, quiet)
@@ -106,7 +106,7 @@ def _number_of_classes(run: Run) -> int:
     return len(set(run.labels.tolist()))
 
 
-def _doubts(found: Comparison) -> list[Notice]:
+def _warnings(found: Comparison) -> list[Notice]:
     """Return what makes a verdict doubtful."""
     notices = []
     if len(found.runs) == 2:

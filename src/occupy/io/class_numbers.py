@@ -147,7 +147,7 @@ def match_classes(
     empty = [name for name, label in labels.items() if label not in counts]
     if empty:
         notices.append(Notice("empty-class", f"no particles in the class of {some_of(empty)}"))
-    return labels, notices + _doubts(maps, particles, labels)
+    return labels, notices + _warnings(maps, particles, labels)
 
 
 def _check_kinds(maps: NumberedSet, particles: Particles) -> None:
@@ -228,7 +228,7 @@ def _strangers(
     return [Notice("classes-without-map", text)]
 
 
-def _doubts(maps: NumberedSet, particles: Particles, labels: Mapping[str, int]) -> list[Notice]:
+def _warnings(maps: NumberedSet, particles: Particles, labels: Mapping[str, int]) -> list[Notice]:
     """Compare counts and iterations of the record with those of the particles."""
     notices = []
     ours, theirs = (_ITERATION.search(Path(name).name) for name in (maps.source, str(particles.path)))

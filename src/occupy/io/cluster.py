@@ -213,7 +213,7 @@ class FolderStorage:
 
     def __setitem__(self, k: int, array: _Array) -> None:
         if array.shape != self.shape:
-            raise ValueError(f"{array.shape} does not fit a shelf of {self.shape}")
+            raise ValueError(f"{array.shape} does not fit storage of {self.shape}")
         final = self._path(k)
         try:
             # Complete or not there: work on a map may be killed and done again elsewhere.
@@ -270,7 +270,7 @@ class ScratchFolder:
         self._made = 0
 
     def __call__(self, count: int, shape: _Shape) -> FolderStorage:
-        """Return a new shelf."""
+        """Return new storage."""
         self._made += 1
         return FolderStorage(self._folder / f"{self._made:02d}", count, shape)
 

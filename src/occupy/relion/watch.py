@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from occupy.classes import execution_for, members_of, without_small
 from occupy.ensemble.pipeline import compare_members
 from occupy.ensemble.summary import read_set
 from occupy.errors import InputError
@@ -27,6 +26,7 @@ from occupy.report.history import Step, read_history, step_line, write_history
 from occupy.report.record import plain, to_json
 from occupy.report.region_results import find_regions
 from occupy.requests import RegionRequest
+from occupy.set_inputs import execution_for, members_of, without_small
 
 _RECORD = "watch.json"
 Tell = Callable[[str], None]

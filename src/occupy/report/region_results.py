@@ -154,7 +154,7 @@ def read_found(path: Path, found: FoundRegions) -> tuple[OccupancyTable, list[No
     if isinstance(found.joint, str):
         notices.append(not_fitted(found.joint))
     lowest = 0.0 if record["settings"].get("recalibrate") else number_in(record, "lowest_confident_scale")
-    notices += _doubts(table, lowest)
+    notices += _warnings(table, lowest)
     if isinstance(found.joint, JointRegions):
         table = with_joint(table, found.joint)
         notices += found.joint.notices
@@ -180,7 +180,7 @@ def _table(path: Path, record: Mapping[str, Any], regions: Sequence[Region]) -> 
     )
 
 
-def _doubts(table: OccupancyTable, lowest: float) -> list[Notice]:
+def _warnings(table: OccupancyTable, lowest: float) -> list[Notice]:
     below = int((table.values[:, 0] <= lowest).sum())
     if 2 * below <= len(table.regions):
         return []

@@ -155,7 +155,7 @@ def selection_lines(found: _Selection) -> list[str]:
     return lines
 
 
-def _doubts(found: _Selection) -> list[Notice]:
+def _warnings(found: _Selection) -> list[Notice]:
     """Return notices on how sure the choice of classes is."""
     notices = []
     if not found.errors_known:
@@ -226,7 +226,7 @@ def choose(
         raise InputError(f"no class {surely}fulfils {condition}: {_values(found)}; nothing was written")
     if not found.selected:
         raise InputError(f"the classes that fulfil {condition} have no particles; nothing was written")
-    return replace(found, notices=(*notices, *_doubts(found)))
+    return replace(found, notices=(*notices, *_warnings(found)))
 
 
 def _values(found: _Selection) -> str:
