@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 import occupy
 from occupy.io.mrc import write_map
 from occupy.io.star import read_star
+from occupy.relion import job as job_module
 from occupy.relion.job_files import _ENDINGS, _exit_file
 from occupy.volume import Volume
 
@@ -176,6 +178,38 @@ def test_killed(project: Path, waiting: tuple[subprocess.Popen[str], int], numbe
     wait_for(lambda: endings(project / JOB))
     assert endings(project / JOB) == ["FAILURE"]
     wait_for(lambda: gone(worker))
+
+
+def test_a_signal_while_the_worker_starts_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[subprocess.Popen[bytes]] = []
+    usual = subprocess.Popen
+
+    def started(*words: Any, **how: Any) -> subprocess.Popen[bytes]:
+        made.append(usual([sys.executable, "-c", "import time; time.sleep(600)"], **how))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return made[0]
+
+    handlers = {
+        n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU)
+    }
+    monkeypatch.setattr(subprocess, "Popen", started)
+    monkeypatch.setattr(
+        job_module, "start_guard", lambda _: SimpleNamespace(tell=lambda _: None, dismiss=lambda: None)
+    )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.mrc").touch()
+    try:
+        assert job_module._run_job(["--o", "External/job001/", "--in_3dref", "m.mrc"]) == 1
+    finally:
+        for n, handler in handlers.items():
+            signal.signal(n, handler)
+        alive = made[0].poll() is None
+        made[0].kill()
+        made[0].wait()
+    assert not alive
+    assert endings(tmp_path / "External/job001") == ["FAILURE"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV])

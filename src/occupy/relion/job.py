@@ -124,8 +124,14 @@ def _run(words: Sequence[str], guard: Guard) -> Ending:
 def _supervised(command: Sequence[str], request: _JobRequest, guard: Guard) -> int:
     """Run a command and return its exit code; end it where RELION or a signal asks for that."""
     _say(f"occupy-relion-job {__version__}: {shlex.join(command[len(_PYTHON) :])}")
+    early: list[int] = []
+    # While the worker starts, a signal waits: raised in there it would leave a worker that nobody knows of.
+    _on_signals(lambda number, _: early.append(number))
     worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
+        _on_signals(_end_by_signal)
+        if early:
+            _end_by_signal(early[0], None)
         guard.tell(worker.pid)
         while (code := worker.poll()) is None:
             if abort_wanted(request.control) or abort_wanted(Path(request.folder)):
