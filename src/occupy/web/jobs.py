@@ -17,7 +17,6 @@ _logger = logging.getLogger(__name__)
 
 Report = Callable[[str, int, int], None]
 Work = Callable[["Job"], dict[str, Any]]
-KEPT = 50
 # Jobs that may wait for their turn.
 MOST_WAITING = 50
 
@@ -98,7 +97,7 @@ class Jobs:
             raise InputError(f"{MOST_WAITING} jobs are waiting; stop some, or wait until they are done")
         job = Job(next(self._numbers), title)
         self._jobs[job.id] = job
-        for old in [j.id for j in self._jobs.values() if j.state in ("done", "failed", "stopped")][:-KEPT]:
+        for old in [j.id for j in self._jobs.values() if j.state in ("done", "failed", "stopped")][:-50]:
             del self._jobs[old]
         self._pool.submit(_run, job, work)
         return job
