@@ -36,7 +36,10 @@ class Job:
     done: int = 0
     total: int = 0
     error: str = ""
+    began: float = 0.0
     seconds: float = 0.0
+    # What can be looked at while it works.
+    scene: int | None = None
     log: list[str] = field(default_factory=list)
     result: dict[str, Any] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -59,8 +62,22 @@ class Job:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the page shows."""
-        names = ("id", "title", "state", "stage", "done", "total", "error", "seconds", "log", "result")
-        return {name: getattr(self, name) for name in names}
+        names = (
+            "id",
+            "title",
+            "state",
+            "stage",
+            "done",
+            "total",
+            "error",
+            "seconds",
+            "scene",
+            "log",
+            "result",
+        )
+        if self.state == "running":
+            self.seconds = round(time.monotonic() - self.began, 3)
+        return {name: getattr(self, name) for name in names} | {"result": self.result}
 
 
 class Jobs:
@@ -104,7 +121,7 @@ class Jobs:
 
 
 def _run(job: Job, work: Work) -> None:
-    began = time.monotonic()
+    job.began = time.monotonic()
     job.state = "running"
     state = "failed"
     try:
@@ -123,6 +140,6 @@ def _run(job: Job, work: Work) -> None:
         job.error = f"{type(error).__name__}: {error} (this is our mistake)"
     if job.error:
         job.say(f"error: {job.error}")
-    job.seconds = round(time.monotonic() - began, 3)
+    job.seconds = round(time.monotonic() - job.began, 3)
     # Last: who sees the state may rely on the rest.
     job.state = state
