@@ -170,7 +170,9 @@ def _classes(
 
 @command("cryosparc", app)
 def _cryosparc(
-    project: Annotated[str, typer.Argument(metavar="PROJECT", help="Such as P3.")],
+    project: Annotated[
+        str, typer.Argument(metavar="PROJECT", help="Such as P3; or the project's folder, with no instance.")
+    ],
     job: Annotated[
         str, typer.Argument(metavar="JOB", help="3D classification or heterogeneous refinement, such as J42.")
     ],
@@ -186,13 +188,16 @@ def _cryosparc(
     present: Annotated[
         float, typer.Option(help="Occupancy at which a class has a part.", min=0.0, max=1.0)
     ] = 0.7,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder for groups of a project's folder.", show_default=False),
+    ] = None,
 ) -> None:
-    """Estimate a cryoSPARC classification in an External job of its project, connected to it."""
-    from occupy.suites.cryosparc import connect, run_external
+    """Estimate a cryoSPARC classification in an External job of its project, or as result groups."""
+    from occupy.cli.cryosparc import estimate_job
 
     words = [word for path in model or () for word in ("--model", str(path.absolute()))]
-    made = run_external(connect(), project, job, [*words, *(("--by", by) if by else ())], present)
-    typer.echo(f"{project} {made}: occupancies, masks and particles of {job}")
+    estimate_job(project, job, [*words, *(("--by", by) if by else ())], present, output)
 
 
 @command(
@@ -272,7 +277,7 @@ def _watch(
     run: Run,
 ) -> None:
     """Follow a classification: occupancy of regions in each class against iteration."""
-    from occupy.cli.watch import watch_job
+    from occupy.cli.relion import watch_job
 
     watch_job(job, output, regions, asked, run.quiet)
 
@@ -373,7 +378,7 @@ def _select(
     run: Run,
 ) -> None:
     """Write the particles of the classes that have, or lack, a region; or that have a part by themselves."""
-    from occupy.cli.select import select_by_classes, select_by_presence
+    from occupy.cli.particles import select_by_classes, select_by_presence
 
     if parts.part or parts.not_part:
         select_by_presence(table, particles, output, parts, wish, run.quiet)
@@ -414,7 +419,7 @@ def _compare_runs(
     run: Run,
 ) -> None:
     """Tell which classes are real, and how many, from several runs over the same particles."""
-    from occupy.cli.compare_runs import compare_all
+    from occupy.cli.particles import compare_all
 
     compare_all(runs, output, asked, run.quiet)
 
