@@ -210,7 +210,9 @@ def _classes(
 
 @command("cryosparc", app, examples=("occupy cryosparc P3 J42 --model model.cif",))
 def _cryosparc(
-    project: Annotated[str, typer.Argument(metavar="PROJECT", help="Such as P3.")],
+    project: Annotated[
+        str, typer.Argument(metavar="PROJECT", help="Such as P3; or the project's folder, with no instance.")
+    ],
     job: Annotated[
         str, typer.Argument(metavar="JOB", help="3D classification or heterogeneous refinement, such as J42.")
     ],
@@ -226,16 +228,19 @@ def _cryosparc(
     present: Annotated[
         float, typer.Option(help="Occupancy at which a class has a part.", min=0.0, max=1.0)
     ] = 0.7,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder for groups of a project's folder.", show_default=False),
+    ] = None,
 ) -> None:
-    """Estimate a cryoSPARC classification in an External job.
+    """Estimate a cryoSPARC classification as an External job.
 
-    The job belongs to the same project and is connected to the classification.
+    Of its project, connected to it; or as result groups, with no instance.
     """
-    from occupy.suites.cryosparc import connect, run_external
+    from occupy.cli.cryosparc import estimate_job
 
     words = [word for path in model or () for word in ("--model", str(path.absolute()))]
-    made = run_external(connect(), project, job, [*words, *(("--by", by) if by else ())], present)
-    typer.echo(f"{project} {made}: occupancies, masks and particles of {job}")
+    estimate_job(project, job, [*words, *(("--by", by) if by else ())], present, output)
 
 
 @command(
@@ -338,7 +343,7 @@ def _watch(
 
     In each class against iteration.
     """
-    from occupy.cli.watch import watch_job
+    from occupy.cli.relion import watch_job
 
     watch_job(job, output, regions, asked, run.quiet)
 
@@ -463,7 +468,7 @@ def _select(
 
     By the classes they are in, or each by itself.
     """
-    from occupy.cli.select import select_by_classes, select_by_presence
+    from occupy.cli.particles import select_by_classes, select_by_presence
 
     if parts.part or parts.not_part:
         select_by_presence(table, particles, output, parts, wish, run.quiet)
@@ -526,7 +531,7 @@ def _compare_runs(
 
     From several runs over the same particles.
     """
-    from occupy.cli.compare_runs import compare_all
+    from occupy.cli.particles import compare_all
 
     compare_all(runs, output, asked, run.quiet)
 

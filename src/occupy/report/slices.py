@@ -133,7 +133,6 @@ def lowest_shown_scale(est: Estimate) -> float:
     return LOWEST_SHOWN if doubtful else max(LOWEST_SHOWN, est.lowest_confident_scale)
 
 
-MOST_MAPS = 8
 # What is drawn, and the value at the upper end of its colours.
 SHOWN = {"scale": 1.0, "confidence": 1.0, "occupancy": 1.0, "relative": 1.0, "uncertainty": 0.5}
 
@@ -146,7 +145,7 @@ def lazy_slices(maps: Mapping[str, Mapping[str, LazyMap]]) -> Figure:
     maps : mapping
         Name → what there is of that map → lazy map. The first eight are drawn, one row each.
     """
-    names = list(maps)[:MOST_MAPS]
+    names = list(maps)[:8]
     columns = [what for what in SHOWN if what in maps[names[0]]]
     figure = new_figure(2.6 * len(columns), 2.6 * len(names) + 0.4, dpi=100, layout="constrained")
     grid = figure.subplots(len(names), len(columns), squeeze=False)
