@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from occupy.errors import Notice
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Return names of maps for people: class 1 for run_it025_class001, where that tells all apart."""
+    short = [re.sub(r"^.*_class0*(\d+)$", r"class \1", name) for name in names]
+    return short if len(set(short)) == len(short) else list(names)
 
 
 def number_text(value: Any) -> str:
