@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from occupy.cli.console import progress, say, warn
+from occupy.cli.console import progress, say, warn, warn_of
 from occupy.errors import InputError, Notice
 from occupy.requests import RegionRequest, SetRequest
 
@@ -34,7 +34,7 @@ def estimate_classes(
     for line in found.describe():
         say(line, quiet)
     used, left = without_small(found)
-    _warn_of((*found.notices, *left), quiet)
+    warn_of((*found.notices, *left), quiet)
     named = replace(asked, compare=None if asked.compare is None else _pair(used, asked.compare))
     folder = output or Path(f"occupy_{_stem(found)}")
     of_regions = regions.options if regions.models or regions.masks else {}
@@ -50,7 +50,7 @@ def estimate_classes(
         keep = False
     made = _regions(used, regions, asked)
     joint, warnings = _fitted(made, used, asked)
-    _warn_of(warnings, quiet)
+    warn_of(warnings, quiet)
     extras = SetOutput(
         found=found,
         begun=begun,
@@ -66,11 +66,6 @@ def estimate_classes(
     if made is not None:
         extras = replace(extras, regions=made.regions, model=made.model, inputs=made.inputs)
     _compare(used, folder, asked, extras, quiet)
-
-
-def _warn_of(notices: Sequence[Notice], quiet: bool) -> None:
-    for notice in notices:
-        warn(notice.text, quiet)
 
 
 def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, quiet: bool) -> None:
@@ -100,7 +95,7 @@ def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, q
         removed = begin(folder, extras.begun, old=None if extras.keep else _kept_files(used))
         extras = replace(extras, notices=(*extras.notices, *result.notices))
         table, files = write_set(folder, result.estimate, result.components, extras, execution)
-    _warn_of(result.notices, quiet)
+    warn_of(result.notices, quiet)
     _summarise(result, table, files, folder, asked.components, quiet)
     if stale := [name for name in removed if not (folder / name).exists()]:
         say(f"  removed, of an earlier run: {', '.join(stale)}", quiet)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -34,10 +34,14 @@ def warn(text: str, quiet: bool = False) -> None:
         tell(f"occupy: warning: {text}")
 
 
-def warn_of(notices: Iterable[Notice], quiet: bool) -> None:
-    """Print notices as warnings."""
-    for notice in notices:
+def warn_of(notices: Sequence[Notice], quiet: bool) -> None:
+    """Print notices as warnings, but what is only worth knowing as a plain line."""
+    from occupy.report.text import doubtful, information
+
+    for notice in doubtful(notices):
         warn(notice.text, quiet)
+    for notice in information(notices):
+        say(notice.text, quiet)
 
 
 def say_files(files: Mapping[str, str], folder: Path, quiet: bool) -> None:

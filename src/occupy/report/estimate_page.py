@@ -32,7 +32,7 @@ from occupy.report.record import read_input, read_output
 from occupy.report.set_figures import strip
 from occupy.report.set_page import interval_table
 from occupy.report.surfaces import LIMITS, level_in, surface_message, unpack
-from occupy.report.text import fit_text, full_scale_source, number_text, tile_place
+from occupy.report.text import fit_text, full_scale_source, number_text
 
 _BAD = "The solvent fit is bad: do not trust the confidence, nor maps weighted by it."
 _UNSUITABLE = "This map is not suitable: "
@@ -166,9 +166,6 @@ def _numbers(numbers: Mapping[str, Any]) -> str:
          misfit if solvent["good_fit"] else f"{misfit} – BAD FIT"),
         ("Range of the map", " to ".join(number_text(v) for v in numbers["map_range"]), "map units", ""),
     ]  # fmt: skip
-    if "calibration" in numbers:
-        tile = numbers["full_scale_tile"]
-        rows.insert(1, ("Fullest tile", number_text(tile["value"]), "map units", tile_place(tile)))
     if "target" in numbers:
         target = numbers["target"]
         rows.append(
