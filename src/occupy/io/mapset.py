@@ -98,6 +98,20 @@ class MapSet:
     notices: tuple[Notice, ...] = ()
     unregularised: bool = False
 
+    @property
+    def stem(self) -> str:
+        """What results are called after: the source's name without what RELION adds."""
+        name = self.source.name
+        return name.removesuffix(".star").removesuffix("_model").removesuffix("_optimiser") or "set"
+
+    def named(self, text: str) -> str:
+        """Return the name of the map that a name or a class number means; InputError where there is none."""
+        names = [entry.name for entry in self.maps]
+        by_number = [entry.name for entry in self.maps if text.isdecimal() and entry.number == int(text)]
+        if text not in names and len(by_number) != 1:
+            raise InputError(f"--compare {text}: no such class; there are {', '.join(names[:8])}")
+        return text if text in names else by_number[0]
+
     def describe(self) -> list[str]:
         """Return lines for people: what was found."""
         iteration = "" if self.iteration is None else f", iteration {self.iteration}"

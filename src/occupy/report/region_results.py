@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from occupy.ensemble.members import Member
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import write_text
 from occupy.io.checksum import reading
@@ -102,17 +103,38 @@ def find_regions(asked: RegionRequest, volume: Volume, voxel_size: float | None 
     return FoundRegions(asked, regions, files, inputs)
 
 
+def regions_of_set(asked: RegionRequest, first: Path, voxel_size: float | None) -> FoundRegions | None:
+    """Make the regions asked for on the grid of a set's first map; None where none were."""
+    if asked.models or asked.masks:
+        return find_regions(asked, read_map(first, voxel_size=voxel_size), voxel_size)
+    if asked.by is not None or asked.selections is not None:
+        raise InputError("--by and --regions need a --model")
+    return None
+
+
+def fit_members(
+    found: FoundRegions | None, members: Sequence[Member]
+) -> tuple[Mapping[str, JointRegions], list[Notice]]:
+    """Fit a model's regions in all maps of a set together; or say why they are read."""
+    if found is None or found.model is None or found.asked.by_reading:
+        return {}, []
+    fits = _fits_of(found, {member.name: member.read for member in members})
+    if isinstance(fits, str):
+        return {}, [not_fitted(fits)]
+    return fits, next(iter(fits.values())).notices
+
+
 def with_fit(found: FoundRegions, volume: Volume | str) -> FoundRegions:
     """Add the joint fit of a model's regions to a map, or the reason why they can't be fitted."""
     if found.model is None or found.asked.by_reading:
         return found
     if isinstance(volume, str):
         return replace(found, joint=volume)
-    fits = fits_of(found, {"map": lambda: volume})
+    fits = _fits_of(found, {"map": lambda: volume})
     return replace(found, joint=fits if isinstance(fits, str) else fits["map"])
 
 
-def fits_of(found: FoundRegions, maps: Mapping[str, Callable[[], Volume]]) -> dict[str, JointRegions] | str:
+def _fits_of(found: FoundRegions, maps: Mapping[str, Callable[[], Volume]]) -> dict[str, JointRegions] | str:
     """Return the joint fit of a model's regions to each of several maps, or why they can't be fitted.
 
     Parameters
