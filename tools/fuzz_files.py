@@ -198,10 +198,10 @@ def model_files() -> list[Any]:
 def read_any_model(path: Path) -> None:
     """Read a model, choose parts of it, and write it with other occupancies."""
     from occupy.io.models import read_model, write_occupancies
-    from occupy.regions.selection import residues_of_selection
+    from occupy.regions.region import _residues_of_selection
 
     model = read_model(path)
-    residues_of_selection(model, [model.chain_label(model.residues[0])], "x")
+    _residues_of_selection(model, [model.chain_label(model.residues[0])], "x")
     values = {(r.chain, r.number, r.insertion): 0.5 for r in model.residues}
     write_occupancies(path, path.with_name("occupancies.cif"), values)
 

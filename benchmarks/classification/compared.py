@@ -20,7 +20,7 @@ import numpy.typing as npt
 from occupy.io.runs import common_particles, read_run
 from occupy.io.star import read_star
 from occupy.runs.agreement import adjusted_rand, agreement, contingency
-from occupy.runs.consensus import consensus
+from occupy.runs.compare import consensus
 
 NAMES = ("rlnImageName", "rlnClassNumber")
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from occupy.ensemble.alignment import pose_notices
-from occupy.ensemble.components import Component, find_components, soft_mask
+from occupy.ensemble.components import Component, component_regions, find_components, read_set, soft_mask
 from occupy.ensemble.execution import Execution
 from occupy.ensemble.members import Member
 from occupy.ensemble.pipeline import ClassEstimate, SetEstimate, compare_members
-from occupy.ensemble.summary import component_regions, read_set
 from occupy.errors import InputError, Notice
 from occupy.inputs import open_inputs
 from occupy.io.mapset import MapSet

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.ensemble.level import content_of, full_level
+from occupy.ensemble.comparison import content_of, full_level
 
 
 def readings(parts, seed=0, width=0.1):

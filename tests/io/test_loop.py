@@ -13,9 +13,9 @@ from occupy.io.checksum import written
 from occupy.io.loop import (
     _SUFFIX,
     _is_drawn,
+    _reconstruct,
     drawn_notice,
     read_call,
-    reconstruct,
     record_call,
     unregularised_name,
 )
@@ -55,7 +55,7 @@ def test_a_map_comes_back_whatever_the_weights(tmp_path, padding):
     m = N * padding
     weight = np.random.default_rng(1).uniform(50, 500, (m, m, m // 2 + 1))
     grids(star, data, weight, padding)
-    found = reconstruct(read_call(star))
+    found = _reconstruct(read_call(star))
     assert found.dtype == np.float32
     z, y, x = np.indices((N, N, N)) - N // 2
     inside = x**2 + y**2 + z**2 < (N / 2 - 3) ** 2
@@ -69,9 +69,9 @@ def test_places_without_weight_are_zero_not_infinite(tmp_path):
     weight = np.full((N, N, N // 2 + 1), 100.0)
     weight[:, :, 4:] = 0
     grids(star, smooth(0), weight, 1)
-    assert np.isfinite(reconstruct(read_call(star))).all()
+    assert np.isfinite(_reconstruct(read_call(star))).all()
     grids(star, smooth(0), 0 * weight, 1)
-    assert not reconstruct(read_call(star)).any()
+    assert not _reconstruct(read_call(star)).any()
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "padding"])
@@ -85,7 +85,7 @@ def test_what_cannot_be_reconstructed_is_refused_in_one_line(tmp_path, damage):
     else:
         star.write_text(star.read_text().replace("PaddingFactor 1.0", "PaddingFactor 1.5"))
     with pytest.raises(ValueError, match="padding of 1.5" if damage == "padding" else "data_real") as caught:
-        reconstruct(read_call(star))
+        _reconstruct(read_call(star))
     assert "\n" not in str(caught.value)
 
 

@@ -12,7 +12,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from occupy.errors import InputError
-from occupy.io.particle_store import FolderStore, forget_pieces
+from occupy.io.particle_images import FolderStore, forget_pieces
 from occupy.particles import pipeline
 from occupy.particles.agreement import OfMap, beside_map, disagreements
 from occupy.particles.columns import (

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from occupy.runs.partition import Partition, partition
+from occupy.runs.agreement import Partition, partition
 
 Labels = npt.NDArray[np.int64]
 MakeRuns = Callable[..., tuple[Labels, list[Partition]]]

@@ -9,17 +9,21 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from occupy.runs.agreement import (
+    Entries,
+    Partition,
+    _p_value,
     _shuffles,
     adjusted_rand,
     agreement,
     class_agreement,
     contingency,
+    entries,
     match,
     merged_rows,
-    p_value,
+    partition,
     rand_of,
+    share_error,
 )
-from occupy.runs.partition import Entries, Partition, entries, partition, share_error
 
 
 def single(count: int) -> Entries:
@@ -112,8 +116,8 @@ def test_real_agreement_is_found_in_every_class_that_has_it() -> None:
 
 
 def test_p_values_count_the_observed_among_the_random() -> None:
-    assert p_value(2.0, [0.0, 1.0, 3.0]) == 0.5
-    assert p_value(9.0, [0.0] * 99) == 0.01
+    assert _p_value(2.0, [0.0, 1.0, 3.0]) == 0.5
+    assert _p_value(9.0, [0.0] * 99) == 0.01
 
 
 @pytest.mark.parametrize("copies", [1, 4])

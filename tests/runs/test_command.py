@@ -16,7 +16,7 @@ from occupy.errors import InputError
 from occupy.io.particles import read_particles
 from occupy.io.runs import _run_names, common_particles, read_run
 from occupy.io.star import read_star
-from occupy.runs.partition import Partition
+from occupy.runs.agreement import Partition
 from run_files import write_star
 
 Make = Callable[..., Any]

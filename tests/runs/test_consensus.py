@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from occupy.runs.agreement import adjusted_rand, contingency
-from occupy.runs.compare import class_summaries, compare, merges
-from occupy.runs.consensus import Rules, consensus
-from occupy.runs.partition import entries, partition
+from occupy.runs.agreement import adjusted_rand, contingency, entries, partition
+from occupy.runs.compare import Rules, class_summaries, compare, consensus, merges
 
 Make = Callable[..., Any]
 THREE = (0.5, 0.3, 0.2)

@@ -13,8 +13,8 @@ import pytest
 from occupy.cli.main import run
 from occupy.regions.table import OccupancyTable
 from occupy.report.tables import read_table, write_tables
+from occupy.runs.agreement import entries
 from occupy.runs.occupancies import combine, differences, occupancy_by_images
-from occupy.runs.partition import entries
 from run_files import write_star
 
 

@@ -15,9 +15,12 @@ import numpy.typing as npt
 
 from occupy import tuning
 from occupy.ensemble.comparison import (
+    FullLevel,
     Null,
     compare,
     conserved_region,
+    content_of,
+    full_level,
     null_of,
     power_of_mean,
     ratio_variance,
@@ -32,7 +35,6 @@ from occupy.ensemble.execution import (
     MemoryStorage,
     Storage,
 )
-from occupy.ensemble.level import FullLevel, content_of, full_level
 from occupy.ensemble.members import Member, OnGrid, read_members, shares_of
 from occupy.ensemble.scaling import ScaledMaps, match_within, scale_maps
 from occupy.errors import InputError, Notice

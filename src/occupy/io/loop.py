@@ -109,7 +109,7 @@ def unregularised_name(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".mrc").removesuffix(_EXCHANGE) + _SUFFIX)
 
 
-def reconstruct(call: ReconstructionCall) -> npt.NDArray[np.float32]:
+def _reconstruct(call: ReconstructionCall) -> npt.NDArray[np.float32]:
     """Reconstruct a class from the data and weights of a call, without RELION's prior.
 
     Returns
@@ -156,7 +156,7 @@ def _sphere(box: int, edge: float = 3.0) -> npt.NDArray[np.float32]:
 def write_unregularised(call: ReconstructionCall, voxel_size: float) -> Path:
     """Write the unregularised map of a call's class beside its other files; return its path."""
     path = unregularised_name(call.star)
-    volume = Volume.from_array(reconstruct(call), voxel_size)
+    volume = Volume.from_array(_reconstruct(call), voxel_size)
     write_map(path, volume, "reconstruction without a prior")
     return path
 

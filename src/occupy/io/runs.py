@@ -24,7 +24,7 @@ from occupy.io.mapset import natural, some_of
 from occupy.io.particles import Particles, read_particles
 from occupy.io.relion_job import finished_iterations
 from occupy.io.star import read_star
-from occupy.runs.partition import Entries, Integers, Partition, Reals, entries, partition
+from occupy.runs.agreement import Entries, Integers, Partition, Reals, entries, partition
 
 _NamedBy = Literal["name", "uid", "row"]
 _DATA = re.compile(r".+_it(\d+)_data\.star")

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from occupy.ensemble.components import read_set
 from occupy.ensemble.pipeline import compare_members
-from occupy.ensemble.summary import read_set
 from occupy.errors import InputError
 from occupy.io.atomic import make_folder, write_text
 from occupy.io.mapset import MapSet

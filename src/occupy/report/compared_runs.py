@@ -24,6 +24,7 @@ from occupy.report.runs import (
     Judged,
     best_number,
     comparison_record,
+    flow_figure,
     ladder_lines,
     next_steps,
     summary_lines,
@@ -31,7 +32,6 @@ from occupy.report.runs import (
     write_comparison_tables,
     write_judged,
 )
-from occupy.report.runs_figure import flow_figure
 from occupy.report.tables import read_table
 from occupy.requests import RunsRequest
 from occupy.runs.compare import Comparison, compare

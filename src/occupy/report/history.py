@@ -66,7 +66,7 @@ class _Difference:
     significant: int | None
 
 
-def difference(table: OccupancyTable) -> _Difference:
+def _difference(table: OccupancyTable) -> _Difference:
     """Tell how far the classes of a table differ."""
     regions, classes = table.values.shape
     known = np.isfinite(table.values)
@@ -87,7 +87,7 @@ def step_line(step: Step) -> str:
     table = step.table
     shares = ", ".join("–" if math.isnan(w) else f"{100 * w:.1f}" for w in table.weights)
     text = f"iteration {step.iteration}: classes {shares} %"
-    found = difference(table)
+    found = _difference(table)
     if not np.isfinite(found.spread).any():
         return text
     if found.significant is not None:
@@ -175,7 +175,7 @@ def _step(number: int, regions: Sequence[Mapping[str, str]], classes: Sequence[M
 def _shown_regions(steps: Sequence[Step]) -> list[str]:
     """Return the regions to draw: those in which the classes of the last iteration differ most."""
     table = steps[-1].table
-    spread = np.nan_to_num(difference(table).spread, nan=-1.0)
+    spread = np.nan_to_num(_difference(table).spread, nan=-1.0)
     return [table.regions[row] for row in np.argsort(-spread, kind="stable")[:_SHOWN]]
 
 
@@ -239,7 +239,7 @@ def _draw_shares(ax: Axes, steps: Sequence[Step], colours: Mapping[str, Any]) ->
 
 
 def _draw_difference(ax: Axes, steps: Sequence[Step]) -> None:
-    found = [difference(step.table) for step in steps]
+    found = [_difference(step.table) for step in steps]
     spreads = [d.spread[np.isfinite(d.spread)] for d in found]
     numbers = [step.iteration for step in steps]
     ax.plot(numbers, [s.max() if s.size else math.nan for s in spreads], "ko-", ms=2.5, lw=1.3, label="_")

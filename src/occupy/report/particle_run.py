@@ -14,8 +14,7 @@ from occupy.errors import InputError, Notice
 from occupy.io.atomic import make_folder, write_text
 from occupy.io.models import read_model
 from occupy.io.mrc import map_stem, read_map
-from occupy.io.particle_images import read_particle_images, state_of
-from occupy.io.particle_store import FolderStore, forget_pieces
+from occupy.io.particle_images import FolderStore, forget_pieces, read_particle_images, state_of
 from occupy.io.star import check_star_rows, find_star_rows, read_star, write_with_column
 from occupy.io.tables import read_selections
 from occupy.model import AtomicModel
@@ -30,7 +29,7 @@ from occupy.report.particle_results import particle_record, write_particle_repor
 from occupy.report.record import file_of, to_json
 from occupy.report.region_results import mask_files
 from occupy.requests import ParticleRequest, RegionRequest
-from occupy.simulation.parts import PartAtoms, part_densities
+from occupy.simulation.potential import PartAtoms, part_densities
 from occupy.volume import Volume
 
 _REST = "rest"

@@ -207,7 +207,7 @@ def _selection_record(
     }
 
 
-def choose(
+def _choose(
     table: OccupancyTable, maps: NumberedSet, particles: Particles, wish: ClassWish, numbering: Numbering
 ) -> _Selection:
     """Choose classes by what their maps hold; InputError where none fulfils the condition."""
@@ -283,7 +283,7 @@ def select_particles(
         if numbering.parent_ind is not None and particles.kind == "cryodrgn":
             inputs["parent_ind"] = stack.enter_context(reading(numbering.parent_ind))
         parents = _parents(numbering.parent_ind, particles)
-        found = choose(table, maps, particles, wish, numbering)
+        found = _choose(table, maps, particles, wish, numbering)
         keep = np.isin(particles.labels, [found.labels[name] for name in found.chosen])
         record.unlink(missing_ok=True)
         write_particles(particles, keep, output, parents)

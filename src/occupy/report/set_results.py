@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from occupy.ensemble.components import Component, soft_mask, varying
+from occupy.ensemble.components import (
+    Component,
+    component_regions,
+    read_class,
+    soft_mask,
+    summary_of,
+    summary_terms,
+    varying,
+)
 from occupy.ensemble.execution import Execution
 from occupy.ensemble.pipeline import SetEstimate
-from occupy.ensemble.summary import component_regions, read_class, summary_of, summary_terms
 from occupy.errors import Notice
 from occupy.io.atomic import make_folder, write_text
 from occupy.io.checksum import sha256_of, written

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from occupy.options import short_repr
 from occupy.requests import Imaging, Processing
-from occupy.simulation.models import per_chain
-from occupy.simulation.scene import Scene, clean_map, clean_maps, make_scene, noise_sigma
+from occupy.simulation.models import Scene, clean_map, clean_maps, make_scene, noise_sigma, per_chain
 from occupy.simulation.single import Array, Noise, Simulation, finish, last_shell, raw_maps, spectrum_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from occupy.options import short_repr
 from occupy.requests import Imaging, Processing
-from occupy.simulation.models import per_chain, voxels_near
+from occupy.simulation.models import (
+    Scene,
+    clean_map,
+    make_scene,
+    noise_sigma,
+    per_chain,
+    voxels_near,
+    with_occupancies,
+)
 from occupy.simulation.potential import (
     coloured_noise,
     frequency_of,
@@ -25,7 +33,6 @@ from occupy.simulation.potential import (
     shell_means,
     soft_low_pass,
 )
-from occupy.simulation.scene import Scene, clean_map, make_scene, noise_sigma, with_occupancies
 
 if TYPE_CHECKING:
     import gemmi
