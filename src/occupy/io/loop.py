@@ -60,22 +60,6 @@ def read_calls(folder: Path) -> list[dict[str, Any]]:
     return [calls[key] for key in sorted(calls)]
 
 
-def record_call(folder: Path, call: ReconstructionCall, values: dict[str, Any]) -> None:
-    """Append one line to the record; lines of concurrent calls do not mix.
-
-    Raises
-    ------
-    OutputError
-        Where the line could not be written whole.
-    """
-    head = {"iteration": call.iteration, "half": call.half, "class": call.number}
-    path = make_folder(folder) / CALLS
-    try:
-        _append(path, _strict_json(head | values).encode() + b"\n")
-    except OSError as error:
-        raise explain(error, path) from error
-
-
 def _append(path: Path, line: bytes) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
@@ -109,56 +93,12 @@ def unregularised_name(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".mrc").removesuffix(_EXCHANGE) + _SUFFIX)
 
 
-def _reconstruct(call: ReconstructionCall) -> npt.NDArray[np.float32]:
-    """Reconstruct a class from the data and weights of a call, without RELION's prior.
-
-    Returns
-    -------
-    ndarray of float32, shape (box, box, box)
-        On RELION's grey scale; 0 beyond the sphere that fits the box. It holds the shells below RELION's
-        current size, and nothing finer.
-
-    Raises
-    ------
-    InputError
-        Where the files are missing or damaged, or the padding is no whole number.
-    """
-    padding = round(call.padding)
-    if padding < 1 or padding != call.padding:
-        raise InputError(f"{call.star}: a padding of {call.padding:g}; whole numbers are understood")
-    n = min(call.box, spectra.even_size(2 * call.shells + 2))
-    m = n * padding
-    grids = [half_complex(path) for path in (call.real, call.imaginary, call.weight)]
-    if len({grid.shape for grid in grids}) > 1:
-        raise InputError(f"{call.star}: data and weights differ in size")
-    size = len(grids[0])
-    reach = min((call.shells - 1) * padding, (min(m, size) - 1) // 2)
-    k, columns = np.arange(-reach, reach + 1), np.arange(reach + 1)
-    real, imaginary, weight = (np.asarray(grid[np.ix_(k % size, k % size, columns)]) for grid in grids)
-    radius = spectra.shell_numbers(k, columns, padding)
-    whole = np.zeros((m, m, m // 2 + 1), dtype=np.complex64)
-    data = np.where(radius <= call.shells - 1, real + np.complex64(1j) * imaginary, 0)
-    whole[np.ix_(k % m, k % m, columns)] = spectra.divided(data, weight, radius)
-    # RELION divides by the box, not by the number of voxels: its projections are normalised as images are.
-    whole /= np.float32(call.box * padding**3)
-    fine = spectra.map_of(spectra.spectrum_of(spectra.without_gridding(spectra.map_of(whole), n)), call.box)
-    return fine * _sphere(call.box)
-
-
 def _sphere(box: int, edge: float = 3.0) -> npt.NDArray[np.float32]:
     """Return 1 within the sphere that fits the box, and less over its edge (voxels), as RELION masks do."""
     x = (np.arange(box) - box // 2).astype(np.float32)
     r = np.sqrt(x[:, None, None] ** 2 + x[None, :, None] ** 2 + x**2)
     beyond = np.clip((r - box / 2 + edge) / edge, 0, 1)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * beyond), dtype=np.float32)
-
-
-def write_unregularised(call: ReconstructionCall, voxel_size: float) -> Path:
-    """Write the unregularised map of a call's class beside its other files; return its path."""
-    path = unregularised_name(call.star)
-    volume = Volume.from_array(_reconstruct(call), voxel_size)
-    write_map(path, volume, "reconstruction without a prior")
-    return path
 
 
 def with_unregularised(found: MapSet) -> MapSet:
@@ -244,7 +184,7 @@ def _unregularised_map(path: Path) -> Path:
             return target
         if call is None:
             raise InputError(f"{star.name} is not there")
-        return write_unregularised(call, read_header(path).voxel_size(path)[0])
+        return call.write_unregularised(read_header(path).voxel_size(path)[0])
     except (OccupyError, OSError) as error:
         data = f"{match['stem'].rpartition('_class')[0]}_data.star"
         raise InputError(
@@ -315,6 +255,63 @@ class ReconstructionCall:
     def shells(self) -> int:
         """Number of shells that hold data, the origin included."""
         return min(self.current_size, self.box) // 2 + 1
+
+    def record(self, values: dict[str, Any]) -> None:
+        """Append one line to the job's record; lines of concurrent calls do not mix.
+
+        Raises
+        ------
+        OutputError
+            Where the line could not be written whole.
+        """
+        head = {"iteration": self.iteration, "half": self.half, "class": self.number}
+        path = make_folder(self.star.parent / FOLDER) / CALLS
+        try:
+            _append(path, _strict_json(head | values).encode() + b"\n")
+        except OSError as error:
+            raise explain(error, path) from error
+
+    def reconstruct(self) -> npt.NDArray[np.float32]:
+        """Reconstruct the class from the data and weights of the call, without RELION's prior.
+
+        Returns
+        -------
+        ndarray of float32, shape (box, box, box)
+            On RELION's grey scale; 0 beyond the sphere that fits the box. It holds the shells below RELION's
+            current size, and nothing finer.
+
+        Raises
+        ------
+        InputError
+            Where the files are missing or damaged, or the padding is no whole number.
+        """
+        padding = round(self.padding)
+        if padding < 1 or padding != self.padding:
+            raise InputError(f"{self.star}: a padding of {self.padding:g}; whole numbers are understood")
+        n = min(self.box, spectra.even_size(2 * self.shells + 2))
+        m = n * padding
+        grids = [half_complex(path) for path in (self.real, self.imaginary, self.weight)]
+        if len({grid.shape for grid in grids}) > 1:
+            raise InputError(f"{self.star}: data and weights differ in size")
+        size = len(grids[0])
+        reach = min((self.shells - 1) * padding, (min(m, size) - 1) // 2)
+        k, columns = np.arange(-reach, reach + 1), np.arange(reach + 1)
+        real, imaginary, weight = (np.asarray(grid[np.ix_(k % size, k % size, columns)]) for grid in grids)
+        radius = spectra.shell_numbers(k, columns, padding)
+        whole = np.zeros((m, m, m // 2 + 1), dtype=np.complex64)
+        data = np.where(radius <= self.shells - 1, real + np.complex64(1j) * imaginary, 0)
+        whole[np.ix_(k % m, k % m, columns)] = spectra.divided(data, weight, radius)
+        # RELION divides by the box, not by the number of voxels: its projections are normalised like images.
+        whole /= np.float32(self.box * padding**3)
+        coarse = spectra.without_gridding(spectra.map_of(whole), n)
+        fine = spectra.map_of(spectra.spectrum_of(coarse), self.box)
+        return fine * _sphere(self.box)
+
+    def write_unregularised(self, voxel_size: float) -> Path:
+        """Write the unregularised map of the class beside its other files; return its path."""
+        path = unregularised_name(self.star)
+        write_map(path, Volume.from_array(self.reconstruct(), voxel_size), "reconstruction without a prior")
+        return path
 
 
 def read_call(path: str | Path) -> ReconstructionCall:

@@ -20,8 +20,8 @@ from occupy._version import __version__
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import atomic_file, explain, make_folder
 from occupy.io.cryosparc import read_structured
-from occupy.io.mrc import MapHeader, read_header
-from occupy.io.mrc_header import HEADER_BYTES
+from occupy.io.mrc import read_header
+from occupy.io.mrc_header import HEADER_BYTES, MapHeader
 from occupy.io.star import StarTable, read_star
 from occupy.particles.ctf import Ctf
 from occupy.particles.images import ParticleImages

@@ -18,7 +18,7 @@ from occupy.errors import InputError
 from occupy.io.atomic import read_errors
 from occupy.io.cryosparc import read_structured, write_rows
 from occupy.io.plain_pickle import read_integers, write_integers
-from occupy.io.star import StarRows, StarTable, check_star_rows, find_star_rows, read_star, write_kept
+from occupy.io.star import StarRows, StarTable, find_star_rows, read_star
 
 _ParticleKind = Literal["relion", "cryosparc", "cryodrgn"]
 ENDINGS = {"relion": ".star", "cryosparc": ".cs", "cryodrgn": ".pkl"}
@@ -122,7 +122,6 @@ def _relion(path: Path) -> Particles:
     rows = find_star_rows(path, block)
     if not rows.lines:
         raise InputError(f"{path}: one particle and no loop, or no particles; there is nothing to select")
-    check_star_rows(path, rows, read_star(path, columns=(rows.first,))[block].column(rows.first))
     certainty = np.array(table.numbers(_CERTAINTY)) if table.has(_CERTAINTY) else None
     return _not_empty(Particles("relion", path, _class_numbers(table), 1, certainty, None, rows))
 
@@ -223,7 +222,7 @@ def write_particles(
     check_target(particles, target)
     if particles.kind == "relion":
         rows: StarRows = particles._content
-        write_kept(rows, keep.tolist(), target)
+        rows.write_kept(keep.tolist(), target)
     elif particles.kind == "cryosparc":
         write_rows(particles.path, particles._content[keep], target)
     else:
@@ -287,14 +286,12 @@ def write_chosen(source: Path, keep: npt.NDArray[np.bool_], target: Path) -> Non
         _check_count(source, len(content), keep)
         write_rows(source, content[keep], target)
         return
-    found = [(name, table) for name, table in read_star(source).items() if table.has("rlnImageName")]
-    if len(found) != 1:
+    blocks = list(read_star(source, columns=("rlnImageName",)))
+    if len(blocks) != 1:
         raise InputError(f"{source}: no particles (a table with rlnImageName) in it")
-    name, table = found[0]
-    rows = find_star_rows(source, name)
-    check_star_rows(source, rows, table.column(rows.first))
+    rows = find_star_rows(source, blocks[0])
     _check_count(source, len(rows.lines), keep)
-    write_kept(rows, keep.tolist(), target)
+    rows.write_kept(keep.tolist(), target)
 
 
 def _check_count(source: Path, count: int, keep: npt.NDArray[np.bool_]) -> None:

@@ -156,7 +156,7 @@ def _improve(star: Path, options: HookOptions) -> str:
     """
     from occupy import __version__
     from occupy.io.atomic import atomic_file
-    from occupy.io.loop import FOLDER, read_call, record_call
+    from occupy.io.loop import read_call
     from occupy.io.mrc import write_map
 
     began = time.perf_counter()
@@ -167,14 +167,14 @@ def _improve(star: Path, options: HookOptions) -> str:
     outcome = _outcome(call, options)
     record = outcome.record | {"seconds": round(time.perf_counter() - began, 3), "occupy": __version__}
     if outcome.volume is None:
-        record_call(star.parent / FOLDER, call, record)
+        call.record(record)
     else:
         with atomic_file(call.result) as part:
             file = write_map(part, outcome.volume, "shared and own part of a class", checksum=True)
             assert file is not None
             # What tells this map from that of a later run without us.
             record["map"] = {"file": call.result.name} | file.about()
-            record_call(star.parent / FOLDER, call, record)
+            call.record(record)
     return f"{where}: {outcome.line}"
 
 
@@ -251,11 +251,11 @@ def _keep_unregularised(call: ReconstructionCall, pixel_size: float) -> None:
 
     Done at every call: which is the last cannot be known where several run at once or the job is continued.
     """
-    from occupy.io.loop import unregularised_name, write_unregularised
+    from occupy.io.loop import unregularised_name
     from occupy.relion.separation import LOOP
 
     try:
-        write_unregularised(call, pixel_size)
+        call.write_unregularised(pixel_size)
     except Exception as error:
         _say(f"no unregularised map: {_one_line(error)}")
     path, before = unregularised_name(call.star), max(call.iteration - LOOP.kept_iterations, 0)
@@ -269,9 +269,9 @@ def _give_up(star: Path, error: Exception) -> None:
     """Say in one line why RELION's map stays as it is, and note it where that is possible."""
     _say(f"{star.name}: {_one_line(error)}; RELION's own map is used")
     with suppress(Exception):
-        from occupy.io.loop import FOLDER, read_call, record_call
+        from occupy.io.loop import read_call
 
-        record_call(star.parent / FOLDER, read_call(star), {"state": "failed", "reason": _one_line(error)})
+        read_call(star).record({"state": "failed", "reason": _one_line(error)})
 
 
 def _one_line(error: Exception) -> str:
