@@ -216,10 +216,10 @@ def record_files(folder: Path) -> tuple[bytes, bytes]:
 
 def read_any_set_record(path: Path) -> None:
     """Read the record of a set in both ways."""
-    from occupy.io.class_numbers import read_numbered
+    from occupy.io.class_numbers import NumberedSet
     from occupy.report.set_record import read_set_record
 
-    for read in (read_numbered, read_set_record):
+    for read in (NumberedSet.read, read_set_record):
         with contextlib.suppress(OccupyError):
             read(path)
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from occupy.runs.agreement import adjusted_rand, contingency, entries, partition
-from occupy.runs.compare import Rules, class_summaries, compare, consensus, merges
+from occupy.runs.agreement import Entries, Partition, adjusted_rand, contingency
+from occupy.runs.compare import Rules, compare, consensus
 
 Make = Callable[..., Any]
 THREE = (0.5, 0.3, 0.2)
@@ -90,19 +90,19 @@ def test_fewer_classes_than_states_are_what_can_be_had(make_runs: Make) -> None:
 def test_a_run_that_failed_does_not_spoil_the_others(make_runs: Make) -> None:
     _, runs = make_runs(THREE, 4.0, 0.2)
     rng = np.random.default_rng(0)
-    failed = partition("failed", rng.integers(0, 3, 3000), rng.uniform(0.9, 1, 3000))
+    failed = Partition.of("failed", rng.integers(0, 3, 3000), rng.uniform(0.9, 1, 3000))
     found, without = consensus([*runs[:2], failed]), consensus(runs[:2])
     assert found.count == 3
     assert found.probability == pytest.approx(without.probability, abs=0.05)
     assert adjusted_rand(found.labels.tolist(), without.labels.tolist()) > 0.98
     assert found.too_sure[2] > 5 * max(found.too_sure[:2])
-    summaries = class_summaries(compare([*runs[:2], failed], entries(np.arange(3000)), draws=19))
+    summaries = compare([*runs[:2], failed], Entries.of(np.arange(3000)), draws=19).class_summaries()
     assert [each.found_in for each in summaries] == [2, 2, 2]
 
 
 def test_order_of_runs_and_numbers_of_classes_do_not_matter(make_runs: Make) -> None:
     _, runs = make_runs(THREE, 3.0, 0.3)
-    other = [partition(run.name, 9 - run.labels, run.certainty) for run in runs[::-1]]
+    other = [Partition.of(run.name, 9 - run.labels, run.certainty) for run in runs[::-1]]
     one, two = consensus(runs), consensus(other)
     assert adjusted_rand(one.labels.tolist(), two.labels.tolist()) > 0.99
     assert one.probability == pytest.approx(two.probability, abs=0.05)
@@ -110,8 +110,8 @@ def test_order_of_runs_and_numbers_of_classes_do_not_matter(make_runs: Make) -> 
 
 def test_a_comparison_says_what_there_is(make_runs: Make) -> None:
     _, runs = make_runs(THREE, 4.0, 0.2)
-    found = compare(runs, entries(np.arange(3000)), draws=99)
-    summaries = class_summaries(found)
+    found = compare(runs, Entries.of(np.arange(3000)), draws=99)
+    summaries = found.class_summaries()
     assert [each.number for each in summaries] == [1, 2, 3]
     assert sum(each.entries for each in summaries) == 3000
     for each, share in zip(summaries, THREE, strict=True):
@@ -119,23 +119,23 @@ def test_a_comparison_says_what_there_is(make_runs: Make) -> None:
         assert each.agreement > 0.7
         assert all(len(members) == 1 for members in each.members)
     assert found.settled.mean() > 0.95
-    assert merges(found) == []
+    assert found.merges() == []
 
 
 def test_merged_classes_are_named(make_runs: Make) -> None:
     true, runs = make_runs((0.4, 0.3, 0.3), 6.0, 0.1)
-    both = partition("merged", np.where(true == 2, 7, 4))
-    found = compare([*runs, both], entries(np.arange(3000)), draws=19)
-    assert {(each.run, each.into, each.one) for each in merges(found)} == {(i, 3, 4) for i in range(3)}
+    both = Partition.of("merged", np.where(true == 2, 7, 4))
+    found = compare([*runs, both], Entries.of(np.arange(3000)), draws=19)
+    assert {(each.run, each.into, each.one) for each in found.merges()} == {(i, 3, 4) for i in range(3)}
 
 
 def test_homogeneous_runs_raise_what_is_asked(make_runs: Make) -> None:
     _, runs = make_runs(THREE, 4.0, 0.2)
-    of = entries(np.arange(3000))
+    of = Entries.of(np.arange(3000))
     # Runs of one state that agree by something else than states, such as views, to three quarters.
     views = np.random.default_rng(1).integers(0, 3, 3000)
     noise = [np.where(np.arange(3000) % 8 == i, (views + 1) % 3, views) for i in range(2)]
-    alike = [partition(str(i), each) for i, each in enumerate(noise)]
+    alike = [Partition.of(str(i), each) for i, each in enumerate(noise)]
     found = compare(runs, of, homogeneous=(alike, of), draws=19)
     assert found.rules.least_distinct > 0.6
     assert found.without is not None

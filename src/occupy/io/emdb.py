@@ -24,7 +24,6 @@ from occupy.io.download import (
     build_opener,
     check_gzip,
     disk_errors,
-    download,
     exclusive,
     is_trusted_address,
 )
@@ -257,7 +256,7 @@ def _download_missing(layout: _Layout, link: Connection, half_maps: bool, part_s
     if not layout.map_path.is_file():
         map_job = job("map", layout.map_path)
         try:
-            download(map_job, link)
+            map_job.download(link)
         except NotFoundError as error:
             raise DownloadError(f"{layout.entry_id}: no such entry in the archive ({map_job.url})") from error
     if not layout.has_header():
@@ -267,14 +266,14 @@ def _download_missing(layout: _Layout, link: Connection, half_maps: bool, part_s
         try:
             for path in layout.half_map_paths:
                 if not path.is_file():
-                    download(job("other", path), link)
+                    job("other", path).download(link)
         except NotFoundError:
             _mark(layout.no_half_maps)
 
 
 def _download_header(job: RemoteFile, layout: _Layout, link: Connection) -> None:
     try:
-        download(job, link)
+        job.download(link)
     except NotFoundError:
         _mark(layout.no_header)
     except DamagedError as error:

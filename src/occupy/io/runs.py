@@ -24,7 +24,7 @@ from occupy.io.mapset import natural, some_of
 from occupy.io.particles import Particles, read_particles
 from occupy.io.relion_job import finished_iterations
 from occupy.io.star import read_star
-from occupy.runs.agreement import Entries, Integers, Partition, Reals, entries, partition
+from occupy.runs.agreement import Entries, Integers, Partition, Reals
 
 _NamedBy = Literal["name", "uid", "row"]
 _DATA = re.compile(r".+_it(\d+)_data\.star")
@@ -235,10 +235,10 @@ def common_particles(runs: Sequence[Run], names: Sequence[str] | None = None) ->
         text = f"{count} of up to {most} particles are in all runs; the others are left out"
         notices.append(Notice("particles-left-out", text))
     partitions = tuple(
-        partition(name, run.labels[at], None if run.certainty is None else run.certainty[at])
+        Partition.of(name, run.labels[at], None if run.certainty is None else run.certainty[at])
         for name, run, at in zip(labelled, runs, rows, strict=True)
     )
-    of = entries(_sources(runs, keys)[rows[0]])
+    of = Entries.of(_sources(runs, keys)[rows[0]])
     if of.expanded:
         text = f"{count} entries of {of.count} particles (symmetry-expanded): errors count particles"
         notices.append(Notice("expanded", text))

@@ -257,6 +257,44 @@ class StarRows:
                 done = stop
             out.write(content[done:])
 
+    @classmethod
+    def find(cls, path: Path, block: str) -> StarRows:
+        """Find the rows of the loop in a block, one per line as RELION and its companions write them.
+
+        Parameters
+        ----------
+        path : Path
+            STAR file, may be compressed with gzip.
+        block : str
+            Name of the block without ``data_``; empty for the nameless block of RELION 3.0.
+
+        Raises
+        ------
+        InputError
+            Where the file cannot be read, or a value stretches over several lines.
+        """
+        content = read_bytes(path)
+        rows: list[tuple[int, int]] = []
+        loop = False
+        columns: list[str] = []
+        for start, stop, text in _lines(content, block.encode()):
+            if text.startswith(b";"):
+                raise InputError(
+                    f"{path}: block data_{block} holds a text of several lines; this is not supported"
+                )
+            if text[:5].lower() == b"loop_":
+                loop = True
+            elif loop and text.startswith(b"_"):
+                columns.append(_SPACES.split(text[1:], maxsplit=1)[0].decode("utf-8", "replace"))
+            elif loop:
+                rows.append((start, stop))
+        found = cls(content, tuple(rows), tuple(columns))
+        if rows and not _are_parsed(found, read_star(path, columns=columns[:1])[block].column(columns[0])):
+            raise InputError(
+                f"{path}: it has rows that stretch over several lines; write it anew with relion_star_handler"
+            )
+        return found
+
 
 def _lines(content: bytes, block: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yield start, end and stripped text of every line of a block, but for blank lines and comments."""
@@ -269,44 +307,6 @@ def _lines(content: bytes, block: bytes) -> Iterator[tuple[int, int, bytes]]:
         elif inside and text and not text.startswith(b"#"):
             yield start, stop, text
         start = stop
-
-
-def find_star_rows(path: Path, block: str) -> StarRows:
-    """Find the rows of the loop in a block, one per line as RELION and its companions write them.
-
-    Parameters
-    ----------
-    path : Path
-        STAR file, may be compressed with gzip.
-    block : str
-        Name of the block without ``data_``; empty for the nameless block of RELION 3.0.
-
-    Raises
-    ------
-    InputError
-        Where the file cannot be read, or a value stretches over several lines.
-    """
-    content = read_bytes(path)
-    rows: list[tuple[int, int]] = []
-    loop = False
-    columns: list[str] = []
-    for start, stop, text in _lines(content, block.encode()):
-        if text.startswith(b";"):
-            raise InputError(
-                f"{path}: block data_{block} holds a text of several lines; this is not supported"
-            )
-        if text[:5].lower() == b"loop_":
-            loop = True
-        elif loop and text.startswith(b"_"):
-            columns.append(_SPACES.split(text[1:], maxsplit=1)[0].decode("utf-8", "replace"))
-        elif loop:
-            rows.append((start, stop))
-    found = StarRows(content, tuple(rows), tuple(columns))
-    if rows and not _are_parsed(found, read_star(path, columns=columns[:1])[block].column(columns[0])):
-        raise InputError(
-            f"{path}: it has rows that stretch over several lines; write it anew with relion_star_handler"
-        )
-    return found
 
 
 def _are_parsed(rows: StarRows, first_column: Sequence[str]) -> bool:

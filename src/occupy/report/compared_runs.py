@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import atomic_file, make_folder, write_text
-from occupy.io.class_numbers import RECORD, match_classes, read_numbered
+from occupy.io.class_numbers import RECORD, NumberedSet
 from occupy.io.loop import FOLDER
-from occupy.io.particles import ENDINGS, read_presence, write_particles
+from occupy.io.particles import ENDINGS, read_presence
 from occupy.io.runs import CommonParticles, Run, common_particles, read_run
 from occupy.io.star import read_star
 from occupy.options import as_written
@@ -163,7 +163,7 @@ def _by_maps(
     for folder, table, run, entry in zip(folders, tables, found.runs, read, strict=True):
         if entry.particles is None:
             raise InputError(f"{entry.path}: a table of classes does not say which map is which class")
-        labels, more = match_classes(read_numbered(folder / RECORD), entry.particles)
+        labels, more = NumberedSet.read(folder / RECORD).match(entry.particles)
         notices += more
         column = {number: table.maps.index(name) for name, number in labels.items() if name in table.maps}
         rows = [table.regions.index(name) for name in regions]
@@ -266,6 +266,6 @@ def _write_particles(folder: Path, compared: ComparedRuns, probability: float) -
         keep[rows[(consensus.labels == z) & (consensus.probability >= probability)]] = True
         name = f"class_{z + 1}{ENDINGS[particles.kind]}"
         if keep.any():
-            write_particles(particles, keep, folder / name)
+            particles.write(keep, folder / name)
             files[f"class {z + 1}"] = name
     return files

@@ -15,7 +15,7 @@ from occupy.io.atomic import make_folder, write_text
 from occupy.io.models import read_model
 from occupy.io.mrc import map_stem, read_map
 from occupy.io.particle_images import FolderStore, forget_pieces, read_particle_images, state_of
-from occupy.io.star import find_star_rows, read_star
+from occupy.io.star import StarRows, read_star
 from occupy.io.tables import read_selections
 from occupy.model import AtomicModel
 from occupy.numerics.parallel import available_cores
@@ -226,5 +226,5 @@ def _write_states(source: Path, folder: Path, found: ParticleOccupancy) -> str:
     block = next(iter(read_star(source, columns=("rlnImageName",))))
     target = folder / "particles_states.star"
     values = [str(number + 1) for number in found.state]
-    find_star_rows(source, block).write_with_column("rlnClassNumber", values, target)
+    StarRows.find(source, block).write_with_column("rlnClassNumber", values, target)
     return target.name

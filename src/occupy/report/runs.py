@@ -15,7 +15,7 @@ from occupy.errors import Notice
 from occupy.io.atomic import write_text
 from occupy.report.html import Section, figure_png, heat_map, page, paragraph, table, verdict, write_page
 from occupy.runs.agreement import contingency
-from occupy.runs.compare import ClassSummary, Comparison, class_summaries, merges
+from occupy.runs.compare import ClassSummary, Comparison
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,8 +63,8 @@ def summary_lines(found: Comparison) -> list[str]:
     ]
     if found.consensus.count > 1:
         lines += ["  class  particles         share  agreement  found in  p > 0.9  in the runs"]
-        lines += [_class_line(found, one) for one in class_summaries(found)]
-    lines += [_merge_line(found, one) for one in merges(found)]
+        lines += [_class_line(found, one) for one in found.class_summaries()]
+    lines += [_merge_line(found, one) for one in found.merges()]
     loose = int((~found.settled).sum())
     if found.consensus.count > 1:
         share = loose / len(found.settled)
@@ -159,7 +159,7 @@ def _class_rows(found: Comparison) -> list[list[object]]:
     return [
         [one.number, one.entries, one.share, one.error, one.agreement, one.found_in, one.distinct,
          one.probability, one.settled, *("+".join(map(str, members)) or "-" for members in one.members)]
-        for one in class_summaries(found)
+        for one in found.class_summaries()
     ]  # fmt: skip
 
 

@@ -53,12 +53,12 @@ class Partition:
         """Number of entries in each class, shape (K,)."""
         return np.bincount(self.labels, minlength=len(self.classes))
 
-
-def partition(name: str, numbers: npt.ArrayLike, certainty: npt.ArrayLike | None = None) -> Partition:
-    """Return the partition that class numbers, one per entry, make; classes nobody is in do not exist."""
-    classes, labels = np.unique(np.asarray(numbers, dtype=np.int64), return_inverse=True)
-    known = None if certainty is None else np.asarray(certainty, dtype=np.float64)
-    return Partition(name, tuple(classes.tolist()), labels, known)
+    @classmethod
+    def of(cls, name: str, numbers: npt.ArrayLike, certainty: npt.ArrayLike | None = None) -> Partition:
+        """Return the partition that class numbers, one per entry, make; classes nobody is in do not exist."""
+        classes, labels = np.unique(np.asarray(numbers, dtype=np.int64), return_inverse=True)
+        known = None if certainty is None else np.asarray(certainty, dtype=np.float64)
+        return cls(name, tuple(classes.tolist()), labels, known)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +81,11 @@ class Entries:
         """Whether any particle has more than one entry."""
         return self.count < len(self.particle)
 
-
-def entries(keys: Sequence[Any] | npt.NDArray[Any]) -> Entries:
-    """Return which entries have the same key: those of one particle."""
-    names, particle = np.unique(np.asarray(keys), return_inverse=True)
-    return Entries(particle.astype(np.int64), len(names))
+    @classmethod
+    def of(cls, keys: Sequence[Any] | npt.NDArray[Any]) -> Entries:
+        """Return which entries have the same key: those of one particle."""
+        names, particle = np.unique(np.asarray(keys), return_inverse=True)
+        return cls(particle.astype(np.int64), len(names))
 
 
 def share_error(member: npt.NDArray[Any], of: Entries) -> float:

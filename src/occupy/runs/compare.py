@@ -313,6 +313,47 @@ class Comparison:
         """Whether each particle's class is probable enough, shape (N,)."""
         return np.asarray(self.consensus.probability >= self.rules.settled)
 
+    def class_summaries(self) -> list[ClassSummary]:
+        """One summary per class of the consensus."""
+        found, count = self.consensus, self.consensus.count
+        kappas, found_in = _kappas(_mapped(self), found.labels, count)
+        out = []
+        for z in range(count):
+            mine = found.labels == z
+            others = np.delete(found.distinct[z], z)
+            members = tuple(
+                tuple(run.classes[k] for k in np.flatnonzero(of == z))
+                for run, of in zip(self.runs, found.belongs, strict=True)
+            )
+            out.append(
+                ClassSummary(
+                    z + 1,
+                    int(mine.sum()),
+                    float(mine.mean()),
+                    share_error(mine, self.entries),
+                    float(kappas[z]),
+                    int(found_in[z]),
+                    float(others.min()) if len(others) else float("nan"),
+                    float(found.probability[mine].mean()) if mine.any() else float("nan"),
+                    int((mine & self.settled).sum()),
+                    members,
+                )
+            )
+        return out
+
+    def merges(self) -> list[_Merge]:
+        """Return what one run has in several classes and another in one."""
+        found = []
+        for pair in self.agreement.pairs:
+            for table, a, b in (
+                (pair.table, pair.first, pair.second),
+                (pair.table.T, pair.second, pair.first),
+            ):
+                for column, rows in merged_rows(table).items():
+                    classes = tuple(self.runs[a].classes[row] for row in rows)
+                    found.append(_Merge(a, b, classes, self.runs[b].classes[column]))
+        return found
+
 
 @dataclass(frozen=True)
 class ClassSummary:
@@ -392,35 +433,6 @@ def _mapped(comparison: Comparison) -> list[np.ndarray]:
     return [of[run.labels] for run, of in zip(comparison.runs, belongs, strict=True)]
 
 
-def class_summaries(comparison: Comparison) -> list[ClassSummary]:
-    """One summary per class of the consensus."""
-    found, count = comparison.consensus, comparison.consensus.count
-    kappas, found_in = _kappas(_mapped(comparison), found.labels, count)
-    out = []
-    for z in range(count):
-        mine = found.labels == z
-        others = np.delete(found.distinct[z], z)
-        members = tuple(
-            tuple(run.classes[k] for k in np.flatnonzero(of == z))
-            for run, of in zip(comparison.runs, found.belongs, strict=True)
-        )
-        out.append(
-            ClassSummary(
-                z + 1,
-                int(mine.sum()),
-                float(mine.mean()),
-                share_error(mine, comparison.entries),
-                float(kappas[z]),
-                int(found_in[z]),
-                float(others.min()) if len(others) else float("nan"),
-                float(found.probability[mine].mean()) if mine.any() else float("nan"),
-                int((mine & comparison.settled).sum()),
-                members,
-            )
-        )
-    return out
-
-
 def _kappas(labels: Sequence[np.ndarray], together: np.ndarray, count: int) -> tuple[Reals, Integers]:
     """Agreement of the best pair of runs on each consensus class, and how many runs have it, shape (K,)."""
 
@@ -450,14 +462,3 @@ class _Merge:
     into: int
     classes: tuple[int, ...]
     one: int
-
-
-def merges(comparison: Comparison) -> list[_Merge]:
-    """Return what one run has in several classes and another in one."""
-    found = []
-    for pair in comparison.agreement.pairs:
-        for table, a, b in ((pair.table, pair.first, pair.second), (pair.table.T, pair.second, pair.first)):
-            for column, rows in merged_rows(table).items():
-                classes = tuple(comparison.runs[a].classes[row] for row in rows)
-                found.append(_Merge(a, b, classes, comparison.runs[b].classes[column]))
-    return found
