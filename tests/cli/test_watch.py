@@ -16,7 +16,7 @@ from occupy.io.mrc import write_map
 from occupy.io.relion_job import finished_iterations, has_ended
 from occupy.regions.table import OccupancyTable
 from occupy.relion.watch import Watch, follow
-from occupy.report.history import Step, _difference, read_history, step_line, write_history
+from occupy.report.history import Step, _difference, read_history, write_history
 from occupy.volume import Volume
 
 CLASSES = 2
@@ -226,4 +226,4 @@ def test_differences_of_noise_are_rarely_significant() -> None:
 def test_without_errors_nothing_is_called_significant() -> None:
     step = steps_of([[[0.1, 0.9]]], np.nan, 2)[0]
     assert _difference(step.table).significant is None
-    assert "regions differ" not in step_line(step)
+    assert "regions differ" not in step.line()

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from occupy.runs.agreement import (
+    Agreement,
     Entries,
     Partition,
     _p_value,
     _shuffles,
     adjusted_rand,
-    agreement,
     class_agreement,
     contingency,
     match,
@@ -71,7 +71,9 @@ def test_a_class_that_holds_nearly_everything_merges_nothing_by_chance() -> None
 
 def test_p_values_are_uniform_for_random_partitions() -> None:
     rng = np.random.default_rng(7)
-    found = [agreement([random_run(rng), random_run(rng)], single(300), draws=99, seed=i) for i in range(200)]
+    found = [
+        Agreement.of([random_run(rng), random_run(rng)], single(300), draws=99, seed=i) for i in range(200)
+    ]
     overall = np.array([each.p_value for each in found])
     of_class = np.array([each.pairs[0].class_p_values[0] for each in found])
     for values in (overall, of_class):
@@ -85,8 +87,10 @@ def test_random_partitions_that_ignore_copies_would_be_far_too_sure() -> None:
     rng = np.random.default_rng(4)
     of = Entries.of(np.repeat(np.arange(60), 6))
     runs = [[Partition.of("r", np.repeat(rng.integers(0, 3, 60), 6)) for _ in range(2)] for _ in range(100)]
-    right = np.array([agreement(pair, of, draws=99, seed=i).p_value for i, pair in enumerate(runs)])
-    wrong = np.array([agreement(pair, single(360), draws=99, seed=i).p_value for i, pair in enumerate(runs)])
+    right = np.array([Agreement.of(pair, of, draws=99, seed=i).p_value for i, pair in enumerate(runs)])
+    wrong = np.array(
+        [Agreement.of(pair, single(360), draws=99, seed=i).p_value for i, pair in enumerate(runs)]
+    )
     assert np.mean(right <= 0.05) < 0.12
     assert np.mean(wrong <= 0.05) > 0.3
 
@@ -104,7 +108,7 @@ def test_real_agreement_is_found_in_every_class_that_has_it() -> None:
     rng = np.random.default_rng(5)
     true = rng.choice(3, 2000, p=[0.5, 0.3, 0.2])
     noisy = [np.where(rng.random(2000) < 0.3, rng.integers(0, 3, 2000), true) for _ in range(3)]
-    found = agreement([Partition.of(f"{i}", each) for i, each in enumerate(noisy)], single(2000))
+    found = Agreement.of([Partition.of(f"{i}", each) for i, each in enumerate(noisy)], single(2000))
     assert found.p_value == pytest.approx(1 / (found.draws + 1))
     assert len(found.pairs) == 3
     for pair in found.pairs:
@@ -133,6 +137,6 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="2 probabilities of 3 particles"):
         Partition.of("x", [1, 2, 1], [0.5, 1])
     with pytest.raises(ValueError, match="two runs"):
-        agreement([Partition.of("x", [1, 2])], single(2))
+        Agreement.of([Partition.of("x", [1, 2])], single(2))
     with pytest.raises(ValueError, match="2 particles in one partition, 1"):
         adjusted_rand([1, 2], [1])

@@ -118,29 +118,29 @@ class Null:
 
         return float(self.level * np.exp(norm.isf(1 / max(places, 2.0)) * self.width))
 
+    @classmethod
+    def of(cls, scatter: Numbers) -> Null:
+        """Find the lowest high peak of the logarithm of a scatter, and its width below.
 
-def null_of(scatter: Numbers) -> Null:
-    """Find the lowest high peak of the logarithm of a scatter, and its width below.
-
-    Parameters
-    ----------
-    scatter : ndarray
-        Mean square of standardised differences at every place of the content.
-    """
-    logs = np.log(np.clip(scatter, 1e-3, 1e6))
-    counts, edges = np.histogram(logs, bins=240, range=(np.log(1e-3), np.log(1e6)))
-    centres = (edges[1:] + edges[:-1]) / 2
-    smooth = gaussian_filter1d(
-        counts.astype(np.float64), tuning.SET.null_bandwidth / (centres[1] - centres[0])
-    )
-    inner = smooth[1:-1]
-    peaks = np.flatnonzero(
-        (inner >= smooth[:-2]) & (inner > smooth[2:]) & (inner > tuning.SET.null_peak * smooth.max())
-    )
-    mode = float(centres[peaks[0] + 1]) if peaks.size else float(np.median(logs))
-    below = logs[logs < mode]
-    width = float(np.sqrt(np.mean((below - mode) ** 2))) if below.size else 0.3
-    return Null(float(np.clip(np.exp(mode), 1.0, tuning.SET.most_null)), min(max(width, 0.1), 1.0))
+        Parameters
+        ----------
+        scatter : ndarray
+            Mean square of standardised differences at every place of the content.
+        """
+        logs = np.log(np.clip(scatter, 1e-3, 1e6))
+        counts, edges = np.histogram(logs, bins=240, range=(np.log(1e-3), np.log(1e6)))
+        centres = (edges[1:] + edges[:-1]) / 2
+        smooth = gaussian_filter1d(
+            counts.astype(np.float64), tuning.SET.null_bandwidth / (centres[1] - centres[0])
+        )
+        inner = smooth[1:-1]
+        peaks = np.flatnonzero(
+            (inner >= smooth[:-2]) & (inner > smooth[2:]) & (inner > tuning.SET.null_peak * smooth.max())
+        )
+        mode = float(centres[peaks[0] + 1]) if peaks.size else float(np.median(logs))
+        below = logs[logs < mode]
+        width = float(np.sqrt(np.mean((below - mode) ** 2))) if below.size else 0.3
+        return cls(float(np.clip(np.exp(mode), 1.0, tuning.SET.most_null)), min(max(width, 0.1), 1.0))
 
 
 def shrinkage_weight(scatter: Numbers, null: Null) -> npt.NDArray[np.float32]:
@@ -258,6 +258,34 @@ class FullLevel:
     value: float
     spread: float
 
+    @classmethod
+    def of(cls, values: npt.NDArray[np.floating]) -> FullLevel:
+        """Find the uppermost high peak of readings within content: that of full material.
+
+        Parameters
+        ----------
+        values : ndarray
+            Positive readings of the best class at every voxel of the content.
+        """
+        logs = np.log(np.maximum(values, 1e-30))
+        top = float(logs.max())
+        counts, edges = np.histogram(logs, bins=400, range=(top - 3, top + 0.3))
+        centres = (edges[1:] + edges[:-1]) / 2
+        step = float(centres[1] - centres[0])
+        smooth = gaussian_filter1d(counts.astype(np.float64), tuning.SET.bandwidth / step)
+        inner = smooth[1:-1]
+        peaks = 1 + np.flatnonzero((inner >= smooth[:-2]) & (inner > smooth[2:]))
+        if not peaks.size:
+            return cls(float(np.exp(np.median(logs))), 0.1)
+        peak = int(peaks[smooth[peaks] > tuning.SET.full_peak * smooth[peaks].max()][-1])
+        beyond = np.flatnonzero(smooth[peak:] <= smooth[peak] / 2)
+        half_width = (int(beyond[0]) if beyond.size else len(smooth) - 1 - peak) * step
+        above = np.sqrt(max((half_width / 1.177) ** 2 - tuning.SET.bandwidth**2, 0.02**2))
+        spread = max(
+            tuning.SET.region_spread * above, tuning.SET.spread_below * _spread_below(logs - centres[peak])
+        )
+        return cls(float(np.exp(centres[peak])), float(np.clip(spread, 0.04, 0.16)))
+
 
 def content_of(reading: Array, density: Array) -> npt.NDArray[np.bool_]:
     """Return the voxels that lie in content, away from its halo."""
@@ -266,34 +294,6 @@ def content_of(reading: Array, density: Array) -> npt.NDArray[np.bool_]:
         reading > tuning.SET.content * high
     )
     return inside
-
-
-def full_level(values: npt.NDArray[np.floating]) -> FullLevel:
-    """Find the uppermost high peak of readings within content: that of full material.
-
-    Parameters
-    ----------
-    values : ndarray
-        Positive readings of the best class at every voxel of the content.
-    """
-    logs = np.log(np.maximum(values, 1e-30))
-    top = float(logs.max())
-    counts, edges = np.histogram(logs, bins=400, range=(top - 3, top + 0.3))
-    centres = (edges[1:] + edges[:-1]) / 2
-    step = float(centres[1] - centres[0])
-    smooth = gaussian_filter1d(counts.astype(np.float64), tuning.SET.bandwidth / step)
-    inner = smooth[1:-1]
-    peaks = 1 + np.flatnonzero((inner >= smooth[:-2]) & (inner > smooth[2:]))
-    if not peaks.size:
-        return FullLevel(float(np.exp(np.median(logs))), 0.1)
-    peak = int(peaks[smooth[peaks] > tuning.SET.full_peak * smooth[peaks].max()][-1])
-    beyond = np.flatnonzero(smooth[peak:] <= smooth[peak] / 2)
-    half_width = (int(beyond[0]) if beyond.size else len(smooth) - 1 - peak) * step
-    above = np.sqrt(max((half_width / 1.177) ** 2 - tuning.SET.bandwidth**2, 0.02**2))
-    spread = max(
-        tuning.SET.region_spread * above, tuning.SET.spread_below * _spread_below(logs - centres[peak])
-    )
-    return FullLevel(float(np.exp(centres[peak])), float(np.clip(spread, 0.04, 0.16)))
 
 
 def _spread_below(logs: npt.NDArray[np.floating]) -> float:

@@ -20,8 +20,6 @@ from occupy.ensemble.comparison import (
     compare,
     conserved_region,
     content_of,
-    full_level,
-    null_of,
     power_of_mean,
     ratio_variance,
     scatter_of,
@@ -257,7 +255,7 @@ def compare_members(members: Sequence[Member], execution: Execution, lowpass: fl
         ratios, highest = compare(scaled, weights, execution)
     scatter = scatter_of(scaled, ratios, execution)
     reading = _reading(scaled, execution.executor.threads)
-    null = null_of(scatter[content_of(reading, scaled.total)])
+    null = Null.of(scatter[content_of(reading, scaled.total)])
     keep = shrinkage_weight(scatter, null)
     best = 1 + (highest - 1) * keep
     best_without_leakage = _best_without_leakage(scaled, ratios, keep, execution)
@@ -277,7 +275,7 @@ def compare_members(members: Sequence[Member], execution: Execution, lowpass: fl
         keep,
         scatter,
         null,
-        full_level(top[content]),
+        FullLevel.of(top[content]),
         content,
         (*notices, *scaled.notices),
         stack.unit,

@@ -178,7 +178,7 @@ def _unregularised_map(path: Path) -> Path:
         )
     target, star = unregularised_name(path), path.with_name(match["stem"] + _EXCHANGE)
     try:
-        call = read_call(star) if star.is_file() else None
+        call = ReconstructionCall.read(star) if star.is_file() else None
         # An iteration that was done again has newer weights.
         if target.is_file() and (call is None or not _newer(call.weight, target)):
             return target
@@ -313,43 +313,43 @@ class ReconstructionCall:
         write_map(path, Volume.from_array(self.reconstruct(), voxel_size), "reconstruction without a prior")
         return path
 
+    @classmethod
+    def read(cls, path: str | Path) -> ReconstructionCall:
+        """Read the STAR file of a call.
 
-def read_call(path: str | Path) -> ReconstructionCall:
-    """Read the STAR file of a call.
-
-    Raises
-    ------
-    InputError
-        Where it is not one of a 3D reconstruction, or its name has no class.
-    """
-    star = Path(path)
-    name = _NAME.fullmatch(star.name)
-    if name is None:
-        raise InputError(f"{star}: expected a name like run_it001_class001_external_reconstruct.star")
-    tables = read_star(star)
-    general, prior = tables.get("external_reconstruct_general"), tables.get("external_reconstruct_tau2")
-    if general is None or prior is None:
-        raise InputError(f"{star}: not a file of RELION's external reconstruction")
-    if _number(general, "rlnReferenceDimensionality", 3) != 3:
-        raise InputError(f"{star}: a 2D reference; maps are needed")
-    box = int(_number(general, "rlnOriginalImageSize"))
-    return ReconstructionCall(
-        star=star,
-        result=Path(general.value("rlnExtReconsResult")),
-        real=_beside(star, general, "rlnExtReconsDataReal"),
-        imaginary=_beside(star, general, "rlnExtReconsDataImag"),
-        weight=_beside(star, general, "rlnExtReconsWeight"),
-        iteration=int(name["iteration"] or 0),
-        half=int(name["half"] or 0),
-        number=int(name["number"]),
-        box=box,
-        current_size=int(_number(general, "rlnCurrentImageSize", box)),
-        padding=_number(general, "rlnPaddingFactor", 1.0),
-        fudge=_number(general, "rlnTau2FudgeFactor", 1.0),
-        tau2=np.array(prior.numbers("rlnReferenceTau2")),
-        pixel_size=_first(general, ("rlnPixelSize", "rlnTomoPixelSize")),
-        diameter=_first(general, ("rlnParticleDiameter",)),
-    )
+        Raises
+        ------
+        InputError
+            Where it is not one of a 3D reconstruction, or its name has no class.
+        """
+        star = Path(path)
+        name = _NAME.fullmatch(star.name)
+        if name is None:
+            raise InputError(f"{star}: expected a name like run_it001_class001_external_reconstruct.star")
+        tables = read_star(star)
+        general, prior = tables.get("external_reconstruct_general"), tables.get("external_reconstruct_tau2")
+        if general is None or prior is None:
+            raise InputError(f"{star}: not a file of RELION's external reconstruction")
+        if _number(general, "rlnReferenceDimensionality", 3) != 3:
+            raise InputError(f"{star}: a 2D reference; maps are needed")
+        box = int(_number(general, "rlnOriginalImageSize"))
+        return cls(
+            star=star,
+            result=Path(general.value("rlnExtReconsResult")),
+            real=_beside(star, general, "rlnExtReconsDataReal"),
+            imaginary=_beside(star, general, "rlnExtReconsDataImag"),
+            weight=_beside(star, general, "rlnExtReconsWeight"),
+            iteration=int(name["iteration"] or 0),
+            half=int(name["half"] or 0),
+            number=int(name["number"]),
+            box=box,
+            current_size=int(_number(general, "rlnCurrentImageSize", box)),
+            padding=_number(general, "rlnPaddingFactor", 1.0),
+            fudge=_number(general, "rlnTau2FudgeFactor", 1.0),
+            tau2=np.array(prior.numbers("rlnReferenceTau2")),
+            pixel_size=_first(general, ("rlnPixelSize", "rlnTomoPixelSize")),
+            diameter=_first(general, ("rlnParticleDiameter",)),
+        )
 
 
 def _beside(star: Path, general: StarTable, name: str) -> Path:

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from occupy._version import __version__
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import as_letters, atomic_file, check_length, read_errors
-from occupy.io.checksum import ChecksumKind, FileSum, ReadFile, Stamp, refuse_changed, source_of_open
+from occupy.io.checksum import ChecksumKind, FileSum, ReadFile, Stamp, refuse_changed
 from occupy.io.mrc_header import HEADER_BYTES, MapHeader, header_of
 from occupy.numerics.histogram import Moments, moments_of_parts
 from occupy.numerics.parallel import large_empty, one_blas_thread, planes_per_slab
@@ -179,7 +179,7 @@ def _read_open(
         refuse_changed(stream.fileno(), path, stamp)
         if kind is None:
             return volume, None
-        return volume, source_of_open(stream.fileno(), path, stamp, volume.data, offset, kind)
+        return volume, ReadFile.of_open(stream.fileno(), path, stamp, volume.data, offset, kind)
 
 
 def read_header(path: str | Path) -> MapHeader:

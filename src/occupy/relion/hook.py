@@ -76,12 +76,12 @@ def _withdraw(star: Path) -> None:
 
 def _report_at_the_end(star: Path) -> None:
     """Write table and pictures once the last class of the last iteration is done, and print warnings."""
-    from occupy.io.loop import read_call
-    from occupy.relion.options import read_running_job
+    from occupy.io.loop import ReconstructionCall
+    from occupy.relion.options import RunningJob
 
     try:
-        call = read_call(star)
-        iterations = read_running_job(call).iterations
+        call = ReconstructionCall.read(star)
+        iterations = RunningJob.of(call).iterations
         if iterations is None or call.iteration < iterations:
             return
         from occupy.relion.runreport import is_last, write_run_report
@@ -97,10 +97,10 @@ def _report_at_the_end(star: Path) -> None:
 
 def _options(star: Path) -> tuple[Any, Exception | None]:
     """Read the user's overrides; wrong ones must not keep RELION from its map."""
-    from occupy.relion.options import HookOptions, read_hook_options
+    from occupy.relion.options import HookOptions
 
     try:
-        return read_hook_options(star.parent), None
+        return HookOptions.read(star.parent), None
     except Exception as error:
         executable = os.environ.get("OCCUPY_RELION_EXECUTABLE") or HookOptions.executable
         return HookOptions(executable=executable), error
@@ -156,11 +156,11 @@ def _improve(star: Path, options: HookOptions) -> str:
     """
     from occupy import __version__
     from occupy.io.atomic import atomic_file
-    from occupy.io.loop import read_call
+    from occupy.io.loop import ReconstructionCall
     from occupy.io.mrc import write_map
 
     began = time.perf_counter()
-    call = read_call(star)
+    call = ReconstructionCall.read(star)
     where = f"iteration {call.iteration}, class {call.number}"
     if call.shells < 3:
         return f"{where}: too little resolution yet; RELION's map is used"
@@ -185,9 +185,9 @@ def _outcome(call: ReconstructionCall, options: HookOptions) -> _Outcome:
     from occupy.io.loop import FOLDER
     from occupy.io.mrc import read_map
     from occupy.relion.classes import StoredClass, earlier_classes, read_weights, reduce_map, store_class
-    from occupy.relion.options import read_running_job
+    from occupy.relion.options import RunningJob
 
-    job = read_running_job(call)
+    job = RunningJob.of(call)
     pixel_size = options.pixel_size or job.pixel_size
     weights = read_weights(call)
     volume = read_map(call.result, voxel_size=pixel_size or 1.0)
@@ -269,9 +269,9 @@ def _give_up(star: Path, error: Exception) -> None:
     """Say in one line why RELION's map stays as it is, and note it where that is possible."""
     _say(f"{star.name}: {_one_line(error)}; RELION's own map is used")
     with suppress(Exception):
-        from occupy.io.loop import read_call
+        from occupy.io.loop import ReconstructionCall
 
-        read_call(star).record({"state": "failed", "reason": _one_line(error)})
+        ReconstructionCall.read(star).record({"state": "failed", "reason": _one_line(error)})
 
 
 def _one_line(error: Exception) -> str:

@@ -22,7 +22,7 @@ from occupy.io.relion_job import FinishedIteration, finished_iterations, has_end
 from occupy.io.sets import find_set
 from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable
-from occupy.report.history import Step, read_history, step_line, write_history
+from occupy.report.history import Step, read_history, write_history
 from occupy.report.record import plain, to_json
 from occupy.report.region_results import find_regions
 from occupy.requests import RegionRequest
@@ -180,7 +180,7 @@ def _step(watch: Watch, each: FinishedIteration, read: _ReadSet, said: set[str])
         watch.warn(f"iteration {each.number} is left out: {error}")
         return None
     step = Step(each.number, _of_all(table, found), tuple(entry.particles for entry in found.maps))
-    watch.say(step_line(step))
+    watch.say(step.line())
     return step
 
 

@@ -15,7 +15,7 @@ from occupy.io.atomic import atomic_file, make_folder, write_text
 from occupy.io.class_numbers import RECORD, NumberedSet
 from occupy.io.loop import FOLDER
 from occupy.io.particles import ENDINGS, read_presence
-from occupy.io.runs import CommonParticles, Run, common_particles, read_run
+from occupy.io.runs import CommonParticles, Run
 from occupy.io.star import read_star
 from occupy.options import as_written
 from occupy.regions.table import OccupancyTable
@@ -68,10 +68,10 @@ class ComparedRuns:
 def compare_runs(read: Iterable[Run], asked: RunsRequest) -> ComparedRuns:
     """Compare runs, and judge what their classes hold where there are results that tell."""
     read = tuple(read)
-    common = common_particles(read)
+    common = CommonParticles.of(read)
     homogeneous = None
     if asked.homogeneous:
-        one = common_particles([read_run(path, asked.class_field) for path in asked.homogeneous])
+        one = CommonParticles.of([Run.read(path, asked.class_field) for path in asked.homogeneous])
         homogeneous = (one.runs, one.entries)
     found = compare(common.runs, common.entries, homogeneous=homogeneous)
     judged, notices = _judge(found, common, read, asked)
@@ -94,7 +94,7 @@ def compare_jobs(jobs: Sequence[Path]) -> tuple[list[str], ComparedRuns, list[No
     """
     groups: dict[int, list[Run]] = {}
     for job in jobs:
-        run = read_run(job)
+        run = Run.read(job)
         groups.setdefault(_number_of_classes(run), []).append(run)
     compared = {k: compare_runs(runs, RunsRequest()) for k, runs in sorted(groups.items()) if len(runs) > 1}
     if not compared:
@@ -203,7 +203,7 @@ def _presence_rows(folder: Path, count: int, common: CommonParticles, read: Sequ
     """Find the row of each particle in the table of presence: by name, else by order."""
     states = folder / "particles_states.star"
     if states.is_file() and read[0].named_by == "name":
-        both = common_particles([read[0], read_run(states)])
+        both = CommonParticles.of([read[0], Run.read(states)])
         place = np.full(len(read[0].labels), -1)
         place[both.rows[0]] = both.rows[1]
         rows = place[common.rows[0]]

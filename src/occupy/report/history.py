@@ -48,6 +48,24 @@ class Step:
     table: OccupancyTable
     particles: tuple[int | None, ...]
 
+    def line(self) -> str:
+        """Return a line for people: shares, how many regions differ, and which most."""
+        table = self.table
+        shares = ", ".join("–" if math.isnan(w) else f"{100 * w:.1f}" for w in table.weights)
+        text = f"iteration {self.iteration}: classes {shares} %"
+        found = _difference(table)
+        if not np.isfinite(found.spread).any():
+            return text
+        if found.significant is not None:
+            text += f"; {found.significant} of {len(table.regions)} regions differ"
+        row = int(np.nanargmax(found.spread))
+        values = table.values[row]
+        low, high = int(np.nanargmin(values)), int(np.nanargmax(values))
+        return text + (
+            f"; most {table.regions[row]}: {values[low]:.2f} ({table.maps[low]}) to "
+            f"{values[high]:.2f} ({table.maps[high]})"
+        )
+
 
 @dataclass(frozen=True)
 class _Difference:
@@ -80,25 +98,6 @@ def _difference(table: OccupancyTable) -> _Difference:
     trials = max(regions * classes * (classes - 1) / 2, 1)
     limit = NormalDist().inv_cdf(1 - 0.05 / 2 / trials)
     return _Difference(spread, int((spread > limit * error).sum()))
-
-
-def step_line(step: Step) -> str:
-    """Return a line for people: shares, how many regions differ, and which most."""
-    table = step.table
-    shares = ", ".join("–" if math.isnan(w) else f"{100 * w:.1f}" for w in table.weights)
-    text = f"iteration {step.iteration}: classes {shares} %"
-    found = _difference(table)
-    if not np.isfinite(found.spread).any():
-        return text
-    if found.significant is not None:
-        text += f"; {found.significant} of {len(table.regions)} regions differ"
-    row = int(np.nanargmax(found.spread))
-    values = table.values[row]
-    low, high = int(np.nanargmin(values)), int(np.nanargmax(values))
-    return text + (
-        f"; most {table.regions[row]}: {values[low]:.2f} ({table.maps[low]}) to "
-        f"{values[high]:.2f} ({table.maps[high]})"
-    )
 
 
 # --- tables -------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from occupy.io.atomic import write_text
 from occupy.io.checksum import reading
 from occupy.io.mapset import maps_in, natural
 from occupy.io.mrc import read_map
-from occupy.regions.joint import JointRegions, fit_regions_of_set, joint_record, not_fitted, with_joint
+from occupy.regions.joint import JointRegions, fit_regions_of_set, not_fitted, with_joint
 from occupy.regions.region import Region, regions_of_masks, regions_of_model
 from occupy.regions.table import OccupancyTable, read_regions
 from occupy.report.estimate_page import write_region_report
@@ -256,7 +256,7 @@ def write_found(
         command=command,
     )
     if isinstance(found.joint, JointRegions):
-        about["joint_fit"] = joint_record(found.joint, table)
+        about["joint_fit"] = found.joint.record(table)
     if page:
         write_region_report(html, about, estimated, table, path)
     write_text(record, to_json(about))

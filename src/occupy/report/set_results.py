@@ -28,7 +28,7 @@ from occupy.io.mapset import MapSet
 from occupy.io.models import ResidueKey, write_occupancies
 from occupy.io.mrc import read_map
 from occupy.model import AtomicModel
-from occupy.regions.joint import JointRegions, joint_record, with_joint
+from occupy.regions.joint import JointRegions, with_joint
 from occupy.regions.region import Region, residue_values
 from occupy.regions.table import OccupancyTable, joined
 from occupy.report.chimerax import Shown, classes_script, difference_script, model_script, picked
@@ -425,7 +425,7 @@ def write_set(
         command=output.command,
     )
     if table is not None and output.joint:
-        record["joint_fits"] = {n: joint_record(joint, table, n) for n, joint in output.joint.items()}
+        record["joint_fits"] = {n: joint.record(table, n) for n, joint in output.joint.items()}
     if output.page:
         execution.report("report", 0, 0)
         write_set_report(folder, record, table)

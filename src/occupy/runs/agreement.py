@@ -228,6 +228,47 @@ class Agreement:
     p_value: float
     draws: int
 
+    @classmethod
+    def of(
+        cls, runs: Sequence[Partition], of: Entries, *, draws: int | None = None, seed: int = 0
+    ) -> Agreement:
+        """Compare every run with every other, and with random partitions of the same sizes.
+
+        Parameters
+        ----------
+        runs : sequence of Partition
+            Two or more, of the same N entries.
+        of : Entries
+            Which entries are of one particle; these stay together in random partitions.
+        draws : int, optional
+            Number of random partitions; by default as many as take no more than some ten seconds.
+        seed : int
+            Of the random partitions.
+        """
+        if len(runs) < 2 or len({len(run.labels) for run in runs}) != 1:
+            raise ValueError("agreement needs two runs or more, of the same particles")
+        count = draws or _draws_for(len(of.particle), len(runs))
+        pairs = list(combinations(range(len(runs)), 2))
+        observed = [_table(runs, pair) for pair in pairs]
+        partners = [match(table) for table in observed]
+        index = [rand_of(table) for table in observed]
+        random_index = np.empty((count, len(pairs)))
+        random_classes: list[list[Reals]] = [[] for _ in pairs]
+        orders = _shuffles(of, np.random.default_rng(seed))
+        for draw in range(count):
+            shuffled = [run.labels if i == 0 else run.labels[next(orders)] for i, run in enumerate(runs)]
+            for n, (i, j) in enumerate(pairs):
+                table = contingency(shuffled[i], shuffled[j], len(runs[i].classes), len(runs[j].classes))
+                random_index[draw, n] = rand_of(table)
+                # Matched anew each time: the best of many matches is above zero by chance too.
+                random_classes[n].append(class_agreement(table, match(table)))
+        found = tuple(
+            _pair(pair, observed[n], partners[n], index[n], random_index[:, n], np.array(random_classes[n]))
+            for n, pair in enumerate(pairs)
+        )
+        mean = float(np.mean(index))
+        return cls(found, mean, _p_value(mean, random_index.mean(axis=1)), count)
+
 
 def _p_value(observed: float, null: npt.ArrayLike) -> float:
     """Share of random values, with the observed one among them, that are at least as large.
@@ -259,47 +300,6 @@ def _shuffles(of: Entries, rng: np.random.Generator) -> Iterator[Integers]:
 def _draws_for(entries: int, runs: int) -> int:
     """Return how many random partitions are worth their time: 999, fewer for millions of particles."""
     return int(np.clip(3e8 / (entries * max(runs * (runs - 1) // 2, 1)), 199, 999))
-
-
-def agreement(
-    runs: Sequence[Partition], of: Entries, *, draws: int | None = None, seed: int = 0
-) -> Agreement:
-    """Compare every run with every other, and with random partitions of the same sizes.
-
-    Parameters
-    ----------
-    runs : sequence of Partition
-        Two or more, of the same N entries.
-    of : Entries
-        Which entries are of one particle; these stay together in random partitions.
-    draws : int, optional
-        Number of random partitions; by default as many as take no more than some ten seconds.
-    seed : int
-        Of the random partitions.
-    """
-    if len(runs) < 2 or len({len(run.labels) for run in runs}) != 1:
-        raise ValueError("agreement needs two runs or more, of the same particles")
-    count = draws or _draws_for(len(of.particle), len(runs))
-    pairs = list(combinations(range(len(runs)), 2))
-    observed = [_table(runs, pair) for pair in pairs]
-    partners = [match(table) for table in observed]
-    index = [rand_of(table) for table in observed]
-    random_index = np.empty((count, len(pairs)))
-    random_classes: list[list[Reals]] = [[] for _ in pairs]
-    orders = _shuffles(of, np.random.default_rng(seed))
-    for draw in range(count):
-        shuffled = [run.labels if i == 0 else run.labels[next(orders)] for i, run in enumerate(runs)]
-        for n, (i, j) in enumerate(pairs):
-            table = contingency(shuffled[i], shuffled[j], len(runs[i].classes), len(runs[j].classes))
-            random_index[draw, n] = rand_of(table)
-            # Matched anew each time: the best of many matches is above zero by chance too.
-            random_classes[n].append(class_agreement(table, match(table)))
-    found = tuple(
-        _pair(pair, observed[n], partners[n], index[n], random_index[:, n], np.array(random_classes[n]))
-        for n, pair in enumerate(pairs)
-    )
-    mean = float(np.mean(index))
-    return Agreement(found, mean, _p_value(mean, random_index.mean(axis=1)), count)
 
 
 def _table(runs: Sequence[Partition], pair: tuple[int, int]) -> Integers:

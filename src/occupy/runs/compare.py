@@ -15,7 +15,6 @@ from occupy.runs.agreement import (
     Integers,
     Partition,
     Reals,
-    agreement,
     class_agreement,
     contingency,
     match,
@@ -80,6 +79,37 @@ class Consensus:
     def count(self) -> int:
         """Number of reproducible classes; 1 where runs agree on nothing."""
         return len(self.distinct)
+
+    @classmethod
+    def of(cls, runs: Sequence[Partition], rules: Rules | None = None) -> Consensus:
+        """Bring runs to one assignment, with only as many classes as they tell apart."""
+        rules = rules or Rules()
+        posterior = _start(runs)
+        while True:
+            posterior = _posterior(runs, posterior)
+            belongs = [_belongs(run, posterior) for run in runs]
+            distinct = _distinctness(runs, belongs, posterior.shape[1])
+            alike = distinct < rules.least_distinct  # never on the diagonal, which is NaN
+            if not alike.any():
+                break
+            # Of the pairs that runs do not tell apart, the one whose classes they take for each other most.
+            similar = np.where(alike, _similarity(runs, posterior), -1)
+            keep, gone = sorted(np.unravel_index(similar.argmax(), similar.shape))
+            posterior[:, keep] += posterior[:, gone]
+            posterior = np.delete(posterior, gone, axis=1)
+        candidates = max(len(run.classes) for run in runs)
+        chance, too_sure = _pooled(runs, posterior, belongs, rules.overstated)
+        order = np.argsort(-np.bincount(chance.argmax(axis=1), minlength=len(distinct)), kind="stable")
+        chance, distinct = chance[:, order], distinct[np.ix_(order, order)]
+        rank = np.argsort(order)
+        return cls(
+            chance.argmax(axis=1),
+            chance.max(axis=1),
+            tuple(rank[of] for of in belongs),
+            distinct,
+            candidates,
+            tuple(too_sure.tolist()),
+        )
 
 
 def _start(runs: Sequence[Partition]) -> Reals:
@@ -173,33 +203,6 @@ def _kappa(table: npt.NDArray[np.int64]) -> float:
     chance = (n.sum(axis=1) * n.sum(axis=0)).sum() / max(n.sum() ** 2, 1)
     observed = np.trace(n) / max(n.sum(), 1)
     return float((observed - chance) / (1 - chance)) if chance < 1 else 0.0
-
-
-def consensus(runs: Sequence[Partition], rules: Rules | None = None) -> Consensus:
-    """Bring runs to one assignment, with only as many classes as they tell apart."""
-    rules = rules or Rules()
-    posterior = _start(runs)
-    while True:
-        posterior = _posterior(runs, posterior)
-        belongs = [_belongs(run, posterior) for run in runs]
-        distinct = _distinctness(runs, belongs, posterior.shape[1])
-        alike = distinct < rules.least_distinct  # never on the diagonal, which is NaN
-        if not alike.any():
-            break
-        # Of the pairs that runs do not tell apart, the one whose classes they take for each other most.
-        similar = np.where(alike, _similarity(runs, posterior), -1)
-        keep, gone = sorted(np.unravel_index(similar.argmax(), similar.shape))
-        posterior[:, keep] += posterior[:, gone]
-        posterior = np.delete(posterior, gone, axis=1)
-    candidates = max(len(run.classes) for run in runs)
-    chance, too_sure = _pooled(runs, posterior, belongs, rules.overstated)
-    order = np.argsort(-np.bincount(chance.argmax(axis=1), minlength=len(distinct)), kind="stable")
-    chance, distinct = chance[:, order], distinct[np.ix_(order, order)]
-    rank = np.argsort(order)
-    return Consensus(
-        chance.argmax(axis=1), chance.max(axis=1), tuple(rank[of] for of in belongs), distinct, candidates,
-        tuple(too_sure.tolist()),
-    )  # fmt: skip
 
 
 def _pooled(
@@ -419,12 +422,12 @@ def compare(
     """
     rules, without = rules or Rules(), None
     if homogeneous is not None:
-        without = agreement(*homogeneous, draws=draws)
+        without = Agreement.of(*homogeneous, draws=draws)
         rules = replace(
             rules, least_distinct=max(rules.least_distinct, _candidate_distinctness(homogeneous[0]))
         )
-    found = agreement(runs, entries, draws=draws)
-    return Comparison(tuple(runs), entries, found, consensus(runs, rules), rules, without)
+    found = Agreement.of(runs, entries, draws=draws)
+    return Comparison(tuple(runs), entries, found, Consensus.of(runs, rules), rules, without)
 
 
 def _mapped(comparison: Comparison) -> list[np.ndarray]:

@@ -24,7 +24,7 @@ from occupy.io.class_numbers import RECORD, NumberedSet
 from occupy.io.cryosparc import write_item
 from occupy.io.mrc import read_header
 from occupy.io.particles import read_particles
-from occupy.io.runs import read_run
+from occupy.io.runs import Run
 from occupy.report.tables import read_table
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def run_in_folder(
         write_item(target, kind, {"path": f">{path.relative_to(folder)}", **_grid(path)})
         groups.append(target.with_suffix(".csg"))
     try:
-        particles = read_particles(read_run(source).path)
+        particles = read_particles(Run.read(source).path)
         labels, notices = NumberedSet.read(folder / RECORD).match(particles)
         for name, maps in _with_and_without(folder, record, present):
             keep = np.isin(particles.labels, [labels[each] for each in maps])
