@@ -24,7 +24,7 @@ from occupy.model.judge import (
 from occupy.options import short_repr
 from occupy.regions.region import Region, index_of, regions_of_model
 from occupy.regions.table import Beside, OccupancyTable
-from occupy.statistics.interval import STANDARD_ERRORS_95
+from occupy.statistics.posterior import STANDARD_ERRORS_95
 from occupy.volume import Triple, Volume
 
 FAR_BETTER = 1.2

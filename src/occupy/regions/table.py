@@ -15,7 +15,7 @@ from scipy.ndimage import map_coordinates
 from occupy.errors import InputError
 from occupy.options import short_repr
 from occupy.regions.region import Region, index_of
-from occupy.statistics.interval import STANDARD_ERRORS_95
+from occupy.statistics.posterior import STANDARD_ERRORS_95
 from occupy.volume import LazyMap, Volume
 
 Numbers = npt.NDArray[np.float64]

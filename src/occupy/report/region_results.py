@@ -5,9 +5,11 @@ from __future__ import annotations
 import glob
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from occupy.ensemble.members import Member
 from occupy.errors import InputError, Notice
@@ -22,10 +24,10 @@ from occupy.report.estimate_page import write_region_report
 from occupy.report.record import (
     file_of,
     number_in,
+    opening,
     reach_95,
     read_output,
     read_record,
-    region_record,
     to_json,
 )
 from occupy.report.refinement import ModelFiles
@@ -259,7 +261,7 @@ def write_found(
     if page:
         files["report"] = html.name
     estimated = read_record(path)
-    about = region_record(
+    about = _region_record(
         table,
         found.regions,
         inputs={"map": estimated["inputs"]["map"], "estimate": file_of(path), **found.inputs},
@@ -274,3 +276,58 @@ def write_found(
         write_region_report(html, about, estimated, table, path)
     write_text(record, to_json(about))
     return files | {"record": record.name}
+
+
+def _region_record(
+    table: OccupancyTable,
+    regions: Sequence[Region],
+    *,
+    inputs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    outputs: Mapping[str, str],
+    notices: Sequence[Notice] = (),
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the record of a table of occupancies as plain values.
+
+    Parameters
+    ----------
+    table : OccupancyTable
+        What was read.
+    regions : sequence of Region
+        In the order of the table's rows.
+    inputs : mapping
+        Role → description of a file, or list of them.
+    options : mapping
+        What was asked for.
+    outputs : mapping
+        Product → file name within the folder of the record.
+    notices : sequence of Notice
+        What is doubtful.
+    command : sequence of str
+        The command line.
+    """
+    return {
+        **opening(command, "regions"),
+        "inputs": dict(inputs),
+        "options": dict(options),
+        "values": table.kind,
+        "interval_95_in_standard_errors": table.reach_95,
+        "maps": [
+            {"name": name, "share_of_particles": float(weight)}
+            for name, weight in zip(table.maps, table.weights, strict=True)
+        ],
+        "regions": [
+            {
+                "name": region.name,
+                "kind": region.kind,
+                "voxels": len(region.voxels),
+                "independent_voxels": round(float(independent), 2),
+                "residues": len(region.residues),
+            }
+            for region, independent in zip(regions, table.independent, strict=True)
+        ],
+        "median_of_each_map": [float(v) for v in np.nanmedian(table.values, axis=0)],
+        "notices": [asdict(notice) for notice in notices],
+        "outputs": dict(outputs),
+    }
