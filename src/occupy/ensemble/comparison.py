@@ -138,6 +138,7 @@ class Null:
             (inner >= smooth[:-2]) & (inner > smooth[2:]) & (inner > tuning.SET.null_peak * smooth.max())
         )
         mode = float(centres[peaks[0] + 1]) if peaks.size else float(np.median(logs))
+        # Differences only add scatter: below the peak there is chance alone.
         below = logs[logs < mode]
         width = float(np.sqrt(np.mean((below - mode) ** 2))) if below.size else 0.3
         return cls(float(np.clip(np.exp(mode), 1.0, tuning.SET.most_null)), min(max(width, 0.1), 1.0))
@@ -280,6 +281,7 @@ class FullLevel:
         peak = int(peaks[smooth[peaks] > tuning.SET.full_peak * smooth[peaks].max()][-1])
         beyond = np.flatnonzero(smooth[peak:] <= smooth[peak] / 2)
         half_width = (int(beyond[0]) if beyond.size else len(smooth) - 1 - peak) * step
+        # 1.177 σ is half the width of a Gaussian at half its height; the smoothing added its own.
         above = np.sqrt(max((half_width / 1.177) ** 2 - tuning.SET.bandwidth**2, 0.02**2))
         spread = max(
             tuning.SET.region_spread * above, tuning.SET.spread_below * _spread_below(logs - centres[peak])

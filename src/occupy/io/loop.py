@@ -73,12 +73,6 @@ def _append(path: Path, line: bytes) -> None:
         os.close(descriptor)
 
 
-def _strict_json(values: Any) -> str:
-    """Return plain values as a line of JSON, null for what JSON has no word for (NaN, infinity)."""
-    plain = json.loads(json.dumps(values), parse_constant=lambda _: None)
-    return json.dumps(plain, allow_nan=False)
-
-
 def _separated_calls(job: Path, iteration: int) -> list[dict[str, Any]]:
     """Return the calls of an iteration that drew a class towards the others."""
     try:
@@ -265,9 +259,11 @@ class ReconstructionCall:
             Where the line could not be written whole.
         """
         head = {"iteration": self.iteration, "half": self.half, "class": self.number}
+        # JSON has no word for NaN and infinity.
+        plain = json.loads(json.dumps(head | values), parse_constant=lambda _: None)
         path = make_folder(self.star.parent / FOLDER) / CALLS
         try:
-            _append(path, _strict_json(head | values).encode() + b"\n")
+            _append(path, json.dumps(plain).encode() + b"\n")
         except OSError as error:
             raise explain(error, path) from error
 

@@ -34,10 +34,6 @@ _ReadSet = Callable[[MapSet], OccupancyTable]
 """Reads the regions asked for in the maps of a set, or in some of them (small classes may be left out)."""
 
 
-def _nothing(_: str) -> None:
-    """Tell nobody."""
-
-
 @dataclass(frozen=True)
 class Watch:
     """How to follow a job.
@@ -66,8 +62,8 @@ class Watch:
     interval: float = 10.0
     every: int = 1
     once: bool = False
-    say: Tell = _nothing
-    warn: Tell = _nothing
+    say: Tell = lambda _: None
+    warn: Tell = lambda _: None
 
 
 def set_reader(regions: RegionRequest, lowpass: float | None, scratch: Path) -> _ReadSet:

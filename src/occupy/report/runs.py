@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from occupy._version import __version__
 from occupy.errors import Notice
 from occupy.io.atomic import write_text
 from occupy.report.html import Section, figure_png, heat_map, page, paragraph, table, verdict, write_page
+from occupy.report.record import opening
 from occupy.runs.agreement import contingency
 from occupy.runs.compare import ClassSummary, Comparison
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from occupy.runs.occupancies import Difference
 
 
-FORMAT = 1
 _CLASSES = (
     "class", "particles", "share", "standard_error", "agreement", "found_in_runs", "told_apart",
     "mean_probability", "settled",
@@ -320,8 +318,7 @@ def comparison_record(
 ) -> dict[str, Any]:
     """Return the record as plain values."""
     return {
-        "program": "occupy", "format": FORMAT, "what": "runs", "version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": list(command),
+        **opening(command, "runs"),
         "inputs": list(inputs), "options": dict(options),
         "numbers": {
             "entries": len(found.entries.particle), "particles": found.entries.count,
@@ -336,7 +333,7 @@ def comparison_record(
             "copies": [[row[0], row[1]] for row in _difference_rows(judged) if row[5] == "yes"],
         },
         "next": next_steps(found, judged),
-        "notices": [{"code": n.code, "text": n.text} for n in notices],
+        "notices": [asdict(notice) for notice in notices],
         "outputs": dict(outputs),
     }  # fmt: skip
 

@@ -167,7 +167,9 @@ def chain_values(
     values = np.asarray(data)
     if values.ndim != 3:
         raise ValueError(f"data must have three axes, not shape {values.shape}")
-    _check_positive(voxel_size=voxel_size, radius=radius)
+    for name, number in (("voxel_size", voxel_size), ("radius", radius)):
+        if not (isfinite(number) and number > 0):
+            raise ValueError(f"{name} must be a positive number, not {number!r}")
     found = {}
     for name, points in marker_points(structure).items():
         near = voxels_near(points[:, ::-1] / voxel_size, radius / voxel_size, values.shape)
@@ -212,13 +214,6 @@ def check_structure(structure: gemmi.Structure) -> None:
         raise TypeError(f"structure must be a gemmi.Structure, not {type(structure).__name__}")
     if len(structure) == 0 or structure[0].count_atom_sites() == 0:
         raise ValueError(f"structure {structure.name!r} has no atoms")
-
-
-def _check_positive(**numbers: float) -> None:
-    """Raise ValueError unless every number is finite and above 0."""
-    for name, number in numbers.items():
-        if not (isfinite(number) and number > 0):
-            raise ValueError(f"{name} must be a positive number, not {number!r}")
 
 
 def chain_names(structure: gemmi.Structure) -> list[str]:
