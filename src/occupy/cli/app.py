@@ -194,10 +194,12 @@ def _cryosparc(
     ] = None,
 ) -> None:
     """Estimate a cryoSPARC classification in an External job of its project, or as result groups."""
-    from occupy.cli.cryosparc import estimate_job
+    from occupy.suites.cryosparc import estimate_job
 
     words = [word for path in model or () for word in ("--model", str(path.absolute()))]
-    estimate_job(project, job, [*words, *(("--by", by) if by else ())], present, output)
+    words += ["--by", by] if by else []
+    for line in estimate_job(project, job, words, present, output):
+        typer.echo(line)
 
 
 @command(

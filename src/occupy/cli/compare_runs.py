@@ -285,7 +285,7 @@ def _write_particles(
     endings = {"relion": "star", "cryosparc": "cs", "cryodrgn": "pkl"}
     for old in folder.glob("class_*.*"):
         # Of an earlier comparison, which may have had more classes.
-        if old.suffix[1:] in endings.values():
+        if old.suffix[1:] in {*endings.values(), "csg"}:
             old.unlink()
     at = next((i for i, run in enumerate(read) if run.particles is not None), None)
     if at is None or found.consensus.count == 1:
