@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import gemmi
 import numpy as np
 import pytest
 
@@ -44,7 +45,7 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def served(shelf_folder: Path) -> Iterator[Occupy]:
     need("uvicorn")
-    running = Occupy(str(shelf_folder))
+    running = Occupy(cwd=shelf_folder)
     yield running
     code, said = running.stop()
     assert (code, said) == (0, "")
@@ -185,6 +186,7 @@ def test_a_users_whole_way(served: Occupy, visit: Any, shelf_folder: Path, tmp_p
     picture.value.save_as(tmp_path / "surface.png")
     missing, present = missing_and_present((tmp_path / "surface.png").read_bytes())
     assert missing + present > 500
+    page.get_by_role("tab", name="Model").click()
     page.locator(".panel .files li", has_text="model.pdb").click()
     page.wait_for_selector("body[data-trace='1']")
 
@@ -445,14 +447,32 @@ def coloured_box(png: bytes) -> int:
     return int(rows[-1] - rows[0])
 
 
-def test_no_menu_is_blank_and_the_folder_is_named_before_it_is_written(served: Occupy, visit: Any) -> None:
+def test_no_menu_is_blank_and_the_folder_is_named_before_it_is_written(
+    served: Occupy, visit: Any, shelf_folder: Path
+) -> None:
     page = visit(served.address())
     open_blob(page)
     page.wait_for_function("() => document.querySelector('.command').textContent.includes('occupy')")
     for menu in page.locator("select").all():
         assert menu.evaluate("(m) => m.selectedIndex >= 0 && m.selectedOptions[0].textContent.trim() !== ''")
     page.get_by_role("tab", name="Export").click()
-    assert page.locator(".into code").inner_text() == "occupy_blob"
+    assert page.locator(".into code").inner_text() == str(shelf_folder / "occupy_blob")
+
+
+def test_a_path_is_typed_or_pasted_within_what_was_allowed(
+    served: Occupy, visit: Any, shelf_folder: Path
+) -> None:
+    page = visit(served.address(), quiet=False)
+    to_files(page)
+    for wrong in (str(shelf_folder.parent / "outside.mrc"), "nothing.mrc"):
+        page.get_by_label("Path").fill(wrong)
+        page.locator(".typed button").click()
+        page.wait_for_function("() => document.querySelector('.openerror').textContent.includes('.mrc: ')")
+        assert page.locator(".openerror").inner_text().startswith(wrong)
+    page.get_by_label("Path").fill(f" {shelf_folder / 'blob.mrc'} ")
+    page.get_by_label("Path").press("Enter")
+    page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
+    page.close()
 
 
 def test_a_link_restores_level_camera_colours_layers_and_cross(served: Occupy, visit: Any) -> None:
@@ -530,3 +550,48 @@ def test_the_map_is_shown_first_and_the_estimate_tells_its_stage_and_time(
     assert page.locator(".axis canvas").count() == 9
     assert page.locator(".panels nav button").count() == 5
     assert page.locator("[role=tab][title='blob.mrc']").count() == 1
+
+
+def test_a_model_is_listed_by_what_is_missing_and_a_click_goes_there(demo_folder: Path, visit: Any) -> None:
+    running = Occupy(str(demo_folder / "demo.mrc"))
+    page = visit(running.address())
+    page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
+    page.get_by_role("tab", name="Model").click()
+    page.locator(".panel .files li", has_text="shifted.cif").click()
+    page.wait_for_selector("#panel-model-1 .note.bad")
+    assert "does not fit the map" in page.locator("#panel-model-1 .note").inner_text()
+    page.get_by_role("button", name="Take the model away").click()
+    page.locator(".panel .files li", has_text="demo_model.cif").click()
+    page.wait_for_selector("body[data-parts]", timeout=30000)
+    rows = page.locator(".parts tbody tr")
+    values = [float(rows.nth(i).locator("td b").inner_text()) for i in range(rows.count())]
+    assert values == sorted(values)
+    assert values[0] < 0.5 < 0.9 < values[-1]
+    assert "±" in rows.first.inner_text()
+    # Without the surface, the tube alone: missing and present both, in the colours of the table.
+    page.get_by_role("spinbutton", name="Level").fill("1e6")
+    page.get_by_role("spinbutton", name="Level").press("Enter")
+    page.wait_for_function("() => document.querySelector('.trouble').textContent.includes('Nothing')")
+    settle(page)
+    whole = page.locator("canvas.surface").screenshot()
+    assert min(missing_and_present(whole)) > 500
+    page.get_by_label("Filter parts").fill(rows.last.get_attribute("data-part"))
+    assert rows.count() == 1
+    before = page.locator(".readout").inner_text()
+    rows.first.click()
+    page.wait_for_function("(before) => document.querySelector('.readout').innerText !== before", arg=before)
+    place = [float(v) for v in re.findall(r"-?[\d.]+", page.locator(".readout").inner_text())[:3]]
+    job = gemmi.read_structure(str(demo_folder / "demo_model.cif"))[0]
+    atoms = np.array([a.pos.tolist() for r in job[rows.first.get_attribute("data-part")] for a in r])
+    assert np.linalg.norm(atoms - place, axis=1).min() < 3
+    settle(page)
+    assert differing(whole, page.locator("canvas.surface").screenshot()) > 0.02
+    page.get_by_role("button", name="Reset").click()
+    settle(page)
+    page.get_by_role("button", name="Take the model away").click()
+    settle(page)
+    # What remains is the colour key.
+    gone = missing_and_present(page.locator("canvas.surface").screenshot())
+    assert gone[0] < missing_and_present(whole)[0] - 400
+    page.close()
+    assert running.stop() == (0, "")

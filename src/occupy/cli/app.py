@@ -279,7 +279,7 @@ def _watch(
     run: Run,
 ) -> None:
     """Follow a classification: occupancy of regions in each class against iteration."""
-    from occupy.cli.watch import watch_job
+    from occupy.cli.relion import watch_job
 
     watch_job(job, output, regions, asked, run.quiet)
 
@@ -380,7 +380,7 @@ def _select(
     run: Run,
 ) -> None:
     """Write the particles of the classes that have, or lack, a region; or that have a part by themselves."""
-    from occupy.cli.select import select_by_classes, select_by_presence
+    from occupy.cli.particles import select_by_classes, select_by_presence
 
     if parts.part or parts.not_part:
         select_by_presence(table, particles, output, parts, wish, run.quiet)
@@ -421,7 +421,7 @@ def _compare_runs(
     run: Run,
 ) -> None:
     """Tell which classes are real, and how many, from several runs over the same particles."""
-    from occupy.cli.compare_runs import compare_all
+    from occupy.cli.particles import compare_all
 
     compare_all(runs, output, asked, run.quiet)
 

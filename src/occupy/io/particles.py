@@ -21,7 +21,7 @@ from occupy.io.plain_pickle import read_integers, write_integers
 from occupy.io.star import StarRows, StarTable, check_star_rows, find_star_rows, read_star, write_kept
 
 _ParticleKind = Literal["relion", "cryosparc", "cryodrgn"]
-_ENDINGS = {"relion": ".star", "cryosparc": ".cs", "cryodrgn": ".pkl"}
+ENDINGS = {"relion": ".star", "cryosparc": ".cs", "cryodrgn": ".pkl"}
 _CERTAINTY = "rlnMaxValueProbDistribution"
 
 
@@ -189,7 +189,7 @@ def _text_labels(path: Path) -> npt.NDArray[np.int64]:
 
 def check_target(particles: Particles, target: Path) -> None:
     """Make sure that a name suits what will be written there; InputError otherwise."""
-    _check_name(particles.path, _ENDINGS[particles.kind], target)
+    _check_name(particles.path, ENDINGS[particles.kind], target)
 
 
 def _check_name(source: Path, ending: str, target: Path) -> None:

@@ -59,6 +59,7 @@ export class Camera {
     this.turn = [0, 0, 0, 1];
     this.pan = [0, 0];
     this.zoom = 1;
+    for (const view of this.views) view.centre = view.home ?? view.centre;
     this.changed();
   }
   changed() {
@@ -121,9 +122,16 @@ export class SurfaceView {
 
   /** Frame a box: turn around its centre. */
   setBox(origin, extent) {
-    this.centre = origin.map((o, i) => o + extent[i] / 2);
+    this.home = this.centre = origin.map((o, i) => o + extent[i] / 2);
     this.radius = Math.hypot(...extent) / 2 || 1;
     this.draw();
+  }
+
+  /** Bring a place to the middle, near by, and turn around it until the camera is reset. */
+  lookAt(place) {
+    this.centre = place;
+    Object.assign(this.camera, { pan: [0, 0], zoom: Math.max(this.camera.zoom, 2.5) });
+    this.camera.changed();
   }
 
   /** Frame what a mesh fills of its box. */

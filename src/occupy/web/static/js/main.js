@@ -140,7 +140,7 @@ const KEYS = [
   ["Click on the surface", "slices go there"], ["Arrow keys", "turn the surface, or move the cross in a slice"],
   ["Wheel, Page Up, Page Down on a slice", "next slice"], ["Click or drag in a slice", "the others follow"],
   ["Double click, Enter on a slice", "enlarge it, or show all (Escape)"],
-  ["1 … 5", "panels on the right"], ["O", "open another map"], ["?", "this list"],
+  ["1 … 6", "panels on the right"], ["O", "open another map"], ["?", "this list"],
 ];
 
 function help() {

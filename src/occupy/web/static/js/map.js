@@ -76,6 +76,12 @@ function context(app, scene) {
       this.cross = cross.map((v, a) => Math.min(Math.max(Math.round(v), 0), this.scene.shape[a] - 1));
       this.emit("cross");
     },
+    /** Bring slices and camera to a place, x, y, z in Å. */
+    goTo(xyz) {
+      const { origin, spacing } = this.scene;
+      this.moveCross([2, 1, 0].map((i) => (xyz[i] - origin[i]) / spacing[i]));
+      this.emit("go", xyz);
+    },
     place(cross) {
       const { origin, spacing } = this.scene;
       return [0, 1, 2].map((i) => origin[i] + cross[2 - i] * spacing[i]);
@@ -343,10 +349,16 @@ function surfaceView(ctx) {
     }
     return undefined;
   });
-  ctx.on("trace", (segmentsOfModel) => {
-    if (segmentsOfModel) view.setLines("trace", segmentsOfModel, [...hex(theme().read("--trace")), 1]);
-    else view.remove("trace");
+  /** Show a model's tubes inside the surface; those whose parts were read in the colours of the scale. */
+  ctx.on("trace", (tubes) => {
+    for (const name of ["trace", "parts"]) view.remove(name);
+    for (const [name, read, tube] of tubes) {
+      const plain = theme().read("--trace");
+      if (tube.indices.length) view.setMesh(name, tube, { palette: paletteBytes(read ? ctx.app.info.palettes.scale : [plain, plain]), range: [0, 1] });
+    }
+    if (tubes.length && opacity === 1) { see.set(0.4); opacity = 0.4; view.setLook("surface", { opacity }); }
   });
+  ctx.on("go", (place) => view.lookAt(place));
   ctx.on("show", (name) => { source = name; shows.set(name); reload(); });
   ctx.on("colour", (name) => { wanted = name; pickColouring(name); });
 

@@ -1,15 +1,14 @@
-// The panels on the right of a map: estimate, solvent, modification, masks, export.
-import { download, getBytes, paced, post, saveAs } from "./api.js";
+// The panels on the right of a map: estimate, solvent, modification, masks, model, export.
+import { download, paced, post, saveAs } from "./api.js";
 import { modificationChart, solventChart } from "./charts.js";
 import { h, nice, note, segments, slider, standing } from "./dom.js";
-import { fileList } from "./files.js";
-import { unpack } from "./surface.js";
+import { modelPanel } from "./model.js";
 
-const PARTS = [["estimate", "Estimate"], ["solvent", "Solvent"], ["modify", "Modify"], ["masks", "Masks"], ["export", "Export"]];
+const PARTS = [["estimate", "Estimate"], ["solvent", "Solvent"], ["modify", "Modify"], ["masks", "Masks"], ["model", "Model"], ["export", "Export"]];
 const MODIFICATIONS = ["amplify", "attenuate", "sigmoid"];
 
 export function panels(ctx) {
-  const makers = { estimate: estimatePanel, solvent: solventPanel, modify: modifyPanel, masks: masksPanel, export: exportPanel };
+  const makers = { estimate: estimatePanel, solvent: solventPanel, modify: modifyPanel, masks: masksPanel, model: modelPanel, export: exportPanel };
   const bodies = Object.fromEntries(PARTS.map(([name]) => [name, h("div.panel", { role: "tabpanel", id: `panel-${name}-${ctx.scene.id}` }, makers[name](ctx))]));
   const nav = h("nav", { role: "tablist" }, PARTS.map(([name, title]) => h("button", { role: "tab", type: "button", "data-panel": name, onclick: () => pick(name) }, title)));
   const notices = h("div.notices");
@@ -403,12 +402,6 @@ function exportPanel(ctx) {
     saveAs(await ctx.parts[part].image(), `${ctx.scene.title}_${name}.png`);
     return "";
   });
-  const models = h("div", {}, fileList(async (entry) => busy(async () => {
-    const found = unpack(await getBytes("trace", { path: entry.path }));
-    ctx.emit("trace", found.arrays.ends);
-    document.body.dataset.trace = found.chains.length;
-    return `${found.name}: chains ${found.chains.slice(0, 40).join(", ")}`;
-  }), { kinds: ["model"] }));
   ctx.on("scene", () => {
     const options = Object.entries(ctx.scene.looks).map(([name, look]) => h("option", { value: name }, look.title));
     layer.replaceChildren(...options, h("option", { value: "preview" }, "Modified map"));
@@ -422,7 +415,5 @@ function exportPanel(ctx) {
       h("button", { title: "One page with everything, for a colleague", onclick: () => fetchOne({ report: true }) }, "Report")),
     h("div.row", {}, h("button", { onclick: () => picture("surface", "surface") }, "Picture of the surface"), h("button", { onclick: () => picture("slices", "slices") }, "Picture of the slices")),
     said,
-    h("h3", {}, "Model"), h("p.faint", {}, "Chains of a model as lines in the surface's view."), models,
-    h("div.row", {}, h("button", { onclick: () => { ctx.emit("trace", null); } }, "Take the model away")),
   ];
 }
