@@ -180,12 +180,14 @@ def test_class3d_to_classes_to_selected_particles(
 
 def read_node(name: str, kind: str) -> None:
     """Read the file of a node as what its type says it is."""
-    if kind.startswith("DensityMap"):
+    if kind.startswith("DensityMap."):
         assert read_map(Path(name)).data.any()
     elif kind.startswith("ParticleGroupMetadata"):
         assert any(table.has("rlnImageName") for table in read_star(Path(name)).values())
     elif kind.startswith("AtomCoords"):
         assert len(read_model([Path(name)]).xyz)
+    elif name.endswith(".star"):
+        assert read_star(Path(name))
     elif kind.startswith("ProcessData.tsv"):
         lines = [line for line in Path(name).read_text().splitlines() if not line.startswith("#")]
         assert len({line.count("\t") for line in lines}) == 1

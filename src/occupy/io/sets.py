@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import read_errors
@@ -23,7 +23,6 @@ from occupy.io.loop import with_unregularised
 from occupy.io.mapset import (
     ClassMap,
     MapSet,
-    SetKind,
     check_map,
     is_map,
     is_stack,
@@ -345,7 +344,9 @@ def _series_folder(folder: Path) -> MapSet | None:
     )
 
 
-def _one_series(kind: SetKind, folder: Path, series: dict[Path, list[tuple[int, Path]]]) -> MapSet | None:
+def _one_series(
+    kind: Literal["cryosparc", "cryostar"], folder: Path, series: dict[Path, list[tuple[int, Path]]]
+) -> MapSet | None:
     """Return the only series as a set; InputError where there are several."""
     if not series:
         return None

@@ -96,7 +96,7 @@ def connect() -> CryoSPARC:
     return instance
 
 
-def classification(job: JobController) -> _ClassificationJob:
+def _classification(job: JobController) -> _ClassificationJob:
     """Find the classes of a 3D classification or heterogeneous refinement among its outputs.
 
     Raises
@@ -135,7 +135,7 @@ def run_external(instance: CryoSPARC, project: str, job: str, options: Sequence[
         Unique name of the External job.
     """
     source = instance.find_job(project, job)
-    classes = classification(source)
+    classes = _classification(source)
     external = instance.create_external_job(
         project, source.model.workspace_uids[0], title=f"Occupancy across the classes of {job}"
     )
