@@ -31,8 +31,8 @@ _ROLES = ("map", "scale", "confidence", *_MODIFIED)
 _FULL_TILE, _SMALLEST_TILE = "#101", "#102"
 
 # Å beneath a surface, along its normal, where ``color sample`` reads: what a contour shows lies in the rim.
-# Of 3, 4, 5 and 6 Å this comes nearest to what `occupy.report.surfaces.beneath` paints.
-DEPTH = 5.0
+# Of 4 to 7 Å this comes nearest to what `occupy.report.surfaces` paints, over levels from 0.1 to 0.7 of full.
+DEPTH = 6.0
 
 
 def quoted(name: str) -> str:
