@@ -13,7 +13,7 @@ from occupy.errors import InputError, Notice
 from occupy.io.atomic import is_file
 from occupy.io.mrc import STACK_SUFFIXES, SUFFIXES, map_stem, read_header
 
-SetKind = Literal["relion", "cryosparc", "cryodrgn", "recovar", "cryostar", "files"]
+_SetKind = Literal["relion", "cryosparc", "cryodrgn", "recovar", "cryostar", "files"]
 
 _KINDS = {
     "relion": "RELION classes",
@@ -87,7 +87,7 @@ class MapSet:
         RELION's loop; it keeps the class's name (see `occupy.io.loop`).
     """
 
-    kind: SetKind
+    kind: _SetKind
     source: Path
     maps: tuple[ClassMap, ...]
     pixel_size: float | None = None
@@ -141,7 +141,7 @@ class MapSet:
     @classmethod
     def of(
         cls,
-        kind: SetKind,
+        kind: _SetKind,
         source: Path,
         paths: Sequence[Path],
         numbers: Sequence[int | None],

@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import read_errors
@@ -23,7 +23,6 @@ from occupy.io.loop import with_unregularised
 from occupy.io.mapset import (
     ClassMap,
     MapSet,
-    SetKind,
     check_map,
     is_map,
     is_stack,
@@ -338,30 +337,34 @@ def _series_folder(folder: Path) -> MapSet | None:
     to a frame.
     """
     inside = sorted((path for path in folder.iterdir() if path.is_dir()), key=natural)
-    evaluated = [path for path in inside if _EVALUATION.fullmatch(path.name) and _series(path, _ALONG)]
-    kinds: tuple[tuple[SetKind, re.Pattern[str], list[Path]], ...] = (
-        ("cryosparc", _FRAME, [folder, *inside]),
-        ("cryostar", _ALONG, [folder, *evaluated[-1:]]),
+    evaluated = [path for path in inside if _EVALUATION.fullmatch(path.name) and _series([path], _ALONG)]
+    return _one_series("cryosparc", folder, _series([folder, *inside], _FRAME)) or _one_series(
+        "cryostar", folder, _series([folder, *evaluated[-1:]], _ALONG)
     )
-    for kind, pattern, places in kinds:
-        series = {name: maps for place in places for name, maps in _series(place, pattern).items()}
-        if len(series) > 1:
-            raise InputError(
-                f"{folder}: {len(series)} series ({some_of(path.name for path in series)}): name one, for "
-                f"example '{next(iter(series))}_*'"
-            )
-        for name, maps in series.items():
-            numbers, paths = zip(*sorted(maps), strict=True)
-            return MapSet.of(kind, name.parent, paths, numbers, base=0 if numbers[0] == 0 else None)
-    return None
 
 
-def _series(folder: Path, pattern: re.Pattern[str]) -> dict[Path, list[tuple[int, Path]]]:
-    """Return the frames of each series in a folder: beginning of their names → numbers and files."""
+def _one_series(
+    kind: Literal["cryosparc", "cryostar"], folder: Path, series: dict[Path, list[tuple[int, Path]]]
+) -> MapSet | None:
+    """Return the only series as a set; InputError where there are several."""
+    if not series:
+        return None
+    name, maps = next(iter(series.items()))
+    if len(series) > 1:
+        raise InputError(
+            f"{folder}: {len(series)} series ({some_of(path.name for path in series)}): name one, for "
+            f"example '{name}_*'"
+        )
+    numbers, paths = zip(*sorted(maps), strict=True)
+    return MapSet.of(kind, name.parent, paths, numbers, base=0 if numbers[0] == 0 else None)
+
+
+def _series(folders: Sequence[Path], pattern: re.Pattern[str]) -> dict[Path, list[tuple[int, Path]]]:
+    """Return the frames of each series in folders: beginning of their names → numbers and files."""
     found: dict[Path, list[tuple[int, Path]]] = {}
-    for path in maps_in(folder):
+    for path in (path for folder in folders for path in maps_in(folder)):
         if match := pattern.fullmatch(map_stem(path)):
-            found.setdefault(folder / match[1], []).append((int(match[2]), path))
+            found.setdefault(path.parent / match[1], []).append((int(match[2]), path))
     return found
 
 

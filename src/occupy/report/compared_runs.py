@@ -253,7 +253,7 @@ def _write_particles(folder: Path, compared: ComparedRuns, probability: float) -
     """Write the particles that are surely in each reproducible class, in the format of the first run."""
     for old in folder.glob("class_*.*"):
         # Of an earlier comparison, which may have had more classes.
-        if old.suffix in ENDINGS.values():
+        if old.suffix in {*ENDINGS.values(), ".csg"}:
             old.unlink()
     consensus = compared.found.consensus
     sources = zip((run.particles for run in compared.read), compared.common.rows, strict=True)
