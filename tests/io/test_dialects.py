@@ -9,7 +9,7 @@ import pytest
 
 from occupy.io.mrc import write_map
 from occupy.io.particle_images import read_particle_images
-from occupy.io.particles import read_particles, write_particles
+from occupy.io.particles import read_particles
 from occupy.io.runs import CommonParticles, Run
 from occupy.io.star import read_star
 from occupy.volume import Volume
@@ -77,7 +77,7 @@ def test_selected_rows_are_the_files_own(tmp_path: Path, dialect: str) -> None:
     path = put_job(tmp_path, dialect)
     particles = read_particles(path)
     assert particles.labels.tolist() == list(LABELS)
-    write_particles(particles, particles.labels == 1, tmp_path / "out.star")
+    particles.write(particles.labels == 1, tmp_path / "out.star")
     before, after = path.read_text().splitlines(), (tmp_path / "out.star").read_text().splitlines()
     left_out = [line for line in before if "000002@" in line or "000004@" in line]
     assert after == [line for line in before if line not in left_out]
