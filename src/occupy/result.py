@@ -287,10 +287,16 @@ class MapResult(Result):
         return slices_figure(self.estimate)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        """Show itself in a notebook; see `occupy.report.notebook`."""
+        """Show itself where IPython is not; see `occupy.report.notebook`."""
         from occupy.report.notebook import mime_bundle
 
         return mime_bundle(self.estimate)
+
+    def _ipython_display_(self) -> None:
+        """Show itself in a notebook."""
+        from occupy.report.notebook import show
+
+        show(self.estimate)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError, Notice
+from occupy.io.cryosparc import read_structured
 from occupy.io.mrc import MapHeader, read_header
 from occupy.io.mrc_header import HEADER_BYTES
-from occupy.io.particles import read_structured
 from occupy.io.star import StarTable, read_star
 from occupy.particles.ctf import Ctf
 from occupy.particles.images import ParticleImages
@@ -286,4 +286,5 @@ def _checked(
             raise InputError(f"{stack}: {shape[0]} images, but {path.name} names number {last}")
     if not (np.isfinite(matrices).all() and np.isfinite(shifts).all()):
         raise InputError(f"{path}: poses that are not numbers")
-    return ParticleImages(stacks, int(size[0]), float(pixel[0]), matrices, shifts, ctf, group)
+    particle = np.unique(np.stack([stacks.stack, stacks.index]), axis=1, return_inverse=True)[1].ravel()
+    return ParticleImages(stacks, int(size[0]), float(pixel[0]), matrices, shifts, ctf, group, particle)

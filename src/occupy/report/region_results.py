@@ -150,14 +150,27 @@ def read_found(path: Path, found: FoundRegions) -> tuple[OccupancyTable, list[No
     """
     record = read_record(path)
     notices = [Notice(n["code"], n["text"]) for n in record["notices"]]
-    table = _table(path, record, found.regions)
-    if isinstance(found.joint, str):
-        notices.append(not_fitted(found.joint))
     lowest = 0.0 if record["settings"].get("recalibrate") else number_in(record, "lowest_confident_scale")
+    table, doubts = judged(_table(path, record, found.regions), found, lowest)
+    return table, notices + doubts
+
+
+def judged(table: OccupancyTable, found: FoundRegions, lowest: float) -> tuple[OccupancyTable, list[Notice]]:
+    """Put the joint fit, where there is one, in the place of what was read, and say what is doubtful.
+
+    Parameters
+    ----------
+    table : OccupancyTable
+        Local scale of the regions, one column.
+    found : FoundRegions
+        With their fit.
+    lowest : float
+        What solvent reads.
+    """
+    notices = [not_fitted(found.joint)] if isinstance(found.joint, str) else []
     notices += _warnings(table, lowest)
     if isinstance(found.joint, JointRegions):
-        table = with_joint(table, found.joint)
-        notices += found.joint.notices
+        return with_joint(table, found.joint), notices + found.joint.notices
     return table, notices
 
 

@@ -26,7 +26,6 @@ _CLASSES = (
     "class", "particles", "share", "standard_error", "agreement", "found_in_runs", "told_apart",
     "mean_probability", "settled",
 )  # fmt: skip
-_MOST_SURE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +43,6 @@ class Judged:
     by_maps: OccupancyTable | None = None
     by_images: OccupancyTable | None = None
     differences: tuple[Difference, ...] = ()
-
-
-def class_name(number: int) -> str:
-    """Return what a class of the consensus is called in tables."""
-    return f"class {number}"
 
 
 def _p(value: float, draws: int) -> str:
@@ -86,7 +80,7 @@ def _count_line(found: Comparison) -> str:
 
 
 def _class_line(found: Comparison, one: ClassSummary) -> str:
-    sure = (found.consensus.labels == one.number - 1) & (found.consensus.probability > _MOST_SURE)
+    sure = (found.consensus.labels == one.number - 1) & (found.consensus.probability > 0.9)
     where = " ".join("+".join(map(str, members)) or "–" for members in one.members)
     share = f"{one.share:.3f} ± {one.error:.3f}"
     return (
@@ -106,22 +100,20 @@ def _merge_line(found: Comparison, one: Any) -> str:
 def next_steps(found: Comparison, judged: Judged | None = None) -> list[str]:
     """Return what to do next, in words."""
     count = found.consensus.count
-    copies = [each for each in (judged.differences if judged else ()) if each.copies]
-    steps = []
     if count == 1:
         significant = found.agreement.p_value < 0.01
-        steps.append(
+        return [
             "the classes of one run do not come back in another: at most one run can be right, and nothing "
-            "tells which" + (", although they agree a little more than by chance" if significant else "")
-        )
-        steps.append(
+            "tells which" + (", although they agree a little more than by chance" if significant else ""),
             "try occupy in the loop (occupy relion class3d-command), a focused mask, or fewer classes; or "
-            "these particles are of one state, as far as this can tell"
-        )
-        return steps
-    for each in copies:
-        one, other = class_name(each.first + 1), class_name(each.second + 1)
-        steps.append(f"{one} and {other} are copies: they differ in no part beyond errors; put them together")
+            "these particles are of one state, as far as this can tell",
+        ]
+    steps = [
+        f"class {each.first + 1} and class {each.second + 1} are copies: they differ in no part beyond "
+        "errors; put them together"
+        for each in (judged.differences if judged else ())
+        if each.copies
+    ]
     if all(len(run.classes) <= count for run in found.runs):
         steps.append(
             f"every class that the runs have is reproducible: there may be more than {count}; try a larger K"

@@ -18,6 +18,7 @@ import numpy as np
 from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.inputs import InputFiles, Inputs
+from occupy.io.checksum import ReadFile
 from occupy.io.loop import drawn_notice
 from occupy.io.mrc import map_stem, write_map
 from occupy.numerics.parallel import one_blas_thread
@@ -26,10 +27,10 @@ from occupy.report.figures import modifications
 from occupy.report.palette import MINIMUM_SCALE
 from occupy.report.record import read_record, record_of
 from occupy.report.results import WHAT, Written, write_results
-from occupy.report.surfaces import pack
 from occupy.result import LoadedResult, load
 from occupy.settings import Output, Settings
-from occupy.web.document import MapDocument
+from occupy.volume import Volume
+from occupy.web.document import MapDocument, ReadMap
 from occupy.web.forms import (
     Said,
     command_line,
@@ -44,7 +45,8 @@ from occupy.web.forms import (
 )
 from occupy.web.jobs import Job, Jobs
 from occupy.web.mapset import SetDocument
-from occupy.web.scene import Limits, OpenScenes, Scene, model_trace, palettes
+from occupy.web.model import parts_of, trace_message
+from occupy.web.scene import Limits, OpenScenes, Scene, palettes
 from occupy.web.shelf import Shelf, kind_of_file, kind_of_folder
 from occupy.web.watched import ArrayCache, WatchedFiles
 
@@ -99,8 +101,10 @@ class Viewer:
         return self.scenes.get(whole(said, "id"))
 
     def document(self, said: Said) -> MapDocument:
-        """Return the map a request is about; InputError where it is a set."""
+        """Return the map a request is about; InputError where it is a set, or not yet estimated."""
         scene = self.scene(said)
+        if isinstance(scene, ReadMap) and not isinstance(scene, MapDocument):
+            raise InputError(f"{scene.title} has not been estimated yet")
         if not isinstance(scene, MapDocument):
             raise InputError("this can be done with a map, not with a set")
         return scene
@@ -147,7 +151,7 @@ class Viewer:
 
         def work(job: Job) -> dict[str, Any]:
             found = fetch(entry, progress=job.report)
-            self.shelf = Shelf(self.shelf.root, self.shelf.named | {found.map_path.resolve()})
+            self.shelf = self.shelf.also(found.map_path)
             files = InputFiles(found.map_path, neighbours=neighbours)
             return self._open_map(files, Settings(), job, level=found.contour_level)
 
@@ -165,15 +169,23 @@ class Viewer:
         result: LoadedResult | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         job.report("reading", 0, 0)
-        watched = WatchedFiles()
-        inputs = files.open(settings, watched.read)
+        watched, job.scene = WatchedFiles(), None
+        which = next(self._numbers)
+
+        def read(path: Path, voxel_size: float | None = None) -> tuple[Volume, ReadFile]:
+            volume, source = watched.read(path, voxel_size)
+            if path == files.map:
+                # Seen before the rest is read and anything is estimated.
+                self.scenes.add(ReadMap(which, files, volume, settings, watched, self.cache, level=level))
+                job.scene = which
+            return volume, source
+
+        inputs = files.open(settings, read)
         if result is not None:
             _check_inputs(inputs, result)
             watched.check()
         est = inputs.estimate(settings, job.report)
-        document = MapDocument(
-            next(self._numbers), files, est, settings, watched, self.cache, result=result, level=level
-        )
+        document = MapDocument(which, files, est, settings, watched, self.cache, result=result, level=level)
         drawn = drawn_notice(files.map)
         if drawn is not None:
             job.say(f"note: {drawn.text}")
@@ -218,8 +230,12 @@ class Viewer:
         return self._add(SetDocument(next(self._numbers), folder, self.shelf, self.cache))
 
     def close_scene(self, said: Said) -> dict[str, Any]:
-        """Forget a scene."""
-        self.scenes.close(whole(said, "id"))
+        """Forget a scene, and stop what is still done for it."""
+        number = whole(said, "id")
+        for job in self.jobs.running():
+            if job.scene == number:
+                job.stop()
+        self.scenes.close(number)
         return {}
 
     def describe(self, said: Said) -> dict[str, Any]:
@@ -227,12 +243,12 @@ class Viewer:
         scene = self.scene(said)
         about = scene.describe()
         if isinstance(scene, MapDocument):
-            about["saves_into"] = self.shelf.shown(self._folder_of(scene))
+            about["saves_into"] = str(self._folder_of(scene))
         return about
 
     def _folder_of(self, document: MapDocument) -> Path:
-        """Return the folder that results of a map are written into."""
-        return document.folder or self.shelf.root / f"occupy_{map_stem(document.path)}"
+        """Return the folder that results of a map are written into: that of the command line."""
+        return document.folder or self.shelf.base / f"occupy_{map_stem(document.path)}"
 
     def job(self, said: Said) -> dict[str, Any]:
         """Return how a job stands."""
@@ -269,10 +285,14 @@ class Viewer:
         )  # fmt: skip
 
     def trace(self, said: Said) -> bytes:
-        """Return the chains of a model as line segments."""
-        path = self.shelf.find(text(said, "path"))
-        ends, chains = model_trace(path)
-        return pack({"chains": chains, "name": path.name}, {"ends": ends.astype(np.float32)})
+        """Return the trace of a model."""
+        return trace_message(self.shelf.find(text(said, "path")))
+
+    def parts(self, said: Said) -> dict[str, Any]:
+        """Begin to find what the parts of a model read in a map."""
+        document, path = self.document(said), self.shelf.find(text(said, "path"))
+        by, reading = text(said, "by", "chain"), flag(said, "by_reading", False)
+        return self._started(f"parts of {path.name}", lambda job: parts_of(document, path, by, reading, job))
 
     def resolve(self, said: Said) -> dict[str, Any]:
         """Return what settings mean for a map, and the command that does the same."""
@@ -287,10 +307,13 @@ class Viewer:
         files: InputFiles | None = None,
     ) -> str:  # fmt: skip
         """Return the command line that gives what this map shows, with these settings."""
-        words = input_words(files or document.files, settings, self.shelf.shown)
+        words = input_words(files or document.files, settings, self.shelf.in_shell)
         if document.given_level is not None:
             words += ["--level", repr(document.given_level)]
-        return command_line(self.shelf.shown(document.path), settings, [*words, *extra])
+        folder = self._folder_of(document)
+        if folder != self.shelf.base / f"occupy_{map_stem(document.path)}":
+            words += ["-o", self.shelf.in_shell(folder)]
+        return command_line(self.shelf.in_shell(document.path), settings, [*words, *extra])
 
     def modification(self, said: Said) -> dict[str, Any]:
         """Return what a modification does: the factors for the preview, and its curve."""
@@ -334,7 +357,7 @@ class Viewer:
         """Begin to write results, or one layer, into the folder that is viewed."""
         document = self.document(said)
         folder = self._folder_of(document)
-        if not folder.resolve().is_relative_to(self.shelf.root):
+        if not any(folder.resolve().is_relative_to(top) for top in (self.shelf.root, self.shelf.base)):
             raise InputError(f"{folder}: outside of the folder being viewed; nothing is written there")
         if said.get("layer") is not None:
             volume, name = self._layer(document, said)
@@ -347,6 +370,7 @@ class Viewer:
             document.before_writing(folder)
             written, asked = self._write(document, settings, folder, job, plot=plot, report=report)
             document.written(load(written.folder / written.files["record"]), asked)
+            self.shelf = self.shelf.also(folder)
             return {"folder": str(folder)}
 
         return self._started(f"save {folder.name}", work)

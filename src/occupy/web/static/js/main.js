@@ -1,6 +1,6 @@
 // The page: which map or set is shown, what is under way, theme and help.
 import { get, onClosed, onLost, post, follow } from "./api.js";
-import { h, note } from "./dom.js";
+import { h, note, standing } from "./dom.js";
 import { filesPanel } from "./files.js";
 import { mapPage } from "./map.js";
 import { setPage } from "./set.js";
@@ -103,10 +103,15 @@ async function openPath(request, kind = "open") {
 }
 
 async function opened(job) {
+  let first = null; // a map is shown as soon as it is read, and estimated meanwhile
   try {
-    const done = await watch(job);
+    const done = await watch(job, (now) => {
+      if (now.scene && now.state === "running") first ??= addScene(now.scene, !pages.has(now.scene)).catch(() => {});
+      pages.get(now.scene)?.progress?.(now);
+    });
     document.getElementById("closed").hidden = true;
-    if (done.result.scene) await addScene(done.result.scene);
+    await first;
+    if (done.result.scene) await addScene(done.result.scene, first === null);
     return done;
   } catch (error) {
     if (!pages.size) select("welcome");
@@ -121,8 +126,7 @@ async function watch(job, show) {
   const line = h("span", {});
   try {
     return await follow(job, (now) => {
-      const share = now.total > 4 ? ` ${Math.floor((100 * now.done) / now.total)} %` : "";
-      line.textContent = `${now.title}: ${now.stage}${share}`;
+      line.textContent = `${now.title}: ${standing(now)}`;
       if (!busy.contains(line) && now.state === "running") busy.replaceChildren(h("span.spin"), line, stop);
       show?.(now);
     });
@@ -136,7 +140,8 @@ const KEYS = [
   ["Click on the surface", "slices go there"], ["Arrow keys", "turn the surface, or move the cross in a slice"],
   ["Wheel, Page Up, Page Down on a slice", "next slice"], ["Click or drag in a slice", "the others follow"],
   ["Double click, Enter on a slice", "enlarge it, or show all (Escape)"],
-  ["1 … 5", "panels on the right"], ["O", "open another map"], ["?", "this list"],
+  ["Ctrl+Z, Ctrl+Y", "undo and redo what changed in the view"],
+  ["1 … 6", "panels on the right"], ["O", "open another map"], ["?", "this list"],
 ];
 
 function help() {
@@ -159,6 +164,12 @@ document.getElementById("theme").addEventListener("click", () => {
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => window.dispatchEvent(new Event("occupy-theme")));
 document.addEventListener("keydown", (event) => {
+  const move = (event.ctrlKey || event.metaKey) && !event.target.matches("input:not([type=range], [type=checkbox]), textarea") && { z: event.shiftKey ? "redo" : "undo", y: "redo" }[event.key.toLowerCase()];
+  if (move && pages.get(current)?.[move]) {
+    event.preventDefault();
+    pages.get(current)[move]();
+    return;
+  }
   if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "?") help();
   else if (event.key.toLowerCase() === "o") select("welcome");

@@ -1,15 +1,14 @@
-// The panels on the right of a map: estimate, solvent, modification, masks, export.
-import { download, getBytes, paced, post, saveAs } from "./api.js";
+// The panels on the right of a map: estimate, solvent, modification, masks, model, export.
+import { download, paced, post, saveAs } from "./api.js";
 import { modificationChart, solventChart } from "./charts.js";
-import { h, nice, note, segments, slider } from "./dom.js";
-import { fileList } from "./files.js";
-import { unpack } from "./surface.js";
+import { h, nice, note, segments, slider, standing } from "./dom.js";
+import { modelPanel } from "./model.js";
 
-const PARTS = [["estimate", "Estimate"], ["solvent", "Solvent"], ["modify", "Modify"], ["masks", "Masks"], ["export", "Export"]];
+const PARTS = [["estimate", "Estimate"], ["solvent", "Solvent"], ["modify", "Modify"], ["masks", "Masks"], ["model", "Model"], ["export", "Export"]];
 const MODIFICATIONS = ["amplify", "attenuate", "sigmoid"];
 
 export function panels(ctx) {
-  const makers = { estimate: estimatePanel, solvent: solventPanel, modify: modifyPanel, masks: masksPanel, export: exportPanel };
+  const makers = { estimate: estimatePanel, solvent: solventPanel, modify: modifyPanel, masks: masksPanel, model: modelPanel, export: exportPanel };
   const bodies = Object.fromEntries(PARTS.map(([name]) => [name, h("div.panel", { role: "tabpanel", id: `panel-${name}-${ctx.scene.id}` }, makers[name](ctx))]));
   const nav = h("nav", { role: "tablist" }, PARTS.map(([name, title]) => h("button", { role: "tab", type: "button", "data-panel": name, onclick: () => pick(name) }, title)));
   const notices = h("div.notices");
@@ -25,6 +24,28 @@ export function panels(ctx) {
   });
   const element = h("aside.panels.pane", {}, nav, notices, ...Object.values(bodies));
   return { element, pick };
+}
+
+/** What stands there until the map that is shown already has been estimated. */
+export function waitingPanel(ctx) {
+  const stage = h("p.stageline", { role: "status" }, "reading …");
+  const bar = h("progress", { max: 4, value: 0, "aria-label": "Progress of the estimate" });
+  const stop = h("button", {}, "Stop");
+  const log = h("pre.log", { "aria-label": "Log" });
+  const title = h("h3", {}, "Estimating the local scale …");
+  function progress(now) {
+    const over = now.state === "failed" || now.state === "stopped";
+    stage.classList.toggle("bad", now.state === "failed");
+    stage.textContent = now.state === "failed" ? now.error : over ? "Stopped: only the map itself is shown. Open it again to estimate it." : standing(now);
+    if (over) title.textContent = "Not estimated";
+    bar.hidden = stop.hidden = over;
+    if (now.total) Object.assign(bar, { max: now.total, value: now.done });
+    log.textContent = now.log.join("\n");
+    stop.onclick = () => post("stop", { job: now.id });
+  }
+  const element = h("aside.panels.pane.waiting", {}, title, stage, bar,
+    h("p.faint", {}, "The map is shown as it was read. Colours, confidence and settings follow as soon as they are known."), h("div.row", {}, stop), log);
+  return { element, progress };
 }
 
 // ------------------------------------------------------------------ estimate
@@ -252,6 +273,7 @@ function modifyPanel(ctx) {
     pivot.hidden = kind !== "sigmoid";
     power.hidden = kind === "none";
     fetchFactors();
+    ctx.history.changed();
     if (settled) ctx.emit("modified");
   }
   const settle = () => change(true);
@@ -264,6 +286,16 @@ function modifyPanel(ctx) {
   const choose = segments("Modification", kinds, kind, (name) => { kind = name; change(true); });
   pivot.hidden = kind !== "sigmoid";
   power.hidden = kind === "none";
+  ctx.on("modification", () => {
+    const to = ctx.modification;
+    kind = MODIFICATIONS.find((name) => to[name]) ?? "none";
+    choose.set(kind);
+    for (const [control, value] of [[power, to[kind]], [pivot, to.pivot], [limit, to.scale_limit]]) if (value > 0) control.set(value);
+    exclude.checked = Boolean(to.exclude_solvent);
+    weight.checked = to.use_confidence !== false;
+    lowpass.value = to.lowpass_output ?? "";
+    change(true);
+  });
   ctx.on("scene", () => change());
   return [
     choose, power, pivot, limit,
@@ -381,12 +413,6 @@ function exportPanel(ctx) {
     saveAs(await ctx.parts[part].image(), `${ctx.scene.title}_${name}.png`);
     return "";
   });
-  const models = h("div", {}, fileList(async (entry) => busy(async () => {
-    const found = unpack(await getBytes("trace", { path: entry.path }));
-    ctx.emit("trace", found.arrays.ends);
-    document.body.dataset.trace = found.chains.length;
-    return `${found.name}: chains ${found.chains.slice(0, 40).join(", ")}`;
-  }), { kinds: ["model"] }));
   ctx.on("scene", () => {
     const options = Object.entries(ctx.scene.looks).map(([name, look]) => h("option", { value: name }, look.title));
     layer.replaceChildren(...options, h("option", { value: "preview" }, "Modified map"));
@@ -400,7 +426,5 @@ function exportPanel(ctx) {
       h("button", { title: "One page with everything, for a colleague", onclick: () => fetchOne({ report: true }) }, "Report")),
     h("div.row", {}, h("button", { onclick: () => picture("surface", "surface") }, "Picture of the surface"), h("button", { onclick: () => picture("slices", "slices") }, "Picture of the slices")),
     said,
-    h("h3", {}, "Model"), h("p.faint", {}, "Chains of a model as lines in the surface's view."), models,
-    h("div.row", {}, h("button", { onclick: () => { ctx.emit("trace", null); } }, "Take the model away")),
   ];
 }
