@@ -238,7 +238,7 @@ def read_regions(
     volume : Volume
         Any map on the grid.
     resolution : float
-        Å: how far apart voxels must be to be independent, see `_independent_voxels`.
+        Å: how far apart voxels must be to be independent.
     systematic : float
         Part of the standard error that does not average out over a region.
     common_error : bool

@@ -187,7 +187,6 @@ def _made(record: Mapping[str, Any]) -> str:
     return table(rows) + settings_table(record["settings_asked"], record["settings"])
 
 
-_SHOWN = 5
 _READING_REGIONS = (
     "1 is as strong as the strongest well-filled region of the map, taken to be present in all particles. "
     "Values are medians of the local scale over a region's voxels: in a single map, low ones read too high, "
@@ -246,7 +245,7 @@ def _region_page(
 def _summary(found: OccupancyTable, order: list[int]) -> str:
     values = found.values[:, 0]
     full = int((values >= 0.9).sum())
-    lowest = ", ".join(f"{found.regions[i]} ({values[i]:.2f})" for i in order[:_SHOWN])
+    lowest = ", ".join(f"{found.regions[i]} ({values[i]:.2f})" for i in order[:5])
     text = f"{len(values)} regions, {full} of them at 0.9 or above. The lowest: {lowest}."
     if not np.isfinite(found.errors).any():
         text += " A single map gives no standard errors."
