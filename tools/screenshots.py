@@ -24,6 +24,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tools.run_docs import shrink
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -228,15 +231,6 @@ def every_picture(browser: Any, said: argparse.Namespace) -> None:
         for source in said.set:
             set_pictures(browser, source, models, folder, Path(scratch))
     contact_sheets(folder)
-
-
-def shrink(path: Path, to: Path) -> None:
-    """Write a picture of 300 dpi as a page needs it."""
-    from PIL import Image
-
-    picture = Image.open(path).convert("RGB")
-    picture.thumbnail((1536, 1760))
-    picture.quantize(256).save(to, optimize=True)
 
 
 def copy_pictures(output: Path, scratch: Path, job: Path | None, more: list[str | Path]) -> None:

@@ -237,10 +237,12 @@ def _cryosparc(
 
     Of its project, connected to it; or as result groups, with no instance.
     """
-    from occupy.cli.cryosparc import estimate_job
+    from occupy.suites.cryosparc import estimate_job
 
     words = [word for path in model or () for word in ("--model", str(path.absolute()))]
-    estimate_job(project, job, [*words, *(("--by", by) if by else ())], present, output)
+    words += ["--by", by] if by else []
+    for line in estimate_job(project, job, words, present, output):
+        typer.echo(line)
 
 
 @command(

@@ -36,12 +36,8 @@ def warn(text: str, quiet: bool = False) -> None:
 
 def warn_of(notices: Sequence[Notice], quiet: bool) -> None:
     """Print notices as warnings, but what is only worth knowing as a plain line."""
-    from occupy.report.text import doubtful, information
-
-    for notice in doubtful(notices):
-        warn(notice.text, quiet)
-    for notice in information(notices):
-        say(notice.text, quiet)
+    for notice in notices:
+        (warn if notice.doubtful else say)(notice.text, quiet)
 
 
 def say_files(files: Mapping[str, str], folder: Path, quiet: bool) -> None:

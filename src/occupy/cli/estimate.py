@@ -194,16 +194,16 @@ def run(inputs: Inputs, folder: Path, job: Job, level: float | None, report: Rep
 def summarise(written: Written, job: Job) -> None:
     """Print what was found and where it is."""
     name = Path(written.record["inputs"]["map"]["path"]).name
-    from occupy.report.text import doubtful, information, number_lines
+    from occupy.report.record import number_lines
 
     notices = [Notice(n["code"], n["text"]) for n in written.record["notices"]]
-    for notice in doubtful(notices):
+    for notice in (each for each in notices if each.doubtful):
         # Notices about the file begin with its name.
         warn(notice.text if notice.text.startswith(name) else f"{name}: {notice.text}", job.quiet)
     if job.quiet:
         return
     say(name)
-    for notice in information(notices):
+    for notice in (each for each in notices if not each.doubtful):
         say(f"  {notice.text}")
     for line in number_lines(written.record["numbers"]):
         say("  " + line)

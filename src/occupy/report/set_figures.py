@@ -17,7 +17,7 @@ from occupy.regions.relations import Correlation, Tree, correlations, pairs, tre
 from occupy.regions.table import OccupancyTable
 from occupy.report.canvas import Page, difference_colormap, plain, scale_colormap, write_pdf, write_picture
 from occupy.report.palette import ink_on, scale_colour
-from occupy.report.text import short_names
+from occupy.report.tables import short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -355,7 +355,7 @@ def strip(table: OccupancyTable, column: int = 0) -> list[Figure]:
     return _side_by_side(table, order, title, draw)
 
 
-def forest(table: OccupancyTable, column: int = 0) -> list[Figure]:
+def _forest(table: OccupancyTable, column: int = 0) -> list[Figure]:
     """Draw occupancies by a joint fit with 95 % intervals in the table's order, local scales as pale marks.
 
     Where the two differ beyond their errors, the region's name is bold.
@@ -445,7 +445,7 @@ def _side_by_side(
 def _set_figures(table: OccupancyTable) -> dict[str, list[Figure]]:
     """Return the figures that make sense for a table: what it shows → its pages."""
     if len(table.maps) == 1:
-        return {"strip": strip(table)} | ({} if table.beside is None else {"forest": forest(table)})
+        return {"strip": strip(table)} | ({} if table.beside is None else {"forest": _forest(table)})
     single = {"correlation": _correlation_figure(correlations(table)), "map_tree": map_tree(table)}
     fitted = {} if table.beside is None else {"forest": set_forest(table)}
     return (
