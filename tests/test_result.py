@@ -132,7 +132,7 @@ def test_a_map_in_memory_is_kept_with_its_result(volumes, tmp_path: Path):
     result = occupy.estimate(volumes["a"], occupy.Settings(amplify=3))
     found = occupy.load(result.save(tmp_path / "r"))
     assert found.notices == result.notices
-    assert set(found.maps["a"]) == {"scale", "confidence", "amplified", "uncertainty"}
+    assert set(found.maps["a"]) == {"scale", "confidence", "amplified", "occupancy", "uncertainty"}
     for what, lazy in found.maps["a"].items():
         np.testing.assert_array_equal(lazy.data, result.maps["a"][what].data)
     again = occupy.load(found.save(tmp_path / "copy"))
@@ -188,23 +188,23 @@ def test_settings_may_be_named_singly_and_a_map_may_be_an_array(volumes, folder:
         occupy.estimate(volume, lowpass=-1)
 
 
-def test_the_scale_at_a_place_and_along_a_line(volumes):
+def test_the_occupancy_at_a_place_and_along_a_line(volumes):
     moved = occupy.Volume(
         volumes["a"].data, (4.0,) * 3, occupy.Frame(origin=(10.0, -20.0, 30.0), sampling=(48,) * 3)
     )
     result = occupy.estimate(moved)
-    voxel = np.unravel_index(int(np.argmax(result.scale)), result.scale.shape)
+    voxel = np.unravel_index(int(np.argmax(result.occupancy)), result.occupancy.shape)
     place = moved.position(voxel)
     read = result.at(*place)
-    assert read.value == pytest.approx(float(result.scale[voxel]))
+    assert read.value == pytest.approx(float(result.occupancy[voxel]))
     assert read.error == pytest.approx(float(result.uncertainty[voxel]))
     beside = (voxel[0], voxel[1], voxel[2] + 1)
     half = result.at(*(place + np.array((2.0, 0.0, 0.0))))
-    assert half.value == pytest.approx((float(result.scale[voxel]) + float(result.scale[beside])) / 2)
+    assert half.value == pytest.approx((float(result.occupancy[voxel]) + float(result.occupancy[beside])) / 2)
     line = result.profile(tuple(place), tuple(place + np.array((8.0, 0.0, 0.0))))
     np.testing.assert_allclose(line.distance, [0, 2, 4, 6, 8])
     np.testing.assert_allclose(
-        line.values[::2], result.scale[voxel[0], voxel[1], voxel[2] : voxel[2] + 3], atol=1e-6
+        line.values[::2], result.occupancy[voxel[0], voxel[1], voxel[2] : voxel[2] + 3], atol=1e-6
     )
     assert line.values[1] == pytest.approx(half.value)
     with pytest.raises(occupy.InputError, match=r"\(0\.0, 0\.0, 0\.0\) Å is outside .* x 10\.0 to"):

@@ -285,7 +285,7 @@ def test_in_relions_pipeline(project: Path, relion: Callable[..., Any], input_ma
     nodes = pipeline["pipeline_nodes"]
     found = dict(zip(nodes.column("rlnPipeLineNodeName"), nodes.column("rlnPipeLineNodeType"), strict=True))
     if status == "2":
-        kinds = dict.fromkeys(("m_scale.mrc", "m_uncertainty.mrc", "m_amplified.mrc"), "6")
+        kinds = dict.fromkeys(("m_scale.mrc", "m_occupancy.mrc", "m_uncertainty.mrc", "m_amplified.mrc"), "6")
         kinds |= {"m_confidence.mrc": "7", "logfile.pdf": "13"}
         assert found == {"m.mrc": "6"} | {JOB + name: kind for name, kind in kinds.items()}
         assert "lowest confident scale" in (project / JOB / "run.out").read_text()

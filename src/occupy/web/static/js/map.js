@@ -8,9 +8,9 @@ import { SurfaceView, paletteBytes, unpack } from "./surface.js";
 /** Colours that can be put on the surface, with the range of their key. */
 function colourings(scene, app) {
   const out = [];
-  for (const name of ["scale", "confidence", "uncertainty"]) {
+  for (const name of ["occupancy", "scale", "confidence", "uncertainty"]) {
     const look = scene.looks[name];
-    if (look) out.push({ name, title: look.title, layers: [name], palette: look.palette, low: name === "scale" ? app.info.minimum_scale : look.low, high: look.high });
+    if (look) out.push({ name, title: look.title, layers: [name], palette: look.palette, low: look.palette === "scale" ? app.info.minimum_scale : look.low, high: look.high });
   }
   out.push({ name: "modification", title: "Modification factor", layers: ["scale", "confidence"], palette: "difference", low: -2, high: 2 });
   out.push({ name: "uniform", title: "One colour", layers: [], palette: null, low: 0, high: 1 });
@@ -131,7 +131,7 @@ function surfaceView(ctx) {
 
   async function load(signal, quality) {
     const { scene } = ctx;
-    const colours = ["scale", "confidence", ...(scene.looks.uncertainty ? ["uncertainty"] : [])];
+    const colours = ["scale", "confidence", "occupancy", "uncertainty"].filter((name) => name in scene.looks);
     const said = { id: scene.id, source, level, dust, quality, revision: scene.revision };
     const began = performance.now();
     const bytes = source === "modified"
