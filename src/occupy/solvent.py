@@ -19,8 +19,6 @@ BINS = 1000
 _SAMPLE = 60_000
 Region = Callable[[int, int], npt.NDArray[np.bool_]]
 Array = npt.NDArray[np.float32]
-# Share of the box that must remain for a fit when a mask's voxels are left out.
-LEAST_REGION = 0.01
 
 
 @dataclass(frozen=True)
@@ -277,4 +275,4 @@ def _without_flat(region: Region, raw: Array, flat: float) -> Region:
     """Leave the voxels a mask has made equal out of a region, unless next to nothing would remain."""
     rest = _both(region, lambda start, stop: raw[start:stop] != np.float32(flat))
     left = sum(int(np.count_nonzero(rest(z, z + 1))) for z in range(len(raw)))
-    return rest if left >= LEAST_REGION * raw.size else region
+    return rest if left >= 0.01 * raw.size else region

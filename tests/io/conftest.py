@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -140,7 +142,8 @@ def archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
     monkeypatch.setenv("OCCUPY_EMDB_URL", archive.url)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # must not be used for this computer
     monkeypatch.setattr(ssl, "create_default_context", lambda: TLS)
-    monkeypatch.setattr(download, "_BACKOFF_SECONDS", 0.0)
+    real_sleep = time.sleep
+    monkeypatch.setattr(download, "time", SimpleNamespace(sleep=lambda _: real_sleep(0.005)))
     yield archive
     server.shutdown()
     thread.join()

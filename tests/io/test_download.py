@@ -279,7 +279,6 @@ def test_two_at_once_download_once(
     archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("fcntl")
-    monkeypatch.setattr(download, "_LOCK_POLL_SECONDS", 0.005)
     archive.hold = threading.Event()
     entries: list[EmdbEntry] = []
     threads = [threading.Thread(target=lambda: entries.append(fetch("EMD-3061", tmp_path))) for _ in range(3)]

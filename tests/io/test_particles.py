@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -178,6 +179,28 @@ def test_cryosparc_particles_keep_every_field(tmp_path: Path) -> None:
         found = np.load(stream, allow_pickle=False)
     assert found.dtype == content.dtype
     assert found.tobytes() == content[[0, 3]].tobytes()
+    group = yaml.safe_load((tmp_path / "out.csg").read_text())
+    assert group["group"] == {
+        "description": "Written by OccuPy", "name": "out", "title": "out", "type": "particle"
+    }  # fmt: skip
+    assert group["results"] == {
+        name: {"metafile": ">out.cs", "num_items": 2, "type": f"particle.{name}"}
+        for name in ("alignments3D", "blob")
+    }
+
+
+def test_exported_cryosparc_particles_are_written_beside_their_images_only(tmp_path: Path) -> None:
+    content = cs(tmp_path / "J42_particles_exported.cs")
+    content["blob/path"] = b">J1/a.mrc"
+    with (tmp_path / "J42_particles_exported.cs").open("wb") as out:
+        np.save(out, content)
+    particles = read_particles(tmp_path / "J42_particles_exported.cs")
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(InputError, match="write into"):
+        write_particles(particles, particles.labels == 0, tmp_path / "elsewhere" / "out.cs")
+    assert not list((tmp_path / "elsewhere").iterdir())
+    write_particles(particles, particles.labels == 0, tmp_path / "out.cs")
+    assert (tmp_path / "out.csg").is_file()
 
 
 def test_cryosparc_posteriors_of_all_classes_give_soft_shares(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from occupy.errors import InputError
 from occupy.io.mrc import write_map
+from occupy.io.runs import read_run
 from occupy.io.sets import MapSet, find_set
 from occupy.volume import Volume
 
@@ -312,6 +313,40 @@ def test_recovar_centres_are_found_from_every_folder_above(tmp_path: Path) -> No
     assert "analysis_4/kmeans" in refusal(tmp_path / "output")
 
 
+@pytest.mark.parametrize("place", ["analysis_10/data", "analysis_10"])
+def test_recovar_clusters_have_the_shares_of_their_particles(tmp_path: Path, place: str) -> None:
+    kmeans = tmp_path / "analysis_10" / "kmeans"
+    for number in range(3):
+        # Its first versions called them so.
+        put_map(kmeans / (f"center{number:03d}.mrc" if "data" in place else f"vol{number:04d}.mrc"))
+    labels = np.array([0] * 50 + [1] * 30 + [2] * 20 + [-1] * 7, dtype=np.int32)
+    result = tmp_path / place / "kmeans_result.pkl"
+    result.parent.mkdir(exist_ok=True)
+    result.write_bytes(pickle.dumps({"labels": labels, "centers": np.zeros((3, 10), np.float32)}))
+    found = find_set([kmeans.parent])
+    assert (found.kind, found.base, codes(found)) == ("recovar", 0, set())
+    assert [entry.particles for entry in found.maps] == [50, 30, 20]
+    assert [entry.weight for entry in found.maps] == pytest.approx([0.5, 0.3, 0.2])
+    # The same file says which class each particle is in, for selecting and comparing.
+    assert read_run(kmeans.parent).labels.tolist() == labels.tolist()
+
+
+def test_recovar_without_readable_labels_has_equal_shares_and_says_so(tmp_path: Path) -> None:
+    for number in range(3):
+        put_map(tmp_path / "kmeans" / f"center{number:03d}.mrc")
+    (tmp_path / "data").mkdir()
+    result = tmp_path / "data" / "kmeans_result.pkl"
+    for content in (
+        {"labels": Bomb()},
+        {"labels": np.arange(5), "centers": np.zeros((5, 2))},
+        {"centers": 1},
+    ):
+        result.write_bytes(pickle.dumps(content))
+        found = find_set([tmp_path])
+        assert codes(found) == {"no-shares"}
+        assert {entry.weight for entry in found.maps} == {None}
+
+
 @pytest.mark.parametrize("stem", ["J25_component_0_frame_", "J31_series_000_frame_", "frame_", "volume"])
 def test_a_series_of_frames_is_a_set_in_the_order_of_its_numbers(tmp_path: Path, stem: str) -> None:
     for number in (0, 1, 2, 10):
@@ -319,6 +354,57 @@ def test_a_series_of_frames_is_a_set_in_the_order_of_its_numbers(tmp_path: Path,
     found = find_set([tmp_path])
     assert file_names(found) == [f"{stem}{number}.mrc" for number in (0, 1, 2, 10)]
     assert [entry.number for entry in found.maps] == [0, 1, 2, 10]
+    assert {entry.weight for entry in found.maps} == {None}
+
+
+@pytest.mark.parametrize(
+    ("job", "series"),
+    [("J504", "J504_series_{:03d}"), ("J25", "cryosparc_P3_J25_component_{:03d}")],
+    ids=["3D Flex", "3D Variability"],
+)
+def test_frames_of_a_cryosparc_job_are_found_in_the_folder_of_their_series(
+    tmp_path: Path, job: str, series: str
+) -> None:
+    # Beside them lies the consensus, which is none of the frames.
+    put_map(tmp_path / job / f"{job}_volume_map.mrc")
+    first, second = series.format(0), series.format(1)
+    for number in (0, 1, 2, 10):
+        put_map(tmp_path / job / first / f"{first}_frame_{number:03d}.mrc")
+    found = find_set([tmp_path / job])
+    assert (found.kind, found.base, len(found.maps)) == ("cryosparc", 0, 4)
+    assert found.maps == find_set([tmp_path / job / first]).maps
+    for number in range(2):
+        put_map(tmp_path / job / second / f"{second}_frame_{number:03d}.mrc")
+    assert f"2 series ({first}, {second}): name one" in refusal(tmp_path / job)
+    assert len(find_set([tmp_path / job / second / f"{second}_*"]).maps) == 2
+
+
+def test_cryostar_volumes_are_those_of_the_last_evaluation(tmp_path: Path) -> None:
+    density = tmp_path / "density_10073"
+    for step, axes in (("0000_0000000", (1,)), ("0004_0014470", (1,)), ("0010_0030000", ())):
+        (density / step).mkdir(parents=True)
+        (density / step / "z.npy").touch()
+        for axis in axes:
+            for number in range(10):
+                put_map(density / step / f"vol_pca_{axis}_{number:03d}.mrc")
+    found = find_set([density])
+    assert (found.kind, found.base, found.source.name) == ("cryostar", 0, "0004_0014470")
+    assert [entry.number for entry in found.maps] == list(range(10))
+    assert {entry.weight for entry in found.maps} == {None}
+    put_map(density / "0004_0014470" / "vol_pca_2_000.mrc")
+    assert "2 series (vol_pca_1, vol_pca_2): name one" in refusal(density)
+
+
+def test_classes_of_cryosparc_have_the_shares_that_its_groups_say(tmp_path: Path) -> None:
+    group = "group:\n  name: particles_class_{}\n  type: particle\nresults:\n  blob:\n"
+    group += "    metafile: '>J42_00042_particles.cs'\n    num_items: {}\n    type: particle.blob\n"
+    for number, count in enumerate((300, 100)):
+        put_map(tmp_path / f"J42_class_{number:02d}_00042_volume.mrc")
+        (tmp_path / f"J42_particles_class_{number}.csg").write_text(group.format(number, count))
+    assert [entry.weight for entry in find_set([tmp_path]).maps] == [0.75, 0.25]
+    # A group that is missing or no group at all leaves shares unknown.
+    (tmp_path / "J42_particles_class_1.csg").write_text("results: [")
+    assert [entry.weight for entry in find_set([tmp_path]).maps] == [None, None]
 
 
 # --- cryoDRGN -----------------------------------------------------------------------------------------

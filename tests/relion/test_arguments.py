@@ -10,7 +10,7 @@ import pytest
 from occupy.errors import InputError
 from occupy.io.star import read_star
 from occupy.relion.job import _folders, _parse_job
-from occupy.relion.job_files import _MOST_NODES, _type_of, write_nodes
+from occupy.relion.job_files import _type_of, write_nodes
 
 JOB = "External/job012/"
 
@@ -147,11 +147,11 @@ def test_only_files_of_the_job_are_listed(tmp_path: Path) -> None:
 
 
 def test_names_with_spaces_and_large_sets(tmp_path: Path) -> None:
-    names = [f"a {i}.mrc" for i in range(_MOST_NODES + 5)]
+    names = [f"a {i}.mrc" for i in range(105)]
     for name in names:
         (tmp_path / name).touch()
     record(tmp_path, "a.json", names)
-    assert len(write_nodes(f"{tmp_path}/")) == _MOST_NODES
+    assert len(write_nodes(f"{tmp_path}/")) == 100
     nodes = read_star(tmp_path / "RELION_OUTPUT_NODES.star")["output_nodes"]
     assert nodes.column("rlnPipeLineNodeName")[0] == f"{tmp_path}/a 0.mrc"
 

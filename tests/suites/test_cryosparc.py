@@ -10,6 +10,7 @@ from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
+import yaml
 
 if os.environ.get("OCCUPY_REQUIRE_CRYOSPARC") != "1":
     pytest.importorskip("cryosparc", reason="needs the extra cryosparc: pip install 'occupy-em[cryosparc]'")
@@ -64,15 +65,22 @@ class Standin:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Standin:
-    """Return what a run over three simulated classes left in the stand-in."""
+def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a project with a job of three simulated classes."""
     root = tmp_path_factory.mktemp("cryosparc")
     command = [sys.executable, "-P", "-m", "occupy", "simulate", "demo", "--classes", "3", "--blocks", "2"]
     subprocess.run([*command, "--no-half-maps", "--quiet", "-o", root / "made"], check=True, timeout=300)
     (root / "J42").mkdir()
-    (root / "J50").mkdir()
     for k, path in enumerate(sorted((root / "made").glob("*class*.mrc"))):
         write_map(root / "J42" / f"J42_class_{k:02d}_00042_volume.mrc", read_map(path))
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(job: Path) -> Standin:
+    """Return what a run over the job left in the stand-in."""
+    root = job
+    (root / "J50").mkdir()
     names = [f"{kind}_class_{k}" for kind in ("volume", "particles") for k in range(3)]
     standin = Standin(root, [*names, "particles_all_classes"])
     assert cryosparc.run_external(standin.instance, "P3", "J42", [], 0.7) == "J50"
@@ -129,3 +137,81 @@ def test_an_instance_out_of_reach_is_one_line_without_credentials(monkeypatch: p
         cryosparc.connect()
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def put_particles(folder: Path) -> Dataset:
+    """Write a job's own table of particles, its passthrough table in another order, and their group."""
+    uid = np.arange(100, dtype=np.uint64) + 2**40
+    own = Dataset({"uid": uid, "alignments3D/class": np.repeat([0, 1, 2], PARTICLES).astype(np.uint32)})
+    own.add_fields([("blob/path", "str"), ("blob/idx", "u4")])
+    own["blob/path"], own["blob/idx"] = ["J12/extract/stack.mrc"] * 100, np.arange(100)
+    given = Dataset({"uid": uid[::-1], "ctf/df1_A": np.arange(100, dtype=np.float32)})
+    own.save(folder / "J42_00042_particles.cs")
+    given.save(folder / "J42_passthrough_particles.cs")
+    slots = {"alignments3D": "J42_00042_particles.cs", "blob": "J42_00042_particles.cs"}
+    slots["ctf"] = "J42_passthrough_particles.cs"
+    results = {
+        name: {"metafile": f">{table}", "num_items": 100, "type": f"particle.{name}"}
+        for name, table in slots.items()
+    }
+    group = {"group": {"name": "particles", "type": "particle"}, "results": results, "version": "v4.6.0"}
+    (folder / "J42_particles.csg").write_text(yaml.safe_dump(group))
+    return own
+
+
+def read_group(path: Path) -> tuple[dict, dict[str, Dataset]]:
+    """Return what a group says, and the rows of each slot's table as cryosparc-tools reads them."""
+    said = yaml.safe_load(path.read_text())
+    rows = {}
+    for name, slot in said["results"].items():
+        assert slot["metafile"].startswith(">")
+        rows[name] = Dataset.load(path.with_name(slot["metafile"][1:]))
+        assert len(rows[name]) == slot["num_items"]
+        assert any(field.startswith(f"{name}/") for field in rows[name].fields())
+    return said, rows
+
+
+def test_offline_everything_is_written_as_groups_that_cryosparc_takes_in(job: Path, tmp_path: Path) -> None:
+    particles = put_particles(job / "J42")
+    groups, notices = cryosparc.run_in_folder(job, "J42", tmp_path, [], 0.7)
+    assert not [notice for notice in notices if notice.code == "no-particles"]
+    assert {path.name for path in groups} == {path.name for path in tmp_path.glob("*.csg")}
+    whole: dict[str, set[int]] = {}
+    for path in groups:
+        said, rows = read_group(path)
+        kind = said["group"]["type"]
+        for slot in ("map", "mask"):
+            if slot in rows:
+                (row,) = rows[slot].rows()
+                volume = read_map(path.parent / row[f"{slot}/path"].removeprefix(">"))
+                assert tuple(row[f"{slot}/shape"]) == volume.shape
+                assert row[f"{slot}/psize_A"] == pytest.approx(volume.voxel_size[0])
+                assert (
+                    said["results"][slot]["type"]
+                    == f"{kind}.blob"
+                    == f"{'volume' if slot == 'map' else 'mask'}.blob"
+                )
+        if kind == "particle":
+            # Own and passthrough columns, of the same particles in the same order.
+            assert set(rows) == {"alignments3D", "blob", "ctf"}
+            assert said["version"] == "v4.6.0"
+            uid = rows["blob"]["uid"]
+            np.testing.assert_array_equal(uid, rows["ctf"]["uid"])
+            np.testing.assert_array_equal(rows["ctf"]["ctf/df1_A"], 99 - (uid - 2**40))
+            np.testing.assert_array_equal(rows["blob"]["blob/idx"], uid - 2**40)
+            assert set(rows["blob"]["blob/path"]) == {"J12/extract/stack.mrc"}
+            part = path.stem.partition("_")[2].partition("_")[2]
+            assert not whole.setdefault(part, set()) & set(uid)
+            whole[part] |= set(uid)
+    assert whole
+    assert all(found == set(particles["uid"]) for found in whole.values())
+
+
+def test_offline_without_particles_there_are_maps_and_masks_and_a_word(job: Path, tmp_path: Path) -> None:
+    for path in (*(job / "J42").glob("*.cs"), *(job / "J42").glob("*.csg")):
+        path.unlink()
+    groups, notices = cryosparc.run_in_folder(job, "J42", tmp_path, [], 0.7)
+    assert {path.name.partition("_")[0] for path in groups} == {"occupancy", "mask"}
+    assert [notice.code for notice in notices] == ["no-particles"]
+    with pytest.raises(InputError, match="no such job"):
+        cryosparc.run_in_folder(job, "J43", tmp_path, [], 0.7)

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -19,6 +20,7 @@ import pytest
 
 import occupy
 from conftest_browser import FLAGS, Occupy, coloured, find_browser, missing_and_present, need
+from occupy.inputs import Inputs
 from occupy.io.mrc import read_map
 
 pytestmark = pytest.mark.browser
@@ -492,3 +494,39 @@ def differing(one: bytes, other: bytes) -> float:
     first, second = (imread(io.BytesIO(png))[:, :, :3] for png in (one, other))
     assert first.shape == second.shape
     return float((np.abs(first - second).max(axis=2) > 0.1).mean())
+
+
+def test_the_map_is_shown_first_and_the_estimate_tells_its_stage_and_time(
+    server: Any, visit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, estimate = threading.Event(), Inputs.estimate
+
+    def waiting(self: Inputs, settings: Any = None, progress: Any = None) -> Any:
+        while not go.wait(0.02):
+            progress("low-pass", 1, 4)
+        return estimate(self, settings, progress)
+
+    monkeypatch.setattr(Inputs, "estimate", waiting)
+    page = visit(f"http://127.0.0.1:{server.port}/?token={server.access.new_code()}")
+    to_files(page)
+    page.locator(".welcome .files li", has_text="blob.mrc").first.click()
+    page.wait_for_selector("canvas.surface[data-ready=read-fine]")
+    canvas = page.locator("canvas.surface")
+    assert missing_and_present(canvas.screenshot())[0] == 0
+    assert coloured_box(canvas.screenshot()) > 100
+    stage = page.locator(".stageline")
+    assert re.fullmatch(r"low-pass, \d+\.\d s", stage.inner_text())
+    first = stage.inner_text()
+    page.wait_for_function("(first) => document.querySelector('.stageline').textContent !== first", arg=first)
+    # What the user does meanwhile stays.
+    page.get_by_role("spinbutton", name="Level").fill("0.5")
+    page.get_by_role("spinbutton", name="Level").press("Enter")
+    page.get_by_role("slider", name="Slice along z").fill("20")
+    go.set()
+    page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
+    assert min(missing_and_present(canvas.screenshot())) > 300
+    assert page.get_by_role("spinbutton", name="Level").input_value() == "0.5"
+    assert page.get_by_role("slider", name="Slice along z").input_value() == "20"
+    assert page.locator(".axis canvas").count() == 9
+    assert page.locator(".panels nav button").count() == 5
+    assert page.locator("[role=tab][title='blob.mrc']").count() == 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import threading
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 import occupy
 from occupy import masks, modify
 from occupy.errors import InputError
+from occupy.inputs import Inputs
 from occupy.io.mrc import read_map, write_map
 from occupy.report.surfaces import pack, to_bytes, unpack
 from standin_set import occupancies, write_set
@@ -33,6 +36,69 @@ def opened(viewer: Any, finished: Wait) -> dict[str, Any]:
 @pytest.fixture
 def truth(shelf_folder: Path) -> occupy.Estimate:
     return occupy.estimate(read_map(shelf_folder / "blob.mrc"))
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Keep estimates from going on until this event is set."""
+    go, estimate = threading.Event(), Inputs.estimate
+
+    def waiting(self: Inputs, settings: Any = None, progress: Any = None) -> Any:
+        while not go.wait(0.01):
+            progress("low-pass", 1, 4)
+        return estimate(self, settings, progress)
+
+    monkeypatch.setattr(Inputs, "estimate", waiting)
+    yield go
+    go.set()
+
+
+def under_way(viewer: Any, started: dict[str, Any]) -> dict[str, Any]:
+    """Return a job that waits in its estimate."""
+    for _ in range(1500):
+        job = viewer.job(started)
+        if job["stage"] == "low-pass":
+            return job
+        time.sleep(0.01)
+    raise AssertionError(job)
+
+
+def test_a_map_is_seen_before_it_is_estimated(viewer: Any, finished: Wait, held: Any) -> None:
+    started = viewer.open({"path": "blob.mrc"})
+    job = under_way(viewer, started)
+    assert (job["state"], job["result"], job["done"], job["total"]) == ("running", {}, 1, 4)
+    assert job["seconds"] < viewer.job(started)["seconds"] + 1e-9
+    before = viewer.describe({"id": job["scene"]})
+    assert before["kind"] == "read"
+    assert list(before["looks"]) == ["input"]
+    assert json.dumps(before)
+    said = {"id": job["scene"], "level": before["level"], "dust": before["dust"], "colours": ""}
+    head, arrays = unpack(viewer.mesh(said))
+    assert head["triangles"] > 500
+    _, planes = unpack(viewer.slices({"id": job["scene"], "axis": 0, "index": 20, "layers": "input"}))
+    for ask in (viewer.estimate, viewer.save, viewer.resolve):
+        with pytest.raises(InputError, match="has not been estimated yet"):
+            ask({"id": job["scene"]})
+    held.set()
+    assert finished(viewer, started)["result"] == {"scene": job["scene"]}
+    after = viewer.describe({"id": job["scene"]})
+    assert after["kind"] == "map"
+    assert {name: after[name] for name in ("shape", "origin", "spacing", "range", "sigma", "dust")} == {
+        name: before[name] for name in ("shape", "origin", "spacing", "range", "sigma", "dust")
+    }
+    # It is the same map, at the same place.
+    _, positions = unpack(viewer.mesh(said))
+    assert np.array_equal(positions["positions"], arrays["positions"])
+    _, same = unpack(viewer.slices({"id": job["scene"], "axis": 0, "index": 20, "layers": "input"}))
+    assert np.array_equal(same["input"], planes["input"])
+
+
+def test_closing_a_map_stops_its_estimate(viewer: Any, finished: Wait, held: Any) -> None:
+    started = viewer.open({"path": "blob.mrc"})
+    job = under_way(viewer, started)
+    viewer.close_scene({"id": job["scene"]})
+    assert finished(viewer, started)["state"] == "stopped"
+    assert viewer.state({})["scenes"] == []
 
 
 def test_packing_gives_back_what_was_packed() -> None:

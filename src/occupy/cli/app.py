@@ -170,7 +170,9 @@ def _classes(
 
 @command("cryosparc", app)
 def _cryosparc(
-    project: Annotated[str, typer.Argument(metavar="PROJECT", help="Such as P3.")],
+    project: Annotated[
+        str, typer.Argument(metavar="PROJECT", help="Such as P3; or the project's folder, with no instance.")
+    ],
     job: Annotated[
         str, typer.Argument(metavar="JOB", help="3D classification or heterogeneous refinement, such as J42.")
     ],
@@ -186,13 +188,16 @@ def _cryosparc(
     present: Annotated[
         float, typer.Option(help="Occupancy at which a class has a part.", min=0.0, max=1.0)
     ] = 0.7,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder for groups of a project's folder.", show_default=False),
+    ] = None,
 ) -> None:
-    """Estimate a cryoSPARC classification in an External job of its project, connected to it."""
-    from occupy.suites.cryosparc import connect, run_external
+    """Estimate a cryoSPARC classification in an External job of its project, or as result groups."""
+    from occupy.cli.cryosparc import estimate_job
 
     words = [word for path in model or () for word in ("--model", str(path.absolute()))]
-    made = run_external(connect(), project, job, [*words, *(("--by", by) if by else ())], present)
-    typer.echo(f"{project} {made}: occupancies, masks and particles of {job}")
+    estimate_job(project, job, [*words, *(("--by", by) if by else ())], present, output)
 
 
 @command(

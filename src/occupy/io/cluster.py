@@ -30,9 +30,6 @@ _T = TypeVar("_T")
 PATIENCE = 10
 """Seconds to wait for the scheduler's first answer."""
 
-_POLL = 2
-"""Seconds between two looks at whether the scheduler is still there."""
-
 _LOST = (
     "the connection to the scheduler was lost: is it still running? --resume goes on with what is complete"
 )
@@ -94,7 +91,7 @@ class DaskExecutor:
 
         while True:
             try:
-                return future.result(timeout=_POLL)
+                return future.result(timeout=2)  # seconds, then a look whether the scheduler is there
             except KilledWorker as error:
                 raise OccupyError(
                     "workers of the cluster die again and again on the same map: have they enough memory?"

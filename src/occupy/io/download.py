@@ -37,7 +37,6 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]+)-[0-9]+/([0-9]+|\*)")
 _HEADER_TEXT = re.compile(r"[ -~]+")  # printable ASCII: what may go back into a request header
 _PLAIN_TEXT = re.compile(r"[!-~]+")  # ASCII without blanks: nothing that could break a request line
 _LOCAL_HOSTS = ("localhost", "127.0.0.1")
-_TRANSIENT_STATUS = (408, 429)  # and every 5xx
 _TRANSIENT_CAUSES = (
     ConnectionResetError,
     ConnectionAbortedError,
@@ -46,8 +45,6 @@ _TRANSIENT_CAUSES = (
     ssl.SSLError,
     http.client.HTTPException,
 )
-_BACKOFF_SECONDS = 0.5
-_LOCK_POLL_SECONDS = 0.1
 
 
 class NotFoundError(DownloadError):
@@ -300,7 +297,7 @@ def _wait_for_lock(handle: FileIO, folder: Path, name: str) -> bool:
             if not told:
                 _logger.warning("%s: waiting for another download into %s", name, folder)
                 told = True
-            time.sleep(_LOCK_POLL_SECONDS)
+            time.sleep(0.1)
         except OSError:
             return False
         else:
@@ -352,7 +349,7 @@ def _transfer(job: RemoteFile, link: Connection) -> None:
             _logger.info("%s: %s (attempt %d)", job.url, error, attempt + 1)
             last = error
         if attempt < link.retries:
-            time.sleep(_BACKOFF_SECONDS * 2**attempt)
+            time.sleep(0.5 * 2**attempt)
     raise DownloadError(
         f"{job.name}: download of {job.url} failed: {last} (attempts: {link.retries + 1}); "
         "run the same again to continue"
@@ -478,7 +475,7 @@ def _status_error(job: RemoteFile, error: urllib.error.HTTPError) -> DownloadErr
     if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         job.discard()
         return _TransientError(answer)
-    if error.code >= 500 or error.code in _TRANSIENT_STATUS:
+    if error.code >= 500 or error.code in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS):
         return _TransientError(answer)
     return DownloadError(f"{job.name}: {answer} to {job.url}")
 

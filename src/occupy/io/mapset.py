@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,13 +13,14 @@ from occupy.errors import InputError, Notice
 from occupy.io.atomic import is_file
 from occupy.io.mrc import STACK_SUFFIXES, SUFFIXES, map_stem, read_header
 
-_SetKind = Literal["relion", "cryosparc", "cryodrgn", "recovar", "files"]
+SetKind = Literal["relion", "cryosparc", "cryodrgn", "recovar", "cryostar", "files"]
 
 _KINDS = {
     "relion": "RELION classes",
     "cryosparc": "cryoSPARC volumes",
     "cryodrgn": "cryoDRGN volumes",
     "recovar": "RECOVAR volumes",
+    "cryostar": "cryoSTAR volumes",
 }
 _ENDINGS = tuple(s + packed for s in (*SUFFIXES, *STACK_SUFFIXES) for packed in ("", ".gz", ".bz2"))
 
@@ -64,7 +65,7 @@ class MapSet:
     Attributes
     ----------
     kind : str
-        Where they come from: ``relion``, ``cryosparc``, ``cryodrgn``, ``recovar`` or ``files``.
+        Where they come from: ``relion``, ``cryosparc``, ``cryodrgn``, ``recovar``, ``cryostar`` or ``files``.
     source : Path
         The model.star, the job folder, or the folder that all files share.
     maps : tuple of ClassMap
@@ -86,7 +87,7 @@ class MapSet:
         RELION's loop; it keeps the class's name (see `occupy.io.loop`).
     """
 
-    kind: _SetKind
+    kind: SetKind
     source: Path
     maps: tuple[ClassMap, ...]
     pixel_size: float | None = None
@@ -207,7 +208,7 @@ def _repeated(names: Sequence[str]) -> list[bool]:
 
 
 def make_set(
-    kind: _SetKind,
+    kind: SetKind,
     source: Path,
     paths: Sequence[Path],
     numbers: Sequence[int | None],
@@ -215,8 +216,9 @@ def make_set(
     iteration: int | None = None,
     base: int | None = None,
     notices: Sequence[Notice] = (),
+    counts: Mapping[int, int] | None = None,
 ) -> MapSet:
-    """Make a set of maps whose source says nothing but names and numbers."""
+    """Make a set of maps of which no more is known than names, numbers and particles per number."""
     if not paths:
         raise InputError(f"{source}: no maps in it")
     if len(paths) == 1:
@@ -232,7 +234,14 @@ def make_set(
         )
     box, pixel_size = _cube(grids[0])
     entries = zip(paths, _unique_names(paths), numbers, strict=True)
-    maps = tuple(ClassMap(path, name, number) for path, name, number in entries)
+    known = {number: (counts or {}).get(number or 0) for number in numbers}
+    total = sum(count or 0 for count in known.values())
+    shares = {
+        n: c / total for n, c in known.items() if c is not None and None not in known.values() and total
+    }
+    maps = tuple(
+        ClassMap(path, name, number, shares.get(number), known[number]) for path, name, number in entries
+    )
     return MapSet(kind, source, maps, pixel_size, box, iteration, None, base, tuple(notices))
 
 

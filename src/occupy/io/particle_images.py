@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError, Notice
+from occupy.io.cryosparc import read_structured
 from occupy.io.mrc import MapHeader, read_header
 from occupy.io.mrc_header import HEADER_BYTES
-from occupy.io.particles import read_structured
 from occupy.io.star import StarTable, read_star
 from occupy.particles.ctf import Ctf
 from occupy.particles.images import ParticleImages

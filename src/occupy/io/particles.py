@@ -6,18 +6,17 @@ the files named are read: the images they name are not looked at.
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError
-from occupy.io.atomic import atomic_file, read_errors
+from occupy.io.atomic import read_errors
+from occupy.io.cryosparc import read_structured, write_rows
 from occupy.io.plain_pickle import read_integers, write_integers
 from occupy.io.star import StarRows, StarTable, check_star_rows, find_star_rows, read_star, write_kept
 
@@ -70,7 +69,8 @@ def read_particles(path: Path, class_field: str | None = None) -> Particles:
     Parameters
     ----------
     path : Path
-        ``*.star`` (RELION 3.0 to 5), ``*.cs`` (cryoSPARC), or cryoDRGN's ``labels.pkl`` or ``labels.txt``.
+        ``*.star`` (RELION 3.0 to 5), ``*.cs`` (cryoSPARC), cryoDRGN's ``labels.pkl`` or ``labels.txt``, or
+        RECOVAR's ``kmeans_result.pkl``.
     class_field : str, optional
         The field of a .cs file that holds the class, where there is more than one.
 
@@ -172,41 +172,6 @@ def _class_field(content: npt.NDArray[Any], wanted: str | None, path: Path) -> s
     return first
 
 
-def _check_size(stream: BinaryIO, path: Path) -> None:
-    """Make sure that the table a .cs file announces is not larger than the file; back to its start."""
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    left = os.fstat(stream.fileno()).st_size - stream.tell()
-    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > left:
-        raise InputError(f"{path}: damaged or truncated: it announces more particles than it holds")
-    stream.seek(0)
-
-
-def read_structured(path: Path) -> npt.NDArray[Any]:
-    """Read the structured array of a .cs file; nothing in it is unpickled."""
-    try:
-        with read_errors(path), path.open("rb") as stream:
-            magic = stream.read(6)
-            if magic != b"\x93NUMPY":
-                newer = "CSDAT" in magic.decode("latin1")
-                what = "in cryoSPARC's newer CSDAT format; export it as NumPy" if newer else "not a .cs file"
-                raise InputError(f"{path}: {what}")
-            stream.seek(0)
-            _check_size(stream, path)
-            content = np.load(stream, allow_pickle=False)
-    except InputError:
-        raise
-    # NumPy parses the header as Python does: damage can end in nearly any error.
-    except Exception as error:
-        pickled = "pickle" in str(error)
-        why = "it holds pickled objects, which are not read" if pickled else "damaged or truncated"
-        raise InputError(f"{path}: {why}") from error
-    if content.dtype.names is None or content.ndim != 1:
-        raise InputError(f"{path}: not a table of particles")
-    return np.asarray(content)
-
-
 # --- cryoDRGN -----------------------------------------------------------------------------------------
 
 
@@ -250,8 +215,8 @@ def write_particles(
         Which of them.
     target : Path
         A STAR file with all tables and columns of the original (byte by byte, but for the rows left out), a
-        .cs file with all fields, or a pickled NumPy array of particle indices, counted from 0, for
-        cryoDRGN's ``--ind``.
+        .cs file with all fields and its result group (.csg), or a pickled NumPy array of particle
+        indices, counted from 0, for cryoDRGN's ``--ind``.
     parents : sequence of int, optional
         cryoDRGN only: the indices the analysis was made of (its ``--ind``), shape (N,).
     """
@@ -260,15 +225,10 @@ def write_particles(
         rows: StarRows = particles._content
         write_kept(rows, keep.tolist(), target)
     elif particles.kind == "cryosparc":
-        _write_structured(particles._content[keep], target)
+        write_rows(particles.path, particles._content[keep], target)
     else:
         indices = np.flatnonzero(keep)
         write_integers(target, indices if parents is None else np.asarray(parents)[indices])
-
-
-def _write_structured(content: npt.NDArray[Any], target: Path) -> None:
-    with atomic_file(target) as part, part.open("wb") as out:
-        np.lib.format.write_array(out, content, allow_pickle=False)
 
 
 _FIRST = ("particle", "state", "state_probability")
@@ -325,7 +285,7 @@ def write_chosen(source: Path, keep: npt.NDArray[np.bool_], target: Path) -> Non
     if ending == ".cs":
         content = read_structured(source)
         _check_count(source, len(content), keep)
-        _write_structured(content[keep], target)
+        write_rows(source, content[keep], target)
         return
     found = [(name, table) for name, table in read_star(source).items() if table.has("rlnImageName")]
     if len(found) != 1:

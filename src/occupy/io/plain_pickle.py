@@ -21,6 +21,8 @@ from occupy.io.atomic import atomic_file, read_errors
 
 _Integers = npt.NDArray[np.int64]
 _KINDS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
+_PASSED_OVER = {"f4", "f8"}
+"""Types of arrays that may lie beside the wanted one; they are kept as bytes."""
 _HOMES = tuple(f"numpy.{core}.{part}" for core in ("core", "_core") for part in ("multiarray", "numeric"))
 
 
@@ -32,7 +34,7 @@ class _Type:
     """Stands for numpy.dtype."""
 
     def __init__(self, kind: Any, *_: Any) -> None:
-        if kind not in _KINDS:
+        if kind not in _KINDS | _PASSED_OVER:
             raise _RefusedError(f"numbers of type {kind!r}")
         self.kind: str = kind
         self.order = "|"
@@ -53,11 +55,11 @@ class _Array:
     """Stands for numpy.ndarray while it is being filled."""
 
     def __init__(self, *_: Any) -> None:
-        self.values: _Integers | None = None
+        self.parts: tuple[Any, Any, Any] | None = None
 
     def __setstate__(self, state: Any) -> None:
         _, shape, kind, _, data = state
-        self.values = _numbers(data, kind, shape)
+        self.parts = data, kind, shape
 
 
 def _numbers(data: Any, kind: Any, shape: Any) -> _Integers:
@@ -65,6 +67,8 @@ def _numbers(data: Any, kind: Any, shape: Any) -> _Integers:
         raise _RefusedError("an array of objects")
     if not isinstance(shape, tuple) or len(shape) != 1 or not isinstance(shape[0], int):
         raise _RefusedError("an array of more than one dimension")
+    if kind.kind not in _KINDS:
+        raise _RefusedError(f"numbers of type {kind.kind!r}")
     found = np.frombuffer(data, kind.numpy())
     if len(found) != shape[0]:
         raise _RefusedError("an array of another length than it says")
@@ -73,7 +77,7 @@ def _numbers(data: Any, kind: Any, shape: Any) -> _Integers:
 
 def _from_buffer(data: Any, kind: Any, shape: Any, *_: Any) -> _Array:
     made = _Array()
-    made.values = _numbers(bytes(data), kind, shape)
+    made.parts = bytes(data), kind, shape
     return made
 
 
@@ -116,7 +120,7 @@ class _Reader(pickle.Unpickler):
 
 
 def read_integers(path: Path) -> _Integers:
-    """Read a pickled one-dimensional NumPy array (or list) of whole numbers.
+    """Read a pickled one-dimensional NumPy array (or list) of whole numbers, or the ``labels`` of a dict.
 
     Returns
     -------
@@ -153,8 +157,11 @@ def _check_sizes(raw: bytes) -> None:
 
 
 def _plain(found: Any) -> _Integers:
-    if isinstance(found, _Array) and found.values is not None:
-        return found.values
+    if isinstance(found, dict) and "labels" in found:
+        # RECOVAR keeps labels with the centres they belong to.
+        return _plain(found["labels"])
+    if isinstance(found, _Array) and found.parts is not None:
+        return _numbers(*found.parts)
     if isinstance(found, (list, tuple)) and all(type(value) is int for value in found):
         return np.array(found, dtype=np.int64)
     raise _RefusedError(f"a {type(found).__name__.strip('_').lower()}")

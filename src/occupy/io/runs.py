@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError, Notice
+from occupy.io.cryosparc import read_structured
 from occupy.io.mapset import natural, some_of
-from occupy.io.particles import Particles, read_particles, read_structured
+from occupy.io.particles import Particles, read_particles
 from occupy.io.relion_job import finished_iterations
 from occupy.io.star import read_star
 from occupy.runs.partition import Entries, Integers, Partition, Reals, entries, partition
@@ -145,7 +146,8 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _labels(folder: Path) -> Path | None:
-    return next((p for name in ("labels.pkl", "labels.txt") if (p := folder / name).is_file()), None)
+    names = ("labels.pkl", "labels.txt", "kmeans_result.pkl", "data/kmeans_result.pkl")
+    return next((p for name in names if (p := folder / name).is_file()), None)
 
 
 def _table(path: Path) -> Run:
@@ -181,7 +183,9 @@ def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
 
 def _run_names(paths: Sequence[Path]) -> list[str]:
     """Return a short name for each run, all different: of its folder or file, with what tells them apart."""
-    generic = re.compile(r"labels\.(pkl|txt)|presence\.tsv|(.*_)?(data\.star|particles\.cs)|kmeans\d+")
+    generic = re.compile(
+        r"labels\.(pkl|txt)|data|kmeans_result\.pkl|presence\.tsv|(.*_)?(data\.star|particles\.cs)|kmeans\d+"
+    )
     found = []
     for path in paths:
         parts = [part for part in path.absolute().parts if not generic.fullmatch(part)]

@@ -11,16 +11,19 @@ import glob
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import read_errors
+from occupy.io.cryosparc import particles_by_class
 from occupy.io.loop import with_unregularised
 from occupy.io.mapset import (
     ClassMap,
     MapSet,
+    SetKind,
     check_map,
     is_map,
     is_stack,
@@ -30,6 +33,7 @@ from occupy.io.mapset import (
     some_of,
 )
 from occupy.io.mrc import SUFFIXES, map_stem
+from occupy.io.plain_pickle import read_integers
 from occupy.io.relion_job import relion_folder, relion_star
 
 __all__ = ["ClassMap", "MapSet", "find_set"]
@@ -44,9 +48,9 @@ def find_set(inputs: Sequence[str | Path], *, count_particles: bool = False) -> 
     ----------
     inputs : sequence of path-like
         One of: a RELION ``*_model.star`` or ``*_optimiser.star``; a RELION Class3D or cryoSPARC job folder; a
-        cryoDRGN analyze or landscape folder; a RECOVAR result or analysis folder; a folder of maps; or any
-        number of maps. Patterns with ``*``, ``?`` and ``[]`` are expanded. Maps are ordered naturally (vol_2
-        before vol_10).
+        cryoDRGN analyze or landscape folder; a RECOVAR result or analysis folder; a folder of frames along
+        one axis (3D Variability, 3D Flex, cryoSTAR); a folder of maps; or any number of maps. Patterns with
+        ``*``, ``?`` and ``[]`` are expanded. Maps are ordered naturally (vol_2 before vol_10).
     count_particles : bool
         Also count the particles of each class (RELION): this reads the data.star.
 
@@ -126,9 +130,9 @@ def _folder(folder: Path, count_particles: bool) -> MapSet:
         names = sorted(path.name for path in folder.iterdir())
     if any(name.endswith("_model.star") for name in names):
         return relion_folder(folder, count_particles)
-    found = _recovar_folder(folder) or _cryodrgn_folder(folder) or _cryosparc_folder(folder)
-    if found is not None:
-        return found
+    for find in (_recovar_folder, _series_folder, _cryodrgn_folder, _cryosparc_folder):
+        if (found := find(folder)) is not None:
+            return found
     maps = maps_in(folder)
     if not maps:
         raise InputError(f"{folder}: no maps here ({_contents(folder, names)})")
@@ -157,15 +161,25 @@ def _contents(folder: Path, names: Sequence[str]) -> str:
     return f"it holds {some_of(names)}; name a job folder, a model.star, or several maps"
 
 
-_CLASS = re.compile(r"(?P<root>.*?)(?:_(?P<before>\d+))?_class_(?P<number>\d+)(?P<rest>_.*volume.*)", re.I)
+_CLASS = re.compile(
+    r"(?P<root>.*?)(?:_(?P<before>\d+))?_(?:class|cluster)_(?P<number>\d+)(?P<rest>_.*volume.*)", re.I
+)
 _REFINED = re.compile(r"(?P<root>(?:.*_)?J\d+)(?P<rest>_(?:.*_)?volume.*)", re.I)
 _NOT_A_VOLUME = re.compile(r"mask|half|sharp|locres|fsc|precision", re.I)
 _KMEANS = re.compile(r"kmeans(\d+)")
 _RUN = re.compile(r"(?:analyze|landscape)\.(\d+)")
 _VOLUME = re.compile(r"vol_(\d+)")
 _STATE = re.compile(r"state_(\d+)_mean")
-# Of RECOVAR: the centres of its clusters, or the states along a trajectory; half-maps lie beside them.
+# Of RECOVAR: the centres of its clusters (vol0000 in older ones), or the states along a trajectory;
+# half-maps lie beside them.
 _CENTRE = re.compile(r"(?:center|state)(\d+)")
+_OLD_CENTRE = re.compile(r"vol(\d+)")
+_RECOVAR_LABELS = "kmeans_result.pkl"
+# Frames along one axis: of 3D Variability Display and 3D Flex Generator, and of cryoSTAR.
+_FRAME = re.compile(r"(.*(?:series|component)_\d+)_frame_(\d+)", re.I)
+_ALONG = re.compile(r"(vol_pca_\d+)_(\d+)")
+# cryoSTAR's evaluations: epoch and step.
+_EVALUATION = re.compile(r"\d+_\d{5,}")
 # Text files with one row per volume; labels.txt has one row per particle.
 _ROWS = ("centers_ind.txt", "centers.txt", "z_values.txt")
 
@@ -229,6 +243,7 @@ def _last_complete(folder: Path, classes: Sequence[_Found]) -> MapSet:
             iteration=None if math.isinf(iteration) else int(iteration),
             base=numbers[0] if numbers[0] in (0, 1) else None,
             notices=[Notice("incomplete-iteration", text) for text in notices],
+            counts=particles_by_class(folder),
         )
     raise InputError(f"{folder}: no iteration with all {len(numbers)} classes: {refused[0]}")
 
@@ -276,16 +291,79 @@ def _recovar_folder(folder: Path) -> MapSet | None:
     whole analysis the centres of the clusters are meant.
     """
     inside = sorted((*folder.glob("kmeans"), *folder.glob("*analysis_*/kmeans")), key=natural)
-    choice = [path for path in (folder, *inside) if len(_numbered(path, _CENTRE)) > 1]
+    choice = [path for path in (folder, *inside) if len(_centres(path)) > 1]
     if len(choice) > 1:
         raise InputError(
             f"{folder}: volumes in {some_of(str(p.relative_to(folder)) for p in choice)}: name one"
         )
     if not choice:
         return None
-    found = _numbered(choice[0], _CENTRE)
+    found = _centres(choice[0])
     numbers = [number for number, _ in found]
-    return make_set("recovar", choice[0], [path for _, path in found], numbers, base=0)
+    counts, notices = _of_centres(choice[0], len(found)) if choice[0].name == "kmeans" else ({}, [])
+    paths = [path for _, path in found]
+    return make_set("recovar", choice[0], paths, numbers, base=0, notices=notices, counts=counts)
+
+
+def _centres(folder: Path) -> list[tuple[int, Path]]:
+    old = folder.name == "kmeans" and not _numbered(folder, _CENTRE)
+    return _numbered(folder, _OLD_CENTRE if old else _CENTRE)
+
+
+def _of_centres(kmeans: Path, clusters: int) -> tuple[dict[int, int], list[Notice]]:
+    """Count the particles of each cluster, from the labels beside the centres' folder."""
+    places = (kmeans.parent / "data" / _RECOVAR_LABELS, kmeans.parent / _RECOVAR_LABELS)
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        return {}, []
+    try:
+        labels = read_integers(path)
+    except InputError as error:
+        return {}, [Notice("no-shares", f"all volumes are given the same share: {error}")]
+    # Negative labels pad arrays of older versions: they are no particles.
+    counts = Counter(labels[labels >= 0].tolist())
+    if counts and max(counts) >= clusters:
+        text = f"{path}: it has {max(counts) + 1} clusters, but there are {clusters} volumes: shares not used"
+        return {}, [Notice("no-shares", text)]
+    return {number: counts[number] for number in range(clusters)}, []
+
+
+# --- frames along an axis -----------------------------------------------------------------------------
+
+
+def _series_folder(folder: Path) -> MapSet | None:
+    """Find the frames along one axis of 3D Variability, 3D Flex or cryoSTAR; None where there are none.
+
+    ``folder`` is cryoSPARC's job, in which each series has a folder, or one of these; cryoSTAR's
+    ``density_NAME``, of whose evaluations the last is meant, or one of these. No share of particles belongs
+    to a frame.
+    """
+    inside = sorted((path for path in folder.iterdir() if path.is_dir()), key=natural)
+    evaluated = [path for path in inside if _EVALUATION.fullmatch(path.name) and _series(path, _ALONG)]
+    kinds: tuple[tuple[SetKind, re.Pattern[str], list[Path]], ...] = (
+        ("cryosparc", _FRAME, [folder, *inside]),
+        ("cryostar", _ALONG, [folder, *evaluated[-1:]]),
+    )
+    for kind, pattern, places in kinds:
+        series = {name: maps for place in places for name, maps in _series(place, pattern).items()}
+        if len(series) > 1:
+            raise InputError(
+                f"{folder}: {len(series)} series ({some_of(path.name for path in series)}): name one, for "
+                f"example '{next(iter(series))}_*'"
+            )
+        for name, maps in series.items():
+            numbers, paths = zip(*sorted(maps), strict=True)
+            return make_set(kind, name.parent, paths, numbers, base=0 if numbers[0] == 0 else None)
+    return None
+
+
+def _series(folder: Path, pattern: re.Pattern[str]) -> dict[Path, list[tuple[int, Path]]]:
+    """Return the frames of each series in a folder: beginning of their names → numbers and files."""
+    found: dict[Path, list[tuple[int, Path]]] = {}
+    for path in maps_in(folder):
+        if match := pattern.fullmatch(map_stem(path)):
+            found.setdefault(folder / match[1], []).append((int(match[2]), path))
+    return found
 
 
 # --- cryoDRGN -----------------------------------------------------------------------------------------

@@ -14,9 +14,6 @@ from typing import Any
 from occupy.errors import InputError
 from occupy.io.atomic import atomic_file, read_errors
 
-# Tables of numbers shrink to a third or a tenth; gzip can shrink zeros a thousandfold.
-_ALWAYS_UNPACKED = 1 << 26
-
 
 @dataclass(frozen=True)
 class StarTable:
@@ -125,7 +122,8 @@ def read_bytes(path: Path) -> bytes:
 
 def _unpacked(raw: bytes, path: Path) -> bytes:
     """Unpack what gzip packed, unless it grows as no table or model does."""
-    most = max(_ALWAYS_UNPACKED, 200 * len(raw))
+    # Tables of numbers shrink to a third or a tenth; gzip can shrink zeros a thousandfold.
+    most = max(1 << 26, 200 * len(raw))
     with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
         found = stream.read(most)
         if stream.read(1):

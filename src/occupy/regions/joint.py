@@ -27,16 +27,9 @@ from occupy.regions.table import Beside, OccupancyTable
 from occupy.statistics.interval import STANDARD_ERRORS_95
 from occupy.volume import Triple, Volume
 
-WORTH_SAYING = 0.05
-"""Smaller differences between joint fit and reading are not marked, however small their errors."""
-FLEXIBLE = 20.0
-"""Å² of B above that of the median part, from which on flexibility is named as the likely reason."""
 FAR_BETTER = 1.2
 """A model that explains so many times more after a shift lies in another frame; of the demo's, off by 3 Å
 1.15, by 9 Å and more 1.5."""
-_BETTER = 1.03
-"""So many times more after a shift is worth a word: a model one voxel off loses 6 to 20 %, which changes
-occupancies by .01; half a voxel off 2 to 7 %."""
 _NOBODY = -1
 
 
@@ -216,7 +209,8 @@ def _check_frame(
                 f"the model does not fit the map (correlation {now:.2f}): "
                 f"moved by ({told}) Å it would fit with {then:.2f}"
             )
-        if then > _BETTER * now:
+        # A model one voxel off loses 6 to 20 %, which changes occupancies by .01; half a voxel off 2 to 7 %.
+        if then > 1.03 * now:
             off = f"the model fits the map better ({then:.2f}, not {now:.2f}) if it is moved by ({told}) Å"
     check_placement(fit)
     return off
@@ -325,11 +319,12 @@ def _notes(joint: JointRegions, part: int, table: OccupancyTable, at: tuple[int,
     read, error = float(table.values[at]), float(np.nan_to_num(table.errors[at]))
     reach = np.hypot(table.reach_95 * error, STANDARD_ERRORS_95 * fit.errors[part])
     more = read - float(fit.values[part])
-    if abs(more) > max(reach, WORTH_SAYING):
+    # Less than 0.05 is not marked, however small its error.
+    if abs(more) > max(reach, 0.05):
         b = float(fit.b_factors[part] - np.median(fit.b_factors))
         if more > 0:
             notes.append("the map reads higher: fuller or denser neighbours?")
-        elif b > FLEXIBLE:
+        elif b > 20:  # Å² above the median part: flexibility is the likely reason
             notes.append(f"the map reads lower: flexible (relative B {b:+.0f} Å²)?")
         else:
             notes.append("the map reads lower: weak neighbours, thin part or lighter material?")

@@ -22,12 +22,6 @@ Indices = npt.NDArray[np.intp]
 By = Literal["chain", "residue", "entity", "ligand"]
 UNITS: tuple[By, ...] = ("chain", "residue", "entity", "ligand")
 
-RADIUS = 3.0
-"""Å around an atom's centre that belong to its region: inside the molecule, away from its surface."""
-
-_CANDIDATES = 2_000_000
-_MASK_LEVEL = 0.5
-
 
 def _fixed(array: npt.ArrayLike) -> Indices:
     out = np.array(array, dtype=np.intp).reshape(-1)
@@ -84,7 +78,7 @@ def regions_of_model(
     by: By = "chain",
     *,
     selections: Mapping[str, Sequence[str]] | None = None,
-    radius: float = RADIUS,
+    radius: float = 3.0,
 ) -> tuple[Region, ...]:
     """Return the parts of a model as regions of a map.
 
@@ -225,7 +219,8 @@ def _voxels_near(
     out = []
     for atoms in groups:
         found = [np.empty(0, dtype=np.intp)]
-        for part in np.array_split(atoms, max(1, ceil(len(atoms) * len(ball) / _CANDIDATES))):
+        # Two million candidates at a time: some 100 MB.
+        for part in np.array_split(atoms, max(1, ceil(len(atoms) * len(ball) / 2e6))):
             near = np.rint(index[part]).astype(np.intp)
             voxels = near[:, None] + ball[None]
             distance = (((voxels - index[part][:, None]) * size) ** 2).sum(-1)
@@ -311,7 +306,7 @@ def regions_of_masks(masks: Iterable[Volume], volume: Volume) -> tuple[Region, .
 def _masked(masks: Iterable[Volume], volume: Volume) -> Iterator[Region]:
     for mask in masks:
         check_same_grid(mask, volume)
-        inside = np.flatnonzero(mask.data > _MASK_LEVEL)
+        inside = np.flatnonzero(mask.data > 0.5)
         if not len(inside):
             top = float(mask.data.max())
             raise InputError(f"the mask {mask.name} is empty: no weight above 0.5 (its largest is {top:.3g})")

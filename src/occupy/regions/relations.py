@@ -11,17 +11,8 @@ from occupy.regions.table import OccupancyTable
 
 Numbers = npt.NDArray[np.float64]
 
-LEAST_RANGE = 0.1
-"""Regions whose occupancy differs by less between all maps say nothing about what they come with."""
-
 LEVEL = 0.05
 """Share of false ones among the pairs called significant."""
-
-LEAST_MAPS = 4
-"""With three maps the correlation of one pair has one degree of freedom: 0.997 would be needed."""
-
-# Sorting the branches of a tree takes time with the cube of its leaves.
-_SORTED_LEAVES = 600
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +78,7 @@ def correlations(table: OccupancyTable) -> Correlation:
     values = table.values
     spread = np.where(np.isfinite(values).all(1), np.ptp(values, axis=1), 0)
     noise = np.nan_to_num(np.mean(np.square(table.errors), axis=1))
-    varies = (spread >= LEAST_RANGE) & (np.var(values, axis=1) > noise)
+    varies = (spread >= 0.1) & (np.var(values, axis=1) > noise)
     names = tuple(name for name, keep in zip(table.regions, varies, strict=True) if keep)
     constant = tuple(name for name, keep in zip(table.regions, varies, strict=True) if not keep)
     maps = len(table.maps)
@@ -100,7 +91,8 @@ def correlations(table: OccupancyTable) -> Correlation:
 def _probability(r: Numbers, maps: int) -> Numbers:
     from scipy.special import stdtr
 
-    if maps < LEAST_MAPS:
+    # With three maps the correlation of a pair has one degree of freedom: 0.997 would be needed.
+    if maps < 4:
         return np.full(r.shape, np.nan)
     with np.errstate(divide="ignore"):
         t = np.abs(r) * np.sqrt((maps - 2) / np.maximum(1 - r**2, 0))
@@ -134,33 +126,28 @@ def tree_of(rows: npt.ArrayLike) -> Tree:
     Tree
         Up to 600 leaves are in optimal order (neighbours as alike as the tree allows).
     """
-    from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import pdist
 
-    data = _filled(np.array(rows, dtype=np.float64))
-    if len(data) < 2:
-        return Tree(np.empty((0, 4)), np.arange(len(data)))
-    distance = pdist(data) / np.sqrt(max(1, data.shape[1]))
-    merges = linkage(distance, "average", optimal_ordering=len(data) <= _SORTED_LEAVES)
-    return Tree(merges, leaves_list(merges).astype(np.intp))
-
-
-def _filled(data: Numbers) -> Numbers:
+    data = np.array(rows, dtype=np.float64)
     known = np.isfinite(data)
-    count = known.sum(1)
-    mean = np.where(known, data, 0).sum(1) / np.maximum(count, 1)
-    return np.asarray(np.where(known, data, mean[:, None]))
+    mean = np.where(known, data, 0).sum(1) / np.maximum(known.sum(1), 1)
+    data = np.where(known, data, mean[:, None])
+    return _tree(len(data), pdist(data) / np.sqrt(max(1, data.shape[1])))
 
 
 def tree_of_correlation(r: npt.ArrayLike) -> Tree:
     """Cluster regions by 1 − r: what comes together lies together, what excludes each other apart."""
+    matrix = np.asarray(r, dtype=np.float64)
+    return _tree(len(matrix), np.maximum(1 - matrix[np.triu_indices(len(matrix), 1)], 0))
+
+
+def _tree(leaves: int, distance: Numbers) -> Tree:
     from scipy.cluster.hierarchy import leaves_list, linkage
 
-    matrix = np.asarray(r, dtype=np.float64)
-    if len(matrix) < 2:
-        return Tree(np.empty((0, 4)), np.arange(len(matrix)))
-    distance = np.maximum(1 - matrix[np.triu_indices(len(matrix), 1)], 0)
-    merges = linkage(distance, "average", optimal_ordering=len(matrix) <= _SORTED_LEAVES)
+    if leaves < 2:
+        return Tree(np.empty((0, 4)), np.arange(leaves))
+    # Sorting the branches takes time with the cube of the leaves.
+    merges = linkage(distance, "average", optimal_ordering=leaves <= 600)
     return Tree(merges, leaves_list(merges).astype(np.intp))
 
 

@@ -132,9 +132,6 @@ def _keep_watch(reading: int, folder: Path) -> None:
     write_ending(folder, "FAILURE")
 
 
-_MOST_NODES = 100
-
-
 class _NodeType(NamedTuple):
     """A type in RELION's three styles: number (3.1), label (4 and 5), depth of the label (5)."""
 
@@ -214,8 +211,8 @@ def _nodes_text(folder: str, names: Sequence[str]) -> str:
 
 
 def write_nodes(folder: str, since: float = 0.0) -> list[str]:
-    """Write ``RELION_OUTPUT_NODES.star`` for the results in a folder; return the files it names."""
-    names = [name for name in _written_files(Path(folder), since) if _type_of(name) is not None][:_MOST_NODES]
+    """Write ``RELION_OUTPUT_NODES.star`` for the results in a folder; name at most 100 and return them."""
+    names = [name for name in _written_files(Path(folder), since) if _type_of(name) is not None][:100]
     write_text(Path(folder) / _OUTPUT_NODES, _nodes_text(folder, names))
     return names
 

@@ -34,7 +34,6 @@ _FULL_TILE, _SMALLEST_TILE = "#101", "#102"
 # Å beneath a surface, along its normal, where ``color sample`` reads: what a contour shows lies in the rim.
 # Of 3, 4, 5 and 6 Å this comes nearest to what `occupy.report.surfaces.beneath` paints.
 DEPTH = 5.0
-_LABEL_WIDTH = 90
 
 
 def quoted(name: str) -> str:
@@ -260,7 +259,7 @@ def _warnings(est: Estimate) -> list[str]:
         lines.append(_label("BAD SOLVENT FIT: do not trust the confidence", 0.02, 0.93, 28, ALARM, bold=True))
         top = 0.89
     for notice in doubtful(est.notices):
-        for text in textwrap.wrap(notice.text, _LABEL_WIDTH):
+        for text in textwrap.wrap(notice.text, 90):
             lines.append(_label(text, 0.02, top, 16, ALARM))
             top -= 0.03
     return lines
@@ -272,7 +271,6 @@ _TILED, MOST_SHOWN = 16, 60
 _UNKNOWN = "#b0b0b0"
 _CLASS = re.compile(r"^.*_class0*(\d+)$")
 LOOKS = ["set bgColor white", "lighting soft"]
-_LARGEST_DIFFERENCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -375,7 +373,7 @@ def difference_script(
     names: tuple[str, str],
     *,
     level: float | None = None,
-    largest: float = _LARGEST_DIFFERENCE,
+    largest: float = 0.5,
 ) -> str:
     """Return a script that colours one surface by the difference of two occupancies.
 

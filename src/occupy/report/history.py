@@ -26,7 +26,6 @@ _REGIONS = ("iteration", "region", "class", "occupancy", "standard_error")
 _CLASSES = ("iteration", "class", "share_by_probability", "particles")
 _SHOWN = 10
 _COLUMNS = 3
-_LEVEL = 0.05
 
 Numbers = npt.NDArray[np.float64]
 
@@ -79,7 +78,7 @@ def difference(table: OccupancyTable) -> _Difference:
     if not np.isfinite(error).any():
         return _Difference(spread, None)
     trials = max(regions * classes * (classes - 1) / 2, 1)
-    limit = NormalDist().inv_cdf(1 - _LEVEL / 2 / trials)
+    limit = NormalDist().inv_cdf(1 - 0.05 / 2 / trials)
     return _Difference(spread, int((spread > limit * error).sum()))
 
 

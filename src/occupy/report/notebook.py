@@ -14,15 +14,13 @@ from occupy.report.html import in_one_module
 from occupy.report.record import numbers_of
 from occupy.report.text import number_lines
 
-HEIGHT = 420
-
 
 def _module_text() -> str:
     """Return the widget's JavaScript, one module that needs nothing else."""
     return in_one_module("geometry.js", "surface.js", "widget.js")
 
 
-def surface_widget(est: Estimate, *, level: float | None = None, height: int = HEIGHT) -> Any:
+def surface_widget(est: Estimate, *, level: float | None = None, height: int = 420) -> Any:
     """Return a widget with the surface of a map, coloured by its occupancy, scale or confidence.
 
     Parameters
@@ -44,7 +42,7 @@ def surface_widget(est: Estimate, *, level: float | None = None, height: int = H
         "_esm": _module_text(),
         "mesh": traitlets.Bytes().tag(sync=True),
         "colours": traitlets.List().tag(sync=True),
-        "height": traitlets.Int(HEIGHT).tag(sync=True),
+        "height": traitlets.Int(420).tag(sync=True),
     }
     kind = type("OccupySurface", (base,), members)
     colours = [asdict(colouring) for colouring in colourings(est)]

@@ -12,9 +12,6 @@ from occupy.model import AtomicModel, Residue
 from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable
 
-_SURELY_PARTIAL = 0.995
-"""Upper end of the 95 % interval below which a part's occupancy is worth refining."""
-
 
 @dataclass(frozen=True)
 class ModelFiles:
@@ -61,7 +58,7 @@ def write_groups(
     rows = [
         row
         for row, region in enumerate(model.regions)
-        if len(region.residues) and (region.name in told or table.high[row, at[0]] < _SURELY_PARTIAL)
+        if len(region.residues) and (region.name in told or table.high[row, at[0]] < 0.995)
     ]
     groups, alternatives = _groups_of(table, model, rows, at)
     return write_refinement(folder, stem, groups, alternatives) if groups else {}

@@ -26,7 +26,6 @@ _CLASSES = (
     "class", "particles", "share", "standard_error", "agreement", "found_in_runs", "told_apart",
     "mean_probability", "settled",
 )  # fmt: skip
-_MOST_SURE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +85,7 @@ def _count_line(found: Comparison) -> str:
 
 
 def _class_line(found: Comparison, one: ClassSummary) -> str:
-    sure = (found.consensus.labels == one.number - 1) & (found.consensus.probability > _MOST_SURE)
+    sure = (found.consensus.labels == one.number - 1) & (found.consensus.probability > 0.9)
     where = " ".join("+".join(map(str, members)) or "–" for members in one.members)
     share = f"{one.share:.3f} ± {one.error:.3f}"
     return (

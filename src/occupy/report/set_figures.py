@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 # Inches: cells are as large as labels of readable size want, and smaller where the page would burst.
 _ROW, _COLUMN = 0.2, 0.34
-_LEAST_LABEL = 0.095
 _TALLEST, _WIDEST = 20.0, 14.0
 _TREE = 0.75
 _VALUES_UP_TO = 600  # cells of a page
@@ -52,7 +51,7 @@ class _Labels:
     def of(cls, count: int, wanted: float, most: float) -> _Labels:
         """Choose for a number of cells, the size they would like, and the size all of them may take."""
         cell = min(wanted, most / max(1, count))
-        every = max(1, ceil(_LEAST_LABEL / cell))
+        every = max(1, ceil(0.095 / cell))
         return cls(cell, every, min(8.0, max(5.2, 0.78 * 72 * cell * every)))
 
     def put(self, axis: Any, names: Sequence[str], **look: Any) -> None:

@@ -35,14 +35,10 @@ from occupy.report.tables import cell_text, note_text
 from occupy.volume import Volume
 
 NAME = "occupy_report.html"
-CLASSES = 6
-"""Classes whose surfaces are shown, those with most particles."""
 
 _CELLS_DOWN, _COLUMNS = 40, 30
 _ROWS, _MAPS, _PAGES = 60, 12, 3
-_DUST = 512.0
 _GROUP = "set"
-_SPARE = 200_000
 _OCCUPANCY = Colouring("occupancy", "occupancy", 0.0, 1.0, SCALE)
 _OF_SET = (
     Colouring("mean occupancy", "mean_occupancy", 0.0, 1.0, SCALE),
@@ -92,7 +88,7 @@ def _set_page(folder: Path, record: Mapping[str, Any], found: OccupancyTable | N
     before.append(Section("All classes together", _composite(folder, record, composite, level)))
     after = [Section("Parts that come and go", _components(record, found))]
     after += [Section("Classes", _classes(record)), Section("How it was made", _made(record))]
-    room = LARGEST - _SPARE - sum(len(s.body) for s in before + after)
+    room = LARGEST - 200_000 - sum(len(s.body) for s in before + after)
     surfaces = Section("Surfaces of classes", _surfaces(folder, record, composite, level, room))
     title = f"{Path(record['source']).name}: occupancy in {len(record['maps'])} classes"
     return page(title, subtitle, verdict(notices, bad=bad), [*before, surfaces, *after])
@@ -204,7 +200,7 @@ def _surface(
 ) -> bytes:
     origin = [float(v) for v in grid.position((0, 0, 0))]
     return surface_message(
-        drawn, level, layers, spacing=grid.spacing, origin=origin, dust=_DUST, limits=limits
+        drawn, level, layers, spacing=grid.spacing, origin=origin, dust=512.0, limits=limits
     )
 
 
@@ -222,7 +218,7 @@ def _composite(folder: Path, record: Mapping[str, Any], composite: Volume, level
 
 def _surfaces(folder: Path, record: Mapping[str, Any], composite: Volume, level: float, room: int) -> str:
     """Return surfaces of the classes with most particles, as many as there is room for."""
-    chosen = sorted(record["maps"], key=lambda entry: -entry["share"])[:CLASSES]
+    chosen = sorted(record["maps"], key=lambda entry: -entry["share"])[:6]
     blocks: list[str] = []
     for entry in chosen:
         relative, occupancy = (

@@ -41,9 +41,6 @@ from occupy.report.set_record import NAME, refuse_changed_maps, set_record, swee
 from occupy.report.tables import write_tables
 from occupy.volume import LazyMap
 
-MOST_MODELS = 20
-"""Models with occupancies are written for sets of up to so many maps."""
-
 
 def _file_name(text: str) -> str:
     """Return a name as part of a file name: without separators and quotes."""
@@ -114,7 +111,8 @@ def _write_model_files(
         write_text(folder / defattr, defattr_text(model.model, values, attribute))
         attributes[name] = attribute, defattr
         files[f"defattr_{name}"] = defattr
-        for number, path in enumerate(model.paths if len(table.maps) <= MOST_MODELS else ()):
+        # Of larger sets nobody would open them all.
+        for number, path in enumerate(model.paths if len(table.maps) <= 20 else ()):
             target = f"{_file_name(name)}_{_file_name(model.model.names[number])}_occupancies.cif"
             note = f"occupancies by OccuPy: regions of the model read in {' '.join(name.split())}"
             write_occupancies(path, folder / target, _by_residue(model.model, values, number), note)

@@ -30,7 +30,6 @@ _ITERATION = 25
 """Number of the iteration that a class set is written as."""
 
 _NO_RESOLUTION = 999.0
-_FORMAT = 1
 
 
 def write_request(folder: Path, asked: SimulationRequest, done: Simulated) -> dict[str, str]:
@@ -182,7 +181,7 @@ def _write_record(
     """Write how it was made: settings, seed, versions, what came out, which files."""
     record = {
         "program": "occupy simulate",
-        "format": _FORMAT,
+        "format": 1,
         "version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": {

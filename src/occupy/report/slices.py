@@ -137,7 +137,6 @@ def finer(image: np.ma.MaskedArray[Any, Any]) -> np.ma.MaskedArray[Any, Any]:
     return np.ma.masked_array(values, hidden > 0.5)
 
 
-MOST_MAPS = 8
 SHOWN = {"scale": 1.0, "confidence": 1.0, "occupancy": 1.0, "relative": 1.0, "uncertainty": 0.5}
 """What is drawn, and the value of its brightest colour."""
 
@@ -150,7 +149,7 @@ def lazy_slices(maps: Mapping[str, Mapping[str, LazyMap]]) -> Figure:
     maps : mapping
         Name → what there is of that map → lazy map. The first eight are drawn, one row each.
     """
-    names = list(maps)[:MOST_MAPS]
+    names = list(maps)[:8]
     columns = [what for what in SHOWN if what in maps[names[0]]]
     figure = new_figure(2.6 * len(columns), 2.6 * len(names), dpi=100, layout="constrained")
     grid = figure.subplots(len(names), len(columns), squeeze=False)

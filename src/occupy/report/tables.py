@@ -37,7 +37,6 @@ _WHAT = {
     "relative": "occupancy relative to the best map at each place",
     "scale": "local scale",
 }
-_NAMED = 3
 _READ, _FITTED = "of regions: median over the region's voxels", "of parts by a joint fit to the map"
 
 
@@ -107,9 +106,7 @@ def note_text(table: OccupancyTable, row: int) -> str:
     if len(of) == 1:
         return notes[0]
     return "; ".join(
-        f"{note} ({', '.join(names[:_NAMED])}{' …' * (len(names) > _NAMED)})"
-        for note, names in of.items()
-        if note
+        f"{note} ({', '.join(names[:3])}{' …' * (len(names) > 3)})" for note, names in of.items() if note
     )
 
 

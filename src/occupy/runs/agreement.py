@@ -12,9 +12,6 @@ import numpy.typing as npt
 
 from occupy.runs.partition import Entries, Integers, Partition, Reals
 
-MOST = 0.5
-"""A class goes into another where that holds more than this share of it."""
-
 
 def contingency(a: Integers, b: Integers, rows: int, columns: int) -> Integers:
     """Count entries in class i of one run and class j of the other, shape (rows, columns)."""
@@ -234,7 +231,7 @@ def merged_rows(table: npt.NDArray[Any]) -> dict[int, tuple[int, ...]]:
     counts = np.asarray(table, dtype=np.float64)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     expected = counts.sum(axis=0) / max(counts.sum(), 1)
-    goes = (share > MOST) & (share > expected + 0.5 * (1 - expected) * (expected > MOST))
+    goes = (share > 0.5) & (share > expected + 0.5 * (1 - expected) * (expected > 0.5))
     return {
         int(column): tuple(np.flatnonzero(goes[:, column]).tolist())
         for column in np.flatnonzero(goes.sum(axis=0) > 1)

@@ -12,8 +12,6 @@ from occupy.runs.agreement import Agreement, agreement, class_agreement, conting
 from occupy.runs.consensus import Consensus, Rules, candidate_distinctness, consensus
 from occupy.runs.partition import Entries, Integers, Partition, Reals, share_error
 
-_MODERATE = 0.4
-
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -163,7 +161,7 @@ def _kappas(labels: Sequence[np.ndarray], together: np.ndarray, count: int) -> t
 
     best = np.max([kappas(a, b) for a, b in combinations(labels, 2)], axis=0)
     with_consensus = np.array([kappas(a, together) for a in labels])
-    return np.asarray(best), np.asarray((with_consensus >= _MODERATE).sum(axis=0))
+    return np.asarray(best), np.asarray((with_consensus >= 0.4).sum(axis=0))
 
 
 @dataclass(frozen=True)

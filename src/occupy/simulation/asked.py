@@ -19,9 +19,6 @@ from occupy.simulation.single import Simulation, simulate
 if TYPE_CHECKING:
     import gemmi
 
-_MOST_CORE = 0.99
-"""Share of the atoms that the core of a drawn composition has at most: something must be left to draw."""
-
 
 @dataclass(frozen=True, eq=False)
 class Simulated:
@@ -126,12 +123,16 @@ def _one_map(
     if truth.draw:
         drawn = draw_occupancies(structure, full=truth.full, blocks=truth.blocks, seed=seed)
         if truth.blocks:
-            core = min(truth.full, _MOST_CORE)
-            blocks = neighbour_blocks(structure, truth.blocks, core=core, seed=seed)
+            blocks = neighbour_blocks(structure, truth.blocks, core=_core(asked), seed=seed)
     tabled = table.columns.get("occupancy", {}) if table else {}
     occupancies = drawn | tabled | _pairs(truth.occupancy, "--occupancy")
     made = simulate(structure, occupancies=occupancies, **_common(asked, structure, table))
     return Simulated(made, name, blocks)
+
+
+def _core(asked: SimulationRequest) -> float:
+    """Share of the atoms in the core of a drawn composition; something must be left to draw."""
+    return min(asked.truth.full, 0.99)
 
 
 def _class_set(
@@ -152,7 +153,7 @@ def _class_set(
             structure,
             mixture.classes or 0,
             blocks=asked.truth.blocks or 4,
-            core=min(asked.truth.full, _MOST_CORE),
+            core=_core(asked),
             mixing=mixture.mixing,
             partial_everywhere=mixture.partial_everywhere,
             seed=asked.imaging.seed,

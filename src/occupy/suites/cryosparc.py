@@ -1,21 +1,30 @@
-"""A cryoSPARC classification in, an External job of the same project out.
+"""A cryoSPARC classification in, an External job of the same project out; or result groups, where offline.
 
 The work is `occupy classes`, run in the External job, so that its output is that job's log. Host and
-credentials come from cryosparc-tools' own environment variables: neither read, printed nor kept here.
+credentials come from cryosparc-tools' own environment variables: neither read, printed nor kept here. Where
+there is no instance at hand, the project's folder is enough: the same maps, masks and particles are written
+as groups (.csg) that cryoSPARC's job *Import Result Group* takes in.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from occupy.errors import InputError
+import numpy as np
+
+from occupy.errors import InputError, Notice
+from occupy.io.class_numbers import RECORD, match_classes, read_numbered
+from occupy.io.cryosparc import write_item
 from occupy.io.mrc import read_header
+from occupy.io.particles import read_particles, write_particles
+from occupy.io.runs import read_run
 from occupy.report.tables import read_table
 
 if TYPE_CHECKING:
@@ -119,19 +128,8 @@ def run_external(instance: CryoSPARC, project: str, job: str, options: Sequence[
         external.connect("particles", job, output, title="Particles of the classes")
     folder = Path(str(external.dir)) / _FOLDER
     with external.run():
-        command = [
-            sys.executable,
-            "-m",
-            "occupy",
-            "classes",
-            str(source.dir),
-            "-o",
-            str(folder),
-            "--report",
-            *options,
-        ]
-        external.subprocess(command)
-        record = json.loads((folder / "occupy_set.json").read_text(encoding="utf-8"))
+        external.subprocess(_words(str(source.dir), folder, options))
+        record = _record(folder)
         _save_maps(external, folder, record)
         _save_particles(external, source, classes, folder, record, present)
         for name in ("heat_map", "correlation"):
@@ -140,25 +138,99 @@ def run_external(instance: CryoSPARC, project: str, job: str, options: Sequence[
     return str(external.uid)
 
 
-def _save_maps(external: ExternalJobController, folder: Path, record: Mapping[str, Any]) -> None:
-    """Save each class's occupancy as a volume, and each component as a mask."""
+def run_in_folder(
+    project: Path, job: str, folder: Path, options: Sequence[str], present: float
+) -> tuple[list[Path], list[Notice]]:
+    """Estimate a classification in a project's folder, and write its result groups beside the results.
+
+    Parameters
+    ----------
+    project : Path
+        Folder of the project, in which the job has one.
+    job : str
+        Such as ``J42``.
+    folder : Path
+        For results and groups.
+    options, present
+        As of `run_external`.
+
+    Returns
+    -------
+    groups : list of Path
+        The .csg files.
+    notices : list of Notice
+        Why there are no groups of particles, where there are none.
+    """
+    source = project / job
+    if not source.is_dir():
+        raise InputError(f"{source}: no such job; name the project's folder and a job in it")
+    if subprocess.run(_words(str(source), folder, options)).returncode:
+        raise InputError(f"{source}: occupy classes ended with the error above")
+    record = _record(folder)
+    groups: list[Path] = []
+    notices: list[Notice] = []
+    for kind, name, path in _maps_and_masks(folder, record):
+        target = folder / f"{name}.cs"
+        write_item(target, kind, {"path": f">{path.relative_to(folder)}", **_grid(path)})
+        groups.append(target.with_suffix(".csg"))
+    try:
+        particles = read_particles(read_run(source).path)
+        labels, notices = match_classes(read_numbered(folder / RECORD), particles)
+        for name, maps in _with_and_without(folder, record, present):
+            keep = np.isin(particles.labels, [labels[each] for each in maps])
+            if keep.any():
+                write_particles(particles, keep, folder / f"{name}.cs")
+                groups.append(folder / f"{name}.csg")
+    except InputError as error:
+        notices.append(Notice("no-particles", f"no groups of particles are written: {error}"))
+    return groups, notices
+
+
+def _words(job: str, folder: Path, options: Sequence[str]) -> list[str]:
+    """Return the command line that estimates a job's classes."""
+    return [sys.executable, "-m", "occupy", "classes", job, "-o", str(folder), "--report", *options]
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+
+
+def _maps_and_masks(folder: Path, record: Mapping[str, Any]) -> Iterator[tuple[str, str, Path]]:
+    """Yield kind, name and file of each class's occupancy (a volume) and each component (a mask)."""
     for entry in record["maps"]:
-        name = f"occupancy_class_{entry['number']}"
-        _save_map(external, "volume", name, folder / entry["outputs"]["occupancy"])
+        yield "volume", f"occupancy_class_{entry['number']}", folder / entry["outputs"]["occupancy"]
     for component in record["components"]:
         name = component["name"]
-        _save_map(external, "mask", f"mask_{name}", folder / record["outputs"][name])
+        yield "mask", f"mask_{name}", folder / record["outputs"][name]
 
 
-def _save_map(external: ExternalJobController, kind: str, name: str, path: Path) -> None:
-    slot = {"volume": "map", "mask": "mask"}[kind]
+def _grid(path: Path) -> dict[str, Any]:
+    """Return shape and voxel size of a map, as cryoSPARC's tables have them."""
     header = read_header(path)
-    external.add_output(kind, name, slots=[slot], title=name.replace("_", " "))
-    dataset = external.alloc_output(name, 1)
-    dataset[f"{slot}/path"] = [_in_project(external, path)]
-    dataset[f"{slot}/shape"] = [header.shape]
-    dataset[f"{slot}/psize_A"] = [header.voxel_size(path)[-1]]
-    external.save_output(name, dataset)
+    size = np.float32(header.voxel_size(path)[-1])
+    return {"shape": np.array(header.shape, dtype=np.uint32), "psize_A": size}
+
+
+def _with_and_without(
+    folder: Path, record: Mapping[str, Any], present: float
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield, for every component, the maps that have it and those that lack it, and what both are called."""
+    table = read_table(folder / "occupancy.csv")
+    for component in record["components"]:
+        values = table.of_region(component["name"])
+        having = [name for name, value in values.items() if value >= present]
+        yield f"particles_with_{component['name']}", having
+        yield f"particles_without_{component['name']}", [name for name in values if name not in having]
+
+
+def _save_maps(external: ExternalJobController, folder: Path, record: Mapping[str, Any]) -> None:
+    for kind, name, path in _maps_and_masks(folder, record):
+        slot = {"volume": "map", "mask": "mask"}[kind]
+        external.add_output(kind, name, slots=[slot], title=name.replace("_", " "))
+        dataset = external.alloc_output(name, 1)
+        for field, value in {"path": _in_project(external, path), **_grid(path)}.items():
+            dataset[f"{slot}/{field}"] = [value]
+        external.save_output(name, dataset)
 
 
 def _in_project(external: ExternalJobController, path: Path) -> str:
@@ -180,15 +252,10 @@ def _save_particles(
         return
     by_class = {number: source.load_output(name) for number, name in classes.particles.items()}
     number_of = {entry["name"]: entry["number"] for entry in record["maps"]}
-    table = read_table(folder / "occupancy.csv")
-    for component in record["components"]:
-        values = table.of_region(component["name"])
-        having = {number_of[name] for name, value in values.items() if value >= present}
-        for word, chosen in (("with", having), ("without", by_class.keys() - having)):
-            if chosen:
-                name = f"particles_{word}_{component['name']}"
-                external.add_output("particle", name, passthrough="particles", title=name.replace("_", " "))
-                external.save_output(name, _together([by_class[number] for number in sorted(chosen)]))
+    for name, maps in _with_and_without(folder, record, present):
+        if maps:
+            external.add_output("particle", name, passthrough="particles", title=name.replace("_", " "))
+            external.save_output(name, _together([by_class[number_of[each]] for each in maps]))
 
 
 def _together(parts: Sequence[Dataset]) -> Dataset:

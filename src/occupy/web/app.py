@@ -30,8 +30,6 @@ _logger = logging.getLogger(__name__)
 STATIC = Path(__file__).parent / "static"
 ASSETS = Path(__file__).parent.parent / "report" / "assets"
 Answer = dict[str, Any] | bytes | Download
-# Requests worked on at once: a browser asks for six at most, and each may need arrays of a map's size.
-AT_A_TIME = 8
 
 # What only looks, by its address; everything that changes something is asked for with POST.
 LOOKS = ("state", "files", "describe", "job", "slices", "values", "mesh", "trace")
@@ -54,7 +52,8 @@ def application(viewer: Viewer, access: Access, hosts: tuple[str, ...] = ()) -> 
         Further names by which the server may be called (behind a proxy).
     """
     routes: list[Any] = [Route("/", _page, methods=["GET"])]
-    limiter = CapacityLimiter(AT_A_TIME)
+    # A browser asks for six things at once at most, and each may need arrays of a map's size.
+    limiter = CapacityLimiter(8)
     for names, method in ((LOOKS, "GET"), (ACTS, "POST")):
         routes += [
             Route(f"/api/{n}", _endpoint(getattr(viewer, n), limiter), methods=[method]) for n in names

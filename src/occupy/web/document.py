@@ -22,6 +22,7 @@ from occupy.report.figures import value_spans
 from occupy.report.record import numbers_of
 from occupy.report.results import WHAT
 from occupy.report.slices import lowest_shown_scale
+from occupy.report.surfaces import clear_level, spread_of
 from occupy.report.text import number_lines
 from occupy.resolve import ResolvedSettings, resolve
 from occupy.result import LoadedResult
@@ -44,7 +45,103 @@ _POINTS = 400
 _TABLE = 256
 
 
-class MapDocument(Scene):
+class ReadMap(Scene):
+    """A map that has been read, before anything is known of it: the first picture.
+
+    Parameters
+    ----------
+    number : int
+        Identifier on the page; the `MapDocument` that takes its place has the same.
+    files : InputFiles
+        What was opened.
+    volume : Volume
+        The map.
+    asked : Settings
+        What the user said.
+    watched : WatchedFiles
+        What the files were when they were read.
+    cache : ArrayCache
+        For layers that can be read again.
+    level : float, optional
+        Contour level to begin with.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        files: InputFiles,
+        volume: Volume,
+        asked: Settings,
+        watched: WatchedFiles,
+        cache: ArrayCache,
+        *,
+        level: float | None = None,
+    ) -> None:
+        super().__init__(number, files.map.name, volume, watched, cache)
+        self.files, self.path, self.asked, self.given_level = files, files.map, asked, level
+        self.revision = 0
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the arrays that stay while it is open."""
+        return self.grid.data.nbytes
+
+    @property
+    def looks(self) -> dict[str, Look]:
+        """Name → look of every layer that can be shown."""
+        return {"input": Look("Input map", "grey", *self.window, "map units")}
+
+    def layer(self, name: str) -> Array:
+        """Return a layer in (z, y, x) order."""
+        if name != "input":
+            raise InputError(f"there is no layer {name!r}")
+        return self.grid.standard()
+
+    @cached_property
+    def level(self) -> float:
+        """Contour level to begin with, in map units."""
+        return clear_level(*spread_of(self.grid.data)) if self.given_level is None else self.given_level
+
+    @cached_property
+    def deviation(self) -> float:
+        """Standard deviation of the whole map, the σ of contour levels."""
+        return float(self._thinned().std(dtype=np.float64))
+
+    @cached_property
+    def window(self) -> tuple[float, float]:
+        """Values of black and white."""
+        low, high = (float(v) for v in np.quantile(self._thinned(), [0.002, 0.9995]))
+        return (low, high) if high > low else (self.span[0], max(self.span[1], self.span[0] + 1e-6))
+
+    @cached_property
+    def span(self) -> tuple[float, float]:
+        """Lowest and highest value."""
+        return float(self.grid.data.min()), float(self.grid.data.max())
+
+    def _thinned(self) -> Array:
+        step = max(1, round((self.grid.data.size / 5e5) ** (1 / 3)))
+        return self.grid.data[::step, ::step, ::step]
+
+    def about(self) -> dict[str, Any]:
+        """Return what can be said before the estimate."""
+        return {
+            "kind": "read",
+            "path": str(self.path),
+            "folder": None,
+            "level": self.level,
+            "range": list(self.span),
+            "sigma": self.deviation,
+            "shown_from": 0.0,
+            "dust": self.resolved(self.asked).lowpass ** 3,
+            "asked": {k: v for k, v in vars(self.asked).items() if v != getattr(Settings(), k)},
+        }
+
+    def resolved(self, settings: Settings) -> ResolvedSettings:
+        """Return what settings mean for this map."""
+        return resolve(settings, self.grid.shape, self.grid.voxel_size)
+
+
+class MapDocument(ReadMap):
     """A map and what is known of it.
 
     Parameters
@@ -79,10 +176,9 @@ class MapDocument(Scene):
         result: LoadedResult | None = None,
         level: float | None = None,
     ) -> None:
-        super().__init__(number, files.map.name, est.volume, watched, cache)
-        self.files, self.path, self.est, self.asked = files, files.map, est, asked
+        super().__init__(number, files, est.volume, asked, watched, cache, level=level)
+        self.est = est
         self.folder = None if result is None else result.path.parent
-        self.given_level = level
         self._masks: dict[str, Array] = {}
         self._outputs: dict[str, Path] = {}
         self._show(result)
@@ -194,20 +290,10 @@ class MapDocument(Scene):
         """Contour level to begin with, in map units."""
         return contour_level(self.est) if self.given_level is None else self.given_level
 
-    @cached_property
-    def deviation(self) -> float:
-        """Standard deviation of the whole map, the σ of contour levels."""
-        return float(self._thinned().std(dtype=np.float64))
-
-    @cached_property
-    def window(self) -> tuple[float, float]:
-        """Values of black and white."""
-        low, high = (float(v) for v in np.quantile(self._thinned(), [0.002, 0.9995]))
-        return (low, high) if high > low else (self.est.facts.low, self.est.facts.high)
-
-    def _thinned(self) -> Array:
-        step = max(1, round((self.est.volume.data.size / 5e5) ** (1 / 3)))
-        return self.est.volume.data[::step, ::step, ::step]
+    @property
+    def span(self) -> tuple[float, float]:
+        """Lowest and highest value."""
+        return self.est.facts.low, self.est.facts.high
 
     def about(self) -> dict[str, Any]:
         """Return settings, numbers, notices and graphs."""
@@ -215,15 +301,10 @@ class MapDocument(Scene):
         numbers = self.result.numbers if self.result else numbers_of(est, est.variability_limit)
         centre, radius = tile_sphere(est, est.full_scale.largest)
         return {
+            **super().about(),
             "kind": "map",
-            "path": str(self.path),
             "folder": str(self.folder) if self.folder else None,
-            "level": self.level,
-            "range": [est.facts.low, est.facts.high],
-            "sigma": self.deviation,
             "shown_from": lowest_shown_scale(est),
-            "dust": est.settings.lowpass**3,
-            "asked": {k: v for k, v in vars(self.asked).items() if v != getattr(Settings(), k)},
             "settings": est.settings.as_dict(),
             "numbers": numbers,
             "lines": number_lines(numbers),
@@ -266,10 +347,6 @@ class MapDocument(Scene):
         floor = 0.25 / (max(1, int(region.counts.sum())) * region.width)
         marks = {"mean": est.solvent.mean, "lowest": est.curve.crossing(0.5), "full": est.full_scale.value}
         return {**out, "floor": floor, "top": float(max(region.density.max(), est.solvent.height)), **marks}
-
-    def resolved(self, settings: Settings) -> ResolvedSettings:
-        """Return what settings mean for this map."""
-        return resolve(settings, self.est.volume.shape, self.est.volume.voxel_size)
 
     def modification(self, settings: Settings) -> dict[str, Any]:
         """Return what one modification does, as factors of the map against scale.

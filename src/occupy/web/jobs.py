@@ -17,7 +17,6 @@ _logger = logging.getLogger(__name__)
 
 Report = Callable[[str, int, int], None]
 Work = Callable[["Job"], dict[str, Any]]
-KEPT = 50
 # Jobs that may wait for their turn.
 MOST_WAITING = 50
 
@@ -37,7 +36,10 @@ class Job:
     done: int = 0
     total: int = 0
     error: str = ""
+    began: float = 0.0
     seconds: float = 0.0
+    # What can be looked at while it works.
+    scene: int | None = None
     log: list[str] = field(default_factory=list)
     result: dict[str, Any] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -60,8 +62,22 @@ class Job:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the page shows."""
-        names = ("id", "title", "state", "stage", "done", "total", "error", "seconds", "log", "result")
-        return {name: getattr(self, name) for name in names}
+        names = (
+            "id",
+            "title",
+            "state",
+            "stage",
+            "done",
+            "total",
+            "error",
+            "seconds",
+            "scene",
+            "log",
+            "result",
+        )
+        if self.state == "running":
+            self.seconds = round(time.monotonic() - self.began, 3)
+        return {name: getattr(self, name) for name in names} | {"result": self.result}
 
 
 class Jobs:
@@ -81,7 +97,7 @@ class Jobs:
             raise InputError(f"{MOST_WAITING} jobs are waiting; stop some, or wait until they are done")
         job = Job(next(self._numbers), title)
         self._jobs[job.id] = job
-        for old in [j.id for j in self._jobs.values() if j.state in ("done", "failed", "stopped")][:-KEPT]:
+        for old in [j.id for j in self._jobs.values() if j.state in ("done", "failed", "stopped")][:-50]:
             del self._jobs[old]
         self._pool.submit(_run, job, work)
         return job
@@ -105,7 +121,7 @@ class Jobs:
 
 
 def _run(job: Job, work: Work) -> None:
-    began = time.monotonic()
+    job.began = time.monotonic()
     job.state = "running"
     state = "failed"
     try:
@@ -124,6 +140,6 @@ def _run(job: Job, work: Work) -> None:
         job.error = f"{type(error).__name__}: {error} (this is our mistake)"
     if job.error:
         job.say(f"error: {job.error}")
-    job.seconds = round(time.monotonic() - began, 3)
+    job.seconds = round(time.monotonic() - job.began, 3)
     # Last: who sees the state may rely on the rest.
     job.state = state

@@ -217,10 +217,6 @@ async def _answer(
     await send({"type": "http.response.body", "body": body})
 
 
-# Addresses that were asked for and not used yet; more are only made by somebody leaning on the Enter key.
-_MOST_CODES = 20
-
-
 class Access:
     """Who may come in.
 
@@ -244,7 +240,8 @@ class Access:
         """Return a code that lets one browser in, once."""
         code = secrets.token_urlsafe(24)
         with self._lock:
-            self._codes = [*self._codes, code][-_MOST_CODES:]
+            # More than 20 that were not used are only made by somebody leaning on the Enter key.
+            self._codes = [*self._codes, code][-20:]
         return code
 
     def use(self, given: str) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.inputs import InputFiles, Inputs
+from occupy.io.checksum import ReadFile
 from occupy.io.loop import drawn_notice
 from occupy.io.mrc import map_stem, write_map
 from occupy.numerics.parallel import one_blas_thread
@@ -29,7 +30,8 @@ from occupy.report.results import WHAT, Written, write_results
 from occupy.report.surfaces import pack
 from occupy.result import LoadedResult, load
 from occupy.settings import Output, Settings
-from occupy.web.document import MapDocument
+from occupy.volume import Volume
+from occupy.web.document import MapDocument, ReadMap
 from occupy.web.forms import (
     Said,
     command_line,
@@ -99,8 +101,10 @@ class Viewer:
         return self.scenes.get(whole(said, "id"))
 
     def document(self, said: Said) -> MapDocument:
-        """Return the map a request is about; InputError where it is a set."""
+        """Return the map a request is about; InputError where it is a set, or not yet estimated."""
         scene = self.scene(said)
+        if isinstance(scene, ReadMap) and not isinstance(scene, MapDocument):
+            raise InputError(f"{scene.title} has not been estimated yet")
         if not isinstance(scene, MapDocument):
             raise InputError("this can be done with a map, not with a set")
         return scene
@@ -165,15 +169,23 @@ class Viewer:
         result: LoadedResult | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         job.report("reading", 0, 0)
-        watched = WatchedFiles()
-        inputs = files.open(settings, watched.read)
+        watched, job.scene = WatchedFiles(), None
+        which = next(self._numbers)
+
+        def read(path: Path, voxel_size: float | None = None) -> tuple[Volume, ReadFile]:
+            volume, source = watched.read(path, voxel_size)
+            if path == files.map:
+                # Seen before the rest is read and anything is estimated.
+                self.scenes.add(ReadMap(which, files, volume, settings, watched, self.cache, level=level))
+                job.scene = which
+            return volume, source
+
+        inputs = files.open(settings, read)
         if result is not None:
             _check_inputs(inputs, result)
             watched.check()
         est = inputs.estimate(settings, job.report)
-        document = MapDocument(
-            next(self._numbers), files, est, settings, watched, self.cache, result=result, level=level
-        )
+        document = MapDocument(which, files, est, settings, watched, self.cache, result=result, level=level)
         drawn = drawn_notice(files.map)
         if drawn is not None:
             job.say(f"note: {drawn.text}")
@@ -218,8 +230,12 @@ class Viewer:
         return self._add(SetDocument(next(self._numbers), folder, self.shelf, self.cache))
 
     def close_scene(self, said: Said) -> dict[str, Any]:
-        """Forget a scene."""
-        self.scenes.close(whole(said, "id"))
+        """Forget a scene, and stop what is still done for it."""
+        number = whole(said, "id")
+        for job in self.jobs.running():
+            if job.scene == number:
+                job.stop()
+        self.scenes.close(number)
         return {}
 
     def describe(self, said: Said) -> dict[str, Any]:

@@ -110,6 +110,12 @@ export function key(colours, low, high, title) {
   return h("div.key", {}, h("div.keytitle", {}, title), bar, h("div.keyticks", {}, ticks));
 }
 
+/** What a job is doing, and for how long it has been at work. */
+export function standing(job) {
+  const share = job.total > 4 ? ` ${Math.floor((100 * job.done) / job.total)} %` : "";
+  return `${job.stage}${share}, ${job.seconds < 10 ? job.seconds.toFixed(1) : Math.round(job.seconds)} s`;
+}
+
 /** A line that says what went right or wrong. */
 export function note() {
   const line = h("p.note", { role: "status", "aria-live": "polite" });

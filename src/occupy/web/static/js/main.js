@@ -1,6 +1,6 @@
 // The page: which map or set is shown, what is under way, theme and help.
 import { get, onClosed, onLost, post, follow } from "./api.js";
-import { h, note } from "./dom.js";
+import { h, note, standing } from "./dom.js";
 import { filesPanel } from "./files.js";
 import { mapPage } from "./map.js";
 import { setPage } from "./set.js";
@@ -103,10 +103,15 @@ async function openPath(request, kind = "open") {
 }
 
 async function opened(job) {
+  let first = null; // a map is shown as soon as it is read, and estimated meanwhile
   try {
-    const done = await watch(job);
+    const done = await watch(job, (now) => {
+      if (now.scene && now.state === "running") first ??= addScene(now.scene, !pages.has(now.scene)).catch(() => {});
+      pages.get(now.scene)?.progress?.(now);
+    });
     document.getElementById("closed").hidden = true;
-    if (done.result.scene) await addScene(done.result.scene);
+    await first;
+    if (done.result.scene) await addScene(done.result.scene, first === null);
     return done;
   } catch (error) {
     if (!pages.size) select("welcome");
@@ -121,8 +126,7 @@ async function watch(job, show) {
   const line = h("span", {});
   try {
     return await follow(job, (now) => {
-      const share = now.total > 4 ? ` ${Math.floor((100 * now.done) / now.total)} %` : "";
-      line.textContent = `${now.title}: ${now.stage}${share}`;
+      line.textContent = `${now.title}: ${standing(now)}`;
       if (!busy.contains(line) && now.state === "running") busy.replaceChildren(h("span.spin"), line, stop);
       show?.(now);
     });

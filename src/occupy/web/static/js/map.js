@@ -1,55 +1,68 @@
 // The page of one map: the surface on the left, slices in the middle, panels on the right.
 import { getBytes, latest, paced, postBytes, saveAs } from "./api.js";
 import { h, hex, key, linkedView, nice, roundLength, segments, slider, theme, wishes } from "./dom.js";
-import { panels } from "./panels.js";
+import { panels, waitingPanel } from "./panels.js";
 import { slicesView } from "./slices.js";
 import { SurfaceView, paletteBytes, unpack } from "./surface.js";
 
 /** Colours that can be put on the surface, with the range of their key. */
 function colourings(scene, app) {
   const out = [];
+  const plain = { name: "uniform", title: "One colour", layers: [], palette: null, low: 0, high: 1 };
+  if (!scene.looks.scale) return [plain];
   for (const name of ["occupancy", "scale", "confidence", "uncertainty"]) {
     const look = scene.looks[name];
     if (look) out.push({ name, title: look.title, layers: [name], palette: look.palette, low: look.palette === "scale" ? app.info.minimum_scale : look.low, high: look.high });
   }
   out.push({ name: "modification", title: "Modification factor", layers: ["scale", "confidence"], palette: "difference", low: -2, high: 2 });
-  out.push({ name: "uniform", title: "One colour", layers: [], palette: null, low: 0, high: 1 });
-  return out;
+  return [...out, plain];
 }
 
 export function mapPage(app, first) {
   const ctx = context(app, first);
   const surface = surfaceView(ctx);
   const slices = slicesView(ctx);
-  const right = panels(ctx);
-  ctx.parts = { surface, slices, right };
-  const element = h("section.map", {}, surface.element, slices.element, right.element);
+  ctx.parts = { surface, slices };
+  const waiting = first.kind === "read" ? waitingPanel(ctx) : null;
+  const element = h("section.map", {}, surface.element, slices.element, waiting ? waiting.element : panels(ctx).element);
   ctx.emit("scene");
   return {
     element,
     title: first.title,
+    progress: waiting?.progress,
     activate() { surface.view.draw(); slices.resize(); },
     deactivate() {},
     close() { surface.view.close(); ctx.closed = true; window.removeEventListener("occupy-theme", surface.retheme); },
     update(scene) {
-      ctx.before = ctx.scene.numbers;
+      const estimated = ctx.scene.kind === "read" && scene.kind === "map";
+      ctx.before = ctx.scene.numbers ?? null;
       ctx.scene = scene;
+      if (estimated) {
+        if (!ctx.moved) ctx.cross = middleOf(scene);
+        waiting.element.replaceWith(panels(ctx).element);
+      }
       ctx.emit("scene");
     },
   };
 }
 
+/** Where the slices meet first: where full scale was found, or the middle of the box. */
+function middleOf(scene) {
+  return scene.shape.map((n, a) => (scene.tile ? Math.round((scene.tile.centre[2 - a] - scene.origin[2 - a]) / scene.spacing[2 - a]) : n >> 1));
+}
+
 /** What the parts of the page share: the scene, the cross, the modification; and who wants to hear of changes. */
 function context(app, scene) {
   const listeners = new Map();
-  const middle = scene.tile.centre.map((c, i) => Math.round((c - scene.origin[i]) / scene.spacing[i])).reverse();
+  const linked = linkedView(scene.title);
   return {
     app,
     scene,
     before: null,
-    cross: asked(linkedView(scene.title)?.cross, middle).map((v, a) => Math.min(Math.max(v, 0), scene.shape[a] - 1)),
+    cross: asked(linked?.cross, middleOf(scene)).map((v, a) => Math.min(Math.max(v, 0), scene.shape[a] - 1)),
     modification: modificationOf(scene.asked),
-    linked: linkedView(scene.title),
+    linked,
+    moved: Array.isArray(linked?.cross),
     factors: null,
     threshold: null,
     on(event, listener) {
@@ -59,6 +72,7 @@ function context(app, scene) {
       for (const listener of listeners.get(event) ?? []) listener(...said);
     },
     moveCross(cross) {
+      this.moved = true;
       this.cross = cross.map((v, a) => Math.min(Math.max(Math.round(v), 0), this.scene.shape[a] - 1));
       this.emit("cross");
     },
@@ -103,12 +117,14 @@ function surfaceView(ctx) {
   }
   let framed = false;
   let shown = null; // the head of the mesh on screen
-  let level = ctx.linked?.level > 0 ? ctx.linked.level : ctx.scene.level;
+  let level = ctx.scene.level;
+  let chosenLevel = ctx.linked?.level > 0 ? ctx.linked.level : null; // by the user; else that of the map
   let opacity = 1;
   let dust = ctx.scene.dust;
   let source = "input";
   const known = colourings(ctx.scene, ctx.app);
-  let colouring = known.find((c) => c.name === ctx.linked?.colour) ?? known[0];
+  let wanted = ctx.linked?.colour ?? "scale";
+  let colouring = known[0];
   let range = [colouring.low, colouring.high];
   const keybox = h("div.keybox");
   const facts = h("p.faint.facts");
@@ -131,7 +147,7 @@ function surfaceView(ctx) {
 
   async function load(signal, quality) {
     const { scene } = ctx;
-    const colours = ["scale", "confidence", "occupancy", "uncertainty"].filter((name) => name in scene.looks);
+    const colours = ["occupancy", "scale", "confidence", "uncertainty"].filter((name) => name in scene.looks);
     const said = { id: scene.id, source, level, dust, quality, revision: scene.revision };
     const began = performance.now();
     const bytes = source === "modified"
@@ -147,10 +163,10 @@ function surfaceView(ctx) {
     }, look());
     if (fresh && (quality === "fine" || !framed)) { frame(mesh); framed = true; }
     view.drawNow();
-    canvas.dataset.ready = quality;
+    canvas.dataset.ready = scene.kind === "read" ? `read-${quality}` : quality;
     canvas.dataset.triangles = mesh.triangles;
     canvas.dataset.milliseconds = (performance.now() - began).toFixed(1);
-    performance.mark(`surface-${quality}`);
+    performance.mark(`${scene.kind === "read" ? "read" : "surface"}-${quality}`);
     const coarse = mesh.step > 1 ? `, every ${mesh.step}${mesh.step === 2 ? "nd" : mesh.step === 3 ? "rd" : "th"} voxel` : "";
     facts.textContent = `${mesh.triangles.toLocaleString("en")} triangles${coarse}`;
     trouble.textContent = mesh.triangles === 0 ? "Nothing is above this level." : "";
@@ -197,7 +213,8 @@ function surfaceView(ctx) {
 
   function recolour() {
     drawKey();
-    if (!shown) return;
+    // The surface of a map that was just read carries no values; the next one does.
+    if (!shown || !colouring.layers.every((name) => `colour:${name}` in shown.arrays)) return;
     view.setValues("surface", values());
     view.setLook("surface", look());
   }
@@ -214,10 +231,10 @@ function surfaceView(ctx) {
   const top = Math.max(ctx.scene.range[1], 1e-9);
   const levelBar = slider({
     label: "Level", low: top / 400, high: top * 0.9, log: true, value: level, title: "Contour level in map units",
-    change: (v) => { level = v; tellLevel(); drag(); }, settle: (v) => { level = v; tellLevel(); refine(); },
+    change: (v) => { level = chosenLevel = v; tellLevel(); drag(); }, settle: (v) => { level = chosenLevel = v; tellLevel(); refine(); },
   });
   levelBar.append(sigma);
-  const choice = h("select", { "aria-label": "Colour by", onchange: () => { pickColouring(choice.value); } });
+  const choice = h("select", { "aria-label": "Colour by", onchange: () => { wanted = choice.value; pickColouring(wanted); } });
   const low = h("input", { type: "number", step: "any", "aria-label": "Colour range from" });
   const high = h("input", { type: "number", step: "any", "aria-label": "Colour range to" });
   for (const field of [low, high]) {
@@ -227,7 +244,8 @@ function surfaceView(ctx) {
     });
   }
   function pickColouring(name) {
-    colouring = colourings(ctx.scene, ctx.app).find((c) => c.name === name) ?? colouring;
+    const all = colourings(ctx.scene, ctx.app);
+    colouring = all.find((c) => c.name === name) ?? all[0];
     choice.value = colouring.name;
     range = [colouring.low, colouring.high];
     [low.value, high.value] = range.map((v) => nice(v));
@@ -239,10 +257,11 @@ function surfaceView(ctx) {
   const dustBar = h("input", { type: "number", min: 0, step: "any", value: nice(dust, 3), "aria-label": "Hide pieces below",
     onchange: () => { dust = Math.max(0, Number(dustBar.value) || 0); refine(); } });
   // The tile is of interest where full scale comes from it.
-  const fromTile = () => ctx.scene.numbers.full_scale_source === "tile";
+  const fromTile = () => ctx.scene.numbers?.full_scale_source === "tile";
   const extras = { tile: wishes.get("tile", true), box: wishes.get("box", false), cross: wishes.get("cross", true) };
   const toggle = (name, title, explain) => h("label.check", { title: explain },
     h("input", { type: "checkbox", checked: extras[name], onchange: (e) => { extras[name] = e.target.checked; wishes.set(name, extras[name]); drawExtras(); } }), title);
+  const tileCheck = toggle("tile", "Tile", "Where full scale was found");
   const picture = h("button", { title: "Save this view as PNG", onclick: async () => saveAs(await image(), `${ctx.scene.title}_surface.png`) }, "PNG");
 
   /** An address that shows this map as it is seen now, to anyone whom the server lets in. */
@@ -295,11 +314,13 @@ function surfaceView(ctx) {
 
   ctx.on("scene", () => {
     const { scene } = ctx;
-    if (shown === null && !(ctx.linked?.level > 0)) level = scene.level;
+    if (shown === null || shown.revision === 0) level = chosenLevel ?? scene.level;
     levelBar.set(level);
     tellLevel();
     choice.replaceChildren(...colourings(scene, ctx.app).map((c) => h("option", { value: c.name }, c.title)));
-    pickColouring(colouring.name);
+    pickColouring(wanted);
+    shows.hidden = scene.kind === "read";
+    tileCheck.hidden = !fromTile();
     drawExtras();
     reload();
   });
@@ -327,7 +348,7 @@ function surfaceView(ctx) {
     else view.remove("trace");
   });
   ctx.on("show", (name) => { source = name; shows.set(name); reload(); });
-  ctx.on("colour", pickColouring);
+  ctx.on("colour", (name) => { wanted = name; pickColouring(name); });
 
   const element = h("div.left.pane", {}, wrap,
     h("div.controls", {}, levelBar, see,
@@ -335,7 +356,7 @@ function surfaceView(ctx) {
         h("label.inline", { title: "Smaller pieces are hidden as noise" }, "Dust ", dustBar, h("i", {}, "Å³")),
         h("span.spacer"), share, picture),
       h("div.row", {}, shows,
-        toggle("cross", "Cross", "Where the slices meet"), toggle("tile", "Tile", "Where full scale was found"), toggle("box", "Box", "The map's box"),
+        toggle("cross", "Cross", "Where the slices meet"), tileCheck, toggle("box", "Box", "The map's box"),
         h("span.spacer"), h("button", { title: "Start view (Home)", onclick: () => view.camera.reset() }, "Reset")),
       facts));
   return { element, view, retheme, image, level: () => level };

@@ -1,7 +1,7 @@
 // The panels on the right of a map: estimate, solvent, modification, masks, export.
 import { download, getBytes, paced, post, saveAs } from "./api.js";
 import { modificationChart, solventChart } from "./charts.js";
-import { h, nice, note, segments, slider } from "./dom.js";
+import { h, nice, note, segments, slider, standing } from "./dom.js";
 import { fileList } from "./files.js";
 import { unpack } from "./surface.js";
 
@@ -25,6 +25,28 @@ export function panels(ctx) {
   });
   const element = h("aside.panels.pane", {}, nav, notices, ...Object.values(bodies));
   return { element, pick };
+}
+
+/** What stands there until the map that is shown already has been estimated. */
+export function waitingPanel(ctx) {
+  const stage = h("p.stageline", { role: "status" }, "reading …");
+  const bar = h("progress", { max: 4, value: 0, "aria-label": "Progress of the estimate" });
+  const stop = h("button", {}, "Stop");
+  const log = h("pre.log", { "aria-label": "Log" });
+  const title = h("h3", {}, "Estimating the local scale …");
+  function progress(now) {
+    const over = now.state === "failed" || now.state === "stopped";
+    stage.classList.toggle("bad", now.state === "failed");
+    stage.textContent = now.state === "failed" ? now.error : over ? "Stopped: only the map itself is shown. Open it again to estimate it." : standing(now);
+    if (over) title.textContent = "Not estimated";
+    bar.hidden = stop.hidden = over;
+    if (now.total) Object.assign(bar, { max: now.total, value: now.done });
+    log.textContent = now.log.join("\n");
+    stop.onclick = () => post("stop", { job: now.id });
+  }
+  const element = h("aside.panels.pane.waiting", {}, title, stage, bar,
+    h("p.faint", {}, "The map is shown as it was read. Colours, confidence and settings follow as soon as they are known."), h("div.row", {}, stop), log);
+  return { element, progress };
 }
 
 // ------------------------------------------------------------------ estimate

@@ -24,7 +24,7 @@ export function slicesView(ctx) {
 
   const layers = () => Object.keys(ctx.scene.looks).filter((name) => name !== "lowpass" || chosen.includes("lowpass"));
   const titles = (name) => (name === PREVIEW ? "Modified (preview)" : ctx.scene.looks[name].title);
-  const present = () => chosen.filter((name) => name === PREVIEW || name in ctx.scene.looks);
+  const present = () => chosen.filter((name) => (name === PREVIEW ? "scale" : name) in ctx.scene.looks);
 
   function needed() {
     const names = new Set(present().filter((name) => name !== PREVIEW));
@@ -253,7 +253,7 @@ export function slicesView(ctx) {
   });
 
   function choose() {
-    const names = [...layers(), PREVIEW];
+    const names = [...layers(), ...(ctx.scene.looks.scale ? [PREVIEW] : [])];
     layerBar.replaceChildren(...names.map((name) => h("label.check", {},
       h("input", { type: "checkbox", checked: chosen.includes(name), "data-layer": name, onchange: (e) => {
         chosen = e.target.checked ? names.filter((n) => chosen.includes(n) || n === name) : chosen.filter((n) => n !== name);
