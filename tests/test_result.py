@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ import occupy
 from occupy.cli import main
 from occupy.model import AtomicModel
 from occupy.model.atomic import Residue
+from occupy.regions.region import regions_of_masks
 from occupy.relion import job as relion_job
 from occupy.simulation import demo_structure, simulate_classes
 from occupy.volume import LazyMap, Volume, compute_planes
@@ -140,6 +142,25 @@ def test_a_map_in_memory_is_kept_with_its_result(volumes, tmp_path: Path):
     (tmp_path / "copy" / "a_scale.mrc").write_bytes((tmp_path / "copy" / "a_confidence.mrc").read_bytes())
     with pytest.raises(occupy.InputError, match="not as the run wrote it"):
         _ = again.scale
+
+
+def test_a_folder_from_before_there_was_an_occupancy_map_answers_with_its_scale(volumes, tmp_path: Path):
+    result = occupy.estimate(volumes["a"])
+    result.save(tmp_path)
+    path = tmp_path / "a_occupy.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["files"][record["outputs"].pop("occupancy")]
+    (tmp_path / "a_occupancy.mrc").unlink()
+    path.write_text(json.dumps(record), encoding="utf-8")
+    old = occupy.load(tmp_path)
+    np.testing.assert_array_equal(old.occupancy, result.scale)
+    voxel = np.unravel_index(int(np.argmax(result.scale)), result.scale.shape)
+    assert old.at(*volumes["a"].position(voxel)).value == pytest.approx(float(result.scale[voxel]))
+    mask = occupy.read_map(tmp_path / "a_scale.mrc").data > 0.5
+    (region,) = regions_of_masks([volumes["a"].with_data(mask.astype(np.float32))], volumes["a"])
+    assert old.regions((region,)).kind == "scale"
+    assert result.regions((region,)).kind == "occupancy"
+    assert result.regions((region,)).values[0, 0] == pytest.approx(np.median(result.occupancy[mask]))
 
 
 def test_a_set_is_given_back_and_reads_regions(folder: Path, tmp_path: Path):

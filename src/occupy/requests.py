@@ -222,7 +222,7 @@ class RegionRequest:
         (), "Masks as regions: file, folder, or pattern in quotes; may be repeated.", metavar="PATTERN"
     )
     by_reading: bool = option(
-        False, "Read the local scale at the atoms, instead of a joint fit of the model's parts."
+        False, "Read the map at the atoms, instead of a joint fit of the model's parts."
     )
     exclusive: tuple[str, ...] = option(
         (), "Regions in one place, at most 1 together: 'LIG_A | LIG_B'; may be repeated.", metavar="REGIONS"
