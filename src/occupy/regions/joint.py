@@ -164,7 +164,7 @@ def fit_regions_of_set(
 
 def not_fitted(reason: str) -> Notice:
     """Return the notice that occupancies are read, and why."""
-    text = f"occupancies are read at the atoms, not of a joint fit: {reason}"
+    text = f"occupancies are read at the atoms, not a joint fit: {reason}"
     return Notice("no-joint-fit", text)
 
 
