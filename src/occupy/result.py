@@ -20,9 +20,16 @@ from occupy.inputs import Inputs, open_inputs, volume_of
 from occupy.io.models import read_model
 from occupy.io.mrc import map_stem, read_header, write_map
 from occupy.model import AtomicModel
-from occupy.regions.places import Numbers, Profile, points_between, read_places
 from occupy.regions.region import By, Region, regions_of_model
-from occupy.regions.table import OccupancyTable, Reading, read_regions
+from occupy.regions.table import (
+    Numbers,
+    OccupancyTable,
+    Profile,
+    Reading,
+    points_between,
+    read_places,
+    read_regions,
+)
 from occupy.report import record as records
 from occupy.report.results import write_results
 from occupy.report.set_record import NAME as SET_RECORD

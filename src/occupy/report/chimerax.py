@@ -23,7 +23,6 @@ from occupy.numerics.quantiles import Tile
 from occupy.pipeline import Estimate
 from occupy.report.palette import ALARM, DIFFERENCE, MINIMUM_SCALE, SCALE, SCALE_PALETTE
 from occupy.report.surfaces import content_level
-from occupy.report.text import doubtful
 
 _MODIFIED = ("amplified", "attenuated", "sigmoid", "solvent_excluded")
 _ROLES = ("map", "scale", "confidence", *_MODIFIED)
@@ -251,7 +250,7 @@ def _warnings(est: Estimate) -> list[str]:
     if est.solvent_fit_is_bad:
         lines.append(_label("BAD SOLVENT FIT: do not trust the confidence", 0.02, 0.93, 28, ALARM, bold=True))
         top = 0.89
-    for notice in doubtful(est.notices):
+    for notice in (notice for notice in est.notices if notice.doubtful):
         for text in textwrap.wrap(notice.text, 90):
             lines.append(_label(text, 0.02, top, 16, ALARM))
             top -= 0.03

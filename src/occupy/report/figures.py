@@ -23,7 +23,6 @@ from occupy.report.slices import (
     lowest_shown_scale,
     shown_scale,
 )
-from occupy.report.text import doubtful
 from occupy.resolve import ResolvedSettings
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def _halo(width: float) -> list[Any]:
 
 
 def _notice_lines(est: Estimate, width: int) -> list[str]:
-    texts = ["! " + plain(notice.text, 10_000) for notice in doubtful(est.notices)]
+    texts = ["! " + plain(notice.text, 10_000) for notice in est.notices if notice.doubtful]
     wrapped = (textwrap.wrap(text, width, subsequent_indent="  ") for text in texts)
     return [line for lines in wrapped for line in lines]
 

@@ -12,8 +12,7 @@ from occupy.report.canvas import png_text
 from occupy.report.estimate_page import COLOURINGS, surface_of
 from occupy.report.figures import slices_figure
 from occupy.report.html import in_one_module
-from occupy.report.record import numbers_of
-from occupy.report.text import number_lines
+from occupy.report.record import number_lines, numbers_of
 
 
 def _module_text() -> str:
