@@ -109,7 +109,8 @@ def trace(page: Any) -> None:
     look(page)
     page.get_by_role("tab", name="Model").click()
     page.locator(".panel .files li", has_text="model").first.click()
-    page.wait_for_timeout(4000)
+    page.wait_for_selector("body[data-trace='1']", timeout=120000)
+    page.wait_for_timeout(1500)
 
 
 def whole(browser: Any, url: str, path: Path, *, width: int = 1100, media: str = "screen") -> None:
