@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from occupy.regions.relations import Correlation, Tree, correlations, pairs, tree_of, tree_of_correlation
+from occupy.regions.relations import Correlation, Tree
 from occupy.regions.table import OccupancyTable
 from occupy.report.canvas import Page, difference_colormap, plain, scale_colormap, write_pdf, write_picture
 from occupy.report.palette import ink_on, scale_colour
@@ -97,7 +97,7 @@ def heat_map(table: OccupancyTable) -> list[Figure]:
         Up to 45 regions in up to 100 maps are clustered, on one page. Of more regions those that vary most
         come first, in columns side by side and on up to eight pages; more maps follow each other likewise.
     """
-    maps = tree_of(table.values.T)
+    maps = Tree.of(table.values.T)
     parts = ceil(len(table.maps) / _BESIDE)
     if len(table.regions) <= _FOLD and parts == 1:
         return [_clustered(table, maps)]
@@ -108,7 +108,7 @@ def heat_map(table: OccupancyTable) -> list[Figure]:
 
 
 def _clustered(table: OccupancyTable, columns: Tree) -> Figure:
-    rows = tree_of(table.values)
+    rows = Tree.of(table.values)
     values = table.values[rows.order][:, columns.order]
     regions = [table.regions[i] for i in rows.order]
     maps = [_with_share(table, i) for i in columns.order]
@@ -241,12 +241,12 @@ def _correlation_figure(found: Correlation) -> Figure | None:
     Parameters
     ----------
     found : Correlation
-        From `occupy.regions.relations.correlations`.
+        From `occupy.regions.relations.Correlation.of`.
     """
     count = len(found.regions)
     if count < 2 or found.maps < 3:
         return None
-    tree = tree_of_correlation(found.r)
+    tree = Tree.of_correlation(found.r)
     names = [found.regions[i] for i in tree.order]
     r = found.r[tree.order][:, tree.order]
     significant = found.significant[tree.order][:, tree.order] | np.eye(count, dtype=bool)
@@ -300,7 +300,7 @@ def _honest_words(found: Correlation) -> list[str]:
         words.append(
             "With so few maps a correlation says how these maps differ, not a rule of how the parts assemble."
         )
-    together, apart = pairs(found, 3)
+    together, apart = found.pairs(3)
     if together:
         words.append("Together: " + "; ".join(f"{a} with {b} ({r:+.2f})" for a, b, r in together))
     if apart:
@@ -317,7 +317,7 @@ def map_tree(table: OccupancyTable) -> Figure | None:
     """
     if len(table.maps) < 3:
         return None
-    tree = tree_of(table.values.T)
+    tree = Tree.of(table.values.T)
     names = [_with_share(table, i) for i in tree.order]
     down = _Labels.of(len(names), 0.24, _TALLEST)
     height, space = max(0.8, down.cell * len(names)), _label_space(names, down.size)
@@ -408,7 +408,7 @@ def _set_figures(table: OccupancyTable) -> dict[str, list[Figure]]:
     """Return the figures that make sense for a table: what it shows → its pages."""
     if len(table.maps) == 1:
         return {"strip": strip(table)} | ({} if table.beside is None else {"forest": _forest(table)})
-    single = {"correlation": _correlation_figure(correlations(table)), "map_tree": map_tree(table)}
+    single = {"correlation": _correlation_figure(Correlation.of(table)), "map_tree": map_tree(table)}
     return {"heat_map": heat_map(table)} | {
         name: [figure] for name, figure in single.items() if figure is not None
     }
