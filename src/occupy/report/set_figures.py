@@ -354,7 +354,7 @@ def strip(table: OccupancyTable, column: int = 0) -> list[Figure]:
 
 
 def _forest(table: OccupancyTable, column: int = 0) -> list[Figure]:
-    """Draw occupancies by a joint fit with 95 % intervals in the table's order, local scales as pale marks.
+    """Draw occupancies by a joint fit with 95 % intervals in the table's order, readings as pale marks.
 
     Where the two differ beyond their errors, the region's name is bold.
     """
@@ -364,7 +364,7 @@ def _forest(table: OccupancyTable, column: int = 0) -> list[Figure]:
 
     def draw(axes: Axes, rows: Sequence[int]) -> None:
         at = np.arange(len(rows))
-        axes.plot(read[rows], at, "D", color="#c9c9c9", ms=5, mew=0, label="local scale at the atoms")
+        axes.plot(read[rows], at, "D", color="#c9c9c9", ms=5, mew=0, label="read at the atoms")
         axes.hlines(at, low[rows, column], high[rows, column], color="black", lw=1.2)
         axes.plot(table.values[rows, column], at, "o", color="black", ms=4, label="occupancy")
         for label, row in zip(axes.get_yticklabels(), rows, strict=False):

@@ -13,9 +13,9 @@ function colourings(scene, app) {
   const out = [];
   const plain = { name: "uniform", title: "One colour", layers: [], palette: null, low: 0, high: 1 };
   if (!scene.looks.scale) return [plain];
-  for (const name of ["scale", "confidence", "uncertainty"]) {
+  for (const name of ["occupancy", "scale", "confidence", "uncertainty"]) {
     const look = scene.looks[name];
-    if (look) out.push({ name, title: look.title, layers: [name], palette: look.palette, low: name === "scale" ? app.info.minimum_scale : look.low, high: look.high });
+    if (look) out.push({ name, title: look.title, layers: [name], palette: look.palette, low: look.palette === "scale" ? app.info.minimum_scale : look.low, high: look.high });
   }
   out.push({ name: "modification", title: "Modification factor", layers: ["scale", "confidence"], palette: "difference", low: -2, high: 2 });
   return [...out, plain];
@@ -184,7 +184,7 @@ function surfaceView(ctx) {
 
   async function load(signal, quality) {
     const { scene } = ctx;
-    const colours = ["scale", "confidence", "uncertainty"].filter((name) => name in scene.looks);
+    const colours = ["occupancy", "scale", "confidence", "uncertainty"].filter((name) => name in scene.looks);
     const said = { id: scene.id, source, level, dust, quality, revision: scene.revision };
     const began = performance.now();
     const bytes = source === "modified"
