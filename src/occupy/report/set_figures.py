@@ -372,7 +372,7 @@ def set_forest(table: OccupancyTable) -> list[Figure]:
 
     Of more than eight maps the first eight in the order of the heat map; parts are folded onto pages.
     """
-    order, maps = by_difference(table), tree_of(table.values.T).order[:_PAGES]
+    order, maps = by_difference(table), Tree.of(table.values.T).order[:_PAGES]
     down = _Labels.of(1, _ROW, _TALLEST)
     space, wide = _label_space(table.regions, down.size), max(1.2, min(2.6, 10.4 / len(maps)))
     folds, figures = [order[i : i + _FOLD] for i in range(0, len(order), _FOLD)][:_PAGES], []
