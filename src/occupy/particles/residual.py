@@ -36,7 +36,7 @@ _REGULAR = 0.3
 _AGREE, _BESIDE, _WITHIN = 0.1, 0.02, 0.1
 """Correlation of the directions found in two halves of the images (by chance up to some 0.02), and share of
 the parts' power, from which on it is said that something is not accounted for: where most of it is beside the
-parts, and where it is at them. There, B-factors and ice that are not quite the model's leave some (relion_mini:
+parts, and where it is at them. There, B-factors and ice unlike the model leave some (relion_mini:
 7 %)."""
 
 _SOLID = 0.2
