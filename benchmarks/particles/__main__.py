@@ -27,7 +27,7 @@ from occupy.particles.images import ParticleImages, _ImageSource
 from occupy.particles.pipeline import Options, grid_for, particle_occupancy
 from occupy.particles.slices import cropped, rotations
 from occupy.simulation.models import heavy_atoms, place
-from occupy.simulation.parts import MODEL_B, PartAtoms, part_densities
+from occupy.simulation.potential import MODEL_B, PartAtoms, part_densities
 
 SMOKE = replace(SETS["pol2"], particles=400, box=48, voxel_size=5.4, snr=0.2)
 ALL_SETS = SETS | {

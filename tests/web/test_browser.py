@@ -22,7 +22,8 @@ import pytest
 import occupy
 from conftest_browser import FLAGS, Occupy, coloured, find_browser, missing_and_present, need
 from occupy.inputs import Inputs
-from occupy.io.mrc import read_map
+from occupy.io.mrc import read_map, write_map
+from standin_set import write_set
 
 pytestmark = pytest.mark.browser
 
@@ -204,7 +205,7 @@ def test_a_set_its_table_and_its_differences(served: Occupy, visit: Any) -> None
     ]
     page.locator("td[data-region='1'][data-map='2']").click()
     page.wait_for_selector("canvas[data-slot=a][data-map='2'][data-ready=fine]")
-    assert "lobe_a in class_003: occupancy 1, 95 %" in page.locator(".cellfacts").inner_text()
+    assert "lobe_a in class_003: occupancy 1 ± 0.02, 95 %" in page.locator(".cellfacts").inner_text()
     # The region's component comes with it; another by hand.
     assert page.locator("[data-component=lobe_a]").is_checked()
     page.locator("[data-component=lobe_b]").check()
@@ -593,5 +594,298 @@ def test_a_model_is_listed_by_what_is_missing_and_a_click_goes_there(demo_folder
     # What remains is the colour key.
     gone = missing_and_present(page.locator("canvas.surface").screenshot())
     assert gone[0] < missing_and_present(whole)[0] - 400
+    page.close()
+    assert running.stop() == (0, "")
+
+
+def surface_box(page: Any) -> tuple[int, np.ndarray]:
+    """Return how many pixels of the 3D view are not background, and the picture; key and bar left out."""
+    from matplotlib.image import imread
+
+    settle(page)
+    pixels = imread(io.BytesIO(page.locator("canvas.surface").screenshot()))[70:-90, 6:-6, :3]
+    return int((np.abs(pixels - pixels[0, 0]).max(axis=2) > 0.1).sum()), pixels
+
+
+def set_slider(page: Any, name: str, value: str) -> None:
+    page.get_by_role("spinbutton", name=name).fill(value)
+    page.get_by_role("spinbutton", name=name).press("Enter")
+
+
+def test_clipping_and_cropping_cut_the_surface_and_clicks_go_through(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+    page.locator(".more summary").click()
+    page.get_by_label("Cross", exact=True).uncheck()
+    page.get_by_label("Colour by").select_option("uniform")
+    whole, before = surface_box(page)
+    # The front half away: the inside of the back is seen, at the same outline.
+    set_slider(page, "Clip", "0.5")
+    clipped, after = surface_box(page)
+    assert clipped > 0.6 * whole
+    assert float((np.abs(before - after).max(axis=2) > 0.1).mean()) > 0.02
+    # A click now meets the far wall, half the ball's diameter or more behind the front.
+    centre = page.locator("canvas.surface").bounding_box()
+    middle = (centre["x"] + centre["width"] / 2, centre["y"] + centre["height"] / 2)
+
+    def depth() -> float:
+        page.mouse.click(*middle)
+        page.wait_for_timeout(300)
+        return float(page.get_by_role("slider", name="Slice along z").input_value())
+
+    back = depth()
+    set_slider(page, "Clip", "0")
+    front = depth()
+    assert front - back > 0.25 * 48
+    set_slider(page, "Clip", "1")
+    assert surface_box(page)[0] < 0.05 * whole
+    set_slider(page, "Clip", "0")
+    assert abs(surface_box(page)[0] - whole) < 0.01 * whole
+    # A cube of 40 Å around the middle of the front: of the ball's disc only about a square of that side.
+    set_slider(page, "Crop", "40")
+    cropped = surface_box(page)[0]
+    assert 0.05 * whole < cropped < 0.6 * whole
+    set_slider(page, "Crop", "120")
+    assert surface_box(page)[0] > 0.95 * whole
+
+
+def test_the_axes_turn_with_the_map_and_a_click_looks_along_one(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+
+    def ends() -> dict[str, tuple[float, float]]:
+        settle(page)
+        found = page.eval_on_selector_all(
+            ".gizmo text",
+            "all => all.map((t) => [t.dataset.axis, +t.getAttribute('x'), +t.getAttribute('y')])",
+        )
+        return {name: (x, y) for name, x, y in found}
+
+    first = ends()
+    assert first["x"][0] > 20
+    assert first["y"][1] < -20  # up, and the page's y points down
+    assert np.hypot(*first["z"]) < 1
+    for axis in "xyz":
+        page.locator(f".gizmo [data-axis={axis}]").click()
+        assert np.hypot(*ends()[axis]) < 1
+        others = [np.hypot(*end) for name, end in ends().items() if name != axis]
+        assert min(others) > 20
+    page.locator("canvas.surface").focus()
+    page.keyboard.press("ArrowLeft")
+    assert np.hypot(*ends()["z"]) > 1
+
+
+def test_what_changed_is_undone_and_done_again(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+    level = page.get_by_role("spinbutton", name="Level")
+    first = level.input_value()
+    page.wait_for_timeout(800)
+    assert page.get_by_role("button", name="Undo").is_disabled()
+    set_slider(page, "Level", "0.9")
+    page.wait_for_function("() => !document.querySelector('[aria-label=Undo]').disabled")
+    page.get_by_label("Colour by").select_option("confidence")
+    page.wait_for_timeout(600)
+    page.locator("[data-layer=confidence]").uncheck()
+    page.wait_for_timeout(600)
+    page.get_by_role("tab", name="Modify").click()
+    page.get_by_role("radio", name="Amplify").click()
+    page.wait_for_timeout(800)
+    page.locator("canvas.surface").focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(600)
+    undo = page.get_by_role("button", name="Undo")
+    undo.click()  # the turn
+    undo.click()
+    page.wait_for_selector(".segments [data-value=none][aria-checked=true]")
+    assert page.locator(".axis canvas").count() == 6
+    page.locator("body").click(position={"x": 5, "y": 500})
+    page.keyboard.press("Control+z")
+    assert page.locator(".axis canvas").count() == 9
+    page.keyboard.press("Control+z")
+    assert page.get_by_label("Colour by").input_value() == "scale"
+    assert level.input_value() == "0.9"
+    undo.click()
+    assert level.input_value() == first
+    page.wait_for_timeout(600)
+    assert undo.is_disabled()
+    for _ in range(4):
+        page.keyboard.press("Control+y")
+    assert level.input_value() == "0.9"
+    assert page.get_by_label("Colour by").input_value() == "confidence"
+    assert page.locator(".axis canvas").count() == 6
+    page.wait_for_selector(".segments [data-value=amplify][aria-checked=true]")
+
+
+def test_views_are_kept_by_the_browser_and_shown_again(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+    page.locator(".more summary").click()
+    page.locator("canvas.surface").focus()
+    for key in ("ArrowLeft", "ArrowUp", "+"):
+        page.keyboard.press(key)
+    set_slider(page, "Crop", "60")
+    page.get_by_label("Colour by").select_option("confidence")
+    settle(page)
+    page.get_by_role("button", name="Keep").click()
+    page.mouse.move(1, 1)
+    settle(page)
+    before = page.locator("canvas.surface").screenshot()
+    page.get_by_role("button", name="Reset").click()
+    set_slider(page, "Crop", "500")
+    set_slider(page, "Level", "0.8")
+    page.get_by_label("Colour by").select_option("scale")
+    page.reload()
+    page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
+    settle(page)
+    assert differing(before, page.locator("canvas.surface").screenshot()) > 0.02
+    page.locator(".views button", has_text="1").click()
+    page.mouse.move(1, 1)
+    for _ in range(40):
+        if differing(before, page.locator("canvas.surface").screenshot()) < 0.004:
+            break
+        page.wait_for_timeout(250)
+    else:
+        raise AssertionError("not the view that was kept")
+    page.get_by_role("button", name="Forget view 1").click()
+    assert page.locator(".views button", has_text="1").count() == 0
+
+
+def test_up_to_six_maps_share_one_camera_and_their_levels_move_together(
+    shelf_folder: Path, tmp_path: Path, visit: Any
+) -> None:
+    names = [f"m{i}.mrc" for i in range(7)]
+    for i, name in enumerate(names):
+        blob = read_map(shelf_folder / "blob.mrc")
+        # Another unit each: the same share of its own level is the same surface.
+        write_map(tmp_path / name, blob.with_data(blob.data * np.float32(1 + i)))
+    running = Occupy(str(tmp_path))
+    page = visit(running.address())
+    for name in names:
+        to_files(page)
+        page.locator(".welcome .files li", has_text=name).first.click()
+        page.wait_for_selector(f"[role=tab][title='{name}'][aria-selected=true]")
+        page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
+    page.locator("summary", has_text="Other open maps").click()
+    for check in page.locator("[data-beside]").all()[:5]:
+        check.check()
+    assert page.locator("[data-beside]").all()[5].is_disabled()
+    page.wait_for_function("() => document.querySelectorAll('canvas.other[data-ready=fine]').length === 5")
+    page.locator("summary", has_text="Other open maps").click()
+    page.get_by_label("Cross", exact=True).uncheck()
+    settle(page)
+    others = page.locator("canvas.other")
+
+    def sizes() -> list[int]:
+        settle(page)
+        return [int((body(c) > 0.1).sum()) for c in others.all()]
+
+    def body(canvas: Any) -> np.ndarray:
+        from matplotlib.image import imread
+
+        pixels = imread(io.BytesIO(canvas.screenshot()))[30:-8, 8:-8, :3]
+        return np.abs(pixels - pixels[0, 0]).max(axis=2)
+
+    first = sizes()
+    assert min(first) > 500
+    assert max(first) < 1.03 * min(first)
+    for canvas in others.all():
+        box = canvas.bounding_box()
+        assert box["width"] > 100
+        assert box["height"] > 80
+    before = [c.screenshot() for c in others.all()]
+    page.locator("canvas.surface").focus()
+    for _ in range(6):
+        page.keyboard.press("ArrowLeft")
+    settle(page)
+    turned = [c.screenshot() for c in others.all()]
+    assert all(differing(a, b) > 0.02 for a, b in zip(before, turned, strict=True))
+    # Turned by one of the others, the first follows too.
+    picture = page.locator("canvas.surface").screenshot()
+    others.nth(2).focus()
+    page.keyboard.press("ArrowUp")
+    settle(page)
+    assert differing(picture, page.locator("canvas.surface").screenshot()) > 0.005
+    level = float(page.get_by_role("spinbutton", name="Level").input_value())
+    set_slider(page, "Level", f"{2.2 * level:.4g}")
+    page.wait_for_timeout(1500)
+    smaller = sizes()
+    assert all(b < 0.97 * a for a, b in zip(first, smaller, strict=True))
+    page.close()
+    assert running.stop() == (0, "")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1000, 700), (1440, 900)])
+def test_nothing_overflows_and_expert_settings_are_folded_and_explained(
+    served: Occupy, visit: Any, size: tuple[int, int], scheme: str
+) -> None:
+    page = visit(served.address(), size, scheme)
+    open_blob(page)
+    page.wait_for_function("() => document.querySelector('.command').textContent.includes('occupy')")
+    assert page.locator("[data-setting=lowpass]").is_visible()
+    assert not page.locator("[data-setting=tau]").is_visible()
+    for summary in page.locator("summary").all():
+        summary.click()
+    for field in page.locator("[data-setting]").all():
+        row = field.locator("xpath=..")
+        assert "_" not in row.locator("span").inner_text()
+        assert len(row.locator("small").inner_text()) > 5
+    terms = page.locator(".terms").inner_text()
+    assert "tile" in terms
+    assert "power" in terms
+    too_wide = """() => [document.documentElement, ...document.querySelectorAll('main *')].filter((e) =>
+      e instanceof HTMLElement && e.clientWidth && e.scrollWidth > e.clientWidth + 1
+      && !e.matches('input, select, .caption')
+      && !['auto', 'scroll'].includes(getComputedStyle(e).overflowX))
+      .map((e) => `${e.tagName}.${e.className}`)"""
+    outside = """() => [...document.querySelectorAll('.panel :is(button, input, select, p, table)')]
+      .map((e) => [e, e.getBoundingClientRect(), e.closest('.panels').getBoundingClientRect()])
+      .filter(([_, a, b]) => a.width && (a.right > b.right + 1 || a.left < b.left - 1))
+      .map(([e]) => e.outerHTML.slice(0, 80))"""
+    for name in ("Estimate", "Solvent", "Modify", "Masks", "Model", "Export"):
+        page.get_by_role("tab", name=name).click()
+        assert page.evaluate(too_wide) == []
+        assert page.evaluate(outside) == []
+
+
+def test_a_table_of_many_maps_is_paged_sorted_and_filtered(tmp_path: Path, visit: Any) -> None:
+    write_set(tmp_path / "many", 60)
+    running = Occupy(str(tmp_path / "many"))
+    page = visit(running.address())
+    page.wait_for_selector(".gallery[data-ready='0']", timeout=30000)
+
+    def rows() -> list[str]:
+        return page.eval_on_selector_all(
+            ".heat tbody tr:not(.weights) th", "all => all.map((t) => t.textContent)"
+        )
+
+    def columns() -> list[str]:
+        return page.eval_on_selector_all(".heat thead th[role]", "all => all.map((t) => t.textContent)")
+
+    # What all names share is left out, in the table and below the pictures; nothing is cut.
+    assert columns() == [f"{i:03d}" for i in range(1, 25)]
+    assert page.locator(".thumb span").first.inner_text() == "001"
+    for name in page.locator(".heat thead th span, .thumb span").all():
+        assert name.evaluate("(e) => e.clientHeight > 8 && e.scrollWidth <= e.clientWidth + 1")
+    assert rows() == ["lobe_a", "lobe_b", "core"]
+    page.get_by_label("Order of the regions").select_option("name")
+    assert rows() == ["core", "lobe_a", "lobe_b"]
+    page.locator(".heat thead th", has_text="003").click()
+    assert rows() == ["lobe_a", "lobe_b", "core"]
+    page.get_by_label("Filter regions").fill("LOBE")
+    assert rows() == ["lobe_a", "lobe_b"]
+    cell = page.locator("td[data-map='2'][data-region='1']")
+    assert cell.get_attribute("title") == "lobe_a in class_003: occupancy 0.0339 ± 0.02"
+    assert "±" not in cell.inner_text()
+    page.get_by_label("± in cells").check()
+    assert cell.inner_text().split() == ["0.03", "±", "0.02"]
+    # The next page of pictures is the next page of columns; a region's heading orders the maps by it.
+    page.get_by_role("button", name="Next page").click()
+    assert columns()[0] == "025"
+    page.wait_for_selector(".gallery[data-ready='1']", timeout=30000)
+    page.locator(".heat tbody th", has_text="lobe_a").click()
+    assert columns() == [f"{i:03d}" for i in range(60, 36, -1)]
+    assert page.locator(".thumb span").first.inner_text() == "060"
     page.close()
     assert running.stop() == (0, "")

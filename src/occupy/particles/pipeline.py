@@ -53,9 +53,6 @@ _SAMPLE = 20_000
 """Images, evenly spaced, from which it is learnt which parts vary and which states there are; populations are
 fitted to all images."""
 
-_FAR_OFF = 0.2
-"""Share of the finest resolution by which parts may be misplaced before a warning."""
-
 _MAPS, _IN_MAP = 8, 20
 """States that maps are made of, and particles a map needs."""
 
@@ -402,7 +399,8 @@ def _far_off(fitted: Fitted, left: Array) -> tuple[Notice, ...]:
     squared = (away.centre**2).sum(axis=1) + np.trace(away.second, axis1=1, axis2=2)
     turned = 2 / 3 * float(squared.mean()) * float((left[3:6] ** 2).mean())
     unknown = float(np.sqrt(turned + (left[1:3] ** 2).mean()))
-    if unknown < _FAR_OFF * finest:
+    # Parts may be misplaced by a fifth of the finest resolution before it is worth a warning.
+    if unknown < 0.2 * finest:
         return ()
     text = (
         f"parts are placed to {unknown:.1f} Å only (poses were off by {fitted.spread[1]:.1f} Å and "

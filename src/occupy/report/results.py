@@ -20,8 +20,7 @@ from occupy.report.chimerax import chimerax_script
 from occupy.report.chimerax_files import copy_name, opens_as_read, seen_from
 from occupy.report.contents import WHAT as WHAT
 from occupy.report.contents import make_way
-from occupy.report.record import record_of, to_json
-from occupy.report.text import log_text
+from occupy.report.record import log_text, record_of, to_json
 from occupy.settings import Output, Settings
 from occupy.volume import Consume, LazyMap, Progress, Volume, compute_planes
 
@@ -204,7 +203,8 @@ def write_results(
     output = output or Output()
     stem = est.volume.name
     paths = {role: f.path if isinstance(f, ReadFile) else f for role, (_, f) in inputs.items()}
-    shown = {p: f"{stem}_{p}.mrc" for p in ("scale", "confidence", *modifications(est.settings))}
+    named = ("scale", "confidence", *modifications(est.settings), "occupancy")
+    shown = {p: f"{stem}_{p}.mrc" for p in named if p in est.maps}
     opens = opens_as_read(folder, paths["map"], est.volume.voxel_size)
     shown["map"] = seen_from(folder, paths["map"]) if opens else copy_name(stem)
     # Before anything is written: a name that ChimeraX cannot open, a bad level, or an input that changed
