@@ -151,7 +151,7 @@ def map_errors(maps: Sequence[Loaded]) -> Errors:
     found: list[Errors] = []
     for one in maps:
         est = estimate(one.volume, Settings())
-        values, errors = one.read(est.scale), one.read(est.uncertainty)
+        values, errors = one.read(est.occupancy), one.read(est.uncertainty)
         found.append(errors_of([(values[u], errors[u], one.sample.truth[u]) for u in values]))
     return {key: float(np.nanmean([each[key] for each in found])) for key in found[0]}
 

@@ -29,7 +29,7 @@ from occupy import Settings, Volume
 from occupy.pipeline import estimate
 from occupy.simulation import Processing, draw_occupancies, simulate
 from occupy.simulation.models import marker_points
-from occupy.statistics.interval import STANDARD_ERRORS_95
+from occupy.statistics.posterior import STANDARD_ERRORS_95
 
 Array = npt.NDArray[np.float32]
 LEAST_RESIDUES = 8
@@ -235,7 +235,7 @@ def readings(kind: Kind, structure: gemmi.Structure) -> dict[str, npt.NDArray[np
     est = estimate(volume)
     found: dict[str, npt.NDArray[np.float64]] = {"truth": np.array(list(truth.values()))}
     tiles = {"published 12": 12, "published N/20": max(1, kind.box // 20)}
-    maps = {"default": est.scale, "error": est.uncertainty}
+    maps = {"default": est.occupancy, "error": est.uncertainty}
     maps |= {n: estimate(volume, Settings(estimator="nlf", tile_size=t)).scale for n, t in tiles.items()}
     for name, values in maps.items():
         units = {} if values is None else read_units(values, kind.voxel_size, placed)

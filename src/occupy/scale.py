@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from occupy.calibration import Calibration
 from occupy.errors import InputError
-from occupy.numerics.fourier import FourierBand, published_band, sphere_band
+from occupy.numerics.fourier import FourierBand
 from occupy.numerics.morphology import ball_widths, dilate_stream, dilate_strided
 from occupy.numerics.parallel import planes_per_slab, scratch
 from occupy.numerics.quantiles import Tile, Tiling, coarse_tile, extreme_tile, tau_of
 from occupy.numerics.resampling import refine_slab
 from occupy.options import short_repr
 from occupy.resolve import ResolvedSettings
-from occupy.statistics.interval import interval_95
+from occupy.statistics.posterior import interval_95
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,19 @@ class FullScale:
             return "calibration"
         return "maximum" if self.naive else "tile"
 
+    @classmethod
+    def calibrated(
+        cls, data: npt.NDArray[np.float32], settings: ResolvedSettings, calibration: Calibration
+    ) -> FullScale:
+        """Return the full scale of a calibration, with the fullest and the emptiest tile beside it."""
+        tiling = Tiling.central(data.shape, settings.tile_size)
+        largest, smallest = (
+            coarse_tile(data, tiling, settings.tau, largest=fullest) for fullest in (True, False)
+        )
+        return cls(
+            calibration.full, largest, smallest, settings.tile_size, naive=False, calibration=calibration
+        )
+
 
 @dataclass(frozen=True)
 class TargetOccupancy:
@@ -71,9 +84,9 @@ class TargetOccupancy:
     full_scale : float
         Full scale at that level.
     error : float or None
-        Standard error; with the calibrated estimator, whose occupancy is the median scale in the mask.
+        Standard error; with the calibrated estimator, whose occupancy is the median in the mask.
     interval_95 : tuple of float or None
-        95 % interval, where there is a standard error; see `occupy.statistics.interval`.
+        95 % interval, where there is a standard error; see `occupy.statistics.posterior`.
     """
 
     occupancy: float
@@ -82,6 +95,41 @@ class TargetOccupancy:
     full_scale: float
     error: float | None = None
     interval_95: tuple[float, float] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        data: npt.NDArray[np.float32],
+        mask: npt.NDArray[np.floating],
+        settings: ResolvedSettings,
+        calibration: Calibration | None = None,
+    ) -> TargetOccupancy:
+        """Return the occupancy of one target given by a mask.
+
+        Parameters
+        ----------
+        data : ndarray of float32
+            Low-passed map (or map), as for the scale.
+        mask : ndarray, same shape
+            The target is where it exceeds ½; with a calibration it may be on a finer grid over the same
+            extent.
+        settings : ResolvedSettings
+            As for the scale.
+        calibration : Calibration, optional
+            Of the calibrated estimator.
+        """
+        if mask.shape != data.shape and calibration is None:
+            raise InputError(f"the target mask is {mask.shape} voxels, the map {data.shape}")
+        inside = mask > 0.5
+        voxels = int(np.count_nonzero(inside))
+        if voxels == 0:
+            raise InputError("the target mask is empty: no voxel is above 0.5")
+        if calibration is not None:
+            return _calibrated_target(data, inside, settings, calibration)
+        tau = tau_of(voxels)
+        full = find_full_scale(data, settings, tau).value
+        occupancy = float(np.clip(data[inside].max() / full, 0.0, 1.0))
+        return cls(occupancy, voxels, tau, full)
 
 
 def lowpass_band(settings: ResolvedSettings) -> FourierBand:
@@ -93,8 +141,8 @@ def lowpass_band(settings: ResolvedSettings) -> FourierBand:
     extent = [n * a / settings.lowpass for n, a in zip(settings.shape, settings.voxel_size, strict=True)]
     if settings.estimator == "nlf":
         shells = [int(e + 1e-6) for e in extent]
-        return published_band(settings.shape, (shells[0], shells[1], shells[2]))
-    return sphere_band(settings.shape, (extent[0], extent[1], extent[2]))
+        return FourierBand.published(settings.shape, (shells[0], shells[1], shells[2]))
+    return FourierBand.sphere(settings.shape, (extent[0], extent[1], extent[2]))
 
 
 def find_full_scale(
@@ -126,19 +174,6 @@ def find_full_scale(
             f"full scale is {value:.3g}: no region of the map is positive. Is its contrast inverted?"
         )
     return FullScale(value, largest, smallest, settings.tile_size, settings.naive)
-
-
-def calibrated_full_scale(
-    data: npt.NDArray[np.float32], settings: ResolvedSettings, calibration: Calibration
-) -> FullScale:
-    """Return the full scale of a calibration, with the fullest and the emptiest tile to show beside it."""
-    tiling = Tiling.central(data.shape, settings.tile_size)
-    largest, smallest = (
-        coarse_tile(data, tiling, settings.tau, largest=fullest) for fullest in (True, False)
-    )
-    return FullScale(
-        calibration.full, largest, smallest, settings.tile_size, naive=False, calibration=calibration
-    )
 
 
 def scale_stream(
@@ -189,50 +224,17 @@ def scale_stream(
         yield first, last, out
 
 
-def target_occupancy(
-    data: npt.NDArray[np.float32],
-    mask: npt.NDArray[np.floating],
-    settings: ResolvedSettings,
-    calibration: Calibration | None = None,
-) -> TargetOccupancy:
-    """Return the occupancy of one target given by a mask.
-
-    Parameters
-    ----------
-    data : ndarray of float32
-        Low-passed map (or map), as for the scale.
-    mask : ndarray, same shape
-        The target is where it exceeds ½; with a calibration it may be on a finer grid over the same extent.
-    settings : ResolvedSettings
-        As for the scale.
-    calibration : Calibration, optional
-        Of the calibrated estimator.
-    """
-    if mask.shape != data.shape and calibration is None:
-        raise InputError(f"the target mask is {mask.shape} voxels, the map {data.shape}")
-    inside = mask > 0.5
-    voxels = int(np.count_nonzero(inside))
-    if voxels == 0:
-        raise InputError("the target mask is empty: no voxel is above 0.5")
-    if calibration is not None:
-        return _calibrated_target(data, inside, settings, calibration)
-    tau = tau_of(voxels)
-    full = find_full_scale(data, settings, tau).value
-    occupancy = float(np.clip(data[inside].max() / full, 0.0, 1.0))
-    return TargetOccupancy(occupancy, voxels, tau, full)
-
-
 def _calibrated_target(
     data: npt.NDArray[np.float32],
     inside: npt.NDArray[np.bool_],
     settings: ResolvedSettings,
     calibration: Calibration,
 ) -> TargetOccupancy:
-    """Return the median scale in a mask, perhaps on a finer grid, with its standard error."""
+    """Return the median occupancy in a mask, perhaps on a finer grid, with its standard error."""
     steps = scale_stream(data, settings, calibration.full, 0, len(data), calibration=calibration)
-    scale = np.concatenate([part.copy() for _, _, part in steps])
+    occupancy = np.concatenate([calibration.occupancy_of(part) for _, _, part in steps])
     planes = [int(z) for z in np.flatnonzero(inside.any(axis=(1, 2)))]
-    values = np.concatenate([refine_slab(scale, inside.shape, z, z + 1)[0][inside[z]] for z in planes])
+    values = np.concatenate([refine_slab(occupancy, inside.shape, z, z + 1)[0][inside[z]] for z in planes])
     middle = np.median(values, keepdims=True)
     error = float(calibration.uncertainty_of(middle.astype(np.float32))[0])
     value = float(middle[0])

@@ -9,8 +9,8 @@ import pytest
 
 from occupy.io.mrc import write_map
 from occupy.io.particle_images import read_particle_images
-from occupy.io.particles import read_particles, write_particles
-from occupy.io.runs import common_particles, read_run
+from occupy.io.particles import read_particles
+from occupy.io.runs import CommonParticles, Run
 from occupy.io.star import read_star
 from occupy.volume import Volume
 
@@ -77,7 +77,7 @@ def test_selected_rows_are_the_files_own(tmp_path: Path, dialect: str) -> None:
     path = put_job(tmp_path, dialect)
     particles = read_particles(path)
     assert particles.labels.tolist() == list(LABELS)
-    write_particles(particles, particles.labels == 1, tmp_path / "out.star")
+    particles.write(particles.labels == 1, tmp_path / "out.star")
     before, after = path.read_text().splitlines(), (tmp_path / "out.star").read_text().splitlines()
     left_out = [line for line in before if "000002@" in line or "000004@" in line]
     assert after == [line for line in before if line not in left_out]
@@ -86,10 +86,10 @@ def test_selected_rows_are_the_files_own(tmp_path: Path, dialect: str) -> None:
 
 @pytest.mark.parametrize("other", DIALECTS)
 def test_runs_of_any_version_are_compared_by_the_names_of_images(tmp_path: Path, other: str) -> None:
-    one = read_run(put_job(tmp_path / "a", "3.1"))
+    one = Run.read(put_job(tmp_path / "a", "3.1"))
     # Another version's job, found in its folder; RELION sorts its files by micrograph, so order is none.
     path = put_job(tmp_path / "b", other, LABELS[:3])
-    both = common_particles([one, read_run(path.parent)])
+    both = CommonParticles.of([one, Run.read(path.parent)])
     assert one.named_by == "name"
     assert [rows.tolist() for rows in both.rows] == [[0, 1, 2], [0, 1, 2]]
     assert [notice.code for notice in both.notices] == ["particles-left-out"]

@@ -12,7 +12,7 @@ import pytest
 
 from occupy.errors import InputError
 from occupy.io.mrc import write_map
-from occupy.io.runs import read_run
+from occupy.io.runs import Run
 from occupy.io.sets import MapSet, find_set
 from occupy.volume import Volume
 
@@ -328,7 +328,7 @@ def test_recovar_clusters_have_the_shares_of_their_particles(tmp_path: Path, pla
     assert [entry.particles for entry in found.maps] == [50, 30, 20]
     assert [entry.weight for entry in found.maps] == pytest.approx([0.5, 0.3, 0.2])
     # The same file says which class each particle is in, for selecting and comparing.
-    assert read_run(kmeans.parent).labels.tolist() == labels.tolist()
+    assert Run.read(kmeans.parent).labels.tolist() == labels.tolist()
 
 
 def test_recovar_without_readable_labels_has_equal_shares_and_says_so(tmp_path: Path) -> None:
@@ -403,8 +403,9 @@ def test_classes_of_cryosparc_have_the_shares_that_its_groups_say(tmp_path: Path
         (tmp_path / f"J42_particles_class_{number}.csg").write_text(group.format(number, count))
     assert [entry.weight for entry in find_set([tmp_path]).maps] == [0.75, 0.25]
     # A group that is missing or no group at all leaves shares unknown.
-    (tmp_path / "J42_particles_class_1.csg").write_text("results: [")
-    assert [entry.weight for entry in find_set([tmp_path]).maps] == [None, None]
+    for damaged in ("results: [", "[" * 3000, group.format(1, ".inf"), "results: {blob: 3}", "\x00", "3"):
+        (tmp_path / "J42_particles_class_1.csg").write_text(damaged)
+        assert [entry.weight for entry in find_set([tmp_path]).maps] == [None, None]
 
 
 # --- cryoDRGN -----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from blob_images import CENTRES, NAMES, STATES, WIDTHS, Stack, blobs, off_by, projected
 from occupy.errors import InputError
-from occupy.io.particle_store import FolderStore, forget_pieces
+from occupy.io.particle_images import FolderStore, forget_pieces
 from occupy.particles import pipeline
 from occupy.particles.agreement import OfMap, beside_map, disagreements
 from occupy.particles.columns import (

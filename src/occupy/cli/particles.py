@@ -86,13 +86,13 @@ def select_by_presence(
 
 def compare_all(paths: Sequence[Path], output: Path | None, asked: RunsRequest, quiet: bool) -> None:
     """Read runs, compare them, write everything, print the verdict."""
-    from occupy.io.runs import read_run
+    from occupy.io.runs import Run
     from occupy.report.compared_runs import compare_runs
 
     asked.check(len(paths))
     with progress("runs", quiet, "runs") as report:
         report("reading", 0, 0)
-        read = [read_run(path, asked.class_field) for path in paths]
+        read = [Run.read(path, asked.class_field) for path in paths]
         report("comparing", 0, 0)
         compared = compare_runs(read, asked)
     _write_compared(compared, output, asked, quiet)

@@ -26,7 +26,6 @@ from occupy.io.mapset import (
     check_map,
     is_map,
     is_stack,
-    make_set,
     maps_in,
     natural,
     some_of,
@@ -120,7 +119,7 @@ def _set_of_files(paths: Sequence[Path], source: Path, notices: Sequence[Notice]
     matches = [re.fullmatch(r"(.*?)(\d+)(\D*)", stem) for stem in stems]
     if len({(m[1], m[3]) if m else None for m in matches}) == 1 and len(set(stems)) == len(stems):
         numbers = [int(m[2]) if m else None for m in matches]
-    return with_unregularised(make_set("files", source, paths, numbers, notices=notices))
+    return with_unregularised(MapSet.of("files", source, paths, numbers, notices=notices))
 
 
 def _folder(folder: Path, count_particles: bool) -> MapSet:
@@ -234,7 +233,7 @@ def _last_complete(folder: Path, classes: Sequence[_Found]) -> MapSet:
             refused.append(reason)
             continue
         notices = [f"a later iteration is left out: {text}" for text in refused[:1]]
-        return make_set(
+        return MapSet.of(
             "cryosparc",
             folder,
             [chosen[number].path for number in numbers],
@@ -277,7 +276,7 @@ def _refined(folder: Path, volumes: Sequence[_Found]) -> MapSet | None:
     for found in sorted(volumes, key=lambda found: (found.iteration, -len(found.rest))):
         last[found.root] = found.path
     paths = sorted(last.values(), key=natural)
-    return make_set("cryosparc", folder, paths, [None] * len(paths))
+    return MapSet.of("cryosparc", folder, paths, [None] * len(paths))
 
 
 # --- RECOVAR ------------------------------------------------------------------------------------------
@@ -301,7 +300,7 @@ def _recovar_folder(folder: Path) -> MapSet | None:
     numbers = [number for number, _ in found]
     counts, notices = _of_centres(choice[0], len(found)) if choice[0].name == "kmeans" else ({}, [])
     paths = [path for _, path in found]
-    return make_set("recovar", choice[0], paths, numbers, base=0, notices=notices, counts=counts)
+    return MapSet.of("recovar", choice[0], paths, numbers, base=0, notices=notices, counts=counts)
 
 
 def _centres(folder: Path) -> list[tuple[int, Path]]:
@@ -357,7 +356,7 @@ def _one_series(
             f"example '{name}_*'"
         )
     numbers, paths = zip(*sorted(maps), strict=True)
-    return make_set(kind, name.parent, paths, numbers, base=0 if numbers[0] == 0 else None)
+    return MapSet.of(kind, name.parent, paths, numbers, base=0 if numbers[0] == 0 else None)
 
 
 def _series(folders: Sequence[Path], pattern: re.Pattern[str]) -> dict[Path, list[tuple[int, Path]]]:
@@ -418,7 +417,7 @@ def _ensemble(folder: Path, pattern: re.Pattern[str]) -> MapSet:
     rows = _row_count(folder) if pattern is _VOLUME else None
     base, notices = _base(folder, numbers, rows)
     run = next((m for name in folder.resolve().parts[::-1] if (m := _RUN.fullmatch(name))), None)
-    return make_set(
+    return MapSet.of(
         "cryodrgn",
         folder,
         [path for _, path in found],

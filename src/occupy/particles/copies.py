@@ -16,9 +16,6 @@ from occupy.particles.presence import alone
 Array = npt.NDArray[np.float64]
 
 _FOLDS, _ROUNDS = 8, 300
-_NEAREST = 1.2
-"""Copies up to this many times as far apart as the nearest ones are neighbours."""
-
 _PAIRS = np.array([0, 1, 1, 2])
 """Whether neither, one or both of a pair are there: of the four combinations, which is which."""
 
@@ -61,7 +58,8 @@ def neighbours(centres_xyz: Array) -> list[tuple[int, int]]:
     """Pairs of places (n, 3) that are as near to each other as any, or nearly."""
     first, second = np.triu_indices(len(centres_xyz), 1)
     away = np.linalg.norm(centres_xyz[first] - centres_xyz[second], axis=1)
-    near = away <= _NEAREST * away.min()
+    # Copies up to 1.2 times as far apart as the nearest ones are neighbours.
+    near = away <= 1.2 * away.min()
     return list(zip(first[near].tolist(), second[near].tolist(), strict=True))
 
 

@@ -26,11 +26,6 @@ _LEAST_SPREAD = 0.05
 5 % of the particles has. On the benchmark parts that are always there have 0.001 to 0.05, up to 0.12 where
 they are small; these have no gain."""
 
-_LARGE_SPREAD = 0.3
-"""Relative variance from which on a part varies, if that is sure, even where images are too few or too noisy
-to tell present-or-absent from a normal distribution: what a part that is absent in a quarter of the particles
-has."""
-
 _LOW = 0.9
 """Parts that cannot be told apart in single images count as varying below this occupancy, if significant."""
 
@@ -75,7 +70,10 @@ def find_levels(evidence: Evidence, spread: Spread) -> Levels:
     amplitudes = evidence.amplitudes
     relative = np.diag(spread.covariance) / amplitudes**2
     clear = (gain > _SURELY) & (relative > _LEAST_SPREAD)
-    clear |= (gain > 0) & (wider > _SURELY) & (relative > _LARGE_SPREAD)
+    # A part that is absent in a quarter of the particles has a relative variance of 0.3: it varies, if that
+    # is sure, even where images are too few or too noisy to tell present-or-absent from a normal
+    # distribution.
+    clear |= (gain > 0) & (wider > _SURELY) & (relative > 0.3)
     sizeable = ~clear if not clear.all() else amplitudes >= _LOW * amplitudes.max()
     # A median: small parts that are often absent, and that no single image tells of, must not lower it.
     middle = _weighted_median(amplitudes[sizeable], 1 / errors[sizeable] ** 2)

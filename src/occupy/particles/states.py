@@ -17,18 +17,12 @@ _LEVEL_ERROR = 0.1
 densities are not exact. Parts that are told apart in single images find their own: on relion_50s 0.84
 to 1.03 of the full one. How much the result depends on it was not measured."""
 
-_ALL_COMBINATIONS = 8
-"""Up to this many varying parts, every combination is a candidate; beyond, those one step away from one that
-is there."""
-
 _FOLDS = 8
 """Jackknife groups for errors of correlations."""
 
 _ROUNDS, _CYCLES = 40, 12
 _TRIES, _SHARE = 6, 0.02
 """Candidates that may fail before the search ends; population that a new state starts with."""
-_LOWEST = 600.0
-"""Log-likelihoods further below the best are kept from vanishing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +169,8 @@ def _candidates(bits: Bits, groups: Bits) -> Bits:
     A step takes a group off, puts it there, turns it round, or leaves what two states have in common.
     """
     where = np.flatnonzero(groups.any(axis=0))
-    if len(where) <= _ALL_COMBINATIONS:
+    # Of more parts not every combination is a candidate, but those one step away from one that is there.
+    if len(where) <= 8:
         numbers = np.arange(2 ** len(where))
         every = np.full((len(numbers), groups.shape[1]), True)
         every[:, where] = (numbers[:, None] >> np.arange(len(where)) & 1) == 0
@@ -221,7 +216,8 @@ class _Search:
         out = np.empty((len(self.evidence), len(self.bits)))
         for rows in self.evidence.pieces():
             value = _log_likelihoods(self.evidence, rows, self.bits, self.levels)
-            out[rows] = np.exp(np.maximum(value - value.max(axis=1, keepdims=True), -_LOWEST))
+            # The exponential of less would be 0, and a state with it could never come back.
+            out[rows] = np.exp(np.maximum(value - value.max(axis=1, keepdims=True), -600))
         return out
 
     def _fewer(

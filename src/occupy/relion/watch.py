@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from occupy.ensemble.components import read_set
 from occupy.ensemble.pipeline import compare_members
-from occupy.ensemble.summary import read_set
 from occupy.errors import InputError
 from occupy.io.atomic import make_folder, write_text
 from occupy.io.mapset import MapSet
@@ -22,9 +22,9 @@ from occupy.io.relion_job import FinishedIteration, finished_iterations, has_end
 from occupy.io.sets import find_set
 from occupy.regions.joint import with_joint
 from occupy.regions.table import OccupancyTable
-from occupy.report.history import Step, read_history, step_line, write_history
+from occupy.report.history import Step, read_history, write_history
 from occupy.report.record import plain, to_json
-from occupy.report.region_results import FoundRegions, find_regions, fits_of
+from occupy.report.region_results import FoundRegions, find_regions, fit_members
 from occupy.requests import RegionRequest
 from occupy.set_inputs import execution_for, members_of, without_small
 
@@ -32,10 +32,6 @@ _RECORD = "watch.json"
 Tell = Callable[[str], None]
 _ReadSet = Callable[[MapSet], OccupancyTable]
 """Reads the regions asked for in the maps of a set, or in some of them (small classes may be left out)."""
-
-
-def _nothing(_: str) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +62,42 @@ class Watch:
     interval: float = 10.0
     every: int = 1
     once: bool = False
-    say: Tell = _nothing
-    warn: Tell = _nothing
+    say: Tell = lambda _: None
+    warn: Tell = lambda _: None
+
+    def follow(self, read: _ReadSet, sleep: Callable[[float], None] = time.sleep) -> list[Step]:
+        """Follow a job to its end, writing tables and pictures after each iteration; return all steps.
+
+        Parameters
+        ----------
+        read : callable
+            From a set of maps to the table of its regions. InputError skips an iteration.
+        sleep : callable
+            Waits for so many seconds.
+        """
+        finished_iterations(self.folder)
+        make_folder(self.output)
+        known = _Known(*_earlier(self))
+        waiting = False
+        while True:
+            # Looked at before the iterations that are read: what is written in between counts next time.
+            seen = finished_iterations(self.folder)
+            ended = self.once or has_ended(self.folder, seen[-1] if seen else None)
+            fresh = known.fresh(finished_iterations(self.folder), self.every, ended)
+            for each in fresh:
+                known.forget_from(each.number)
+                step = _step(self, each, read, known.said)
+                if step is None:
+                    known.failed[each.number] = each.written
+                    continue
+                known.steps[each.number], known.done[each.number] = step, each.written
+                _write(self, known.done, known.steps)
+            if ended:
+                return _finished(self, known.steps)
+            if not (fresh or waiting):
+                self.say(f"waiting for {self.folder} …")
+            waiting = True
+            sleep(self.interval)
 
 
 def set_reader(regions: RegionRequest, lowpass: float | None, scratch: Path) -> _ReadSet:
@@ -93,49 +123,10 @@ def set_reader(regions: RegionRequest, lowpass: float | None, scratch: Path) -> 
         members = members_of(used)
         with execution_for(paths, grid, scratch, lambda *_: None, lowpass=lowpass) as execution:
             table = read_set(compare_members(members, execution, lowpass), made[0].regions, execution)
-        if made[0].model is None or regions.by_reading:
-            return table
-        fits = fits_of(made[0], {member.name: member.read for member in members})
-        return table if isinstance(fits, str) else with_joint(table, fits)
+        fits, _ = fit_members(made[0], members)
+        return with_joint(table, fits) if fits else table
 
     return read
-
-
-def follow(watch: Watch, read: _ReadSet, sleep: Callable[[float], None] = time.sleep) -> list[Step]:
-    """Follow a job to its end, writing tables and pictures after each iteration; return all steps.
-
-    Parameters
-    ----------
-    watch : Watch
-        What to follow and how.
-    read : callable
-        From a set of maps to the table of its regions. InputError skips an iteration.
-    sleep : callable
-        Waits for so many seconds.
-    """
-    finished_iterations(watch.folder)
-    make_folder(watch.output)
-    known = _Known(*_earlier(watch))
-    waiting = False
-    while True:
-        # Looked at before the iterations that are read: what is written in between counts next time.
-        seen = finished_iterations(watch.folder)
-        ended = watch.once or has_ended(watch.folder, seen[-1] if seen else None)
-        fresh = known.fresh(finished_iterations(watch.folder), watch.every, ended)
-        for each in fresh:
-            known.forget_from(each.number)
-            step = _step(watch, each, read, known.said)
-            if step is None:
-                known.failed[each.number] = each.written
-                continue
-            known.steps[each.number], known.done[each.number] = step, each.written
-            _write(watch, known.done, known.steps)
-        if ended:
-            return _finished(watch, known.steps)
-        if not (fresh or waiting):
-            watch.say(f"waiting for {watch.folder} …")
-        waiting = True
-        sleep(watch.interval)
 
 
 @dataclass
@@ -184,7 +175,7 @@ def _step(watch: Watch, each: FinishedIteration, read: _ReadSet, said: set[str])
         watch.warn(f"iteration {each.number} is left out: {error}")
         return None
     step = Step(each.number, _of_all(table, found), tuple(entry.particles for entry in found.maps))
-    watch.say(step_line(step))
+    watch.say(step.line())
     return step
 
 

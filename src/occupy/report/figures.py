@@ -13,7 +13,7 @@ import numpy.typing as npt
 from occupy import modify
 from occupy.io.atomic import make_folder
 from occupy.pipeline import Estimate
-from occupy.report.canvas import Page, new_figure, plain, scale_colormap, write_picture
+from occupy.report.canvas import Page, confidence_colormap, new_figure, plain, scale_colormap, write_picture
 from occupy.report.chimerax import tile_bounds, tile_sphere
 from occupy.report.palette import ALARM, MINIMUM_SCALE, SOLVENT
 from occupy.report.slices import (
@@ -23,7 +23,6 @@ from occupy.report.slices import (
     lowest_shown_scale,
     shown_scale,
 )
-from occupy.report.text import doubtful
 from occupy.resolve import ResolvedSettings
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def _halo(width: float) -> list[Any]:
 
 
 def _notice_lines(est: Estimate, width: int) -> list[str]:
-    texts = ["! " + plain(notice.text, 10_000) for notice in doubtful(est.notices)]
+    texts = ["! " + plain(notice.text, 10_000) for notice in est.notices if notice.doubtful]
     wrapped = (textwrap.wrap(text, width, subsequent_indent="  ") for text in texts)
     return [line for lines in wrapped for line in lines]
 
@@ -146,7 +145,7 @@ def _looks(est: Estimate, inputs: list[Array]) -> list[dict[str, Any]]:
     return [
         {"cmap": "gray", "norm": Normalize(float(low), float(high))},
         {"cmap": colours, "norm": Normalize(MINIMUM_SCALE, 1.0)},
-        {"cmap": "gray", "norm": Normalize(0.0, 1.0)},
+        {"cmap": confidence_colormap(), "norm": Normalize(0.0, 1.0)},
     ]
 
 

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from occupy.errors import InputError, Notice
-from occupy.io.class_numbers import RECORD, match_classes, read_numbered
+from occupy.io.class_numbers import RECORD, NumberedSet
 from occupy.io.cryosparc import write_item
 from occupy.io.mrc import read_header
-from occupy.io.particles import read_particles, write_particles
-from occupy.io.runs import read_run
+from occupy.io.particles import read_particles
+from occupy.io.runs import Run
 from occupy.report.tables import read_table
 
 if TYPE_CHECKING:
@@ -191,12 +191,12 @@ def run_in_folder(
         write_item(target, kind, {"path": f">{path.relative_to(folder)}", **_grid(path)})
         groups.append(target.with_suffix(".csg"))
     try:
-        particles = read_particles(read_run(source).path)
-        labels, notices = match_classes(read_numbered(folder / RECORD), particles)
+        particles = read_particles(Run.read(source).path)
+        labels, notices = NumberedSet.read(folder / RECORD).match(particles)
         for name, maps in _with_and_without(folder, record, present):
             keep = np.isin(particles.labels, [labels[each] for each in maps])
             if keep.any():
-                write_particles(particles, keep, folder / f"{name}.cs")
+                particles.write(keep, folder / f"{name}.cs")
                 groups.append(folder / f"{name}.csg")
     except InputError as error:
         notices.append(Notice("no-particles", f"no groups of particles are written: {error}"))

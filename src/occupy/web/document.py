@@ -19,11 +19,10 @@ from occupy.modify import modifications, modified_maps, modified_values
 from occupy.pipeline import Estimate
 from occupy.report.chimerax import contour_level, tile_sphere
 from occupy.report.figures import value_spans
-from occupy.report.record import numbers_of
+from occupy.report.record import number_lines, numbers_of
 from occupy.report.results import WHAT
 from occupy.report.slices import lowest_shown_scale
 from occupy.report.surfaces import clear_level, spread_of
-from occupy.report.text import number_lines
 from occupy.resolve import ResolvedSettings, resolve
 from occupy.result import LoadedResult
 from occupy.settings import Settings
@@ -36,7 +35,8 @@ Array = npt.NDArray[np.float32]
 LOOKS = {
     "scale": Look("Local scale", "scale", 0.0, 1.0),
     "confidence": Look("Confidence", "confidence"),
-    "uncertainty": Look("Uncertainty of the scale", "uncertainty", 0.0, 0.5),
+    "occupancy": Look("Occupancy", "scale", 0.0, 1.0),
+    "uncertainty": Look("Uncertainty of the occupancy", "uncertainty", 0.0, 0.5),
     "solvent_mask": Look("Solvent definition", "mask"),
     "subtraction_mask": Look("Subtraction mask", "mask"),
 }
@@ -234,9 +234,15 @@ class MapDocument(ReadMap):
 
     def prepare(self) -> None:
         """Compute what the first picture needs."""
-        for name in ("scale", "confidence"):
+        for name in ("scale", "confidence", *self._answer):
             self._array(name)
         _ = self.level, self.deviation, self.window
+
+    @property
+    def _answer(self) -> tuple[str, ...]:
+        """The occupancy where there is one, as a layer: not of folders in which the scale is the answer."""
+        named = self.est.maps if self.result is None else self._outputs
+        return ("occupancy",) if "occupancy" in named else ()
 
     @property
     def looks(self) -> dict[str, Look]:
@@ -244,7 +250,7 @@ class MapDocument(ReadMap):
         low, high = self.window
         grey = Look("Input map", "grey", low, high, "map units")
         out = {"input": grey, "scale": LOOKS["scale"], "confidence": LOOKS["confidence"]}
-        for name in (*self._outputs, *self._masks):
+        for name in (*self._answer, *self._outputs, *self._masks):
             if name not in out:
                 out[name] = LOOKS.get(name, replace(grey, title=WHAT.get(name, name).capitalize()))
         out["lowpass"] = replace(grey, title="Low-passed input")
@@ -260,7 +266,7 @@ class MapDocument(ReadMap):
                 return self.cache.get((self.id, name), lambda: self._read(path))
             if name == "input":
                 return self.est.volume.data
-            if name in ("scale", "confidence"):
+            if name in ("scale", "confidence", *self._answer):
                 return self.est.maps[name].data
             if name == "lowpass":
                 low = self.est.maps[name]
