@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from occupy.errors import Notice
 from occupy.numerics.parallel import for_each_slab, large_empty, one_blas_thread, planes_per_slab, slabs
-from occupy.numerics.resampling import refine_slab
+from occupy.numerics.resampling import Refiner
 
 Triple = tuple[float, float, float]
 IntTriple = tuple[int, int, int]
@@ -320,11 +320,9 @@ def on_finer_grid(coarse: LazyMap, grid: Grid) -> LazyMap:
     """Return a map interpolated to a finer grid over the same extent; the map itself where that is its."""
     if coarse.shape == grid.shape:
         return coarse
+    finer = cache(lambda: Refiner(coarse.data, grid.shape))
     return LazyMap.on(
-        grid,
-        lambda start, stop: refine_slab(coarse.data, grid.shape, start, stop),
-        needs=(coarse,),
-        threads=coarse.threads,
+        grid, lambda start, stop: finer().planes(start, stop), needs=(coarse,), threads=coarse.threads
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -20,12 +20,14 @@ from occupy.io.checksum import ReadFile, sha256_of
 from occupy.io.mrc import read_source
 from occupy.numerics.quantiles import Tile
 from occupy.pipeline import Estimate
-from occupy.regions.region import Region
-from occupy.regions.table import OccupancyTable
 from occupy.report.chimerax import tile_bounds
 from occupy.settings import Settings
 from occupy.statistics.interval import STANDARD_ERRORS_95
 from occupy.volume import Volume
+
+if TYPE_CHECKING:
+    from occupy.regions.region import Region
+    from occupy.regions.table import OccupancyTable
 
 FORMAT = 1
 _PARTS = {"created", "inputs", "settings_asked", "options", "settings", "numbers", "notices", "outputs"}
