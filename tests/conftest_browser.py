@@ -50,7 +50,7 @@ def need(module: str) -> None:
 class Occupy:
     """`occupy view` as a process of its own."""
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, cwd: Path | None = None) -> None:
         paths = str(Path(occupy.__file__).parents[1])
         command = [sys.executable, "-m", "occupy", "view", *words, "--no-browser", "--port", "0"]
         # A terminal, where Enter asks for another address.
@@ -61,6 +61,7 @@ class Occupy:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            cwd=cwd,
             env=os.environ | {"PYTHONPATH": paths},
             # Where the tests run in the background, their children would ignore Ctrl-C.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),

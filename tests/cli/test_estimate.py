@@ -67,7 +67,7 @@ def test_everything_in_one_run(estimated, blob):
     for name in outputs.values():
         if name.endswith(".png"):
             assert (got.folder / name).read_bytes().startswith(b"\x89PNG")
-    assert opened(got) == [blob, *(got.path(product) for product in MAPS)]
+    assert opened(got) == [blob, *(got.path(product) for product in (*MAPS, "occupancy"))]
     assert got["lowpass"].std() < read_map(blob).data.std()
     assert got["scale"].min() >= 0
     assert got["scale"].max() == 1

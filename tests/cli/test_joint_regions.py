@@ -63,7 +63,8 @@ def test_the_chains_of_the_demo(cli, made, done):
     assert "map_occupancy" not in read["A"]
     assert {n: r["map_occupancy"] for n, r in found.items()} == {n: r["occupancy"] for n, r in read.items()}
     record = json.loads((made / "read" / "demo_regions.json").read_text(encoding="utf-8"))
-    assert record["values"] == "scale"
+    assert record["values"] == "occupancy"
+    assert "joint_fit" not in record
     assert "forest" not in record["outputs"]
     assert "joint_fit" not in record
 

@@ -127,8 +127,7 @@ def test_a_map(project: Path) -> None:
     assert [row[1:] for row in nodes.rows] == [
         ("6", "DensityMap.mrc", "1"),
         ("7", "Mask3D.mrc", "1"),
-        ("6", "DensityMap.mrc", "1"),
-        ("6", "DensityMap.mrc", "1"),
+        *[("6", "DensityMap.mrc", "1")] * 3,  # amplified, occupancy, its uncertainty
     ]
     names = nodes.column("rlnPipeLineNodeName")
     assert all(name.startswith(JOB) and (project / name).stat().st_size for name in names)
@@ -196,7 +195,7 @@ def test_a_signal_while_the_worker_starts_leaves_none(
     }
     monkeypatch.setattr(subprocess, "Popen", started)
     monkeypatch.setattr(
-        job_module, "start_guard", lambda _: SimpleNamespace(tell=lambda _: None, dismiss=lambda: None)
+        job_module.Guard, "start", lambda _: SimpleNamespace(tell=lambda _: None, dismiss=lambda: None)
     )
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m.mrc").touch()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gemmi
 import numpy as np
 import pytest
 
@@ -56,6 +57,21 @@ def shelf_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place = f"{60 + 3.8 * i:8.3f}{40.0:8.3f}{68.0:8.3f}"
         lines.append(f"ATOM  {i + 1:5d}  CA  ALA A{i + 1:4d}    {place}  1.00 20.00           C")
     (folder / "model.pdb").write_text("\n".join([*lines, "END"]) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a simulated map, its model, and the model in a wrong frame."""
+    from occupy.cli import main
+
+    folder = tmp_path_factory.mktemp("demo")
+    assert main.run(["demo", "-o", str(folder), "--quiet"]) == 0
+    model = gemmi.read_structure(str(folder / "demo_model.cif"))
+    for name, shift in (("shifted", (25.0, 0.0, 0.0)), ("far", (4000.0, 0.0, 0.0))):
+        moved = model.clone()
+        moved[0].transform_pos_and_adp(gemmi.Transform(gemmi.Mat33(), gemmi.Vec3(*shift)))
+        moved.make_mmcif_document().write_file(str(folder / f"{name}.cif"))
     return folder
 
 

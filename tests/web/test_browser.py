@@ -15,13 +15,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import gemmi
 import numpy as np
 import pytest
 
 import occupy
 from conftest_browser import FLAGS, Occupy, coloured, find_browser, missing_and_present, need
 from occupy.inputs import Inputs
-from occupy.io.mrc import read_map
+from occupy.io.mrc import read_map, write_map
 
 pytestmark = pytest.mark.browser
 
@@ -44,7 +45,7 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def served(shelf_folder: Path) -> Iterator[Occupy]:
     need("uvicorn")
-    running = Occupy(str(shelf_folder))
+    running = Occupy(cwd=shelf_folder)
     yield running
     code, said = running.stop()
     assert (code, said) == (0, "")
@@ -185,6 +186,7 @@ def test_a_users_whole_way(served: Occupy, visit: Any, shelf_folder: Path, tmp_p
     picture.value.save_as(tmp_path / "surface.png")
     missing, present = missing_and_present((tmp_path / "surface.png").read_bytes())
     assert missing + present > 500
+    page.get_by_role("tab", name="Model").click()
     page.locator(".panel .files li", has_text="model.pdb").click()
     page.wait_for_selector("body[data-trace='1']")
 
@@ -445,14 +447,32 @@ def coloured_box(png: bytes) -> int:
     return int(rows[-1] - rows[0])
 
 
-def test_no_menu_is_blank_and_the_folder_is_named_before_it_is_written(served: Occupy, visit: Any) -> None:
+def test_no_menu_is_blank_and_the_folder_is_named_before_it_is_written(
+    served: Occupy, visit: Any, shelf_folder: Path
+) -> None:
     page = visit(served.address())
     open_blob(page)
     page.wait_for_function("() => document.querySelector('.command').textContent.includes('occupy')")
     for menu in page.locator("select").all():
         assert menu.evaluate("(m) => m.selectedIndex >= 0 && m.selectedOptions[0].textContent.trim() !== ''")
     page.get_by_role("tab", name="Export").click()
-    assert page.locator(".into code").inner_text() == "occupy_blob"
+    assert page.locator(".into code").inner_text() == str(shelf_folder / "occupy_blob")
+
+
+def test_a_path_is_typed_or_pasted_within_what_was_allowed(
+    served: Occupy, visit: Any, shelf_folder: Path
+) -> None:
+    page = visit(served.address(), quiet=False)
+    to_files(page)
+    for wrong in (str(shelf_folder.parent / "outside.mrc"), "nothing.mrc"):
+        page.get_by_label("Path").fill(wrong)
+        page.locator(".typed button").click()
+        page.wait_for_function("() => document.querySelector('.openerror').textContent.includes('.mrc: ')")
+        assert page.locator(".openerror").inner_text().startswith(wrong)
+    page.get_by_label("Path").fill(f" {shelf_folder / 'blob.mrc'} ")
+    page.get_by_label("Path").press("Enter")
+    page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
+    page.close()
 
 
 def test_a_link_restores_level_camera_colours_layers_and_cross(served: Occupy, visit: Any) -> None:
@@ -530,3 +550,299 @@ def test_the_map_is_shown_first_and_the_estimate_tells_its_stage_and_time(
     assert page.locator(".axis canvas").count() == 9
     assert page.locator(".panels nav button").count() == 5
     assert page.locator("[role=tab][title='blob.mrc']").count() == 1
+
+
+def test_a_model_is_listed_by_what_is_missing_and_a_click_goes_there(demo_folder: Path, visit: Any) -> None:
+    running = Occupy(str(demo_folder / "demo.mrc"))
+    page = visit(running.address())
+    page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
+    page.get_by_role("tab", name="Model").click()
+    page.locator(".panel .files li", has_text="shifted.cif").click()
+    page.wait_for_selector("#panel-model-1 .note.bad")
+    assert "does not fit the map" in page.locator("#panel-model-1 .note").inner_text()
+    page.get_by_role("button", name="Take the model away").click()
+    page.locator(".panel .files li", has_text="demo_model.cif").click()
+    page.wait_for_selector("body[data-parts]", timeout=30000)
+    rows = page.locator(".parts tbody tr")
+    values = [float(rows.nth(i).locator("td b").inner_text()) for i in range(rows.count())]
+    assert values == sorted(values)
+    assert values[0] < 0.5 < 0.9 < values[-1]
+    assert "±" in rows.first.inner_text()
+    # Without the surface, the tube alone: missing and present both, in the colours of the table.
+    page.get_by_role("spinbutton", name="Level").fill("1e6")
+    page.get_by_role("spinbutton", name="Level").press("Enter")
+    page.wait_for_function("() => document.querySelector('.trouble').textContent.includes('Nothing')")
+    settle(page)
+    whole = page.locator("canvas.surface").screenshot()
+    assert min(missing_and_present(whole)) > 500
+    page.get_by_label("Filter parts").fill(rows.last.get_attribute("data-part"))
+    assert rows.count() == 1
+    before = page.locator(".readout").inner_text()
+    rows.first.click()
+    page.wait_for_function("(before) => document.querySelector('.readout').innerText !== before", arg=before)
+    place = [float(v) for v in re.findall(r"-?[\d.]+", page.locator(".readout").inner_text())[:3]]
+    job = gemmi.read_structure(str(demo_folder / "demo_model.cif"))[0]
+    atoms = np.array([a.pos.tolist() for r in job[rows.first.get_attribute("data-part")] for a in r])
+    assert np.linalg.norm(atoms - place, axis=1).min() < 3
+    settle(page)
+    assert differing(whole, page.locator("canvas.surface").screenshot()) > 0.02
+    page.get_by_role("button", name="Reset").click()
+    settle(page)
+    page.get_by_role("button", name="Take the model away").click()
+    settle(page)
+    # What remains is the colour key.
+    gone = missing_and_present(page.locator("canvas.surface").screenshot())
+    assert gone[0] < missing_and_present(whole)[0] - 400
+    page.close()
+    assert running.stop() == (0, "")
+
+
+def surface_box(page: Any) -> tuple[int, np.ndarray]:
+    """Return how many pixels of the 3D view are not background, and the picture; key and bar left out."""
+    from matplotlib.image import imread
+
+    settle(page)
+    pixels = imread(io.BytesIO(page.locator("canvas.surface").screenshot()))[70:-90, 6:-6, :3]
+    return int((np.abs(pixels - pixels[0, 0]).max(axis=2) > 0.1).sum()), pixels
+
+
+def set_slider(page: Any, name: str, value: str) -> None:
+    page.get_by_role("spinbutton", name=name).fill(value)
+    page.get_by_role("spinbutton", name=name).press("Enter")
+
+
+def test_clipping_and_cropping_cut_the_surface_and_clicks_go_through(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+    page.locator(".more summary").click()
+    page.get_by_label("Cross", exact=True).uncheck()
+    page.get_by_label("Colour by").select_option("uniform")
+    whole, before = surface_box(page)
+    # The front half away: the inside of the back is seen, at the same outline.
+    set_slider(page, "Clip", "0.5")
+    clipped, after = surface_box(page)
+    assert clipped > 0.6 * whole
+    assert float((np.abs(before - after).max(axis=2) > 0.1).mean()) > 0.02
+    # A click now meets the far wall, half the ball's diameter or more behind the front.
+    centre = page.locator("canvas.surface").bounding_box()
+    middle = (centre["x"] + centre["width"] / 2, centre["y"] + centre["height"] / 2)
+
+    def depth() -> float:
+        page.mouse.click(*middle)
+        page.wait_for_timeout(300)
+        return float(page.get_by_role("slider", name="Slice along z").input_value())
+
+    back = depth()
+    set_slider(page, "Clip", "0")
+    front = depth()
+    assert front - back > 0.25 * 48
+    set_slider(page, "Clip", "1")
+    assert surface_box(page)[0] < 0.05 * whole
+    set_slider(page, "Clip", "0")
+    assert abs(surface_box(page)[0] - whole) < 0.01 * whole
+    # A cube of 40 Å around the middle of the front: of the ball's disc only about a square of that side.
+    set_slider(page, "Crop", "40")
+    cropped = surface_box(page)[0]
+    assert 0.05 * whole < cropped < 0.6 * whole
+    set_slider(page, "Crop", "120")
+    assert surface_box(page)[0] > 0.95 * whole
+
+
+def test_the_axes_turn_with_the_map_and_a_click_looks_along_one(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+
+    def ends() -> dict[str, tuple[float, float]]:
+        settle(page)
+        found = page.eval_on_selector_all(
+            ".gizmo text",
+            "all => all.map((t) => [t.dataset.axis, +t.getAttribute('x'), +t.getAttribute('y')])",
+        )
+        return {name: (x, y) for name, x, y in found}
+
+    first = ends()
+    assert first["x"][0] > 20
+    assert first["y"][1] < -20  # up, and the page's y points down
+    assert np.hypot(*first["z"]) < 1
+    for axis in "xyz":
+        page.locator(f".gizmo [data-axis={axis}]").click()
+        assert np.hypot(*ends()[axis]) < 1
+        others = [np.hypot(*end) for name, end in ends().items() if name != axis]
+        assert min(others) > 20
+    page.locator("canvas.surface").focus()
+    page.keyboard.press("ArrowLeft")
+    assert np.hypot(*ends()["z"]) > 1
+
+
+def test_what_changed_is_undone_and_done_again(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+    level = page.get_by_role("spinbutton", name="Level")
+    first = level.input_value()
+    page.wait_for_timeout(800)
+    assert page.get_by_role("button", name="Undo").is_disabled()
+    set_slider(page, "Level", "0.9")
+    page.wait_for_function("() => !document.querySelector('[aria-label=Undo]').disabled")
+    page.get_by_label("Colour by").select_option("confidence")
+    page.wait_for_timeout(600)
+    page.locator("[data-layer=confidence]").uncheck()
+    page.wait_for_timeout(600)
+    page.get_by_role("tab", name="Modify").click()
+    page.get_by_role("radio", name="Amplify").click()
+    page.wait_for_timeout(800)
+    page.locator("canvas.surface").focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(600)
+    undo = page.get_by_role("button", name="Undo")
+    undo.click()  # the turn
+    undo.click()
+    page.wait_for_selector(".segments [data-value=none][aria-checked=true]")
+    assert page.locator(".axis canvas").count() == 6
+    page.locator("body").click(position={"x": 5, "y": 500})
+    page.keyboard.press("Control+z")
+    assert page.locator(".axis canvas").count() == 9
+    page.keyboard.press("Control+z")
+    assert page.get_by_label("Colour by").input_value() == "scale"
+    assert level.input_value() == "0.9"
+    undo.click()
+    assert level.input_value() == first
+    page.wait_for_timeout(600)
+    assert undo.is_disabled()
+    for _ in range(4):
+        page.keyboard.press("Control+y")
+    assert level.input_value() == "0.9"
+    assert page.get_by_label("Colour by").input_value() == "confidence"
+    assert page.locator(".axis canvas").count() == 6
+    page.wait_for_selector(".segments [data-value=amplify][aria-checked=true]")
+
+
+def test_views_are_kept_by_the_browser_and_shown_again(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+    page.locator(".more summary").click()
+    page.locator("canvas.surface").focus()
+    for key in ("ArrowLeft", "ArrowUp", "+"):
+        page.keyboard.press(key)
+    set_slider(page, "Crop", "60")
+    page.get_by_label("Colour by").select_option("confidence")
+    settle(page)
+    page.get_by_role("button", name="Keep").click()
+    page.mouse.move(1, 1)
+    settle(page)
+    before = page.locator("canvas.surface").screenshot()
+    page.get_by_role("button", name="Reset").click()
+    set_slider(page, "Crop", "500")
+    set_slider(page, "Level", "0.8")
+    page.get_by_label("Colour by").select_option("scale")
+    page.reload()
+    page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
+    settle(page)
+    assert differing(before, page.locator("canvas.surface").screenshot()) > 0.02
+    page.locator(".views button", has_text="1").click()
+    page.mouse.move(1, 1)
+    for _ in range(40):
+        if differing(before, page.locator("canvas.surface").screenshot()) < 0.004:
+            break
+        page.wait_for_timeout(250)
+    else:
+        raise AssertionError("not the view that was kept")
+    page.get_by_role("button", name="Forget view 1").click()
+    assert page.locator(".views button", has_text="1").count() == 0
+
+
+def test_up_to_six_maps_share_one_camera_and_their_levels_move_together(
+    shelf_folder: Path, tmp_path: Path, visit: Any
+) -> None:
+    names = [f"m{i}.mrc" for i in range(7)]
+    for i, name in enumerate(names):
+        blob = read_map(shelf_folder / "blob.mrc")
+        # Another unit each: the same share of its own level is the same surface.
+        write_map(tmp_path / name, blob.with_data(blob.data * np.float32(1 + i)))
+    running = Occupy(str(tmp_path))
+    page = visit(running.address())
+    for name in names:
+        to_files(page)
+        page.locator(".welcome .files li", has_text=name).first.click()
+        page.wait_for_selector(f"[role=tab][title='{name}'][aria-selected=true]")
+        page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
+    page.locator("summary", has_text="Other open maps").click()
+    for check in page.locator("[data-beside]").all()[:5]:
+        check.check()
+    assert page.locator("[data-beside]").all()[5].is_disabled()
+    page.wait_for_function("() => document.querySelectorAll('canvas.other[data-ready=fine]').length === 5")
+    page.locator("summary", has_text="Other open maps").click()
+    page.get_by_label("Cross", exact=True).uncheck()
+    settle(page)
+    others = page.locator("canvas.other")
+
+    def sizes() -> list[int]:
+        settle(page)
+        return [int((body(c) > 0.1).sum()) for c in others.all()]
+
+    def body(canvas: Any) -> np.ndarray:
+        from matplotlib.image import imread
+
+        pixels = imread(io.BytesIO(canvas.screenshot()))[30:-8, 8:-8, :3]
+        return np.abs(pixels - pixels[0, 0]).max(axis=2)
+
+    first = sizes()
+    assert min(first) > 500
+    assert max(first) < 1.03 * min(first)
+    for canvas in others.all():
+        box = canvas.bounding_box()
+        assert box["width"] > 100
+        assert box["height"] > 80
+    before = [c.screenshot() for c in others.all()]
+    page.locator("canvas.surface").focus()
+    for _ in range(6):
+        page.keyboard.press("ArrowLeft")
+    settle(page)
+    turned = [c.screenshot() for c in others.all()]
+    assert all(differing(a, b) > 0.02 for a, b in zip(before, turned, strict=True))
+    # Turned by one of the others, the first follows too.
+    picture = page.locator("canvas.surface").screenshot()
+    others.nth(2).focus()
+    page.keyboard.press("ArrowUp")
+    settle(page)
+    assert differing(picture, page.locator("canvas.surface").screenshot()) > 0.005
+    level = float(page.get_by_role("spinbutton", name="Level").input_value())
+    set_slider(page, "Level", f"{2.2 * level:.4g}")
+    page.wait_for_timeout(1500)
+    smaller = sizes()
+    assert all(b < 0.97 * a for a, b in zip(first, smaller, strict=True))
+    page.close()
+    assert running.stop() == (0, "")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1000, 700), (1440, 900)])
+def test_nothing_overflows_and_expert_settings_are_folded_and_explained(
+    served: Occupy, visit: Any, size: tuple[int, int], scheme: str
+) -> None:
+    page = visit(served.address(), size, scheme)
+    open_blob(page)
+    page.wait_for_function("() => document.querySelector('.command').textContent.includes('occupy')")
+    assert page.locator("[data-setting=lowpass]").is_visible()
+    assert not page.locator("[data-setting=tau]").is_visible()
+    for summary in page.locator("summary").all():
+        summary.click()
+    for field in page.locator("[data-setting]").all():
+        row = field.locator("xpath=..")
+        assert "_" not in row.locator("span").inner_text()
+        assert len(row.locator("small").inner_text()) > 5
+    terms = page.locator(".terms").inner_text()
+    assert "tile" in terms
+    assert "power" in terms
+    too_wide = """() => [document.documentElement, ...document.querySelectorAll('main *')].filter((e) =>
+      e instanceof HTMLElement && e.clientWidth && e.scrollWidth > e.clientWidth + 1
+      && !e.matches('input, select, .caption')
+      && !['auto', 'scroll'].includes(getComputedStyle(e).overflowX))
+      .map((e) => `${e.tagName}.${e.className}`)"""
+    outside = """() => [...document.querySelectorAll('.panel :is(button, input, select, p, table)')]
+      .map((e) => [e, e.getBoundingClientRect(), e.closest('.panels').getBoundingClientRect()])
+      .filter(([_, a, b]) => a.width && (a.right > b.right + 1 || a.left < b.left - 1))
+      .map(([e]) => e.outerHTML.slice(0, 80))"""
+    for name in ("Estimate", "Solvent", "Modify", "Masks", "Model", "Export"):
+        page.get_by_role("tab", name=name).click()
+        assert page.evaluate(too_wide) == []
+        assert page.evaluate(outside) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import threading
 import time
 import zipfile
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gemmi
 import numpy as np
 import pytest
 
@@ -20,7 +22,14 @@ from occupy.errors import InputError
 from occupy.inputs import Inputs
 from occupy.io.mrc import read_map, write_map
 from occupy.report.surfaces import pack, to_bytes, unpack
+from occupy.report.tables import read_table
 from standin_set import occupancies, write_set
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+
+from occupy.web.shelf import Shelf
+from occupy.web.viewer import Viewer
 
 Wait = Any
 
@@ -255,6 +264,47 @@ def test_saving_writes_what_the_command_line_writes(
     assert "amplified" in scene["looks"]
 
 
+@pytest.mark.parametrize("below", [True, False])
+def test_the_command_runs_where_the_user_started_and_writes_where_the_viewer_does(
+    shelf_folder: Path, finished: Wait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: bool
+) -> None:
+    root = tmp_path / "project" / "maps" if below else tmp_path / "maps"
+    start = tmp_path / "project"
+    for folder in (root, start):
+        folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(shelf_folder / "blob.mrc", root / "my map.mrc")
+    viewer = Viewer(Shelf.of(root, start=start))
+    job = finished(viewer, viewer.open({"path": "my map.mrc"}))
+    scene = viewer.describe({"id": job["result"]["scene"]})
+    assert scene["saves_into"] == str(start / "occupy_my map")
+    settings = {"lowpass": 12, "amplify": 3.0}
+    finished(viewer, viewer.estimate({"id": scene["id"], "settings": {"lowpass": 12}}))
+    told = viewer.resolve({"id": scene["id"], "settings": settings})["command"]
+    assert shlex.split(told)[2] == ("maps/my map.mrc" if below else str(root / "my map.mrc"))
+    job = finished(viewer, viewer.save({"id": scene["id"], "settings": settings}))
+    assert job["result"]["folder"] == scene["saves_into"]
+    names = ("my map_scale.mrc", "my map_amplified.mrc")
+    written = {name: (start / "occupy_my map" / name).read_bytes() for name in names}
+    # What was written may be opened, though it lies outside of the folder being viewed.
+    again = finished(viewer, viewer.open({"path": "occupy_my map"}))
+    assert again["state"] == "done", again["error"]
+    # Its own folder is named where it is not the command line's.
+    viewer.shelf = Shelf.of(root, [start / "occupy_my map"], start=tmp_path)
+    told_again = viewer.resolve({"id": again["result"]["scene"], "settings": settings})["command"]
+    assert told_again.endswith("-o 'project/occupy_my map'")
+    viewer.close()
+    shutil.rmtree(start / "occupy_my map")
+    from occupy.cli import main
+
+    monkeypatch.chdir(start)
+    assert main.run([*shlex.split(told)[1:], "--quiet"]) == 0
+    for name in names:
+        assert np.array_equal(
+            np.frombuffer(written[name][1024:], "f4"),
+            np.frombuffer((start / "occupy_my map" / name).read_bytes()[1024:], "f4"),
+        )
+
+
 def test_estimating_again_with_other_settings(viewer: Any, opened: dict[str, Any], finished: Wait) -> None:
     job = finished(viewer, viewer.estimate({"id": opened["id"], "settings": {"lowpass": 12}}))
     assert job["state"] == "done", job["error"]
@@ -325,11 +375,80 @@ def test_downloads_are_maps_with_the_inputs_frame_and_a_whole_archive(
 
 def test_a_model_is_drawn_where_it_is(viewer: Any) -> None:
     head, arrays = unpack(viewer.trace({"path": "model.pdb"}))
-    ends = arrays["ends"].reshape(-1, 2, 3)
+    points = arrays["points"].reshape(-1, 3)
     assert head["chains"] == ["A"]
-    assert len(ends) == 5
-    assert ends[0, 0].tolist() == [60.0, 40.0, 68.0]
-    assert np.allclose(ends[:, 1] - ends[:, 0], [3.8, 0, 0], atol=1e-3)
+    assert points[0].tolist() == [60.0, 40.0, 68.0]
+    assert np.allclose(np.diff(points, axis=0), [3.8, 0, 0], atol=1e-3)
+    assert arrays["first"].tolist() == [1, 0, 0, 0, 0, 0]
+
+
+def test_gaps_and_new_chains_break_the_trace(viewer: Any, shelf_folder: Path) -> None:
+    places = [("A", 1, 0.0), ("A", 2, 3.8), ("A", 9, 40.0), ("A", 10, 43.8), ("B", 1, 47.6), ("B", 2, 51.4)]
+    lines = [
+        f"ATOM  {i + 1:5d}  CA  ALA {chain}{number:4d}    {x:8.3f}   0.000   0.000  1.00 20.00           C"
+        for i, (chain, number, x) in enumerate(places)
+    ]
+    (shelf_folder / "gaps.pdb").write_text("\n".join([*lines, "END"]) + "\n")
+    head, arrays = unpack(viewer.trace({"path": "gaps.pdb"}))
+    (shelf_folder / "gaps.pdb").unlink()
+    assert head["chains"] == ["A", "B"]
+    assert arrays["first"].tolist() == [1, 0, 1, 0, 1, 0]
+
+
+@pytest.fixture
+def with_model(demo_folder: Path, finished: Wait) -> Any:
+    """Return a viewer of a map with its model, and the map's description."""
+    made = Viewer(Shelf.of(demo_folder))
+    job = finished(made, made.open({"path": "demo.mrc"}))
+    yield made, made.describe({"id": job["result"]["scene"]})
+    made.close()
+
+
+@pytest.mark.parametrize("by_reading", [False, True])
+def test_parts_of_a_model_read_what_the_command_line_reads(
+    with_model: Any, demo_folder: Path, finished: Wait, tmp_path: Path, by_reading: bool
+) -> None:
+    viewer, scene = with_model
+    said = {"id": scene["id"], "path": "demo_model.cif", "by_reading": by_reading}
+    job = finished(viewer, viewer.parts(said))
+    assert job["state"] == "done", job["error"]
+    found = {part["name"]: part for part in job["result"]["parts"]}
+    from occupy.cli import main
+
+    words = ["regions", str(demo_folder / "demo.mrc"), "--model", str(demo_folder / "demo_model.cif")]
+    words += ["--by-reading"] if by_reading else []
+    assert main.run([*words, "-o", str(tmp_path), "--quiet"]) == 0
+    table = read_table(next(tmp_path.glob("*regions.csv")))
+    assert list(found) == list(table.regions)
+    assert job["result"]["kind"] == ("scale" if by_reading else "occupancy")
+    for row, name in enumerate(table.regions):
+        part = found[name]
+        assert part["value"] == pytest.approx(table.values[row, 0], abs=2e-4)
+        assert part["error"] == pytest.approx(table.errors[row, 0], abs=2e-4)
+        assert [part["low"], part["high"]] == pytest.approx([table.low[row, 0], table.high[row, 0]], abs=2e-4)
+    # Each lies in its own density, and every point of the trace belongs to one.
+    model = gemmi.read_structure(str(demo_folder / "demo_model.cif"))[0]
+    for name, part in found.items():
+        atoms = np.array([atom.pos.tolist() for residue in model[name] for atom in residue])
+        assert np.linalg.norm(atoms - part["place"], axis=1).min() < 0.01
+    _, arrays = unpack(viewer.trace({"path": "demo_model.cif"}))
+    assert len(job["result"]["part_of"]) == len(arrays["first"])
+    assert set(job["result"]["part_of"]) == set(range(len(found)))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("shifted.cif", "does not fit"), ("far.cif", "outside the box")]
+)
+def test_a_model_in_a_wrong_frame_is_refused_with_the_reason(
+    with_model: Any, finished: Wait, name: str, message: str
+) -> None:
+    viewer, scene = with_model
+    job = finished(viewer, viewer.parts({"id": scene["id"], "path": name}))
+    assert job["state"] == "failed"
+    assert message in job["error"]
+    assert "\n" not in job["error"]
+    with pytest.raises(InputError, match="outside of the folder"):
+        viewer.parts({"id": scene["id"], "path": "../model.cif"})
 
 
 @pytest.fixture

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TextIO
 
-from occupy.errors import OutputError
+from occupy.errors import Notice, OutputError
 
 Report = Callable[[str, int, int], None]
 
@@ -31,6 +32,18 @@ def warn(text: str, quiet: bool = False) -> None:
     """Print a warning on the error stream."""
     if not quiet:
         tell(f"occupy: warning: {text}")
+
+
+def warn_of(notices: Iterable[Notice], quiet: bool) -> None:
+    """Print notices as warnings."""
+    for notice in notices:
+        warn(notice.text, quiet)
+
+
+def say_files(files: Mapping[str, str], folder: Path, quiet: bool) -> None:
+    """Print which file is where."""
+    for what, name in files.items():
+        say(f"  {what:<13} {folder / name}", quiet)
 
 
 def fail(text: str) -> None:

@@ -1,4 +1,4 @@
-"""`occupy relion`: work inside a Class3D job."""
+"""`occupy relion` and `occupy watch`: work inside a Class3D job, and follow one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,23 @@ import typer
 
 from occupy.cli.options import Run, command
 from occupy.relion.class3d import Class3D, Experiment
+from occupy.requests import RegionRequest, SetRequest, WatchRequest
 
 relion_app = typer.Typer(
     help="Work together with RELION: inside the loop of Class3D.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
-@command("class3d-command", relion_app, without={"extra", "quiet"})
+@command(
+    "class3d-command",
+    relion_app,
+    without={"extra", "quiet"},
+    examples=(
+        "occupy relion class3d-command particles.star consensus.mrc -K 4",
+        "occupy relion class3d-command particles.star consensus.mrc -K 4 \\",
+        "    --seeds 3 --ladder 2,3,4,6",
+    ),
+)
 def _class3d_command(job: Class3D, experiment: Experiment, run: Run) -> None:
     """Print the command of a Class3D job with occupy in its loop, or a script of several seeds and K."""
     import shutil
@@ -29,7 +39,11 @@ def _class3d_command(job: Class3D, experiment: Experiment, run: Run) -> None:
     typer.echo(guide(job, program) if single else script(job, experiment, program), nl=False)
 
 
-@command("class3d-report", relion_app)
+@command(
+    "class3d-report",
+    relion_app,
+    examples=("occupy relion class3d-report Class3D/job012 Class3D/job013",),
+)
 def _class3d_report(
     jobs: Annotated[
         list[Path],
@@ -43,8 +57,8 @@ def _class3d_report(
     run: Run,
 ) -> None:
     """Write the record of a job; of several, tell which K to take, which classes are real, which noise."""
-    from occupy.cli.compare_runs import report_jobs
     from occupy.cli.console import say, warn
+    from occupy.cli.particles import report_jobs
     from occupy.io.loop import FOLDER
     from occupy.relion.runreport import write_run_report
 
@@ -61,3 +75,35 @@ def _class3d_report(
     else:
         text = "one run does not tell which classes are real: give this command the runs of other seeds too"
         say(text, run.quiet)
+
+
+def watch_job(
+    folder: Path, output: Path | None, regions: RegionRequest, asked: WatchRequest, quiet: bool
+) -> None:
+    """Follow a job with the regions asked for, to its end."""
+    from functools import partial
+
+    from occupy.cli.console import say, warn
+    from occupy.relion.watch import Watch, follow, set_reader
+
+    regions.check()
+    options = (
+        SetRequest(asked.lowpass, components=False).options
+        | regions.options
+        | {
+            "model": [str(path.resolve()) for path in regions.models],
+            "regions": None if regions.selections is None else str(regions.selections.resolve()),
+        }
+    )
+    target = output or Path(f"occupy_watch_{folder.resolve().name}")
+    watch = Watch(
+        folder,
+        target,
+        options,
+        asked.interval,
+        asked.every,
+        asked.once,
+        say=partial(say, quiet=quiet),
+        warn=partial(warn, quiet=quiet),
+    )
+    follow(watch, set_reader(regions, asked.lowpass, target))

@@ -24,8 +24,9 @@ from occupy.io.mapset import natural, some_of
 from occupy.io.particles import Particles, read_particles
 from occupy.io.relion_job import finished_iterations
 from occupy.io.star import read_star
-from occupy.runs.partition import Entries, Integers, Partition, Reals, entries, partition
+from occupy.runs.agreement import Entries, Integers, Partition, Reals
 
+_NamedBy = Literal["name", "uid", "row"]
 _DATA = re.compile(r".+_it(\d+)_data\.star")
 _CS = re.compile(r"(?!.*passthrough).*?(?:_(\d+))?_particles\.cs")
 _PARTICLE = ("particle", "rlnimagename", "uid", "name", "index")
@@ -56,12 +57,35 @@ class Run:
     """
 
     path: Path
-    named_by: Literal["name", "uid", "row"]
+    named_by: _NamedBy
     keys: npt.NDArray[Any]
     sources: npt.NDArray[Any]
     labels: Integers
     certainty: Reals | None
     particles: Particles | None
+
+    @classmethod
+    def read(cls, path: Path, class_field: str | None = None) -> Run:
+        """Read one run: a file, or a folder in which its last iteration is found.
+
+        Raises
+        ------
+        InputError
+            Where there is no such file, or no classes in it.
+        """
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        if path.is_dir():
+            path = _in_folder(path)
+        name = path.name.lower()
+        if name.endswith((".tsv", ".csv")):
+            return _table(path)
+        if name.endswith(".npy"):
+            raise InputError(
+                f"{path}: give labels as .pkl or .txt, or as a table (.tsv) of particle and class"
+            )
+        particles = read_particles(path, class_field if name.endswith(".cs") else None)
+        return cls(path, *_keys(particles), particles.labels, particles.certainty, particles)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,40 +109,51 @@ class CommonParticles:
     rows: tuple[Integers, ...]
     notices: tuple[Notice, ...] = ()
 
+    @classmethod
+    def of(cls, runs: Sequence[Run], names: Sequence[str] | None = None) -> CommonParticles:
+        """Bring the particles of several runs together.
 
-def read_run(path: Path, class_field: str | None = None) -> Run:
-    """Read one run: a file, or a folder in which its last iteration is found.
+        Raises
+        ------
+        InputError
+            Where the runs have no particles in common.
+        """
+        labelled = _run_names([run.path for run in runs]) if names is None else list(names)
+        keys, notices = _comparable_keys(runs)
+        rows = _common_rows(keys)
+        count = len(rows[0])
+        if not count:
+            raise InputError(f"{runs[0].path} and {runs[-1].path}: not one particle is in all runs")
+        most = max(len(run.labels) for run in runs)
+        if count < most:
+            text = f"{count} of up to {most} particles are in all runs; the others are left out"
+            notices.append(Notice("particles-left-out", text))
+        partitions = tuple(
+            Partition.of(name, run.labels[at], None if run.certainty is None else run.certainty[at])
+            for name, run, at in zip(labelled, runs, rows, strict=True)
+        )
+        of = Entries.of(_sources(runs, keys)[rows[0]])
+        if of.expanded:
+            text = f"{count} entries of {of.count} particles (symmetry-expanded): errors count particles"
+            notices.append(Notice("expanded", text))
+        return cls(partitions, of, rows, tuple(notices))
 
-    Raises
-    ------
-    InputError
-        Where there is no such file, or no classes in it.
-    """
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    if path.is_dir():
-        path = _in_folder(path)
-    name = path.name.lower()
-    if name.endswith((".tsv", ".csv")):
-        return _table(path)
-    if name.endswith(".npy"):
-        raise InputError(f"{path}: give labels as .pkl or .txt, or as a table (.tsv) of particle and class")
-    particles = read_particles(path, class_field if name.endswith(".cs") else None)
-    keys: npt.NDArray[Any] = np.arange(len(particles.labels))
-    sources = keys
-    named_by: Literal["name", "uid", "row"] = "row"
+
+def _keys(particles: Particles) -> tuple[_NamedBy, npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return what particles are named by, their names, and those of what they were made of."""
     if particles.kind == "relion":
-        found = [t for t in read_star(path, columns=("rlnImageName",)).values() if t.has("rlnImageName")]
+        found = list(read_star(particles.path, columns=("rlnImageName",)).values())
         if len(found) == 1:
-            named_by, keys = "name", np.array(found[0].column("rlnImageName"))
-            sources = keys
-    elif particles.kind == "cryosparc":
-        content = read_structured(path)
+            names = np.array(found[0].column("rlnImageName"))
+            return "name", names, names
+    if particles.kind == "cryosparc":
+        content = read_structured(particles.path)
         fields = content.dtype.names or ()
         if "uid" in fields:
-            named_by, keys = "uid", content["uid"]
-            sources = content["sym_expand/src_uid"] if "sym_expand/src_uid" in fields else keys
-    return Run(path, named_by, keys, sources, particles.labels, particles.certainty, particles)
+            source = "sym_expand/src_uid" if "sym_expand/src_uid" in fields else "uid"
+            return "uid", content["uid"], content[source]
+    rows = np.arange(len(particles.labels))
+    return "row", rows, rows
 
 
 def _in_folder(folder: Path) -> Path:
@@ -152,33 +187,43 @@ def _labels(folder: Path) -> Path | None:
 
 def _table(path: Path) -> Run:
     """Read a table of particle, class and, where there is one, probability."""
+    columns = _columns(path)
+    every = (_PARTICLE, _CLASS, _PROBABILITY)
+    particle, label, chance = (next((columns[n] for n in names if n in columns), ()) for names in every)
+    try:
+        labels = np.array(list(map(int, label)), dtype=np.int64)
+        chances = np.array(list(map(float, chance))) if chance else None
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{path}: a class or a probability is no number ({error})") from error
+    named_by, keys = _named(particle)
+    return Run(path, named_by, keys, keys, labels, chances, None)
+
+
+def _columns(path: Path) -> dict[str, tuple[str, ...]]:
+    """Return the columns of a table by their names."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.reader(stream, delimiter="\t" if path.name.lower().endswith(".tsv") else ","))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    columns = [_column(header, names) for names in (_PARTICLE, _CLASS, _PROBABILITY)]
-    if columns[0] is None or columns[1] is None or len(rows) < 2:
+    if not (set(_PARTICLE) & set(header) and set(_CLASS) & set(header)) or len(rows) < 2:
         raise InputError(f"{path}: a table needs a line of names, with 'particle' and 'class', and rows")
-    if (bad := next((n for n, row in enumerate(rows, 1) if len(row) != len(header)), 0)) > 0:
-        raise InputError(f"{path}: line {bad} has {len(rows[bad - 1])} cells, not {len(header)}")
-    try:
-        labels = np.array([int(row[columns[1]]) for row in rows[1:]], dtype=np.int64)
-        chances = None if columns[2] is None else np.array([float(row[columns[2]]) for row in rows[1:]])
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"{path}: a class or a probability is no number ({error})") from error
-    keys = np.array([row[columns[0]] for row in rows[1:]])
-    if all(key.isdecimal() for key in keys.tolist()):
-        whole = keys.astype(np.uint64)
-        rowwise = np.array_equal(np.sort(whole), np.arange(len(whole), dtype=np.uint64) + whole.min())
-        ordered = (whole - whole.min()).astype(np.int64) if rowwise else whole
-        return Run(path, "row" if rowwise else "uid", ordered, ordered, labels, chances, None)
-    return Run(path, "name", keys, keys, labels, chances, None)
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise InputError(f"{path}: line {number} has {len(row)} cells, not {len(header)}")
+    return dict(zip(header, zip(*rows[1:], strict=True), strict=True))
 
 
-def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
-    return next((header.index(name) for name in names if name in header), None)
+def _named(column: Sequence[str]) -> tuple[_NamedBy, npt.NDArray[Any]]:
+    """Tell whether particles of a table are counted, numbered or named."""
+    keys = np.array(column)
+    if not all(map(str.isdecimal, column)):
+        return "name", keys
+    whole = keys.astype(np.uint64)
+    if np.array_equal(np.sort(whole), np.arange(len(whole), dtype=np.uint64) + whole.min()):
+        return "row", (whole - whole.min()).astype(np.int64)
+    return "uid", whole
 
 
 def _run_names(paths: Sequence[Path]) -> list[str]:
@@ -202,43 +247,17 @@ def _run_names(paths: Sequence[Path]) -> list[str]:
     return out
 
 
-def common_particles(runs: Sequence[Run], names: Sequence[str] | None = None) -> CommonParticles:
-    """Bring the particles of several runs together.
-
-    Raises
-    ------
-    InputError
-        Where the runs have no particles in common.
-    """
-    labelled = _run_names([run.path for run in runs]) if names is None else list(names)
-    notices = []
-    keys = [run.keys for run in runs]
-    if len({run.named_by for run in runs}) > 1:
-        if len({len(run.labels) for run in runs}) > 1:
-            raise InputError(
-                f"{runs[0].path} and {runs[-1].path} name particles differently and have other numbers of "
-                "them: it can't be told which is which"
-            )
-        keys = [np.arange(len(run.labels)) for run in runs]
-        text = "the runs name particles differently: taken to be the same particles in the same order"
-        notices.append(Notice("by-order", text))
-    rows = _common_rows(keys)
-    count = len(rows[0])
-    if not count:
-        raise InputError(f"{runs[0].path} and {runs[-1].path}: not one particle is in all runs")
-    most = max(len(run.labels) for run in runs)
-    if count < most:
-        text = f"{count} of up to {most} particles are in all runs; the others are left out"
-        notices.append(Notice("particles-left-out", text))
-    partitions = tuple(
-        partition(name, run.labels[at], None if run.certainty is None else run.certainty[at])
-        for name, run, at in zip(labelled, runs, rows, strict=True)
-    )
-    of = entries(_sources(runs, keys)[rows[0]])
-    if of.expanded:
-        text = f"{count} entries of {of.count} particles (symmetry-expanded): errors count particles"
-        notices.append(Notice("expanded", text))
-    return CommonParticles(partitions, of, rows, tuple(notices))
+def _comparable_keys(runs: Sequence[Run]) -> tuple[list[npt.NDArray[Any]], list[Notice]]:
+    """Return what entries are matched by: their names, or their order where runs name them differently."""
+    if len({run.named_by for run in runs}) == 1:
+        return [run.keys for run in runs], []
+    if len({len(run.labels) for run in runs}) > 1:
+        raise InputError(
+            f"{runs[0].path} and {runs[-1].path} name particles differently and have other numbers of "
+            "them: it can't be told which is which"
+        )
+    text = "the runs name particles differently: taken to be the same particles in the same order"
+    return [np.arange(len(run.labels)) for run in runs], [Notice("by-order", text)]
 
 
 def _sources(runs: Sequence[Run], keys: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -28,11 +28,10 @@ from occupy.report.html import (
     write_page,
 )
 from occupy.report.palette import CONFIDENCE, MINIMUM_SCALE, SCALE
-from occupy.report.record import read_input, read_output
+from occupy.report.record import fit_text, full_scale_source, number_text, read_input, read_output, tile_place
 from occupy.report.set_figures import strip
 from occupy.report.set_page import interval_table
 from occupy.report.surfaces import LIMITS, level_in, surface_message, unpack
-from occupy.report.text import fit_text, full_scale_source, number_text, tile_place
 from occupy.volume import answer_in
 
 _BAD = "The solvent fit is bad: do not trust the confidence, nor maps weighted by it."
@@ -205,7 +204,6 @@ def _made(record: Mapping[str, Any]) -> str:
     return table(rows) + settings_table(record["settings_asked"], record["settings"])
 
 
-_SHOWN = 5
 _READING_REGIONS = (
     "1 is as strong as the strongest well-filled region of the map, taken to be present in all particles. "
     "Values are medians over a region's voxels, of the occupancy where the estimate states one, otherwise of "
@@ -265,7 +263,7 @@ def _region_page(
 def _summary(found: OccupancyTable, order: list[int]) -> str:
     values = found.values[:, 0]
     full = int((values >= 0.9).sum())
-    lowest = ", ".join(f"{found.regions[i]} ({values[i]:.2f})" for i in order[:_SHOWN])
+    lowest = ", ".join(f"{found.regions[i]} ({values[i]:.2f})" for i in order[:5])
     text = f"{len(values)} regions, {full} of them at 0.9 or above. The lowest: {lowest}."
     if not np.isfinite(found.errors).any():
         text += " A single map gives no standard errors."

@@ -35,7 +35,7 @@ Answer = dict[str, Any] | bytes | Download
 LOOKS = ("state", "files", "describe", "job", "slices", "values", "mesh", "trace")
 ACTS = (
     "open", "fetch", "close_scene", "stop", "preview_mesh", "resolve", "modification", "estimate", "mask",
-    "save", "download",
+    "parts", "save", "download",
 )  # fmt: skip
 
 

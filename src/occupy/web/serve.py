@@ -28,16 +28,17 @@ def shelf_for(what: Path | None) -> tuple[Shelf, str | None]:
     A map: its folder. A result folder or set: the folder above it (where others like it are), and the maps
     the results were made of. Another folder: itself.
     """
+    start = Path.cwd()
     if what is None:
-        return Shelf.of(Path.cwd()), None
+        return Shelf.of(start, start=start), None
     if not what.exists():
         raise InputError(f"{what}: no such file or folder")
     path = what.resolve()
     if path.is_file():
-        return Shelf.of(path.parent, [path]), str(path)
+        return Shelf.of(path.parent, [path], start), str(path)
     if kind_of_folder(path) is None:
-        return Shelf.of(path), None
-    return Shelf.of(path.parent, _inputs_of(path)), str(path)
+        return Shelf.of(path, start=start), None
+    return Shelf.of(path.parent, _inputs_of(path), start), str(path)
 
 
 def _inputs_of(folder: Path) -> list[Path]:

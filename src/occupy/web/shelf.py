@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,40 @@ class Shelf:
     root : Path
         Resolved folder; everything below it may be read, and results are written there.
     named : frozenset of Path
-        Resolved files outside of it that the user named.
+        Resolved files and folders outside of it that the user named, or had written.
+    start : Path, optional
+        Resolved folder in which the user started: results go there, as the command line's do. By default
+        the root.
     """
 
     root: Path
     named: frozenset[Path] = frozenset()
+    start: Path | None = None
 
     @classmethod
-    def of(cls, root: Path, named: Iterable[Path] = ()) -> Shelf:
+    def of(cls, root: Path, named: Iterable[Path] = (), start: Path | None = None) -> Shelf:
         """Make a shelf of a folder and files; links are followed here, once."""
-        return cls(root.resolve(), frozenset(path.resolve() for path in named))
+        return cls(root.resolve(), frozenset(path.resolve() for path in named), start and start.resolve())
+
+    def also(self, path: Path) -> Shelf:
+        """Return the shelf with one more file or folder that may be opened."""
+        return replace(self, named=self.named | {path.resolve()})
+
+    @property
+    def base(self) -> Path:
+        """The folder in which the user started."""
+        return self.start or self.root
+
+    def in_shell(self, path: Path) -> str:
+        """Return a path as it is typed where the user started: relative to there where it lies below."""
+        resolved = path.resolve()
+        return str(resolved.relative_to(self.base) if resolved.is_relative_to(self.base) else resolved)
+
+    def _allows(self, path: Path) -> bool:
+        return path.is_relative_to(self.root) or not self.named.isdisjoint((path, *path.parents))
 
     def find(self, text: str) -> Path:
-        """Return the file or folder behind a path, relative to the root or absolute.
+        """Return the file or folder behind a path: absolute, or relative to the root or the start.
 
         Raises
         ------
@@ -48,8 +69,9 @@ class Shelf:
         if not text or "\0" in text or len(text) > 4096:
             raise InputError("this is not the name of a file")
         try:
-            path = (self.root / text).resolve()
-            allowed = path in self.named or path.is_relative_to(self.root)
+            places = [(base / text).resolve() for base in (self.root, self.base)]
+            path = next((p for p in places if self._allows(p) and p.exists()), places[0])
+            allowed = self._allows(path)
             there = allowed and path.exists()
         except UnicodeError:
             # Text that no file system could hold, such as half of a surrogate pair.

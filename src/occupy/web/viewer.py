@@ -27,7 +27,6 @@ from occupy.report.figures import modifications
 from occupy.report.palette import MINIMUM_SCALE
 from occupy.report.record import read_record, record_of
 from occupy.report.results import WHAT, Written, write_results
-from occupy.report.surfaces import pack
 from occupy.result import LoadedResult, load
 from occupy.settings import Output, Settings
 from occupy.volume import Volume
@@ -46,12 +45,10 @@ from occupy.web.forms import (
 )
 from occupy.web.jobs import Job, Jobs
 from occupy.web.mapset import SetDocument
-from occupy.web.scene import Limits, OpenScenes, Scene, model_trace, palettes
+from occupy.web.model import parts_of, trace_message
+from occupy.web.scene import Limits, OpenScenes, Scene, palettes
 from occupy.web.shelf import Shelf, kind_of_file, kind_of_folder
 from occupy.web.watched import ArrayCache, WatchedFiles
-
-# Points of the modification curve.
-_CURVE = 201
 
 
 @dataclass(frozen=True)
@@ -151,7 +148,7 @@ class Viewer:
 
         def work(job: Job) -> dict[str, Any]:
             found = fetch(entry, progress=job.report)
-            self.shelf = Shelf(self.shelf.root, self.shelf.named | {found.map_path.resolve()})
+            self.shelf = self.shelf.also(found.map_path)
             files = InputFiles(found.map_path, neighbours=neighbours)
             return self._open_map(files, Settings(), job, level=found.contour_level)
 
@@ -243,12 +240,12 @@ class Viewer:
         scene = self.scene(said)
         about = scene.describe()
         if isinstance(scene, MapDocument):
-            about["saves_into"] = self.shelf.shown(self._folder_of(scene))
+            about["saves_into"] = str(self._folder_of(scene))
         return about
 
     def _folder_of(self, document: MapDocument) -> Path:
-        """Return the folder that results of a map are written into."""
-        return document.folder or self.shelf.root / f"occupy_{map_stem(document.path)}"
+        """Return the folder that results of a map are written into: that of the command line."""
+        return document.folder or self.shelf.base / f"occupy_{map_stem(document.path)}"
 
     def job(self, said: Said) -> dict[str, Any]:
         """Return how a job stands."""
@@ -285,10 +282,14 @@ class Viewer:
         )  # fmt: skip
 
     def trace(self, said: Said) -> bytes:
-        """Return the chains of a model as line segments."""
-        path = self.shelf.find(text(said, "path"))
-        ends, chains = model_trace(path)
-        return pack({"chains": chains, "name": path.name}, {"ends": ends.astype(np.float32)})
+        """Return the trace of a model."""
+        return trace_message(self.shelf.find(text(said, "path")))
+
+    def parts(self, said: Said) -> dict[str, Any]:
+        """Begin to find what the parts of a model read in a map."""
+        document, path = self.document(said), self.shelf.find(text(said, "path"))
+        by, reading = text(said, "by", "chain"), flag(said, "by_reading", False)
+        return self._started(f"parts of {path.name}", lambda job: parts_of(document, path, by, reading, job))
 
     def resolve(self, said: Said) -> dict[str, Any]:
         """Return what settings mean for a map, and the command that does the same."""
@@ -303,15 +304,18 @@ class Viewer:
         files: InputFiles | None = None,
     ) -> str:  # fmt: skip
         """Return the command line that gives what this map shows, with these settings."""
-        words = input_words(files or document.files, settings, self.shelf.shown)
+        words = input_words(files or document.files, settings, self.shelf.in_shell)
         if document.given_level is not None:
             words += ["--level", repr(document.given_level)]
-        return command_line(self.shelf.shown(document.path), settings, [*words, *extra])
+        folder = self._folder_of(document)
+        if folder != self.shelf.base / f"occupy_{map_stem(document.path)}":
+            words += ["-o", self.shelf.in_shell(folder)]
+        return command_line(self.shelf.in_shell(document.path), settings, [*words, *extra])
 
     def modification(self, said: Said) -> dict[str, Any]:
         """Return what a modification does: the factors for the preview, and its curve."""
         document, settings = self.document(said), settings_from(said.get("settings", {}))
-        scale = np.linspace(0, 1, _CURVE, dtype=np.float32)
+        scale = np.linspace(0, 1, 201, dtype=np.float32)
         curves = modifications(document.resolved(settings), scale)
         return {
             **document.modification(settings),
@@ -350,7 +354,7 @@ class Viewer:
         """Begin to write results, or one layer, into the folder that is viewed."""
         document = self.document(said)
         folder = self._folder_of(document)
-        if not folder.resolve().is_relative_to(self.shelf.root):
+        if not any(folder.resolve().is_relative_to(top) for top in (self.shelf.root, self.shelf.base)):
             raise InputError(f"{folder}: outside of the folder being viewed; nothing is written there")
         if said.get("layer") is not None:
             volume, name = self._layer(document, said)
@@ -363,6 +367,7 @@ class Viewer:
             document.before_writing(folder)
             written, asked = self._write(document, settings, folder, job, plot=plot, report=report)
             document.written(load(written.folder / written.files["record"]), asked)
+            self.shelf = self.shelf.also(folder)
             return {"folder": str(folder)}
 
         return self._started(f"save {folder.name}", work)

@@ -1,9 +1,18 @@
 // Graphs as SVG: the solvent's histogram with its fit, and the curve of a modification.
 import { nice, s } from "./dom.js";
+import { paletteBytes } from "./surface.js";
 
 const WIDTH = 420;
 const HEIGHT = 230;
 const EDGE = { left: 42, right: 36, top: 10, bottom: 34 };
+
+/** Where a value lies in its palette, and the ink that is read on it. */
+export function colourOf(app, palette, value, low, high) {
+  const bytes = (colourOf[palette] ??= paletteBytes(app.info.palettes[palette]));
+  const at = 4 * Math.round(255 * Math.min(1, Math.max(0, (value - low) / (high - low))));
+  const luminance = (0.3 * bytes[at] + 0.59 * bytes[at + 1] + 0.11 * bytes[at + 2]) / 255;
+  return { paint: `rgb(${bytes[at]} ${bytes[at + 1]} ${bytes[at + 2]})`, ink: luminance > 0.55 ? "#16202b" : "#ffffff" };
+}
 
 function frame(label) {
   return s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label, class: "chart" });

@@ -59,9 +59,12 @@ export function filesPanel(app) {
   };
   const beside = h("input", { type: "checkbox", checked: app.info.neighbours });
   const entry = h("input", { type: "text", placeholder: "EMD-3061", "aria-label": "EMDB entry", size: 12 });
+  const typed = h("input", { type: "text", placeholder: "path of a map, a result or a set", "aria-label": "Path", size: 40 });
   return h("div.opener", {},
     h("p.faint", {}, `Files below ${app.info.root}`),
     fileList((found) => open({ path: found.path, neighbours: beside.checked }), { said }),
+    h("form.row.typed", { onsubmit: (event) => { event.preventDefault(); open({ path: typed.value.trim(), neighbours: beside.checked }); } },
+      h("label", {}, "Path ", typed), h("button", {}, "Open")),
     h("form.row", { onsubmit: (event) => { event.preventDefault(); open({ entry: entry.value, neighbours: beside.checked }, "fetch"); } },
       h("label", {}, "From EMDB ", entry), h("button", {}, "Download")),
     h("label.check", { title: "Half-maps named as RELION, cryoSPARC or EMDB name them tell the noise, which changes the numbers" },

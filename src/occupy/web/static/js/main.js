@@ -12,7 +12,12 @@ const pages = new Map();
 let current = null;
 
 /** What all parts share. */
-export const app = { info: null, open: openPath, watch, showScene };
+export const app = { info: null, open: openPath, watch, showScene, maps };
+
+/** Maps that are open, sets left out. */
+function maps() {
+  return [...pages].filter(([, page]) => page.kind === "map").map(([id, { title }]) => ({ id, title }));
+}
 
 async function start() {
   app.info = await get("state");
@@ -140,7 +145,8 @@ const KEYS = [
   ["Click on the surface", "slices go there"], ["Arrow keys", "turn the surface, or move the cross in a slice"],
   ["Wheel, Page Up, Page Down on a slice", "next slice"], ["Click or drag in a slice", "the others follow"],
   ["Double click, Enter on a slice", "enlarge it, or show all (Escape)"],
-  ["1 … 5", "panels on the right"], ["O", "open another map"], ["?", "this list"],
+  ["Ctrl+Z, Ctrl+Y", "undo and redo what changed in the view"],
+  ["1 … 6", "panels on the right"], ["O", "open another map"], ["?", "this list"],
 ];
 
 function help() {
@@ -163,6 +169,12 @@ document.getElementById("theme").addEventListener("click", () => {
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => window.dispatchEvent(new Event("occupy-theme")));
 document.addEventListener("keydown", (event) => {
+  const move = (event.ctrlKey || event.metaKey) && !event.target.matches("input:not([type=range], [type=checkbox]), textarea") && { z: event.shiftKey ? "redo" : "undo", y: "redo" }[event.key.toLowerCase()];
+  if (move && pages.get(current)?.[move]) {
+    event.preventDefault();
+    pages.get(current)[move]();
+    return;
+  }
   if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "?") help();
   else if (event.key.toLowerCase() === "o") select("welcome");

@@ -1,7 +1,8 @@
 // The page of a set of maps: heat map, gallery, two classes side by side with their difference, components.
 import { getBytes, latest, saveAs } from "./api.js";
+import { colourOf } from "./charts.js";
 import { h, key, nice, note, segments, slider, theme } from "./dom.js";
-import { paintKey } from "./map.js";
+import { paintKey } from "./stage.js";
 import { Camera, SurfaceView, paletteBytes, unpack } from "./surface.js";
 
 const PER_PAGE = 24;
@@ -33,15 +34,6 @@ export function setPage(app, first) {
     close() { views.close(); pictures.close(); },
     update(scene) { ctx.scene = scene; ctx.tell("chosen"); },
   };
-}
-
-/** Where a value lies in its palette. */
-function colourOf(app, palette, value, low, high) {
-  const stops = app.info.palettes[palette];
-  const bytes = (colourOf[palette] ??= paletteBytes(stops));
-  const at = 4 * Math.round(255 * Math.min(1, Math.max(0, (value - low) / (high - low))));
-  const luminance = (0.3 * bytes[at] + 0.59 * bytes[at + 1] + 0.11 * bytes[at + 2]) / 255;
-  return { paint: `rgb(${bytes[at]} ${bytes[at + 1]} ${bytes[at + 2]})`, ink: luminance > 0.55 ? "#16202b" : "#ffffff" };
 }
 
 /** Rows of the table, those that differ most between maps first. */
