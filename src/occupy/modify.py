@@ -319,7 +319,7 @@ def modified_values(
     certain = np.flatnonzero(others[1] > 0)
     out = scratch("modified", data.shape)
     out[...] = 0 if settings.exclude_solvent else data
-    changed = change(*(array.reshape(-1)[certain] for array in (data, *others)))
+    changed = change(*(array.take(certain) for array in (data, *others)))
     out.reshape(-1)[certain] = np.clip(changed, low, high, out=changed)
     return out
 

@@ -28,7 +28,7 @@ from occupy.errors import InputError, Notice
 from occupy.io.atomic import as_letters, atomic_file, check_length, read_errors
 from occupy.io.checksum import ChecksumKind, FileSum, ReadFile, Stamp, refuse_changed
 from occupy.io.mrc_header import HEADER_BYTES, MapHeader, header_of
-from occupy.numerics.histogram import Moments, moments_of_parts
+from occupy.numerics.histogram import Moments, moments_of_planes
 from occupy.numerics.parallel import large_empty, one_blas_thread, planes_per_slab
 from occupy.volume import Grid, Volume
 
@@ -253,7 +253,7 @@ class _MapWriter:
         """Write planes from ``start`` on."""
         block = np.ascontiguousarray(slab, dtype="<f4")
         # Plane by plane: sums must not depend on how planes were handed out to threads.
-        moments = [moments_of_parts(plane.reshape(-1)) for plane in block]
+        moments = moments_of_planes(block)
         with self._lock:
             self._stats.update(enumerate(moments, start))
         self._write(self._offset + start * block[0].nbytes, block)
