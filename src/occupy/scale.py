@@ -231,7 +231,7 @@ def _calibrated_target(
     """Return the median occupancy in a mask, perhaps on a finer grid, with its standard error."""
     steps = scale_stream(data, settings, calibration.full, 0, len(data), calibration=calibration)
     occupancy = np.concatenate([calibration.occupancy_of(part) for _, _, part in steps])
-    finer = Refiner(occupancy, inside.shape)
+    finer = Refiner(occupancy.shape, inside.shape, occupancy.__getitem__)
     planes = [int(z) for z in np.flatnonzero(inside.any(axis=(1, 2)))]
     values = np.concatenate([finer.planes(z, z + 1)[0][inside[z]] for z in planes])
     middle = np.median(values, keepdims=True)

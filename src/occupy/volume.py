@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -320,10 +320,10 @@ def on_finer_grid(coarse: LazyMap, grid: Grid) -> LazyMap:
     """Return a map interpolated to a finer grid over the same extent; the map itself where that is its."""
     if coarse.shape == grid.shape:
         return coarse
-    finer = cache(lambda: Refiner(coarse.data, grid.shape))
-    return LazyMap.on(
-        grid, lambda start, stop: finer().planes(start, stop), needs=(coarse,), threads=coarse.threads
-    )
+    finer = Refiner(coarse.shape, grid.shape, lambda z: coarse.planes(z, z + 1)[0])
+    # Planes that share work with their neighbours' are made together and kept, others when they are wanted.
+    shared = tuple(lazy for lazy in _with_sources([coarse]) if lazy.make is None)
+    return LazyMap.on(grid, finer.planes, needs=shared, threads=coarse.threads)
 
 
 @dataclass(frozen=True, eq=False)

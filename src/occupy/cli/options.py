@@ -97,7 +97,7 @@ def with_options(group: typer.Typer) -> typer.Typer:
     return group
 
 
-def _takes_options(left_out: frozenset[str]) -> Callable[[_Function], _Function]:
+def _takes_options(left_out: frozenset[str] = frozenset()) -> Callable[[_Function], _Function]:
     """Give a command the options of the dataclasses among its parameters, and hand it objects made of them.
 
     Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -98,16 +99,20 @@ class Refiner:
 
     Parameters
     ----------
-    coarse : ndarray of float32
-        The map.
+    coarse : tuple of int
+        Shape of the map.
     shape : tuple of int
         Of the finer grid.
+    plane : callable
+        Returns a plane of the map, by its number; of an array, its ``__getitem__``.
     """
 
-    def __init__(self, coarse: Array, shape: tuple[int, int, int]) -> None:
-        self._coarse, self._shape = coarse, shape
+    def __init__(
+        self, coarse: tuple[int, ...], shape: tuple[int, int, int], plane: Callable[[int], Array]
+    ) -> None:
+        self._shape, self._plane = shape, plane
         self._planes, self._rows, self._columns = (
-            _neighbours(n, m, 0, m) for n, m in zip(coarse.shape, shape, strict=True)
+            _neighbours(n, m, 0, m) for n, m in zip(coarse, shape, strict=True)
         )
         self._kept = threading.local()
 
@@ -145,8 +150,9 @@ class Refiner:
         return wide[0], rise
 
     def _widen(self, z: int, out: Array) -> None:
-        if self._coarse[z].any():
-            _widened(self._coarse[z], self._columns, self._rows, out)
+        plane = self._plane(z)
+        if plane.any():
+            _widened(plane, self._columns, self._rows, out)
         else:
             out.fill(0)
 
