@@ -23,6 +23,7 @@ import occupy
 from conftest_browser import FLAGS, Occupy, coloured, find_browser, missing_and_present, need
 from occupy.inputs import Inputs
 from occupy.io.mrc import read_map, write_map
+from standin_set import write_set
 
 pytestmark = pytest.mark.browser
 
@@ -204,7 +205,7 @@ def test_a_set_its_table_and_its_differences(served: Occupy, visit: Any) -> None
     ]
     page.locator("td[data-region='1'][data-map='2']").click()
     page.wait_for_selector("canvas[data-slot=a][data-map='2'][data-ready=fine]")
-    assert "lobe_a in class_003: occupancy 1, 95 %" in page.locator(".cellfacts").inner_text()
+    assert "lobe_a in class_003: occupancy 1 ± 0.02, 95 %" in page.locator(".cellfacts").inner_text()
     # The region's component comes with it; another by hand.
     assert page.locator("[data-component=lobe_a]").is_checked()
     page.locator("[data-component=lobe_b]").check()
@@ -347,11 +348,12 @@ def test_the_report_opens_from_a_file_and_prints(shelf_folder: Path, visit: Any,
 
 
 def test_the_notebook_widget_draws_its_surface(visit: Any, tmp_path: Path, shelf_folder: Path) -> None:
-    from occupy.report.estimate_page import COLOURINGS, surface_of
+    from occupy.report.estimate_page import colourings, surface_of
     from occupy.report.notebook import _module_text
 
-    message, _ = surface_of(occupy.estimate(read_map(shelf_folder / "blob.mrc")))
-    colours = [asdict(c) for c in COLOURINGS]
+    est = occupy.estimate(read_map(shelf_folder / "blob.mrc"))
+    message, _ = surface_of(est)
+    colours = [asdict(c) for c in colourings(est)]
     said = json.dumps({"colours": colours, "height": 400, "mesh": base64.b64encode(message).decode()})
     module = _module_text().replace("export default", "const widget =")
     (tmp_path / "notebook.html").write_text(
@@ -846,3 +848,45 @@ def test_nothing_overflows_and_expert_settings_are_folded_and_explained(
         page.get_by_role("tab", name=name).click()
         assert page.evaluate(too_wide) == []
         assert page.evaluate(outside) == []
+
+
+def test_a_table_of_many_maps_is_paged_sorted_and_filtered(tmp_path: Path, visit: Any) -> None:
+    write_set(tmp_path / "many", 60)
+    running = Occupy(str(tmp_path / "many"))
+    page = visit(running.address())
+    page.wait_for_selector(".gallery[data-ready='0']", timeout=30000)
+
+    def rows() -> list[str]:
+        return page.eval_on_selector_all(
+            ".heat tbody tr:not(.weights) th", "all => all.map((t) => t.textContent)"
+        )
+
+    def columns() -> list[str]:
+        return page.eval_on_selector_all(".heat thead th[role]", "all => all.map((t) => t.textContent)")
+
+    # What all names share is left out, in the table and below the pictures; nothing is cut.
+    assert columns() == [f"{i:03d}" for i in range(1, 25)]
+    assert page.locator(".thumb span").first.inner_text() == "001"
+    for name in page.locator(".heat thead th span, .thumb span").all():
+        assert name.evaluate("(e) => e.clientHeight > 8 && e.scrollWidth <= e.clientWidth + 1")
+    assert rows() == ["lobe_a", "lobe_b", "core"]
+    page.get_by_label("Order of the regions").select_option("name")
+    assert rows() == ["core", "lobe_a", "lobe_b"]
+    page.locator(".heat thead th", has_text="003").click()
+    assert rows() == ["lobe_a", "lobe_b", "core"]
+    page.get_by_label("Filter regions").fill("LOBE")
+    assert rows() == ["lobe_a", "lobe_b"]
+    cell = page.locator("td[data-map='2'][data-region='1']")
+    assert cell.get_attribute("title") == "lobe_a in class_003: occupancy 0.0339 ± 0.02"
+    assert "±" not in cell.inner_text()
+    page.get_by_label("± in cells").check()
+    assert cell.inner_text().split() == ["0.03", "±", "0.02"]
+    # The next page of pictures is the next page of columns; a region's heading orders the maps by it.
+    page.get_by_role("button", name="Next page").click()
+    assert columns()[0] == "025"
+    page.wait_for_selector(".gallery[data-ready='1']", timeout=30000)
+    page.locator(".heat tbody th", has_text="lobe_a").click()
+    assert columns() == [f"{i:03d}" for i in range(60, 36, -1)]
+    assert page.locator(".thumb span").first.inner_text() == "060"
+    page.close()
+    assert running.stop() == (0, "")
