@@ -27,7 +27,6 @@ if TYPE_CHECKING:  # `options.with_options` imports them for the commands that t
         RegionRequest,
         RunsRequest,
         SetRequest,
-        SimulationRequest,
         SubtractionRequest,
         Truth,
         WatchRequest,
@@ -430,6 +429,7 @@ def _simulate(
     The truth is written beside them.
     """
     from occupy.cli.simulate import run_simulation
+    from occupy.requests import SimulationRequest
 
     asked = SimulationRequest(tuple(models), name, imaging, truth, mixture, processing)
     run_simulation(asked, output, run.quiet)
