@@ -348,11 +348,12 @@ def test_the_report_opens_from_a_file_and_prints(shelf_folder: Path, visit: Any,
 
 
 def test_the_notebook_widget_draws_its_surface(visit: Any, tmp_path: Path, shelf_folder: Path) -> None:
-    from occupy.report.estimate_page import COLOURINGS, surface_of
+    from occupy.report.estimate_page import colourings, surface_of
     from occupy.report.notebook import _module_text
 
-    message, _ = surface_of(occupy.estimate(read_map(shelf_folder / "blob.mrc")))
-    colours = [asdict(c) for c in COLOURINGS]
+    est = occupy.estimate(read_map(shelf_folder / "blob.mrc"))
+    message, _ = surface_of(est)
+    colours = [asdict(c) for c in colourings(est)]
     said = json.dumps({"colours": colours, "height": 400, "mesh": base64.b64encode(message).decode()})
     module = _module_text().replace("export default", "const widget =")
     (tmp_path / "notebook.html").write_text(
@@ -679,7 +680,7 @@ def test_what_changed_is_undone_and_done_again(served: Occupy, visit: Any) -> No
     page = visit(served.address())
     open_blob(page)
     level = page.get_by_role("spinbutton", name="Level")
-    first = level.input_value()
+    first, colour = level.input_value(), page.get_by_label("Colour by").input_value()
     page.wait_for_timeout(800)
     assert page.get_by_role("button", name="Undo").is_disabled()
     set_slider(page, "Level", "0.9")
@@ -703,7 +704,7 @@ def test_what_changed_is_undone_and_done_again(served: Occupy, visit: Any) -> No
     page.keyboard.press("Control+z")
     assert page.locator(".axis canvas").count() == 9
     page.keyboard.press("Control+z")
-    assert page.get_by_label("Colour by").input_value() == "scale"
+    assert page.get_by_label("Colour by").input_value() == colour
     assert level.input_value() == "0.9"
     undo.click()
     assert level.input_value() == first

@@ -150,7 +150,7 @@ function surfaceView(ctx) {
   let dust = ctx.scene.dust;
   let source = "input";
   const known = colourings(ctx.scene, ctx.app);
-  let wanted = "scale";
+  let wanted = null; // the colouring the user chose; else the first that the map has
   let colouring = known[0];
   let range = [colouring.low, colouring.high];
   const keybox = h("div.keybox");
@@ -317,7 +317,7 @@ function surfaceView(ctx) {
   function state() {
     const { turn = [0, 0, 0, 1], pan = [0, 0], zoom = 1 } = view.camera ?? {};
     const centre = view.centre === view.home ? null : view.centre;
-    return { level, opacity, colour: wanted, range: [...range], source, dust, clip, crop: Number.isFinite(crop) ? crop : null, camera: { turn: [...turn], pan: [...pan], zoom, centre } };
+    return { level, opacity, colour: colouring.name, range: [...range], source, dust, clip, crop: Number.isFinite(crop) ? crop : null, camera: { turn: [...turn], pan: [...pan], zoom, centre } };
   }
   function restore(to) {
     const before = `${level} ${dust} ${source}`;
