@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from occupy.numerics.quantiles import Tile
 from occupy.pipeline import Estimate
 from occupy.report.palette import ALARM, DIFFERENCE, MINIMUM_SCALE, SCALE, SCALE_PALETTE
 from occupy.report.surfaces import content_level
+from occupy.report.tables import short_names
 from occupy.volume import answer_in
 
 _MODIFIED = ("amplified", "attenuated", "sigmoid", "solvent_excluded")
@@ -268,7 +268,6 @@ def _warnings(est: Estimate) -> list[str]:
 _TILED, MOST_SHOWN = 16, 60
 
 _UNKNOWN = "#b0b0b0"
-_CLASS = re.compile(r"^.*_class0*(\d+)$")
 LOOKS = ["set bgColor white", "lighting soft"]
 
 
@@ -290,9 +289,7 @@ def _titles(shown: Sequence[Shown]) -> list[str]:
 
     Of RELION's names only the class's number is told, where that is enough to tell all maps apart.
     """
-    names = [spoken(each.name) for each in shown]
-    short = [_CLASS.sub(r"class \1", name) for name in names]
-    names = short if len(set(short)) == len(short) else names
+    names = short_names([spoken(each.name) for each in shown])
     shares = ["" if each.share is None else f" ({100 * each.share:.0f} %)" for each in shown]
     return [name + share for name, share in zip(names, shares, strict=True)]
 

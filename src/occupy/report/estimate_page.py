@@ -28,7 +28,7 @@ from occupy.report.html import (
     write_page,
 )
 from occupy.report.palette import CONFIDENCE, MINIMUM_SCALE, SCALE
-from occupy.report.record import fit_text, full_scale_source, number_text, read_input, read_output, tile_place
+from occupy.report.record import fit_text, full_scale_source, number_text, read_input, read_output
 from occupy.report.set_figures import strip
 from occupy.report.set_page import interval_table
 from occupy.report.surfaces import LIMITS, level_in, surface_message, unpack
@@ -182,9 +182,6 @@ def _numbers(numbers: Mapping[str, Any]) -> str:
          misfit if solvent["good_fit"] else f"{misfit} – BAD FIT"),
         ("Range of the map", " to ".join(number_text(v) for v in numbers["map_range"]), "map units", ""),
     ]  # fmt: skip
-    if "calibration" in numbers:
-        tile = numbers["full_scale_tile"]
-        rows.insert(1, ("Fullest tile", number_text(tile["value"]), "map units", tile_place(tile)))
     if "target" in numbers:
         target = numbers["target"]
         rows.append(

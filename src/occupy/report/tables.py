@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,12 @@ def _csv_text(table: OccupancyTable) -> str:
                 ]  # fmt: skip
             rows.append(cells)
     return rows_as_csv(COLUMNS + (() if beside is None else _JOINT_COLUMNS), rows)
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Return names of maps for people: class 1 for run_it025_class001, where that tells all apart."""
+    short = [re.sub(r"^.*_class0*(\d+)$", r"class \1", name) for name in names]
+    return short if len(set(short)) == len(short) else list(names)
 
 
 def cell_text(value: float, error: float) -> str:
