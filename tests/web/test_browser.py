@@ -351,7 +351,7 @@ def test_the_notebook_widget_draws_its_surface(visit: Any, tmp_path: Path, shelf
     from occupy.report.estimate_page import colourings, surface_of
     from occupy.report.notebook import _module_text
 
-    est = occupy.estimate(read_map(shelf_folder / "blob.mrc"))
+    est = occupy.estimate(read_map(shelf_folder / "blob.mrc")).estimate
     message, _ = surface_of(est)
     colours = [asdict(c) for c in colourings(est)]
     said = json.dumps({"colours": colours, "height": 400, "mesh": base64.b64encode(message).decode()})
