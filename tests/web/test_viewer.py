@@ -441,7 +441,7 @@ def test_parts_of_a_model_read_what_the_command_line_reads(
     assert main.run([*words, "-o", str(tmp_path), "--quiet"]) == 0
     table = read_table(next(tmp_path.glob("*regions.csv")))
     assert list(found) == list(table.regions)
-    assert job["result"]["kind"] == ("scale" if by_reading else "occupancy")
+    assert (job["result"]["kind"], job["result"]["fitted"]) == (table.kind, not by_reading)
     for row, name in enumerate(table.regions):
         part = found[name]
         assert part["value"] == pytest.approx(table.values[row, 0], abs=2e-4)

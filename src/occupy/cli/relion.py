@@ -84,7 +84,7 @@ def watch_job(
     from functools import partial
 
     from occupy.cli.console import say, warn
-    from occupy.relion.watch import Watch, follow, set_reader
+    from occupy.relion.watch import Watch, set_reader
 
     regions.check()
     options = (
@@ -106,4 +106,4 @@ def watch_job(
         say=partial(say, quiet=quiet),
         warn=partial(warn, quiet=quiet),
     )
-    follow(watch, set_reader(regions, asked.lowpass, target))
+    watch.follow(set_reader(regions, asked.lowpass, target))

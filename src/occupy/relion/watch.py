@@ -65,6 +65,40 @@ class Watch:
     say: Tell = lambda _: None
     warn: Tell = lambda _: None
 
+    def follow(self, read: _ReadSet, sleep: Callable[[float], None] = time.sleep) -> list[Step]:
+        """Follow a job to its end, writing tables and pictures after each iteration; return all steps.
+
+        Parameters
+        ----------
+        read : callable
+            From a set of maps to the table of its regions. InputError skips an iteration.
+        sleep : callable
+            Waits for so many seconds.
+        """
+        finished_iterations(self.folder)
+        make_folder(self.output)
+        known = _Known(*_earlier(self))
+        waiting = False
+        while True:
+            # Looked at before the iterations that are read: what is written in between counts next time.
+            seen = finished_iterations(self.folder)
+            ended = self.once or has_ended(self.folder, seen[-1] if seen else None)
+            fresh = known.fresh(finished_iterations(self.folder), self.every, ended)
+            for each in fresh:
+                known.forget_from(each.number)
+                step = _step(self, each, read, known.said)
+                if step is None:
+                    known.failed[each.number] = each.written
+                    continue
+                known.steps[each.number], known.done[each.number] = step, each.written
+                _write(self, known.done, known.steps)
+            if ended:
+                return _finished(self, known.steps)
+            if not (fresh or waiting):
+                self.say(f"waiting for {self.folder} …")
+            waiting = True
+            sleep(self.interval)
+
 
 def set_reader(regions: RegionRequest, lowpass: float | None, scratch: Path) -> _ReadSet:
     """Return what reads the regions asked for, by the estimate of a set.
@@ -91,43 +125,6 @@ def set_reader(regions: RegionRequest, lowpass: float | None, scratch: Path) -> 
             return read_set(est, made, execution)
 
     return read
-
-
-def follow(watch: Watch, read: _ReadSet, sleep: Callable[[float], None] = time.sleep) -> list[Step]:
-    """Follow a job to its end, writing tables and pictures after each iteration; return all steps.
-
-    Parameters
-    ----------
-    watch : Watch
-        What to follow and how.
-    read : callable
-        From a set of maps to the table of its regions. InputError skips an iteration.
-    sleep : callable
-        Waits for so many seconds.
-    """
-    finished_iterations(watch.folder)
-    make_folder(watch.output)
-    known = _Known(*_earlier(watch))
-    waiting = False
-    while True:
-        # Looked at before the iterations that are read: what is written in between counts next time.
-        seen = finished_iterations(watch.folder)
-        ended = watch.once or has_ended(watch.folder, seen[-1] if seen else None)
-        fresh = known.fresh(finished_iterations(watch.folder), watch.every, ended)
-        for each in fresh:
-            known.forget_from(each.number)
-            step = _step(watch, each, read, known.said)
-            if step is None:
-                known.failed[each.number] = each.written
-                continue
-            known.steps[each.number], known.done[each.number] = step, each.written
-            _write(watch, known.done, known.steps)
-        if ended:
-            return _finished(watch, known.steps)
-        if not (fresh or waiting):
-            watch.say(f"waiting for {watch.folder} …")
-        waiting = True
-        sleep(watch.interval)
 
 
 @dataclass
