@@ -551,7 +551,7 @@ def test_the_map_is_shown_first_and_the_estimate_tells_its_stage_and_time(
     assert page.get_by_role("spinbutton", name="Level").input_value() == "0.5"
     assert page.get_by_role("slider", name="Slice along z").input_value() == "20"
     assert page.locator(".axis canvas").count() == 9
-    assert page.locator(".panels nav button").count() == 5
+    assert page.locator(".panels nav button").count() == 6
     assert page.locator("[role=tab][title='blob.mrc']").count() == 1
 
 
