@@ -82,12 +82,16 @@ class Options:
         Whether small errors of the poses are estimated; they are marginalised in any case.
     threads : int
         How many.
+    full_densities : bool
+        Whether densities are those of parts that are there, as a model's are; a map's are lower where parts
+        are missing in some particles, and what their amplitude is where they are present is then left open.
     """
 
     longest: float = _LONGEST
     shortest: float = SHORTEST
     refine: bool = True
     threads: int = 1
+    full_densities: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,9 +198,9 @@ def particle_occupancy(
         At known poses.
     names : tuple of str, length C
         Parts.
-    volumes_zyx : ndarray of float32, shape (C, m, m, m)
+    volumes_zyx : ndarray of float32, shape (C, m, m, m) or (2, C, m, m, m)
         Density of each part in the box of the images, with m of `grid_for`. Common scale and sign do not
-        matter.
+        matter. Of two sets, the images of each half are compared with theirs.
     options : Options
         Settings.
     report : callable
@@ -205,16 +209,43 @@ def particle_occupancy(
         Where finished work is kept, and found again.
     """
     band, _ = grid_for(images, options)
-    entries = entries_of(images, names, volumes_zyx)
+    apart = volumes_zyx.ndim == 5
+    entries = Entries(images, names, volumes_zyx[0]) if apart else entries_of(images, names, volumes_zyx)
     with one_blas_thread():
         job = Job(entries.images, band, entries.volumes, options.refine, options.threads, report)
-        learnt = _kept(store, "learnt", lambda: learn(job))
-        fitted = fitted_of(job, learnt)
-        look = _look(job, fitted, store)
+        fitted, look = _halves(job, volumes_zyx, store) if apart else _learn_and_look(job, store)
         look = _Look(entries.told(look.evidence), look.offsets[entries.rows], look.left)
         report("states", 0, 0)
-        found = _summary(entries, fitted, look, images.matrices)
+        found = _summary(entries, fitted, look, images.matrices, options.full_densities)
         return _seen(found, images, entries, job, fitted, look)
+
+
+def _learn_and_look(job: Job, store: _Store | None, prefix: str = "") -> tuple[Fitted, _Look]:
+    fitted = fitted_of(job, _kept(store, f"{prefix}learnt", lambda: learn(job)))
+    return fitted, _look(job, fitted, store, prefix)
+
+
+def _halves(job: Job, volumes_zyx: Volumes, store: _Store | None) -> tuple[Fitted, _Look]:
+    """Compare each half of the images with its own densities; what was learnt from the first is returned."""
+    half = job.images.half
+    assert half is not None
+    rows = [np.flatnonzero(half == number) for number in (0, 1)]
+    jobs = [
+        replace(job, images=job.images.of(some), volumes=volumes)
+        for some, volumes in zip(rows, volumes_zyx, strict=True)
+    ]
+    (fitted, one), (_, other) = (_learn_and_look(each, store, f"half-{n}-") for n, each in enumerate(jobs))
+    order = np.argsort(np.concatenate(rows))
+    onto, curvature, offsets = (
+        np.concatenate(both)[order]
+        for both in (
+            (one.evidence.onto, other.evidence.onto),
+            (one.evidence.curvature, other.evidence.curvature),
+            (one.offsets, other.offsets),
+        )
+    )
+    evidence = Evidence(onto, curvature, np.zeros(onto.shape[1])).about_its_mean()
+    return fitted, _Look(evidence, offsets, np.sqrt((one.left**2 + other.left**2) / 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +257,7 @@ class _Look:
     left: Array
 
 
-def _look(job: Job, fitted: Fitted, store: _Store | None) -> _Look:
+def _look(job: Job, fitted: Fitted, store: _Store | None, prefix: str = "") -> _Look:
     """Read every image once, chunk by chunk; chunks that are in the store are taken from there."""
     images, count = job.images, len(fitted.outside)
     gradient = np.empty((len(images), count), dtype=np.float32)
@@ -238,7 +269,7 @@ def _look(job: Job, fitted: Fitted, store: _Store | None) -> _Look:
     for number, chunk in enumerate(chunks):
         job.report("images", number, len(chunks))
         rows = np.concatenate(chunk)
-        told = _kept(store, f"images-{number}", partial(_read_chunk, job, fitted, chunk))
+        told = _kept(store, f"{prefix}images-{number}", partial(_read_chunk, job, fitted, chunk))
         gradient[rows], curvature[rows], offsets[rows] = (
             told[name] for name in ("gradient", "curvature", "offsets")
         )
@@ -307,14 +338,16 @@ def _sample(evidence: Evidence) -> Evidence:
     return evidence.of(np.flatnonzero(number % step == 0))
 
 
-def _summary(entries: Entries, fitted: Fitted, look: _Look, matrices: Array) -> ParticleOccupancy:
+def _summary(
+    entries: Entries, fitted: Fitted, look: _Look, matrices: Array, full_densities: bool
+) -> ParticleOccupancy:
     names = entries.names
     empty = empty_images(look.evidence)
     seen = look.evidence.of(np.flatnonzero(~empty)).about_its_mean() if empty.any() else look.evidence
     sample = _sample(seen)
     spread = fit_spread(sample)
     levels = find_levels(sample, spread)
-    level = np.full(len(names), levels.full)
+    level = np.where(levels.varying & (not full_densities), levels.present, levels.full)
     false = _false(sample, spread, levels)
     evidence, sample = seen.softened(false), sample.softened(false)
     mixture = find_states(sample, levels.varying, level, spread.covariance)
