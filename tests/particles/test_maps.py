@@ -14,8 +14,11 @@ from blob_images import CENTRES, NAMES, PIXEL, SIZE, STATES, WIDTHS, blobs, proj
 from occupy.io.mrc import read_map, write_map
 from occupy.io.particle_images import read_particle_images
 from occupy.io.particles import read_structured, write_with_class
+from occupy.particles.covariance import fit_spread
+from occupy.particles.evidence import Evidence
 from occupy.particles.images import ParticleImages
 from occupy.particles.pipeline import Options, ParticleOccupancy, grid_for, particle_occupancy
+from occupy.particles.presence import find_levels
 from occupy.particles.slices import back_transformed, band_between, empty_volumes, fourier_volumes, plane_of
 from occupy.report.particle_results import write_maps, write_particle_report
 from occupy.volume import Volume
@@ -169,3 +172,18 @@ def test_halves_are_read_from_the_file(tmp_path: Path) -> None:
         (tmp_path / "p.star").write_text(optics + head + rows)
         half = read_particle_images(tmp_path / "p.star")[0].half
         assert (None if half is None else half.tolist()) == expected
+
+
+def test_what_varies_but_never_is_absent_is_not_called_full() -> None:
+    """A part that moves, or a mask that holds more than comes and goes: its amplitude has one wide peak."""
+    rng = np.random.default_rng(2)
+    amplitudes = np.ones((3000, 3))
+    amplitudes[:, 1] = 1 + 0.7 * rng.normal(size=3000)
+    precision = np.array([60.0, 20.0, 60.0])
+    curvature = np.tile(np.diag(precision)[np.triu_indices(3)], (3000, 1)).astype(np.float32)
+    noise = np.sqrt(precision) * rng.normal(size=amplitudes.shape)
+    gradient = precision * (amplitudes - amplitudes.mean(axis=0)) + noise
+    evidence = Evidence(gradient.astype(np.float32), curvature, amplitudes.mean(axis=0))
+    levels = find_levels(evidence, fit_spread(evidence))
+    assert levels.unclear.tolist() == [False, True, False]
+    assert not levels.varying.any()

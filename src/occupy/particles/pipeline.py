@@ -13,14 +13,12 @@ import numpy.typing as npt
 from occupy.errors import InputError, Notice
 from occupy.numerics.parallel import one_blas_thread
 from occupy.particles.columns import blocks, in_order, read_block
-from occupy.particles.copies import Copies
 from occupy.particles.covariance import Spread, false_spread, fit_spread
 from occupy.particles.evidence import Evidence, Fitted, Told, told_by
 from occupy.particles.images import ParticleImages
 from occupy.particles.learning import Job, fitted_of, learn
+from occupy.particles.maps import Residual, find_residual, reconstruct, residual_notices
 from occupy.particles.presence import Levels, empty_images, find_levels
-from occupy.particles.reconstruct import reconstruct
-from occupy.particles.residual import Residual, find_residual, residual_notices
 from occupy.particles.scaling import Scaling
 from occupy.particles.slices import Band, band_between
 from occupy.particles.states import (
@@ -31,7 +29,7 @@ from occupy.particles.states import (
     presence_correlations,
     responsibilities,
 )
-from occupy.particles.symmetry import Entries, entries_of
+from occupy.particles.symmetry import Copies, Entries, entries_of
 from occupy.particles.views import Views, look_by_views, view_notices
 
 if TYPE_CHECKING:
@@ -361,6 +359,8 @@ def _summary(
     by_states = np.sqrt(np.maximum(np.einsum("si,st,ti->i", bits, populations, bits), 0))
     by_images = levels.standard_error / levels.full * np.sqrt(len(sample) / len(evidence))
     noise = np.where(levels.varying, by_states, by_images)
+    # Of what is neither always there nor present or absent next to nothing is known.
+    noise = np.where(levels.unclear, 0.5, noise)
     error = np.hypot(noise, levels.common_error * np.maximum(occupancy, 0.1))
     views = look_by_views(evidence, matrices[~empty], spread, levels, occupancy)
     correlation, correlation_error = presence_correlations(sample, mixture)
@@ -411,6 +411,14 @@ def _doubtful(
             Notice(
                 "no-core", "no part is there in all particles: occupancies are relative to the fullest parts"
             )
+        )
+    unclear = [name for name, each in zip(names, levels.unclear, strict=True) if each]
+    if unclear:
+        text = (
+            f"varies, but not between absent and present: {', '.join(unclear)}; its occupancy is not known. "
+        )
+        notices.append(
+            Notice("unclear", text + "It moves, or its mask or model holds more than comes and goes")
         )
     error = np.hypot(levels.standard_error / levels.full, levels.common_error)
     above = [name for name, value, e in zip(names, mean, error, strict=True) if value > 1.05 + 4 * e]

@@ -52,6 +52,8 @@ class Levels:
         Of each part's mean amplitude by the images' noise.
     present : ndarray of float64, shape (C,)
         Amplitude of each part where it is present, by itself.
+    unclear : ndarray of bool, shape (C,)
+        Parts whose amplitude surely varies widely, but not between absent and present.
     """
 
     gain: Array
@@ -61,6 +63,7 @@ class Levels:
     common_error: float
     standard_error: Array
     present: Array
+    unclear: Bits
 
 
 def find_levels(evidence: Evidence, spread: Spread) -> Levels:
@@ -76,15 +79,16 @@ def find_levels(evidence: Evidence, spread: Spread) -> Levels:
     # A part that is absent in a quarter of the particles has a relative variance of 0.3: it varies, if that
     # is sure, even where images are too few or too noisy to tell present-or-absent from a normal
     # distribution.
-    clear |= (gain > 0) & (wider > _SURELY) & (relative > 0.3)
-    sizeable = ~clear if not clear.all() else amplitudes >= _LOW * amplitudes.max()
+    wide = (wider > _SURELY) & (relative > 0.3)
+    clear |= wide & (gain > 0)
+    sizeable = ~(clear | wide) if not (clear | wide).all() else amplitudes >= _LOW * amplitudes.max()
     # A median: small parts that are often absent, and that no single image tells of, must not lower it.
     middle = _weighted_median(amplitudes[sizeable], 1 / errors[sizeable] ** 2)
     constant = sizeable & (amplitudes >= _LOW * middle)
     full, common = _common_level(amplitudes[constant], errors[constant])
     significant = full - amplitudes > 3 * np.hypot(errors, common * full)
     varying = clear | ((amplitudes < _LOW * full) & significant)
-    return Levels(gain, relative, varying, full, common, errors, gains[:, 2])
+    return Levels(gain, relative, varying, full, common, errors, gains[:, 2], wide & ~varying)
 
 
 def _weighted_median(values: Array, weights: Array) -> float:
