@@ -136,14 +136,14 @@ class _MapTuning:
         effect="-23% / +24%; stated error +19% / -12%",
     )
     edge: float = tuned(
-        0.97,
+        0.99,
         "of places",
         "The highest reading, but for outliers.",
         KINDS,
         effect="+4% / -4%; stated error -4% / +4%",
     )
     below_edge: float = tuned(
-        0.12,
+        0.15,
         "highest reading",
         "Readings so close below it are of full parts.",
         KINDS,
@@ -156,29 +156,19 @@ class _MapTuning:
     crowd_below: float = fixed(0.15, "ln", "A level that most places gather around so far below may be full.")
     crowd_share: float = fixed(0.4, "of places", "Share of the places there.")
     crowd_chance: float = fixed(0.15, "", "Chance of that.")
-    full_prior: float = tuned(
-        1.3,
+    most_full: float = fixed(
+        0.9,
         "",
-        "Chance to be full, relative to the share of places that read so.",
-        KINDS,
-        effect="-8% / +22%; stated error +1% / +2%",
+        "Chance to be full before a part is looked at, at most; else the share of places that read so.",
     )
-    most_full: float = fixed(0.9, "", "Chance to be full before a part is looked at, at most.")
     full_spread: float = tuned(
-        0.05,
+        0.08,
         "full scales",
-        "Standard deviation of the readings of full parts.",
+        "Standard deviation of readings of full parts, per share of places that read nearly full.",
         KINDS,
-        effect="-5% / +5%; stated error +1% / -2%",
     )
-    crowd_spread: float = tuned(
-        0.1,
-        "full scales",
-        "The same in maps of which nearly all reads full.",
-        KINDS,
-        effect="-4% / +4%; stated error +1% / -3%",
-    )
-    much_full: float = fixed(0.65, "", "Chance to be full from which on the spread grows.")
+    crowding_reach: float = fixed(25.0, "Å", "Gaussian over which density far around is averaged.")
+    crowding_power: float = tuned(0.15, "", "Readings grow with this power of the density far around.", KINDS)
     leakage_reach: float = tuned(
         4.2,
         "Å",
@@ -187,7 +177,7 @@ class _MapTuning:
         effect="+5% / +6%; stated error -4% / +1%",
     )
     leakage_share: float = tuned(
-        0.77,
+        0.75,
         "",
         "A reading below this share of its neighbours' is partly theirs.",
         KINDS,
