@@ -177,7 +177,7 @@ class _MapTuning:
         effect="+5% / +6%; stated error -4% / +1%",
     )
     leakage_share: float = tuned(
-        0.75,
+        0.72,
         "",
         "A reading below this share of its neighbours' is partly theirs.",
         KINDS,

@@ -145,8 +145,8 @@ def crowding_gain(
 def _mended(ratio: npt.NDArray[np.float64], share: float, flank: float = 0.2) -> npt.NDArray[np.float64]:
     """Return what a reading becomes, both relative to the mean around it.
 
-    What reads less than a share b of the mean around it is mostly its neighbours': it loses, by a step of
-    van Cittert's iteration, r becoming 2r − b. What reads more, but less than the mean, lies at the flank of
+    What reads less than a share b of the mean around it is mostly its neighbours': it loses twice what it
+    reads less, as by two of van Cittert's steps, r becoming 3r − 2b. What reads more, but less than the mean, lies at the flank of
     density of its own kind, and is given that mean; in between the one goes over into the other.
 
     Parameters
@@ -164,4 +164,4 @@ def _mended(ratio: npt.NDArray[np.float64], share: float, flank: float = 0.2) ->
     """
     given = np.clip((ratio - share) / flank, 0, 1)
     own = np.maximum(ratio, 1e-9) ** (1 - given)
-    return np.where(ratio < share, np.maximum(2 * ratio - share, 0), own)
+    return np.where(ratio < share, np.maximum(3 * ratio - 2 * share, 0), own)
