@@ -57,14 +57,14 @@ def report(record: Path, star: Path, data: Path) -> str:
     )
 
 
-def selections(data: Path, work: Path, conditions: Sequence[str]) -> list[str]:
-    """Make the table and the selections in a folder; return their reports."""
+def selections(data: Path, work: Path, conditions: Sequence[str], *more: str) -> list[str]:
+    """Make the table, with more options, and the selections in a folder; return their reports."""
     job = data / "Class3D" / "job004"
 
     def occupy(*words: object) -> None:
         subprocess.run([sys.executable, "-m", "occupy", *map(str, words), "--quiet"], check=True)
 
-    occupy("classes", job, "--model", data / "model.cif", "--no-components", "-o", work / "classes")
+    occupy("classes", job, "--model", data / "model.cif", "--no-components", "-o", work / "classes", *more)
     lines = []
     for number, condition in enumerate(conditions):
         star = work / f"selected{number}.star"
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("OCCUPY_SHARED_DATA", beside)))
-    parser.add_argument("--smoke", action="store_true", help="one condition only")
+    parser.add_argument("--smoke", action="store_true", help="one condition, of what is read")
     a = parser.parse_args(arguments)
     if not a.data.exists():
         print(f"no data in {a.data}: nothing selected")
@@ -91,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if (data / "unpack").exists():
             subprocess.run([str(data / "unpack"), str(work), "relion_50s"], check=True)
             data = work
-        print("\n".join(selections(data / "relion_50s", work, CONDITIONS[: 1 if a.smoke else None])))
+        # The joint fit of 129 chains takes most of the time.
+        conditions, more = (CONDITIONS[:1], ("--by-reading",)) if a.smoke else (CONDITIONS, ())
+        print("\n".join(selections(data / "relion_50s", work, conditions, *more)))
 
 
 if __name__ == "__main__":

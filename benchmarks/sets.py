@@ -45,7 +45,7 @@ from occupy.ensemble.components import Component, varying
 from occupy.ensemble.pipeline import SetEstimate
 from occupy.io.sets import find_set
 from occupy.regions.table import OccupancyTable
-from occupy.statistics.interval import STANDARD_ERRORS_95
+from occupy.statistics.posterior import STANDARD_ERRORS_95
 
 Numbers = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from occupy.runs.partition import Partition
+from occupy.runs.agreement import Partition
 
 
 def write_star(

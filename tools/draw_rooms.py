@@ -21,7 +21,7 @@ from tools.measure_code import Module, cycles, imported, modules
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs/images/rooms.svg"
 WIDTH, ROW, BOX = 1000, 62, (104, 28)
-LEFT_OUT = ("occupy", "occupy.__main__", "occupy._version", "occupy.data")
+LEFT_OUT = ("occupy", "occupy.__main__", "occupy._version")
 
 Graph = dict[str, set[str]]
 

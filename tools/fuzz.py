@@ -58,7 +58,7 @@ def targets(folder: Path) -> dict[str, Target]:
     """Return what is damaged, by name; files that are needed are made in the folder."""
     from occupy.io.particles import read_particles
     from occupy.io.sets import find_set
-    from occupy.io.tables import read_chain_table, read_selections
+    from occupy.io.tables import ChainTable, read_selections
 
     record, set_record = files.record_files(folder)
     mmcif, pdb = files.model_files()
@@ -73,7 +73,7 @@ def targets(folder: Path) -> dict[str, Target]:
         "pickle": Files(files.pickle_files(), "labels.pkl", read_particles),
         "labels": Files([b"0\n1\n2\n1\n"], "labels.txt", read_particles),
         "yaml": Files(files.yaml_files(), "s.yaml", read_selections),
-        "table": Files([table], "t.csv", read_chain_table),
+        "table": Files([table], "t.csv", ChainTable.read),
         "model": Files([mmcif], "m.cif", files.read_any_model),
         "pdb": Files([pdb], "m.pdb", files.read_any_model),
         "record": Files([record], "r.json", files.use_record(folder)),

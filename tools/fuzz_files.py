@@ -198,10 +198,10 @@ def model_files() -> list[Any]:
 def read_any_model(path: Path) -> None:
     """Read a model, choose parts of it, and write it with other occupancies."""
     from occupy.io.models import read_model, write_occupancies
-    from occupy.regions.selection import residues_of_selection
+    from occupy.regions.region import _residues_of_selection
 
     model = read_model(path)
-    residues_of_selection(model, [model.chain_label(model.residues[0])], "x")
+    _residues_of_selection(model, [model.chain_label(model.residues[0])], "x")
     values = {(r.chain, r.number, r.insertion): 0.5 for r in model.residues}
     write_occupancies(path, path.with_name("occupancies.cif"), values)
 
@@ -216,10 +216,10 @@ def record_files(folder: Path) -> tuple[bytes, bytes]:
 
 def read_any_set_record(path: Path) -> None:
     """Read the record of a set in both ways."""
-    from occupy.io.class_numbers import read_numbered
+    from occupy.io.class_numbers import NumberedSet
     from occupy.report.set_record import read_set_record
 
-    for read in (read_numbered, read_set_record):
+    for read in (NumberedSet.read, read_set_record):
         with contextlib.suppress(OccupyError):
             read(path)
 

@@ -24,7 +24,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 ALGORITHMS = ("numerics", "maths", "statistics", "estimate", "ensemble", "classes", "model", "particles")
 """Rooms where comments say why; a module of that name at the top counts too."""
 BOUNDS = {
-    "code lines": 24_750,
+    "code lines": 25_015,
     "files": 192,
     "public names per 1000 code lines": 33.5,
     "module constants": 120,

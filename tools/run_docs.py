@@ -8,7 +8,8 @@ stands in the ``text`` block after it), every line of a ``console`` block that b
 folder of its own, where the lines of ``<!-- run first: COMMAND -->`` were run by bash; ``$OCCUPY_DATA`` is
 the folder of the test data, and a page that names it is left out, with a word, where there is none. A block
 after ``<!-- not run: REASON -->`` is left as it is, and the reason printed. Numbers may be off by 0.02 or
-2 %. With ``--update`` the pages are rewritten.
+2 %. A picture after ``<!-- made as: FILE -->`` must look like the FILE that the page's commands wrote. With
+``--update`` the pages are rewritten, and these pictures.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<why>[^\n]*) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S
 )
 FIRST = re.compile(r"^<!-- run first: (.*) -->$", re.MULTILINE)
+PICTURE = re.compile(r"^<!-- made as: (\S+) -->\n!\[[^\]]*\]\((\S+)\)$", re.MULTILINE)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 TOLERANCE = 0.02
 FOREIGN = ("chimerax", "relion_reconstruct")
@@ -136,6 +138,42 @@ def working_folder() -> Iterator[None]:
             os.chdir(home)
 
 
+def shrink(path: Path, to: Path) -> None:
+    """Write a picture of 300 dpi as a page needs it."""
+    from PIL import Image
+
+    picture = Image.open(path).convert("RGB")
+    picture.thumbnail((1536, 1760))
+    picture.quantize(256).save(to, optimize=True)
+
+
+def unlike(made: Path, shown: Path) -> str:
+    """Say in what two pictures differ more than fonts and colours do from one computer to another."""
+    from PIL import Image, ImageChops, ImageStat
+
+    missing = next((path for path in (made, shown) if not path.is_file()), None)
+    if missing is not None:
+        return f"there is no {missing.name}"
+    one, other = (Image.open(path).convert("RGB") for path in (made, shown))
+    shapes = [picture.width / picture.height for picture in (one, other)]
+    small = [picture.resize((96, 96), Image.Resampling.BOX) for picture in (one, other)]
+    off = max(ImageStat.Stat(ImageChops.difference(*small)).mean) / 255
+    same_shape = abs(shapes[0] / shapes[1] - 1) < TOLERANCE
+    alike = same_shape and off < TOLERANCE
+    return "" if alike else f"{shown.name} is not what is made now (off by {off:.3f})"
+
+
+def pictures(page: Path, text: str, update: bool) -> list[str]:
+    """Return what is wrong with the pictures that a page's commands made, in the current folder."""
+    wrong = []
+    for made, shown in PICTURE.findall(text):
+        if update:
+            shrink(Path(made), page.parent / shown)
+        elif why := unlike(Path(made), page.parent / shown):
+            wrong.append(why)
+    return wrong
+
+
 def check(path: Path, update: bool) -> int:
     """Run one page and return how many of its lines are wrong."""
     text = path.read_text(encoding="utf-8")
@@ -144,10 +182,11 @@ def check(path: Path, update: bool) -> int:
         return 0
     with working_folder():
         found = run_page(text)
+        wrong = pictures(path, text, update)
     if update:
         path.write_text(found, encoding="utf-8")
         return 0
-    wrong = differences(text, found)
+    wrong += differences(text, found)
     for line in wrong:
         print(f"{path}: {line}")
     return len(wrong)

@@ -18,6 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tools.run_docs import shrink
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -93,15 +96,6 @@ def read(page: Any) -> None:
 def run(*words: str | Path) -> None:
     """Run the program."""
     subprocess.run([sys.executable, "-m", "occupy", *map(str, words), "--quiet"], check=True)
-
-
-def shrink(path: Path, to: Path) -> None:
-    """Write a picture of 300 dpi as a page needs it."""
-    from PIL import Image
-
-    picture = Image.open(path).convert("RGB")
-    picture.thumbnail((1536, 1760))
-    picture.quantize(256).save(to, optimize=True)
 
 
 def copy_pictures(output: Path, scratch: Path, job: Path | None, more: list[str | Path]) -> None:

@@ -37,7 +37,7 @@ from occupy import Settings, Volume
 from occupy.pipeline import estimate
 from occupy.simulation import Processing, draw_occupancies, simulate
 from occupy.simulation.models import marker_points
-from occupy.statistics.interval import STANDARD_ERRORS_95
+from occupy.statistics.posterior import STANDARD_ERRORS_95
 
 Array = npt.NDArray[np.float32]
 Readings = Mapping[str, npt.NDArray[np.float64]]

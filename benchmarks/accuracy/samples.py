@@ -12,7 +12,7 @@ import gemmi
 from benchmarks.accuracy import collection
 from benchmarks.accuracy.collection import Case, Half
 from occupy import Volume, read_map
-from occupy.io.tables import read_chain_table
+from occupy.io.tables import ChainTable
 from occupy.report.simulated import _write_simulation
 
 
@@ -61,7 +61,7 @@ def simulated(
         model = structure(case.model)
         _write_simulation(home, case.name, collection.make(case, model), asdict(case))
     stem = home / case.name
-    b_factors = read_chain_table(Path(f"{stem}_b_factors.csv")).columns["b_factor"]
+    b_factors = ChainTable.read(Path(f"{stem}_b_factors.csv")).columns["b_factor"]
     sharp = ", sharpened" if case.sharpened else ""
     trap = ", traps" if case.trap else ""
     return Sample(
@@ -70,7 +70,7 @@ def simulated(
         case.model,
         Path(f"{stem}.mrc"),
         Path(f"{stem}_model.cif"),
-        read_chain_table(Path(f"{stem}_truth.csv")).columns["occupancy"],
+        ChainTable.read(Path(f"{stem}_truth.csv")).columns["occupancy"],
         b_factors,
         (Path(f"{stem}_half1.mrc"), Path(f"{stem}_half2.mrc")),
         f"{case.resolution:g} Å, SNR {case.signal_to_noise:g}, {case.full:.0%} full{trap}{sharp}",

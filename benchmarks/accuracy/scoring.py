@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
-from occupy.statistics.interval import STANDARD_ERRORS_95
+from occupy.statistics.posterior import STANDARD_ERRORS_95
 
 RADIUS = 3.0
 SOLVENT_DISTANCE = 15.0

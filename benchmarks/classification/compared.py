@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from occupy.io.runs import common_particles, read_run
+from occupy.io.runs import CommonParticles, Run
 from occupy.io.star import read_star
-from occupy.runs.agreement import adjusted_rand, agreement, contingency
-from occupy.runs.consensus import consensus
+from occupy.runs.agreement import Agreement, adjusted_rand, contingency
+from occupy.runs.compare import Consensus
 
 NAMES = ("rlnImageName", "rlnClassNumber")
 
@@ -41,13 +41,13 @@ def calibration_error(stated: npt.NDArray[np.float64], correct: npt.NDArray[np.b
 
 def row(folder: Path, jobs: Sequence[Path]) -> str:
     """Compare the runs of one set; return a line of the table."""
-    read = [read_run(job) for job in jobs]
-    common = common_particles(read)
+    read = [Run.read(job) for job in jobs]
+    common = CommonParticles.of(read)
     table = read_star(folder / "particles_true.star", columns=NAMES)["particles"]
     of = dict(zip(table.column(NAMES[0]), map(int, table.column(NAMES[1])), strict=True))
     true = np.array([of[name] for name in read[0].keys[common.rows[0]].tolist()]) - 1
-    found = consensus(common.runs)
-    agreed = agreement(common.runs, common.entries, draws=99)
+    found = Consensus.of(common.runs)
+    agreed = Agreement.of(common.runs, common.entries, draws=99)
     single = [adjusted_rand(run.labels.tolist(), true.tolist()) for run in common.runs]
     together = adjusted_rand(found.labels.tolist(), true.tolist()) if found.count > 1 else 0.0
     cells = [

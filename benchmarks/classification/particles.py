@@ -114,7 +114,7 @@ def make(settings: ParticleSet, folder: Path, models: Path, seed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     names = list(settings.states)
-    made = [_state(settings, models, settings.states[name][1]) for name in names]
+    made = [made_state(settings, models, settings.states[name][1]) for name in names]
     made[0].structure.make_mmcif_document().write_file(str(folder / "model.cif"))
     for i, one in enumerate(made):
         write_map(folder / f"state_{i + 1}.mrc", Volume.from_array(one.clean, settings.voxel_size))
@@ -137,7 +137,8 @@ def make(settings: ParticleSet, folder: Path, models: Path, seed: int) -> None:
     (folder / "truth.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
-def _state(settings: ParticleSet, models: Path, absent: str) -> Simulation:
+def made_state(settings: ParticleSet, models: Path, absent: str) -> Simulation:
+    """Simulate the map of a state."""
     import gemmi
 
     path = models / settings.model

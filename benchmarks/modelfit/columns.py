@@ -14,7 +14,7 @@ from benchmarks.modelfit.cases import Sample
 from occupy import Settings, Volume, estimate
 from occupy.model import AtomicModel, Kind, Residue
 from occupy.model.fit import fit_parts
-from occupy.statistics.interval import STANDARD_ERRORS_95
+from occupy.statistics.posterior import STANDARD_ERRORS_95
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -18,16 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.classification.__main__ import without_relion
-from benchmarks.classification.particles import PER_MICROGRAPH, SETS, ParticleSet, make
+from benchmarks.classification.particles import PER_MICROGRAPH, SETS, ParticleSet, made_state, make
 from benchmarks.particles.scores import score
 from occupy.io.models import _read_structure
 from occupy.io.particle_images import read_particle_images
 from occupy.io.star import read_star
 from occupy.particles.images import ParticleImages, _ImageSource
 from occupy.particles.pipeline import Options, grid_for, particle_occupancy
-from occupy.particles.slices import rotations
+from occupy.particles.slices import cropped, rotations
 from occupy.simulation.models import heavy_atoms, place
-from occupy.simulation.parts import MODEL_B, PartAtoms, part_densities
+from occupy.simulation.potential import MODEL_B, PartAtoms, part_densities
 
 SMOKE = replace(SETS["pol2"], particles=400, box=48, voxel_size=5.4, snr=0.2)
 ALL_SETS = SETS | {
@@ -55,6 +55,8 @@ class Variant:
         Å by which defocus is off, up or down by micrograph.
     junk : float
         Share of images whose phases are random.
+    densities : bool
+        Nothing wrong at all: parts are the differences of the maps that were projected.
     """
 
     b_factor: float = MODEL_B
@@ -63,6 +65,7 @@ class Variant:
     angles: float | None = None
     defocus: float = 0.0
     junk: float = 0.0
+    densities: bool = False
 
 
 VARIANTS = {
@@ -74,6 +77,7 @@ VARIANTS = {
     "poses-3": Variant(angles=3.0),
     "defocus-200": Variant(defocus=200.0),
     "junk": Variant(junk=0.2),
+    "true-densities": Variant(densities=True),
 }
 
 
@@ -130,6 +134,15 @@ def atoms_of(settings: ParticleSet, models: Path, error: float = 0.0) -> PartAto
     )
 
 
+def true_densities(
+    settings: ParticleSet, models: Path, names: Sequence[str], size: int
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield what each chain adds to the map that was projected."""
+    whole = made_state(settings, models, "").clean
+    for name in names:
+        yield cropped(whole - made_state(settings, models, name).clean, size)
+
+
 def weights_of(atoms: PartAtoms) -> npt.NDArray[np.float64]:
     """Mass of each part in kDa, roughly: 14 Da per heavy atom with its hydrogens."""
     return np.asarray(np.bincount(atoms.part, minlength=len(atoms.names)) * 0.014, dtype=np.float64)
@@ -144,6 +157,8 @@ def run(settings: ParticleSet, folder: Path, models: Path, threads: int, variant
     atoms = atoms_of(settings, models, asked.coordinates)
     resolution = images.side / (band.first + band.shells)
     densities = part_densities(atoms, images.side, size, resolution, asked.b_factor)
+    if asked.densities:
+        densities = true_densities(settings, models, atoms.names, size)
     volumes = np.stack(list(densities))
     start = monotonic()
     found = particle_occupancy(images, atoms.names, volumes, options, lambda *_: None)
@@ -157,7 +172,12 @@ def run(settings: ParticleSet, folder: Path, models: Path, threads: int, variant
 
 
 def write(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    """Write all rows."""
+    """Write rows, in place of earlier ones of the same sets, seeds and variants; others stay."""
+    earlier = [] if not path.is_file() else path.read_text(encoding="utf-8").splitlines()
+    header, mine = "\t".join(rows[0]), {tuple(row.values())[:3] for row in rows}
+    kept = [line for line in earlier[1:] if tuple(line.split("\t")[:3]) not in mine]
+    if earlier[:1] == [header]:
+        rows = [*(dict(zip(rows[0], line.split("\t"), strict=True)) for line in kept), *rows]
     lines = ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -23,7 +23,7 @@ from occupy.io.particle_images import read_particle_images
 from occupy.particles.ctf import Ctf
 from occupy.particles.images import ParticleImages, _ImageSource
 from occupy.particles.pipeline import Options, grid_for, particle_occupancy
-from occupy.simulation.parts import PartAtoms, part_densities
+from occupy.simulation.potential import PartAtoms, part_densities
 
 SIZE, PARTS, MANY, LEARNT_FROM = 256, 20, 100_000, 5_000
 

@@ -16,9 +16,8 @@ from occupy import tuning
 from occupy.numerics.parallel import scratch
 from occupy.numerics.smoothing import smooth_curve, smooth_volume
 from occupy.statistics.context import LocalContext, crowding_gain
-from occupy.statistics.interval import STANDARD_ERRORS_95
 from occupy.statistics.noise import mode_of_maxima, with_noise, without_noise
-from occupy.statistics.posterior import chance_of_full, posterior_error, posterior_mean
+from occupy.statistics.posterior import STANDARD_ERRORS_95, chance_of_full, posterior_error, posterior_mean
 
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from occupy.ensemble.alignment import pose_notices
-from occupy.ensemble.components import Component, find_components, soft_mask
+from occupy.ensemble.components import Component, component_regions, find_components, read_set, soft_mask
 from occupy.ensemble.execution import Execution
 from occupy.ensemble.members import Member
 from occupy.ensemble.pipeline import ClassEstimate, SetEstimate, compare_members
-from occupy.ensemble.summary import component_regions, read_set
 from occupy.errors import InputError, Notice
 from occupy.inputs import open_inputs
 from occupy.io.mapset import MapSet
@@ -120,13 +119,12 @@ class ClassesResult(Result):
         """
         if self.found is None:
             raise InputError("the maps of this set are in memory; write them as files and estimate those")
-        from occupy.report.set_record import asked_of, begin
+        from occupy.report.set_record import asked_of
         from occupy.report.set_results import SetOutput, write_set
 
         folder = Path(folder)
         paths = [entry.path for entry in self.found.maps if entry.name in self.names]
         begun = asked_of(paths, self.settings)
-        begin(folder, begun)
         given = self.parts[: len(self.parts) - len(self.components)]
         output = SetOutput(
             self.found, begun, self.settings, notices=self.notices, regions=given, joint=self.joint

@@ -35,3 +35,8 @@ class Notice:
 
     code: str
     text: str
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the result is worse for it; half-maps that were found beside a map make it better."""
+        return self.code != "neighbours"

@@ -222,10 +222,13 @@ class RegionRequest:
         (), "Masks as regions: file, folder, or pattern in quotes; may be repeated.", metavar="PATTERN"
     )
     by_reading: bool = option(
-        False, "Read the local scale at the atoms, instead of a joint fit of the model's parts."
+        False, "Read the local scale at the atoms, instead of a joint fit of the model's parts.", "Joint fit"
     )
     exclusive: tuple[str, ...] = option(
-        (), "Regions in one place, at most 1 together: 'LIG_A | LIG_B'; may be repeated.", metavar="REGIONS"
+        (),
+        "Regions in one place, at most 1 together: 'LIG_A | LIG_B'; may be repeated.",
+        "Joint fit",
+        metavar="REGIONS",
     )
 
     def __post_init__(self) -> None:
@@ -263,21 +266,24 @@ class SetRequest:
     """How the maps of a set are compared."""
 
     lowpass: float | None = option(
-        None, "Å: common resolution [default: of the least resolved class, 8 at the finest]."
+        None, "Å: common resolution [default: of the least resolved class, 8 at the finest].", "Comparison"
     )
-    components: bool = option(True, "Find parts that come and go together.")
+    components: bool = option(True, "Find parts that come and go together.", "Comparison")
     compare: tuple[str, str] | None = option(
-        None, "Script of the difference of two classes (names or numbers).", metavar="A B"
+        None, "Script of the difference of two classes (names or numbers).", "Output", metavar="A B"
     )
-    resample: bool = option(False, "Bring maps on other grids onto the first one's.")
-    voxel_size: float | None = option(None, "Å per voxel, in place of the header's.")
-    resume: bool = option(False, "Go on with a run that was stopped.")
-    report: bool = option(False, "Write a page with everything, for any browser, offline.")
+    resample: bool = option(False, "Bring maps on other grids onto the first one's.", "Comparison")
+    voxel_size: float | None = option(None, "Å per voxel, in place of the header's.", "Comparison")
+    resume: bool = option(False, "Go on with a run that was stopped.", "Output")
+    report: bool = option(False, "Write a page with everything, for any browser, offline.", "Output")
     threads: int | None = option(
-        None, "Maps worked on at a time [default: one per processor, up to 8].", min=1
+        None, "Maps worked on at a time [default: one per processor, up to 8].", "Run", min=1
     )
     scheduler: str | None = option(
-        None, "Work on the Dask cluster of this scheduler, such as tcp://node17:8786.", metavar="ADDRESS"
+        None,
+        "Work on the Dask cluster of this scheduler, such as tcp://node17:8786.",
+        "Run",
+        metavar="ADDRESS",
     )
 
     @property
@@ -302,9 +308,13 @@ class ParticleRequest:
 
     map: Path | None = option(None, "Consensus map: the model's frame, or what masks cut from.")
     passthrough: tuple[Path, ...] = option((), "cryoSPARC's passthrough file; may be repeated.")
-    shortest: float | None = option(None, "Å: finest resolution that is used [default: 8].", min=2.0)
-    refine: bool = option(True, "Correct small errors of the poses.", flags=("--refine/--keep-poses",))
-    threads: int | None = option(None, "Threads [default: one per processor].", min=1)
+    shortest: float | None = option(
+        None, "Å: finest resolution that is used [default: 8].", "Images", min=2.0
+    )
+    refine: bool = option(
+        True, "Correct small errors of the poses.", "Images", flags=("--refine/--keep-poses",)
+    )
+    threads: int | None = option(None, "Threads [default: one per processor].", "Run", min=1)
 
 
 @dataclass(frozen=True)
@@ -354,20 +364,26 @@ class ClassWish:
 class Numbering:
     """How classes and particles are numbered, where files do not tell."""
 
-    set: str | None = option(None, "Job or model.star of the maps, where no record tells.")
-    map_base: int | None = option(None, "Maps are counted from this, where it can't be told.", min=0, max=1)
-    label_base: int | None = option(None, "So are the classes of the particles.", min=0, max=1)
-    class_field: str | None = option(None, "Field of a .cs file with the class.")
-    parent_ind: Path | None = option(None, "Indices (.pkl) that cryoDRGN was trained on with --ind.")
+    set: str | None = option(None, "Job or model.star of the maps, where no record tells.", "Numbering")
+    map_base: int | None = option(
+        None, "Maps are counted from this, where it can't be told.", "Numbering", min=0, max=1
+    )
+    label_base: int | None = option(None, "So are the classes of the particles.", "Numbering", min=0, max=1)
+    class_field: str | None = option(None, "Field of a .cs file with the class.", "Numbering")
+    parent_ind: Path | None = option(
+        None, "Indices (.pkl) that cryoDRGN was trained on with --ind.", "Numbering"
+    )
 
 
 @dataclass(frozen=True)
 class PartWish:
     """Parts that a particle must have, and must lack, and how sure that must be."""
 
-    part: tuple[str, ...] = option((), "Of occupy particles: part a particle has; may be repeated.")
-    not_part: tuple[str, ...] = option((), "Part a particle lacks; may be repeated.")
-    probability: float = option(0.9, "How sure both must be, per particle.", min=0.0, max=1.0)
+    part: tuple[str, ...] = option((), "Part a particle has; may be repeated.", "By occupy particles")
+    not_part: tuple[str, ...] = option((), "Part a particle lacks; may be repeated.", "By occupy particles")
+    probability: float = option(
+        0.9, "How sure both must be, per particle.", "By occupy particles", min=0.0, max=1.0
+    )
 
 
 @dataclass(frozen=True)

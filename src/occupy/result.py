@@ -20,9 +20,16 @@ from occupy.inputs import Inputs, open_inputs, volume_of
 from occupy.io.models import read_model
 from occupy.io.mrc import map_stem, read_header, write_map
 from occupy.model import AtomicModel
-from occupy.regions.places import Numbers, Profile, points_between, read_places
 from occupy.regions.region import By, Region, regions_of_model
-from occupy.regions.table import OccupancyTable, Reading, read_regions
+from occupy.regions.table import (
+    Numbers,
+    OccupancyTable,
+    Profile,
+    Reading,
+    points_between,
+    read_places,
+    read_regions,
+)
 from occupy.report import record as records
 from occupy.report.results import write_results
 from occupy.report.set_record import NAME as SET_RECORD
@@ -287,10 +294,16 @@ class MapResult(Result):
         return slices_figure(self.estimate)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        """Show itself in a notebook; see `occupy.report.notebook`."""
+        """Show itself where IPython is not; see `occupy.report.notebook`."""
         from occupy.report.notebook import mime_bundle
 
         return mime_bundle(self.estimate)
+
+    def _ipython_display_(self) -> None:
+        """Show itself in a notebook."""
+        from occupy.report.notebook import show
+
+        show(self.estimate)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

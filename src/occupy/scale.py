@@ -17,7 +17,7 @@ from occupy.numerics.quantiles import Tile, Tiling, coarse_tile, extreme_tile, t
 from occupy.numerics.resampling import refine_slab
 from occupy.options import short_repr
 from occupy.resolve import ResolvedSettings
-from occupy.statistics.interval import interval_95
+from occupy.statistics.posterior import interval_95
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class TargetOccupancy:
     error : float or None
         Standard error; with the calibrated estimator, whose occupancy is the median scale in the mask.
     interval_95 : tuple of float or None
-        95 % interval, where there is a standard error; see `occupy.statistics.interval`.
+        95 % interval, where there is a standard error; see `occupy.statistics.posterior`.
     """
 
     occupancy: float

@@ -15,7 +15,7 @@ from benchmarks.accuracy.samples import Sample, relion_sets, truth_columns
 from benchmarks.accuracy.scoring import Unit, score_units, summarise
 from benchmarks.accuracy.tables import markdown, over_maps
 from occupy import Volume, read_map
-from occupy.statistics.interval import STANDARD_ERRORS_95
+from occupy.statistics.posterior import STANDARD_ERRORS_95
 
 
 def chain_of(name, points, atom="CA"):

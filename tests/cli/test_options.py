@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +12,9 @@ import pytest
 import typer
 
 from occupy import requests, settings
+from occupy.cli.app import app
 from occupy.cli.classes import _matrix
-from occupy.cli.main import _with_lists
+from occupy.cli.main import _with_lists, run
 from occupy.cli.options import command
 from occupy.errors import InputError
 from occupy.options import as_written, flags_of, names_of, option
@@ -86,11 +88,69 @@ def test_help_stands_in_sections_and_names_units_and_defaults(bake, capsys):
         bake("--help")
     said = capsys.readouterr().out
     titles = [line for line in said.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert titles == ["Arguments:", "Options:", "Decoration:"]
+    assert titles == ["Arguments:", "Options:", "Decoration:", "Run:"]
     assert "Layers. (cm)  [default: 2; 1<=x<=9]" in said
     assert "--icing / --no-icing" in said
     assert "--no-candles" not in said
     assert said.index("Decoration:") < said.index("--candles")
+
+
+def _commands() -> list[tuple[str, Any]]:
+    """Return every command that a user sees, with its words."""
+    top = typer.main.get_command(app).commands
+    groups = [(name, each) for name, each in top.items() if not each.hidden]
+    return [
+        (" ".join([name, *more]), made)
+        for name, each in groups
+        for more, made in ([([n], c) for n, c in getattr(each, "commands", {}).items()] or [([], each)])
+    ]
+
+
+COMMANDS = dict(_commands())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_in_a_help_are_command_lines_and_stand_first(name, monkeypatch):
+    """What the first 24 lines of 80 columns show: usage, examples, and the options most runs want."""
+    monkeypatch.setenv("COLUMNS", "80")
+    made = COMMANDS[name]
+    text = made.get_help(made.make_context(f"occupy {name}", [], resilient_parsing=True))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "{" not in lines[0]
+    if len(lines) <= 24 and not made.epilog:
+        return
+    examples = made.epilog.replace("\\\n", "").splitlines()
+    assert len(examples) >= (2 if len(lines) > 24 else 1)
+    shown = "\n".join(lines[:23])
+    for example in examples:
+        words = shlex.split(example)
+        assert words[: 1 + len(name.split())] == ["occupy", *name.split()]
+        made.make_context(name, _with_lists(words)[1 + len(name.split()) :])  # UsageError where it is wrong
+        assert example.split("    ")[0].rstrip() in shown
+    assert "Arguments:" in shown
+    titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert titles[:2] == ["Examples:", "Arguments:"]
+    assert titles[-1] == "Run:"
+    expert = [title.endswith("(expert):") for title in titles[:-1]]
+    assert expert == sorted(expert)  # nothing common after what is for experts
+
+
+def test_a_help_longer_than_the_terminal_is_shown_page_by_page(monkeypatch, capsys):
+    paged: list[str] = []
+    monkeypatch.setattr("pydoc.pager", paged.append)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+    assert run(["estimate", "--help"]) == 0
+    assert not paged  # not on a terminal
+    whole = capsys.readouterr().out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert run(["estimate", "--help"]) == 0
+    assert paged == [whole]
+    monkeypatch.setenv("LINES", "500")
+    assert run(["estimate", "--help"]) == 0
+    assert len(paged) == 1
+    assert capsys.readouterr().out == whole
 
 
 def test_a_record_says_it_as_the_command_line_does():

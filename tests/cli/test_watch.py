@@ -16,7 +16,7 @@ from occupy.io.mrc import write_map
 from occupy.io.relion_job import finished_iterations, has_ended
 from occupy.regions.table import OccupancyTable
 from occupy.relion.watch import Watch, follow
-from occupy.report.history import Step, difference, read_history, step_line, write_history
+from occupy.report.history import Step, _difference, read_history, write_history
 from occupy.volume import Volume
 
 CLASSES = 2
@@ -216,7 +216,7 @@ def test_histories_are_read_back(tmp_path: Path) -> None:
 def test_differences_of_noise_are_rarely_significant() -> None:
     rng = np.random.default_rng(0)
     found = [
-        difference(steps_of([0.5 + 0.05 * rng.standard_normal((40, 4))], 0.05, 4)[0].table).significant
+        _difference(steps_of([0.5 + 0.05 * rng.standard_normal((40, 4))], 0.05, 4)[0].table).significant
         for _ in range(100)
     ]
     # At the 5 % level for the whole table, about 5 of 100 tables have one.
@@ -225,5 +225,5 @@ def test_differences_of_noise_are_rarely_significant() -> None:
 
 def test_without_errors_nothing_is_called_significant() -> None:
     step = steps_of([[[0.1, 0.9]]], np.nan, 2)[0]
-    assert difference(step.table).significant is None
-    assert "regions differ" not in step_line(step)
+    assert _difference(step.table).significant is None
+    assert "regions differ" not in step.line()

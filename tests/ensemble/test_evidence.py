@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occupy import tuning
-from occupy.ensemble.comparison import Null, null_of, shrinkage_weight
+from occupy.ensemble.comparison import Null, shrinkage_weight
 
 
 @pytest.mark.parametrize(("level", "width"), [(1.5, 0.25), (8.0, 0.5)])
@@ -16,7 +16,7 @@ def test_null_is_found_beside_real_differences(level, width):
     rng = np.random.default_rng(1)
     same = level * np.exp(width * rng.standard_normal(20000))
     other = 60 * level * np.exp(rng.standard_normal(8000))
-    null = null_of(np.concatenate([same, other]))
+    null = Null.of(np.concatenate([same, other]))
     assert null.level == pytest.approx(level, rel=0.2)
     assert null.width == pytest.approx(width, rel=0.35)
 
@@ -24,8 +24,8 @@ def test_null_is_found_beside_real_differences(level, width):
 def test_null_is_neither_less_than_noise_nor_without_bounds():
     rng = np.random.default_rng(2)
     spread = np.exp(0.2 * rng.standard_normal(5000))
-    assert null_of(0.1 * spread).level == 1
-    assert null_of(1e4 * spread).level == tuning.SET.most_null
+    assert Null.of(0.1 * spread).level == 1
+    assert Null.of(1e4 * spread).level == tuning.SET.most_null
 
 
 def test_about_one_place_without_difference_reaches_the_threshold():

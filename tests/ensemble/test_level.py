@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.ensemble.level import content_of, full_level
+from occupy.ensemble.comparison import FullLevel, content_of
 
 
 def readings(parts, seed=0, width=0.1):
@@ -25,7 +25,7 @@ def readings(parts, seed=0, width=0.1):
     ],
 )
 def test_full_is_the_uppermost_high_peak(parts):
-    level = full_level(readings(parts))
+    level = FullLevel.of(readings(parts))
     assert level.value == pytest.approx(5.0, rel=0.05)
     assert 0.04 <= level.spread <= 0.16
 
@@ -33,7 +33,7 @@ def test_full_is_the_uppermost_high_peak(parts):
 @given(st.floats(1e-3, 1e3))
 def test_level_goes_with_the_units_of_the_map(factor):
     values = readings([(5.0, 4000), (2.0, 2000)])
-    one, other = full_level(values), full_level(values * factor)
+    one, other = FullLevel.of(values), FullLevel.of(values * factor)
     assert other.value == pytest.approx(one.value * factor, rel=0.02)
     assert other.spread == pytest.approx(one.spread, abs=0.01)
 
@@ -48,8 +48,8 @@ def test_content_is_not_the_halo_around_it():
 
 def test_full_material_of_two_kinds_widens_the_level():
     one, two = (
-        full_level(readings([(5.0, 20000)], width=0.05)),
-        full_level(readings([(5.0, 14000), (4.3, 6000)], width=0.05)),
+        FullLevel.of(readings([(5.0, 20000)], width=0.05)),
+        FullLevel.of(readings([(5.0, 14000), (4.3, 6000)], width=0.05)),
     )
     assert two.value == pytest.approx(5.0, rel=0.03)
     assert two.spread > 1.2 * one.spread

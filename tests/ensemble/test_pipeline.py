@@ -7,11 +7,10 @@ import pytest
 import scipy.fft
 from scipy.ndimage import map_coordinates
 
-from occupy.ensemble.components import find_components, varying
+from occupy.ensemble.components import find_components, summary_of, summary_terms, varying
 from occupy.ensemble.execution import MemoryStorage
 from occupy.ensemble.members import Member, working_grid
 from occupy.ensemble.pipeline import estimate_set
-from occupy.ensemble.summary import summary_of, summary_terms
 from occupy.errors import InputError
 from occupy.report.set_record import set_numbers
 from occupy.volume import Frame, Volume

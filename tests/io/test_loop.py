@@ -12,11 +12,9 @@ from hook_calls import N, call, gridding
 from occupy.io.checksum import written
 from occupy.io.loop import (
     _SUFFIX,
+    ReconstructionCall,
     _is_drawn,
     drawn_notice,
-    read_call,
-    reconstruct,
-    record_call,
     unregularised_name,
 )
 from occupy.io.mrc import read_map, write_map
@@ -55,7 +53,7 @@ def test_a_map_comes_back_whatever_the_weights(tmp_path, padding):
     m = N * padding
     weight = np.random.default_rng(1).uniform(50, 500, (m, m, m // 2 + 1))
     grids(star, data, weight, padding)
-    found = reconstruct(read_call(star))
+    found = ReconstructionCall.read(star).reconstruct()
     assert found.dtype == np.float32
     z, y, x = np.indices((N, N, N)) - N // 2
     inside = x**2 + y**2 + z**2 < (N / 2 - 3) ** 2
@@ -69,9 +67,9 @@ def test_places_without_weight_are_zero_not_infinite(tmp_path):
     weight = np.full((N, N, N // 2 + 1), 100.0)
     weight[:, :, 4:] = 0
     grids(star, smooth(0), weight, 1)
-    assert np.isfinite(reconstruct(read_call(star))).all()
+    assert np.isfinite(ReconstructionCall.read(star).reconstruct()).all()
     grids(star, smooth(0), 0 * weight, 1)
-    assert not reconstruct(read_call(star)).any()
+    assert not ReconstructionCall.read(star).reconstruct().any()
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "padding"])
@@ -85,7 +83,7 @@ def test_what_cannot_be_reconstructed_is_refused_in_one_line(tmp_path, damage):
     else:
         star.write_text(star.read_text().replace("PaddingFactor 1.0", "PaddingFactor 1.5"))
     with pytest.raises(ValueError, match="padding of 1.5" if damage == "padding" else "data_real") as caught:
-        reconstruct(read_call(star))
+        ReconstructionCall.read(star).reconstruct()
     assert "\n" not in str(caught.value)
 
 
@@ -97,7 +95,7 @@ def drawn(tmp_path):
     for number in (1, 2):
         star = call(job, 2, number, smooth(number), current=2 * FINEST)
         state = {"state": "separated"} if number == 1 else {"state": "empty"}
-        record_call(job / "occupy_relion", read_call(star), state)
+        ReconstructionCall.read(star).record(state)
         write_map(job / f"run_it002_class00{number}.mrc", Volume.from_array(0.5 * smooth(3), 8.0))
     rows = "".join(f"Class3D/job001/run_it002_class00{k}.mrc {w}\n" for k, w in ((1, 0.9), (2, 0.1)))
     shells = "data_model_class_1\n\nloop_\n_rlnSpectralIndex\n_rlnSsnrMap\n0 5\n1 4\n\n"
@@ -175,7 +173,7 @@ def recorded(drawn):
     star = drawn / "run_it002_class001_external_reconstruct.star"
     result = star.with_suffix(".mrc")
     about = {"file": result.name} | written(result)
-    record_call(drawn / "occupy_relion", read_call(star), {"state": "separated", "map": about})
+    ReconstructionCall.read(star).record({"state": "separated", "map": about})
     assert find_set([drawn]).unregularised
     return drawn
 
@@ -201,7 +199,7 @@ def test_a_job_done_again_without_another_program_is_read_as_it_is(recorded, ext
 @pytest.mark.parametrize("about", [None, "x", {"file": 3}, {"file": "a\0b", "bytes": 1}])
 def test_a_record_that_does_not_tell_counts(drawn, about):
     star = drawn / "run_it002_class001_external_reconstruct.star"
-    record_call(drawn / "occupy_relion", read_call(star), {"state": "separated", "map": about})
+    ReconstructionCall.read(star).record({"state": "separated", "map": about})
     assert _is_drawn(drawn / "run_it002_class001.mrc")
 
 

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occupy.errors import InputError
-from occupy.io.class_numbers import NumberedSet, _NumberedMap, match_classes
-from occupy.io.particles import Particles, read_particles, write_particles
+from occupy.io.class_numbers import NumberedSet, _NumberedMap
+from occupy.io.particles import Particles, read_particles
 from occupy.io.star import read_star
 
 OPTICS = """
@@ -57,7 +57,7 @@ def star(path: Path, head: str = OPTICS, rows: list[str] = ROWS, end: str = " \n
 
 def kept(path: Path, classes: list[int], target: Path) -> bytes:
     particles = read_particles(path)
-    write_particles(particles, np.isin(particles.labels, classes), target)
+    particles.write(np.isin(particles.labels, classes), target)
     return target.read_bytes()
 
 
@@ -174,7 +174,7 @@ def test_cryosparc_particles_keep_every_field(tmp_path: Path) -> None:
     particles = read_particles(tmp_path / "particles.cs")
     assert particles.counts() == {0: 2, 1: 1, 2: 2}
     assert particles.base is None
-    write_particles(particles, particles.labels == 0, tmp_path / "out.cs")
+    particles.write(particles.labels == 0, tmp_path / "out.cs")
     with (tmp_path / "out.cs").open("rb") as stream:
         found = np.load(stream, allow_pickle=False)
     assert found.dtype == content.dtype
@@ -197,9 +197,9 @@ def test_exported_cryosparc_particles_are_written_beside_their_images_only(tmp_p
     particles = read_particles(tmp_path / "J42_particles_exported.cs")
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(InputError, match="write into"):
-        write_particles(particles, particles.labels == 0, tmp_path / "elsewhere" / "out.cs")
+        particles.write(particles.labels == 0, tmp_path / "elsewhere" / "out.cs")
     assert not list((tmp_path / "elsewhere").iterdir())
-    write_particles(particles, particles.labels == 0, tmp_path / "out.cs")
+    particles.write(particles.labels == 0, tmp_path / "out.cs")
     assert (tmp_path / "out.csg").is_file()
 
 
@@ -240,9 +240,9 @@ def test_cs_files_that_are_refused(tmp_path: Path) -> None:
 def test_cryodrgn_indices_count_from_0_and_follow_the_parents(tmp_path: Path) -> None:
     (tmp_path / "labels.pkl").write_bytes(pickle.dumps(np.array([0, 1, 2, 1])))
     particles = read_particles(tmp_path / "labels.pkl")
-    write_particles(particles, particles.labels == 1, tmp_path / "ind.pkl")
+    particles.write(particles.labels == 1, tmp_path / "ind.pkl")
     assert pickle.loads((tmp_path / "ind.pkl").read_bytes()).tolist() == [1, 3]
-    write_particles(particles, particles.labels == 1, tmp_path / "ind.pkl", np.array([10, 20, 30, 40]))
+    particles.write(particles.labels == 1, tmp_path / "ind.pkl", np.array([10, 20, 30, 40]))
     assert pickle.loads((tmp_path / "ind.pkl").read_bytes()).tolist() == [20, 40]
 
 
@@ -258,7 +258,7 @@ def test_targets_that_are_refused(tmp_path: Path) -> None:
     keep = np.ones(4, bool)
     for name, said in (("data.star", "read from"), ("out.cs", r"\.star file")):
         with pytest.raises(InputError, match=said):
-            write_particles(particles, keep, tmp_path / name)
+            particles.write(keep, tmp_path / name)
 
 
 # --- which class is which map ---
@@ -274,54 +274,54 @@ def particles_of(labels: list[int], kind: Any = "relion", name: str = "run_it025
 
 
 def test_relion_counts_from_1(tmp_path: Path) -> None:
-    labels, notices = match_classes(maps([1, 2, 3], 1), particles_of([1, 3, 3, 2]))
+    labels, notices = maps([1, 2, 3], 1).match(particles_of([1, 3, 3, 2]))
     assert labels == {"map1": 1, "map2": 2, "map3": 3}
     assert notices == []
 
 
 def test_maps_from_1_and_labels_from_0() -> None:
-    labels, _ = match_classes(maps([1, 2, 3], 1, "cryodrgn"), particles_of([0, 1, 2], "cryodrgn"))
+    labels, _ = maps([1, 2, 3], 1, "cryodrgn").match(particles_of([0, 1, 2], "cryodrgn"))
     assert labels == {"map1": 0, "map2": 1, "map3": 2}
 
 
 def test_maps_from_0_and_labels_from_0() -> None:
-    labels, _ = match_classes(maps([0, 1, 2], 0, "cryodrgn"), particles_of([0, 1, 2], "cryodrgn"))
+    labels, _ = maps([0, 1, 2], 0, "cryodrgn").match(particles_of([0, 1, 2], "cryodrgn"))
     assert labels == {"map0": 0, "map1": 1, "map2": 2}
 
 
 def test_maps_from_0_and_labels_from_1() -> None:
-    labels, _ = match_classes(maps([0, 1, 2], 0, "cryosparc"), particles_of([1, 1, 3], "cryosparc"))
+    labels, _ = maps([0, 1, 2], 0, "cryosparc").match(particles_of([1, 1, 3], "cryosparc"))
     assert labels == {"map0": 1, "map1": 2, "map2": 3}
 
 
 def test_what_cannot_be_told_is_asked() -> None:
     ours, theirs = maps([0, 1, 2, 3], 0, "cryosparc"), particles_of([1, 2, 3], "cryosparc")
     with pytest.raises(InputError, match="--label-base"):
-        match_classes(ours, theirs)
-    assert match_classes(ours, theirs, label_base=0)[0]["map1"] == 1
-    assert match_classes(ours, theirs, label_base=1)[0]["map1"] == 2
+        ours.match(theirs)
+    assert ours.match(theirs, label_base=0)[0]["map1"] == 1
+    assert ours.match(theirs, label_base=1)[0]["map1"] == 2
     unknown = maps([1, 2, 3], None, "cryodrgn")
     with pytest.raises(InputError, match="--map-base"):
-        match_classes(unknown, particles_of([0, 1, 2], "cryodrgn"))
-    assert match_classes(unknown, particles_of([0, 1, 2], "cryodrgn"), map_base=1)[0]["map1"] == 0
+        unknown.match(particles_of([0, 1, 2], "cryodrgn"))
+    assert unknown.match(particles_of([0, 1, 2], "cryodrgn"), map_base=1)[0]["map1"] == 0
 
 
 def test_files_with_all_the_numbers_of_relions_classes_need_no_base() -> None:
     ours = maps([1, 2, 3], None, "files")
-    assert match_classes(ours, particles_of([1, 2, 3]))[0] == {"map1": 1, "map2": 2, "map3": 3}
+    assert ours.match(particles_of([1, 2, 3]))[0] == {"map1": 1, "map2": 2, "map3": 3}
     with pytest.raises(InputError, match="--map-base"):
-        match_classes(ours, particles_of([1, 2]))
+        ours.match(particles_of([1, 2]))
 
 
 def test_classes_left_out_of_the_table_on_purpose() -> None:
     ours = replace(maps([1, 2], 1), whole=False)
-    labels, notices = match_classes(ours, particles_of([1, 2, 3]))
+    labels, notices = ours.match(particles_of([1, 2, 3]))
     assert labels == {"map1": 1, "map2": 2}
     assert [notice.code for notice in notices] == ["classes-without-map"]
     other = replace(maps([0, 1], 0, "cryosparc"), whole=False)
     with pytest.raises(InputError, match="--label-base"):
-        match_classes(other, particles_of([1, 2], "cryosparc"))
-    assert match_classes(other, particles_of([0, 1, 2], "cryosparc"))[0] == {"map0": 0, "map1": 1}
+        other.match(particles_of([1, 2], "cryosparc"))
+    assert other.match(particles_of([0, 1, 2], "cryosparc"))[0] == {"map0": 0, "map1": 1}
 
 
 @pytest.mark.parametrize(
@@ -341,12 +341,12 @@ def test_classes_left_out_of_the_table_on_purpose() -> None:
 )
 def test_numbers_that_do_not_fit(ours: NumberedSet, theirs: Particles, options: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        match_classes(ours, theirs, **options)
+        ours.match(theirs, **options)
 
 
 def test_doubts_about_the_particles() -> None:
     def codes(ours: NumberedSet, theirs: Particles) -> list[str]:
-        return [notice.code for notice in match_classes(ours, theirs)[1]]
+        return [notice.code for notice in ours.match(theirs)[1]]
 
     assert codes(maps([1, 2], 1), particles_of([1, 2], name="run_it024_data.star")) == ["other-iteration"]
     assert codes(maps([1, 2], 1, particles=1), particles_of([1, 2, 2])) == ["other-particles"]
@@ -389,7 +389,7 @@ def test_l05_columns_and_blocks_beyond_ascii(tmp_path: Path) -> None:
     path.write_text("data_pärticles\nloop_\n_rlnImageN\u00e4me #1\n_rlnClassNumber #2\na 1\nb 2\n", "utf-8")
     particles = read_particles(path)
     assert particles.counts() == {1: 1, 2: 1}
-    write_particles(particles, np.array([False, True]), tmp_path / "e.star")
+    particles.write(np.array([False, True]), tmp_path / "e.star")
     assert (tmp_path / "e.star").read_bytes() == path.read_bytes().replace(b"a 1\n", b"")
 
 

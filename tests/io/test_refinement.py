@@ -6,40 +6,40 @@ import gemmi
 import pytest
 import yaml
 
-from occupy.io.refinement import (
-    Alternatives,
-    OccupancyGroup,
-    Span,
+from occupy.model import Residue
+from occupy.report.refinement import (
+    _Alternatives,
+    _OccupancyGroup,
     _phenix_parameters,
     _refmac_keywords,
     _servalcat_yaml,
-    spans_of,
-    write_refinement,
+    _Span,
+    _spans_of,
+    _write_refinement,
 )
-from occupy.model import Residue
 
 RESIDUES = [
     Residue(0, chain, number, insertion, "ALA", chain, "polymer")
     for chain, number, insertion in [("A", n, "") for n in (1, 2, 3, 5, 6)] + [("B", 1, ""), ("B", 1, "A")]
 ]
 GROUPS = [
-    OccupancyGroup("arm α", 0.62, 0.05, (Span("A", "1", "3"), Span("B"))),
-    OccupancyGroup("site", 0.4, 0.1, (Span("A", "5", "5", "B"),)),
-    OccupancyGroup("insert", 0.2, 0.1, (Span("B", "1A", "1A"),)),
+    _OccupancyGroup("arm α", 0.62, 0.05, (_Span("A", "1", "3"), _Span("B"))),
+    _OccupancyGroup("site", 0.4, 0.1, (_Span("A", "5", "5", "B"),)),
+    _OccupancyGroup("insert", 0.2, 0.1, (_Span("B", "1A", "1A"),)),
 ]
-EITHER = (Alternatives((1, 2), complete=False),)
+EITHER = (_Alternatives((1, 2), complete=False),)
 
 
 def test_ranges_hold_what_is_meant_and_nothing_else():
-    assert spans_of(RESIDUES[:5], RESIDUES) == (Span("A"),)
-    assert spans_of([RESIDUES[0], RESIDUES[1], RESIDUES[3]], RESIDUES) == (
-        Span("A", "1", "2"),
-        Span("A", "5", "5"),
+    assert _spans_of(RESIDUES[:5], RESIDUES) == (_Span("A"),)
+    assert _spans_of([RESIDUES[0], RESIDUES[1], RESIDUES[3]], RESIDUES) == (
+        _Span("A", "1", "2"),
+        _Span("A", "5", "5"),
     )
-    assert spans_of([RESIDUES[6]], RESIDUES) == (Span("B", "1A", "1A"),)
+    assert _spans_of([RESIDUES[6]], RESIDUES) == (_Span("B", "1A", "1A"),)
     # Numbers that fall again start a new range.
     wound = [*RESIDUES[:2], RESIDUES[2]._replace(number=1, insertion="Z"), RESIDUES[3]]
-    assert len(spans_of(wound[:3], wound)) == 2
+    assert len(_spans_of(wound[:3], wound)) == 2
 
 
 def test_refmac():
@@ -96,13 +96,13 @@ def test_phenix_groups_stand_alone_unless_they_sum_up_to_one():
     assert 'selection = "(chain B and resid 1A)"' in text
     assert "# at most 1 together with site: 0.40 +- 0.10" in text
     assert text.count("{") == text.count("}")
-    whole = _phenix_parameters(GROUPS, (Alternatives((1, 3), complete=True),))
+    whole = _phenix_parameters(GROUPS, (_Alternatives((1, 3), complete=True),))
     first = whole.split("constrained_group {")[1]
     assert first.count("selection =") == 2
 
 
 @pytest.mark.parametrize("alternatives", [(), EITHER])
 def test_three_files_are_written(tmp_path, alternatives):
-    files = write_refinement(tmp_path, "map_model", GROUPS, alternatives)
+    files = _write_refinement(tmp_path, "map_model", GROUPS, alternatives)
     assert set(files) == {"refmac", "servalcat", "phenix"}
     assert all((tmp_path / name).stat().st_size > 100 for name in files.values())

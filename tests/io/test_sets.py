@@ -12,7 +12,7 @@ import pytest
 
 from occupy.errors import InputError
 from occupy.io.mrc import write_map
-from occupy.io.runs import read_run
+from occupy.io.runs import Run
 from occupy.io.sets import MapSet, find_set
 from occupy.volume import Volume
 
@@ -328,7 +328,7 @@ def test_recovar_clusters_have_the_shares_of_their_particles(tmp_path: Path, pla
     assert [entry.particles for entry in found.maps] == [50, 30, 20]
     assert [entry.weight for entry in found.maps] == pytest.approx([0.5, 0.3, 0.2])
     # The same file says which class each particle is in, for selecting and comparing.
-    assert read_run(kmeans.parent).labels.tolist() == labels.tolist()
+    assert Run.read(kmeans.parent).labels.tolist() == labels.tolist()
 
 
 def test_recovar_without_readable_labels_has_equal_shares_and_says_so(tmp_path: Path) -> None:

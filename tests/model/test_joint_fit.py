@@ -9,7 +9,7 @@ from joint_model import SHAPE, TRUTH, VOXEL, clean_map, densities, molecule
 from occupy.errors import InputError
 from occupy.model.density import map_coefficients
 from occupy.model.fit import _chains_of, fit_parts, fit_set
-from occupy.model.level import level_of
+from occupy.model.level import full_elsewhere, level_of
 from occupy.model.normal import products_of
 from occupy.model.solve import _inverse, solve
 
@@ -186,3 +186,42 @@ def test_what_rounding_leaves_below_zero_is_unknown_and_no_error():
     # The sum of the twins is known, their difference is not.
     assert np.array([0, 1, 0, 1]) @ inverse @ [0, 1, 0, 1] < 0.02
     assert np.array([0, 1, 0, -1]) @ inverse @ [0, 1, 0, -1] > 1e6
+
+
+def test_what_is_drawn_to_full_keeps_the_error_from_before():
+    read = np.array([1.02, 0.97, 1.02, 0.98])
+    level = level_of(read, np.full(4, 0.005), sizes=np.full(4, 1100.0))
+    np.testing.assert_allclose(level.values, 1, atol=1e-3)
+    assert level.errors.min() > 0.01
+    assert ((level.low <= read) & (level.low < 0.985) & (level.high == 1)).all()
+
+
+def test_nucleic_acid_may_have_a_full_level_of_its_own():
+    truth = np.array([1, 1, 1, 1, 0.5, 1, 1, 1, 0.4])
+    nucleic = np.arange(9) >= 5
+    read = truth * np.where(nucleic, 1.09, 1.0)
+    level = level_of(read, np.full(9, 0.008), nucleic=nucleic)
+    np.testing.assert_allclose(level.values, truth, atol=0.015)
+    assert level.fulls[-1] / level.fulls[0] == pytest.approx(1.09, abs=0.02)
+    assert np.abs(level_of(read, np.full(9, 0.008)).values - truth).max() > 0.02
+
+
+def test_a_part_that_is_partial_in_one_class_is_seldom_full_in_another():
+    read = np.array([[1, 1, 1, 0.94], [1, 1, 1, 0.5], [1, 1, 1, 0.2]])
+    levels = [level_of(row, np.full(4, 0.03)) for row in read]
+    likely = full_elsewhere(levels)
+    assert likely[0, 3] == pytest.approx(0.2, abs=0.02)
+    assert likely[:, :3].min() > 0.6
+    alone, together = levels[0], level_of(read[0], np.full(4, 0.03), likely_full=likely[0])
+    assert together.chance_full[3] < 0.6 * alone.chance_full[3]
+    # One map says nothing about itself.
+    np.testing.assert_allclose(full_elsewhere(levels[:1])[0], levels[0].share)
+
+
+def test_the_error_of_a_wrong_model_is_seen_in_the_pieces_of_its_parts():
+    rng, clean = np.random.default_rng(8), clean_map()
+    noisy = clean + rng.normal(size=SHAPE) * 0.3 * clean.std()
+    moved = replace(molecule(), xyz=molecule().xyz + rng.normal(size=molecule().xyz.shape) * 1.5)
+    right, wrong = (fit_parts(noisy, VOXEL, model) for model in (molecule(), moved))
+    assert wrong.level.model_error > 1.5 * right.level.model_error
+    assert wrong.errors.mean() > 1.5 * right.errors.mean()

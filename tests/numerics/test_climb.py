@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +51,19 @@ def test_points_where_nothing_rises_stay() -> None:
     points = np.array([[1.5, 2.5, 3.5], [0.0, 0.0, 0.0], [N - 1, N - 1, N - 1]], dtype=np.float32)
     flat = np.zeros((N, N, N), dtype=np.float32)
     np.testing.assert_array_equal(climb(flat, points, (1.0, 1.0, 1.0), reach=6.0, step=2.0), points)
+
+
+@pytest.mark.parametrize("spacing", [0.3, 1.0, 2.0])
+def test_paint_is_read_at_the_same_places_whatever_the_grid(spacing: float) -> None:
+    """A slope along x: 8 Å uphill, or to the ridge; also in maps of two planes, and near their borders."""
+    x = np.arange(120, dtype=np.float32) * spacing
+    ridge = 18.0
+    data = np.broadcast_to(50 - np.abs(x - ridge), (2, 30, 120))
+    start = np.array([[0.5, 15.0, at / spacing] for at in (6.0, 15.0, 22.0)], dtype=np.float32)
+    ends = _beneath(data, start, (spacing,) * 3)
+    np.testing.assert_allclose(ends[:, 2] * spacing, [14.0, 18.0, 18.0], atol=1.6)
+    np.testing.assert_allclose(ends[:, :2], start[:, :2], atol=1.0)
+    assert _beneath(data, start[:0], (spacing,) * 3).shape == (0, 3)
 
 
 def test_two_halves_of_a_ball_are_painted_with_what_they_read_inside() -> None:

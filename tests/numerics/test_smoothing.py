@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
-from scipy.special import ndtr
 
-from occupy.numerics.smoothing import normal_cdf, smooth_curve, smooth_volume
+from occupy.numerics.smoothing import smooth_curve, smooth_volume
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.7, 6.0])
@@ -24,8 +23,3 @@ def test_a_volume_is_averaged_as_by_scipy_however_thin(sigma, truncate):
     assert_allclose(smooth_volume(data, sigma, truncate), expected, atol=1e-6)
     expected = gaussian_filter(data, sigma, truncate=truncate, mode="constant")
     assert_allclose(smooth_volume(data, sigma, truncate, empty=True), expected, atol=1e-6)
-
-
-def test_the_normal_distribution():
-    z = np.linspace(-12, 12, 997)
-    assert_allclose(normal_cdf(z), ndtr(z), atol=2e-6)

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pytest
 from scipy.spatial.transform import Rotation
 
+from blob_images import CENTRES, NAMES, STATES, WIDTHS, Stack, blobs, off_by, projected
 from occupy.errors import InputError
-from occupy.io.particle_store import FolderStore, forget_pieces
+from occupy.io.particle_images import FolderStore, forget_pieces
 from occupy.particles import pipeline
 from occupy.particles.agreement import OfMap, beside_map, disagreements
 from occupy.particles.columns import (
@@ -46,67 +47,16 @@ from occupy.particles.slices import (
 )
 from occupy.particles.states import find_states, mixture_errors, presence_correlations, responsibilities
 
-SIZE, PIXEL = 32, 6.0
-CENTRES = ((0, 0, 0), (38, 10, 0), (-20, 36, 12), (0, -30, -34))
-WIDTHS = (14.0, 8.0, 8.0, 8.0)
-NAMES = ("core", "one", "two", "three")
-STATES = np.array([[1, 1, 1, 1], [1, 0, 1, 1], [1, 0, 0, 1]], dtype=bool)
-
-
-class Stack:
-    """Images in memory."""
-
-    def __init__(self, images: npt.NDArray[np.float32]) -> None:
-        self.images = images
-
-    def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        return self.images[rows]
-
-
-def blobs(size: int, side: float) -> npt.NDArray[np.float32]:
-    """Gaussian parts, on a cube whose centre is voxel size // 2."""
-    along = (np.arange(size) - size // 2) * side / size
-    z, y, x = np.meshgrid(along, along, along, indexing="ij")
-    return np.stack(
-        [
-            np.exp(-((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2) / (2 * width**2))
-            for (a, b, c), width in zip(CENTRES, WIDTHS, strict=True)
-        ]
-    ).astype(np.float32)
-
-
-def ctf_of(count: int, rng: np.random.Generator) -> Ctf:
-    defocus = rng.uniform(8000, 20000, count)
-    one = np.ones(count)
-    return Ctf(defocus + 300, defocus, 40 * one, 300 * one, 2.7 * one, 0.1 * one, 0 * one, 0 * one)
-
 
 def made(
     count: int, noise: float, seed: int = 0, pose_error: float = 0.0, states: npt.NDArray[np.bool_] = STATES
 ) -> tuple[ParticleImages, npt.NDArray[np.int64]]:
-    """Images by an exact projection of Gaussians: no interpolation is in them."""
+    """Images of particles in equally many of each state."""
     rng = np.random.default_rng(seed)
     state = rng.permutation(np.arange(count) % len(states))
     matrices = Rotation.random(count, rng=rng).as_matrix()
-    shifts = rng.normal(0, 4, (count, 2))
-    ctf = ctf_of(count, rng)
-    f = np.fft.fftfreq(SIZE, PIXEL)
-    fx, fy = np.meshgrid(f[: SIZE // 2 + 1], f)
-    frequency = np.stack([np.abs(fx).ravel(), fy.ravel()], axis=1)
-    spectra = np.zeros((count, len(frequency)), dtype=complex)
-    for part, (centre, width) in enumerate(zip(CENTRES, WIDTHS, strict=True)):
-        place = matrices[:, :2, :] @ np.array(centre)
-        weight = states[state, part] * (2 * np.pi * width**2) ** 1.5 / PIXEL**3
-        shape = np.exp(-2 * (np.pi * width) ** 2 * (frequency**2).sum(axis=1))
-        # The particle stands off the centre by minus its origin; pixel size // 2 is the centre.
-        at = place - shifts + SIZE // 2 * PIXEL
-        spectra += weight[:, None] * shape * np.exp(-2j * np.pi * at @ frequency.T)
-    spectra *= transfer(ctf, frequency)[0]
-    images = np.fft.irfft2(spectra.reshape(count, SIZE, SIZE // 2 + 1), s=(SIZE, SIZE))
-    images += noise * rng.normal(size=images.shape)
-    turned = Rotation.from_rotvec(np.radians(pose_error) * rng.normal(size=(count, 3))).as_matrix() @ matrices
-    group = np.zeros(count, dtype=np.int64)
-    return ParticleImages(Stack(images.astype(np.float32)), SIZE, PIXEL, turned, shifts, ctf, group), state
+    images = projected(states[state], matrices, noise, rng, CENTRES, WIDTHS)
+    return replace(images, matrices=off_by(matrices, pose_error, rng)), state
 
 
 def estimate(

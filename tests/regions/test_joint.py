@@ -16,7 +16,6 @@ from occupy.regions.joint import (
     fit_model,
     fit_regions,
     fit_regions_of_set,
-    joint_record,
     with_joint,
 )
 from occupy.regions.region import Region, regions_of_model
@@ -149,7 +148,7 @@ def test_parts_that_are_not_told_apart_keep_what_was_read():
     assert found.of_map("m")["D"] == 0.3
     assert found.beside.notes[1] == ("local scale: the joint fit cannot tell it from C",)
     assert "unlike its density" in found.beside.notes[0][0]
-    record = joint_record(joint, found)
+    record = joint.record(found)
     assert record["parts"][1]["not_separable_from"] == ["C"]
     assert record["parts"][0]["unlike_its_density"]
     assert np.array(record["covariance_of_least_squares"]).shape == (5, 5)
@@ -190,4 +189,4 @@ def test_classes_are_fitted_together_and_noted_by_class():
     assert lines["region"].endswith("two\tnote")
     assert lines["D"].endswith("(one)")
     assert lines["A"].endswith("\t")
-    assert joint_record(joints["two"], found, "two")["parts"][3]["local_scale"] == 0.5
+    assert joints["two"].record(found, "two")["parts"][3]["local_scale"] == 0.5

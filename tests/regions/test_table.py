@@ -9,10 +9,10 @@ from occupy.errors import InputError
 from occupy.regions.region import Region
 from occupy.regions.table import (
     OccupancyTable,
-    independent_voxels,
+    _independent_voxels,
+    _standard_error,
     joined,
     read_regions,
-    standard_error,
 )
 from occupy.volume import Volume
 
@@ -80,14 +80,14 @@ def test_the_error_of_a_mean_of_independent_voxels_is_right() -> None:
     """With a voxel per cell, the spread of the mean over many draws is the standard error."""
     rng = np.random.default_rng(0)
     means = (rng.standard_normal((4000, 25)) * 0.2).mean(1)
-    found = standard_error(np.full(25, 0.2), independent_voxels(25, 1.0, 1.0), 0.0)
+    found = _standard_error(np.full(25, 0.2), _independent_voxels(25, 1.0, 1.0), 0.0)
     assert found == pytest.approx(means.std(), rel=0.05)
 
 
 def test_independent_voxels_are_at_least_one_and_at_most_all() -> None:
-    assert independent_voxels(10, 1.0, 100.0) == 1
-    assert independent_voxels(10, 1.0, 0.5) == 10
-    assert independent_voxels(1000, 2.0, 10.0) == 2
+    assert _independent_voxels(10, 1.0, 100.0) == 1
+    assert _independent_voxels(10, 1.0, 0.5) == 10
+    assert _independent_voxels(1000, 2.0, 10.0) == 2
 
 
 def test_intervals_stay_between_absent_and_present() -> None:

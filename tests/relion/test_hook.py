@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from hook_calls import SHELLS, N, call, maps, result, two_iterations
-from occupy.io.loop import FOLDER, read_call, read_calls
+from occupy.io.loop import FOLDER, ReconstructionCall, read_calls
 from occupy.relion import hook
 from occupy.relion.class3d import Class3D, _class3d_words, guide
 from occupy.relion.classes import earlier_classes, read_weights
-from occupy.relion.options import HookOptions, read_hook_options
+from occupy.relion.options import HookOptions
 from occupy.relion.runreport import _class_iterations, _ClassIteration, _run_warnings, _table
 from occupy.runs.agreement import adjusted_rand
 
@@ -157,15 +157,15 @@ def test_off_records_only(job, monkeypatch):
 
 def test_weights_per_shell(job):
     star = call(job, 1, 1, maps()[0])
-    weights = read_weights(read_call(star))
+    weights = read_weights(ReconstructionCall.read(star))
     assert weights.weight[:SHELLS] == pytest.approx(100)
     assert weights.factor[:SHELLS] == pytest.approx(400 / 401)
 
 
 def test_overrides(tmp_path):
-    assert read_hook_options(tmp_path, {}) == HookOptions()
+    assert HookOptions.read(tmp_path, {}) == HookOptions()
     (tmp_path / "occupy_relion.yaml").write_text("# a comment\nbudget: 0.5\noff: yes\n")
-    found = read_hook_options(tmp_path, {"OCCUPY_RELION_BUDGET": "0.1"})
+    found = HookOptions.read(tmp_path, {"OCCUPY_RELION_BUDGET": "0.1"})
     assert (found.budget, found.off) == (0.1, True)
 
 
@@ -176,7 +176,7 @@ def test_overrides(tmp_path):
 def test_bad_overrides(tmp_path, text, message):
     (tmp_path / "occupy_relion.yaml").write_text(text)
     with pytest.raises(ValueError, match=message):
-        read_hook_options(tmp_path, {})
+        HookOptions.read(tmp_path, {})
 
 
 def test_adjusted_rand_index():

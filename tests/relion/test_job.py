@@ -196,7 +196,7 @@ def test_a_signal_while_the_worker_starts_leaves_none(
     }
     monkeypatch.setattr(subprocess, "Popen", started)
     monkeypatch.setattr(
-        job_module, "start_guard", lambda _: SimpleNamespace(tell=lambda _: None, dismiss=lambda: None)
+        job_module.Guard, "start", lambda _: SimpleNamespace(tell=lambda _: None, dismiss=lambda: None)
     )
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m.mrc").touch()

@@ -15,6 +15,7 @@ from occupy.relion.options import HookOptions, RunningJob
 from occupy.relion.separation import (
     LOOP,
     ClassSpectrum,
+    SpecificPart,
     _chi_square_ratio,
     _degrees_of_freedom,
     _sphere,
@@ -25,9 +26,7 @@ from occupy.relion.separation import (
     radii,
     resize,
     shared_part,
-    specific_part,
     spectrum_of,
-    unshrunk,
 )
 
 M = 32
@@ -88,7 +87,7 @@ def test_shared_part_is_the_mean_by_weight():
 def test_the_prior_of_a_class_is_divided_out():
     data = blob((16, 16, 16))
     shrunk = class_map(0.5 * data, factor=0.5)
-    assert np.allclose(map_of(unshrunk(shrunk, M)), data, atol=1e-4)
+    assert np.allclose(map_of(shrunk.unshrunk(M)), data, atol=1e-4)
 
 
 def test_more_particles_shrink_less():
@@ -100,7 +99,7 @@ def test_more_particles_shrink_less():
 def own(difference: np.ndarray, budget: float = np.inf):
     noise = np.ones(SHELLS + 1)
     bands = choose_bands(LENGTH, LENGTH / SHELLS)
-    return specific_part(spectrum_of(difference), noise, bands, 0.45, budget)
+    return SpecificPart.of(spectrum_of(difference), noise, bands, 0.45, budget)
 
 
 def test_a_real_difference_is_kept_where_it_is_and_noise_is_not():

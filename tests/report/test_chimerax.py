@@ -107,12 +107,12 @@ def test_aliases_are_those_people_know(plain: Estimate) -> None:
     script = chimerax_script(plain, FILES)
     palette = ":".join(f"{fraction:g},{colour}" for fraction, colour in SCALE_PALETTE)
     lines = [line for line in script.splitlines() if line.startswith("alias ")]
-    assert lines[0] == f"alias scale_color color sample $1 map $2 palette {palette} range 0,1 offset -5"
+    assert lines[0] == f"alias scale_color color sample $1 map $2 palette {palette} range 0,1 offset -6"
     assert lines[1] == "alias occupy_level volume #1,4,5 level $1"
     first, second = lines[2].split("; ")
     assert (
         first
-        == f"alias occupy_scale_range color sample #1,4,5 map #2 palette {palette} range $1,$2 offset -5"
+        == f"alias occupy_scale_range color sample #1,4,5 map #2 palette {palette} range $1,$2 offset -6"
     )
     assert second.startswith(f"key {SCALE_PALETTE[0][1]}:$1 ")
     assert second.endswith(f" {SCALE_PALETTE[-1][1]}:$2")

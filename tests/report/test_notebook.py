@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,11 +35,22 @@ def test_without_widgets_there_is_a_picture(est: MapResult, monkeypatch: pytest.
     assert WIDGET not in bundle
 
 
-def test_with_widgets_there_is_a_surface_too(est: MapResult) -> None:
+def test_a_page_without_a_kernel_shows_the_picture(est: MapResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nbconvert shows of an output with a widget only that, empty: the picture is an output of its own."""
     need("anywidget")
-    bundle = est._repr_mimebundle_()
-    assert WIDGET in bundle
-    assert "image/png" in bundle
+    shown: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", lambda thing, raw=False: shown.append((raw, thing)))
+    est._ipython_display_()
+    (_, widget), (raw, bundle) = shown
+    assert unpack(widget.mesh)[0]["triangles"] > 300
+    assert raw
+    assert WIDGET not in bundle
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    widget.close()
+
+
+def test_the_surface_is_at_the_level_asked_for(est: MapResult) -> None:
+    need("anywidget")
     made = surface_widget(est.estimate, level=0.4, height=300)
     head, arrays = unpack(made.mesh)
     assert head["level"] == 0.4

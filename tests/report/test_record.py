@@ -15,9 +15,18 @@ import occupy
 from occupy.errors import InputError
 from occupy.io.mrc import read_map, write_map
 from occupy.pipeline import estimate
-from occupy.report.record import FORMAT, output_file, read_record, record_of, sha256_of, to_json
+from occupy.report.record import (
+    FORMAT,
+    fit_text,
+    log_text,
+    number_lines,
+    output_file,
+    read_record,
+    record_of,
+    sha256_of,
+    to_json,
+)
 from occupy.report.results import write_results
-from occupy.report.text import fit_text, log_text, number_lines
 from occupy.resolve import ResolvedSettings
 from occupy.settings import Output, Settings
 from occupy.volume import Frame, Volume

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from occupy.ensemble.components import find_components, soft_mask
+from occupy.ensemble.components import find_components, read_set, soft_mask
 from occupy.ensemble.execution import Execution
 from occupy.ensemble.members import Member
 from occupy.ensemble.pipeline import estimate_set
-from occupy.ensemble.summary import read_set
 from occupy.errors import InputError
 from occupy.io.mrc import read_map
 from occupy.regions.region import Region

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from occupy.runs.partition import Partition, partition
+from occupy.runs.agreement import Partition
 
 Labels = npt.NDArray[np.int64]
 MakeRuns = Callable[..., tuple[Labels, list[Partition]]]
@@ -46,7 +46,7 @@ def make_runs(
         odds = sharpened * (images @ maps.T - (maps**2).sum(axis=1) / 2)
         chance = np.exp(odds - odds.max(axis=1, keepdims=True))
         chance /= chance.sum(axis=1, keepdims=True)
-        found.append(partition(f"run {i + 1}", chance.argmax(axis=1) + 1, chance.max(axis=1)))
+        found.append(Partition.of(f"run {i + 1}", chance.argmax(axis=1) + 1, chance.max(axis=1)))
     return true, found
 
 

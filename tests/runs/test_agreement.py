@@ -9,25 +9,27 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from occupy.runs.agreement import (
+    Agreement,
+    Entries,
+    Partition,
+    _p_value,
     _shuffles,
     adjusted_rand,
-    agreement,
     class_agreement,
     contingency,
     match,
     merged_rows,
-    p_value,
     rand_of,
+    share_error,
 )
-from occupy.runs.partition import Entries, Partition, entries, partition, share_error
 
 
 def single(count: int) -> Entries:
-    return entries(np.arange(count))
+    return Entries.of(np.arange(count))
 
 
 def random_run(rng: np.random.Generator, count: int = 300, classes: int = 3) -> Partition:
-    return partition("random", rng.choice(classes, count, p=[0.5, 0.3, 0.2]))
+    return Partition.of("random", rng.choice(classes, count, p=[0.5, 0.3, 0.2]))
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=60))
@@ -69,7 +71,9 @@ def test_a_class_that_holds_nearly_everything_merges_nothing_by_chance() -> None
 
 def test_p_values_are_uniform_for_random_partitions() -> None:
     rng = np.random.default_rng(7)
-    found = [agreement([random_run(rng), random_run(rng)], single(300), draws=99, seed=i) for i in range(200)]
+    found = [
+        Agreement.of([random_run(rng), random_run(rng)], single(300), draws=99, seed=i) for i in range(200)
+    ]
     overall = np.array([each.p_value for each in found])
     of_class = np.array([each.pairs[0].class_p_values[0] for each in found])
     for values in (overall, of_class):
@@ -81,17 +85,19 @@ def test_p_values_are_uniform_for_random_partitions() -> None:
 
 def test_random_partitions_that_ignore_copies_would_be_far_too_sure() -> None:
     rng = np.random.default_rng(4)
-    of = entries(np.repeat(np.arange(60), 6))
-    runs = [[partition("r", np.repeat(rng.integers(0, 3, 60), 6)) for _ in range(2)] for _ in range(100)]
-    right = np.array([agreement(pair, of, draws=99, seed=i).p_value for i, pair in enumerate(runs)])
-    wrong = np.array([agreement(pair, single(360), draws=99, seed=i).p_value for i, pair in enumerate(runs)])
+    of = Entries.of(np.repeat(np.arange(60), 6))
+    runs = [[Partition.of("r", np.repeat(rng.integers(0, 3, 60), 6)) for _ in range(2)] for _ in range(100)]
+    right = np.array([Agreement.of(pair, of, draws=99, seed=i).p_value for i, pair in enumerate(runs)])
+    wrong = np.array(
+        [Agreement.of(pair, single(360), draws=99, seed=i).p_value for i, pair in enumerate(runs)]
+    )
     assert np.mean(right <= 0.05) < 0.12
     assert np.mean(wrong <= 0.05) > 0.3
 
 
 def test_shuffles_keep_the_entries_of_a_particle_together() -> None:
     particle = np.array([0, 1, 1, 2, 2, 3, 0, 4])
-    order = next(_shuffles(entries(particle), np.random.default_rng(0)))
+    order = next(_shuffles(Entries.of(particle), np.random.default_rng(0)))
     assert sorted(order.tolist()) == list(range(8))
     moved = particle[order]
     for one in range(5):
@@ -102,7 +108,7 @@ def test_real_agreement_is_found_in_every_class_that_has_it() -> None:
     rng = np.random.default_rng(5)
     true = rng.choice(3, 2000, p=[0.5, 0.3, 0.2])
     noisy = [np.where(rng.random(2000) < 0.3, rng.integers(0, 3, 2000), true) for _ in range(3)]
-    found = agreement([partition(f"{i}", each) for i, each in enumerate(noisy)], single(2000))
+    found = Agreement.of([Partition.of(f"{i}", each) for i, each in enumerate(noisy)], single(2000))
     assert found.p_value == pytest.approx(1 / (found.draws + 1))
     assert len(found.pairs) == 3
     for pair in found.pairs:
@@ -112,15 +118,15 @@ def test_real_agreement_is_found_in_every_class_that_has_it() -> None:
 
 
 def test_p_values_count_the_observed_among_the_random() -> None:
-    assert p_value(2.0, [0.0, 1.0, 3.0]) == 0.5
-    assert p_value(9.0, [0.0] * 99) == 0.01
+    assert _p_value(2.0, [0.0, 1.0, 3.0]) == 0.5
+    assert _p_value(9.0, [0.0] * 99) == 0.01
 
 
 @pytest.mark.parametrize("copies", [1, 4])
 def test_standard_errors_count_particles(copies: int) -> None:
     rng = np.random.default_rng(6)
     member = np.repeat(rng.random(1000) < 0.3, copies)
-    of = entries(np.repeat(np.arange(1000), copies))
+    of = Entries.of(np.repeat(np.arange(1000), copies))
     share = member.mean()
     assert share_error(member, of) == pytest.approx((share * (1 - share) / 1000) ** 0.5, rel=0.01)
 
@@ -129,8 +135,8 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="indices of 2 classes"):
         Partition("x", (1, 2), np.array([0, 2]))
     with pytest.raises(ValueError, match="2 probabilities of 3 particles"):
-        partition("x", [1, 2, 1], [0.5, 1])
+        Partition.of("x", [1, 2, 1], [0.5, 1])
     with pytest.raises(ValueError, match="two runs"):
-        agreement([partition("x", [1, 2])], single(2))
+        Agreement.of([Partition.of("x", [1, 2])], single(2))
     with pytest.raises(ValueError, match="2 particles in one partition, 1"):
         adjusted_rand([1, 2], [1])

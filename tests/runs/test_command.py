@@ -14,9 +14,9 @@ import pytest
 from occupy.cli.main import run
 from occupy.errors import InputError
 from occupy.io.particles import read_particles
-from occupy.io.runs import _run_names, common_particles, read_run
+from occupy.io.runs import CommonParticles, Run, _run_names
 from occupy.io.star import read_star
-from occupy.runs.partition import Partition
+from occupy.runs.agreement import Partition
 from run_files import write_star
 
 Make = Callable[..., Any]
@@ -95,7 +95,7 @@ def test_particles_are_matched_by_name_whatever_the_order(make_runs: Make, tmp_p
         write_star(tmp_path / "a_it001_data.star", one, names),
         write_star(tmp_path / "b_it001_data.star", moved, [names[i] for i in order]),
     ]
-    found = common_particles([read_run(path) for path in paths])
+    found = CommonParticles.of([Run.read(path) for path in paths])
     kept = np.sort(order)
     assert (found.rows[0] == kept).all()
     assert (found.runs[0].labels == one.labels[kept]).all()
@@ -107,7 +107,7 @@ def test_symmetry_expanded_entries_are_one_particle(make_runs: Make, tmp_path: P
     _, (one, other, _) = make_runs(THREE, 3.5, 0.2)
     names = [f"{i // 6 + 1:06d}@stack.mrcs" for i in range(3000)]
     paths = [write_star(tmp_path / f"{i}_it001_data.star", r, names) for i, r in enumerate((one, other))]
-    found = common_particles([read_run(path) for path in paths])
+    found = CommonParticles.of([Run.read(path) for path in paths])
     assert found.entries.count == 500
     assert found.entries.expanded
     assert len(found.runs[0].labels) == 3000
@@ -131,9 +131,9 @@ def test_symmetry_expanded_cryosparc(make_runs: Make, tmp_path: Path) -> None:
             with (folder / f"cryosparc_P1_J{i + 7}_{name}.cs").open("wb") as stream:
                 np.save(stream, content[order])
         jobs.append(folder)
-    read = [read_run(job) for job in jobs]
+    read = [Run.read(job) for job in jobs]
     assert [each.path.name for each in read] == [f"cryosparc_P1_J{i}_00012_particles.cs" for i in (7, 8)]
-    found = common_particles(read)
+    found = CommonParticles.of(read)
     assert found.entries.count == 750
     order = np.random.default_rng(0).permutation(3000)
     assert (found.runs[0].labels == one.labels[order]).all()
@@ -151,8 +151,8 @@ def test_labels_of_cryodrgn_and_tables_go_together_by_order(make_runs: Make, tmp
     text = tmp_path / "labels.txt"
     text.write_text("\n".join(map(str, runs[1].labels)))
     star = write_star(tmp_path / "x_it003_data.star", runs[2])
-    read = [read_run(path) for path in (folder.parent, text, star)]
-    found = common_particles(read)
+    read = [Run.read(path) for path in (folder.parent, text, star)]
+    found = CommonParticles.of(read)
     assert [notice.code for notice in found.notices] == ["by-order"]
     assert [(a.labels == b.labels).all() for a, b in zip(found.runs, runs, strict=True)] == [True] * 3
     assert found.runs[0].certainty is None
@@ -162,11 +162,11 @@ def test_the_last_complete_iteration_is_taken(make_runs: Make, tmp_path: Path) -
     one = make_runs(THREE, 3.5, 0.2)[1][0]
     for number in (0, 9, 10, 11):
         write_star(tmp_path / f"run_it{number:03d}_data.star", one)
-    assert read_run(tmp_path).path.name == "run_it011_data.star"
+    assert Run.read(tmp_path).path.name == "run_it011_data.star"
     for number in (9, 10):
         (tmp_path / f"run_it{number:03d}_model.star").write_text("")
         (tmp_path / f"run_it{number:03d}_sampling.star").write_text("")
-    assert read_run(tmp_path).path.name == "run_it010_data.star"
+    assert Run.read(tmp_path).path.name == "run_it010_data.star"
 
 
 def test_names_of_runs_tell_them_apart() -> None:
@@ -191,7 +191,7 @@ def test_damaged_tables_are_refused(tmp_path: Path, text: str, said: str) -> Non
     path = tmp_path / "a.tsv"
     path.write_text(text)
     with pytest.raises(InputError, match=said):
-        read_run(path)
+        Run.read(path)
 
 
 def test_bad_input_is_one_line(make_runs: Make, tmp_path: Path, capsys: Capture) -> None:

@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from occupy.runs.agreement import adjusted_rand, contingency
-from occupy.runs.compare import class_summaries, compare, merges
-from occupy.runs.consensus import Rules, consensus
-from occupy.runs.partition import entries, partition
+from occupy.runs.agreement import Entries, Partition, adjusted_rand, contingency
+from occupy.runs.compare import Consensus, Rules, compare
 
 Make = Callable[..., Any]
 THREE = (0.5, 0.3, 0.2)
@@ -37,7 +35,7 @@ def calibration_error(probability: np.ndarray, correct: np.ndarray) -> float:
 def test_probabilities_hold(make_runs: Make, distance: float, noise: float, sharpened: float) -> None:
     true, runs = make_runs(THREE, distance, noise, sharpened=sharpened)
     # What these runs have in common, their images, they state as it is.
-    found = consensus(runs, Rules(overstated=1))
+    found = Consensus.of(runs, Rules(overstated=1))
     correct = right(found.labels, true)
     assert found.count == 3
     assert calibration_error(found.probability, correct) < 0.05
@@ -49,7 +47,7 @@ def test_probabilities_hold(make_runs: Make, distance: float, noise: float, shar
 @pytest.mark.parametrize("distance", [2.5, 4.0])
 def test_what_runs_overstate_alike_is_taken_off(make_runs: Make, distance: float) -> None:
     true, runs = make_runs(THREE, distance, 0.1, sharpened=Rules().overstated)
-    found = consensus(runs)
+    found = Consensus.of(runs)
     assert calibration_error(found.probability, right(found.labels, true)) < 0.05
 
 
@@ -58,18 +56,18 @@ def test_noise_of_maps_is_averaged_out(make_runs: Make) -> None:
     for seed in range(4):
         true, runs = make_runs(THREE, 2.5, 0.5, seed=seed)
         alone = median(adjusted_rand(run.labels.tolist(), true.tolist()) for run in runs)
-        gains.append(adjusted_rand(consensus(runs).labels.tolist(), true.tolist()) - alone)
+        gains.append(adjusted_rand(Consensus.of(runs).labels.tolist(), true.tolist()) - alone)
     assert np.mean(gains) > 0.03
 
 
 def test_runs_that_state_more_than_they_agree_on_are_tempered(make_runs: Make) -> None:
-    modest, boastful = (consensus(make_runs(THREE, 4.0, 0.5, sharpened=s)[1]).too_sure for s in (1.0, 2.5))
+    modest, boastful = (Consensus.of(make_runs(THREE, 4.0, 0.5, sharpened=s)[1]).too_sure for s in (1.0, 2.5))
     assert all(b > 1.5 * m for b, m in zip(boastful, modest, strict=True))
 
 
 @pytest.mark.parametrize("noise", [0.1, 0.5, 1.0])
 def test_no_states_no_classes(make_runs: Make, noise: float) -> None:
-    found = consensus(make_runs([1.0], 0.0, noise, classes=3, free=100)[1])
+    found = Consensus.of(make_runs([1.0], 0.0, noise, classes=3, free=100)[1])
     assert found.count == 1
     assert found.candidates == 3
     assert (found.probability == 1).all()
@@ -77,7 +75,7 @@ def test_no_states_no_classes(make_runs: Make, noise: float) -> None:
 
 def test_classes_beyond_the_states_are_put_together(make_runs: Make) -> None:
     true, runs = make_runs(THREE, 3.5, 0.12, classes=5, free=100)
-    found = consensus(runs)
+    found = Consensus.of(runs)
     assert (found.count, found.candidates) == (3, 5)
     assert right(found.labels, true).mean() > 0.8
     for run, belongs in zip(runs, found.belongs, strict=True):
@@ -86,34 +84,34 @@ def test_classes_beyond_the_states_are_put_together(make_runs: Make) -> None:
 
 
 def test_fewer_classes_than_states_are_what_can_be_had(make_runs: Make) -> None:
-    assert consensus(make_runs(THREE, 4.0, 0.2, classes=2)[1]).count <= 2
+    assert Consensus.of(make_runs(THREE, 4.0, 0.2, classes=2)[1]).count <= 2
 
 
 def test_a_run_that_failed_does_not_spoil_the_others(make_runs: Make) -> None:
     _, runs = make_runs(THREE, 4.0, 0.2)
     rng = np.random.default_rng(0)
-    failed = partition("failed", rng.integers(0, 3, 3000), rng.uniform(0.9, 1, 3000))
-    found, without = consensus([*runs[:2], failed]), consensus(runs[:2])
+    failed = Partition.of("failed", rng.integers(0, 3, 3000), rng.uniform(0.9, 1, 3000))
+    found, without = Consensus.of([*runs[:2], failed]), Consensus.of(runs[:2])
     assert found.count == 3
     assert found.probability == pytest.approx(without.probability, abs=0.05)
     assert adjusted_rand(found.labels.tolist(), without.labels.tolist()) > 0.98
     assert found.too_sure[2] > 5 * max(found.too_sure[:2])
-    summaries = class_summaries(compare([*runs[:2], failed], entries(np.arange(3000)), draws=19))
+    summaries = compare([*runs[:2], failed], Entries.of(np.arange(3000)), draws=19).class_summaries()
     assert [each.found_in for each in summaries] == [2, 2, 2]
 
 
 def test_order_of_runs_and_numbers_of_classes_do_not_matter(make_runs: Make) -> None:
     _, runs = make_runs(THREE, 3.0, 0.3)
-    other = [partition(run.name, 9 - run.labels, run.certainty) for run in runs[::-1]]
-    one, two = consensus(runs), consensus(other)
+    other = [Partition.of(run.name, 9 - run.labels, run.certainty) for run in runs[::-1]]
+    one, two = Consensus.of(runs), Consensus.of(other)
     assert adjusted_rand(one.labels.tolist(), two.labels.tolist()) > 0.99
     assert one.probability == pytest.approx(two.probability, abs=0.05)
 
 
 def test_a_comparison_says_what_there_is(make_runs: Make) -> None:
     _, runs = make_runs(THREE, 4.0, 0.2)
-    found = compare(runs, entries(np.arange(3000)), draws=99)
-    summaries = class_summaries(found)
+    found = compare(runs, Entries.of(np.arange(3000)), draws=99)
+    summaries = found.class_summaries()
     assert [each.number for each in summaries] == [1, 2, 3]
     assert sum(each.entries for each in summaries) == 3000
     for each, share in zip(summaries, THREE, strict=True):
@@ -121,23 +119,23 @@ def test_a_comparison_says_what_there_is(make_runs: Make) -> None:
         assert each.agreement > 0.7
         assert all(len(members) == 1 for members in each.members)
     assert found.settled.mean() > 0.95
-    assert merges(found) == []
+    assert found.merges() == []
 
 
 def test_merged_classes_are_named(make_runs: Make) -> None:
     true, runs = make_runs((0.4, 0.3, 0.3), 6.0, 0.1)
-    both = partition("merged", np.where(true == 2, 7, 4))
-    found = compare([*runs, both], entries(np.arange(3000)), draws=19)
-    assert {(each.run, each.into, each.one) for each in merges(found)} == {(i, 3, 4) for i in range(3)}
+    both = Partition.of("merged", np.where(true == 2, 7, 4))
+    found = compare([*runs, both], Entries.of(np.arange(3000)), draws=19)
+    assert {(each.run, each.into, each.one) for each in found.merges()} == {(i, 3, 4) for i in range(3)}
 
 
 def test_homogeneous_runs_raise_what_is_asked(make_runs: Make) -> None:
     _, runs = make_runs(THREE, 4.0, 0.2)
-    of = entries(np.arange(3000))
+    of = Entries.of(np.arange(3000))
     # Runs of one state that agree by something else than states, such as views, to three quarters.
     views = np.random.default_rng(1).integers(0, 3, 3000)
     noise = [np.where(np.arange(3000) % 8 == i, (views + 1) % 3, views) for i in range(2)]
-    alike = [partition(str(i), each) for i, each in enumerate(noise)]
+    alike = [Partition.of(str(i), each) for i, each in enumerate(noise)]
     found = compare(runs, of, homogeneous=(alike, of), draws=19)
     assert found.rules.least_distinct > 0.6
     assert found.without is not None

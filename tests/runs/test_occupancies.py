@@ -13,8 +13,8 @@ import pytest
 from occupy.cli.main import run
 from occupy.regions.table import OccupancyTable
 from occupy.report.tables import read_table, write_tables
+from occupy.runs.agreement import Entries
 from occupy.runs.occupancies import combine, differences, occupancy_by_images
-from occupy.runs.partition import entries
 from run_files import write_star
 
 
@@ -75,7 +75,7 @@ def test_occupancy_by_images_is_that_of_the_class_and_not_drawn_to_all() -> None
     labels = rng.choice(3, 6000, p=[0.6, 0.3, 0.1])
     true = np.array([[0.9, 0.1, 0.5], [0.5, 0.5, 0.5]])
     presence = simulated_presence(true, labels, rng)
-    values, errors = occupancy_by_images(presence, labels, 3, entries(np.arange(6000)))
+    values, errors = occupancy_by_images(presence, labels, 3, Entries.of(np.arange(6000)))
     assert (np.abs(values - true) < 3.5 * errors).all()
     assert errors.max() < 0.06
     plain = presence[labels == 1, 0].mean()
@@ -86,9 +86,9 @@ def test_errors_by_images_count_particles() -> None:
     rng = np.random.default_rng(2)
     labels = np.zeros(500, dtype=int)
     presence = simulated_presence(np.array([[0.5]]), labels, rng)
-    once = occupancy_by_images(presence, labels, 1, entries(np.arange(500)))
+    once = occupancy_by_images(presence, labels, 1, Entries.of(np.arange(500)))
     four = occupancy_by_images(
-        np.repeat(presence, 4, axis=0), np.repeat(labels, 4), 1, entries(np.repeat(np.arange(500), 4))
+        np.repeat(presence, 4, axis=0), np.repeat(labels, 4), 1, Entries.of(np.repeat(np.arange(500), 4))
     )
     assert four[0] == pytest.approx(once[0])
     assert four[1] == pytest.approx(once[1], abs=0.002)

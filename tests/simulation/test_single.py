@@ -268,7 +268,7 @@ def test_demo_model_is_the_entry_it_says(model):
     assert len(model) == 1
     assert [chain.name for chain in model[0]] == list("ABCDEFGUV")
     assert {site.atom.element.name for site in model[0].all()} == {"C", "N", "O", "S", "P"}
-    packed = resources.files("occupy.data").joinpath("demo_model.cif.gz").read_bytes()
+    packed = resources.files("occupy").joinpath("data/demo_model.cif.gz").read_bytes()
     assert len(packed) < 250_000
 
 

@@ -5,8 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.statistics.interval import STANDARD_ERRORS_95, interval_95
-from occupy.statistics.posterior import chance_of_full, posterior_error, posterior_mean
+from occupy.statistics.posterior import (
+    STANDARD_ERRORS_95,
+    chance_of_full,
+    interval_95,
+    posterior_error,
+    posterior_mean,
+)
 
 READINGS = st.floats(0, 2)
 SPREADS = st.floats(0.04, 0.16)

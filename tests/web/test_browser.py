@@ -595,3 +595,156 @@ def test_a_model_is_listed_by_what_is_missing_and_a_click_goes_there(demo_folder
     assert gone[0] < missing_and_present(whole)[0] - 400
     page.close()
     assert running.stop() == (0, "")
+
+
+def surface_box(page: Any) -> tuple[int, np.ndarray]:
+    """Return how many pixels of the 3D view are not background, and the picture; key and bar left out."""
+    from matplotlib.image import imread
+
+    settle(page)
+    pixels = imread(io.BytesIO(page.locator("canvas.surface").screenshot()))[70:-90, 6:-6, :3]
+    return int((np.abs(pixels - pixels[0, 0]).max(axis=2) > 0.1).sum()), pixels
+
+
+def set_slider(page: Any, name: str, value: str) -> None:
+    page.get_by_role("spinbutton", name=name).fill(value)
+    page.get_by_role("spinbutton", name=name).press("Enter")
+
+
+def test_clipping_and_cropping_cut_the_surface_and_clicks_go_through(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+    page.locator(".more summary").click()
+    page.get_by_label("Cross", exact=True).uncheck()
+    page.get_by_label("Colour by").select_option("uniform")
+    whole, before = surface_box(page)
+    # The front half away: the inside of the back is seen, at the same outline.
+    set_slider(page, "Clip", "0.5")
+    clipped, after = surface_box(page)
+    assert clipped > 0.6 * whole
+    assert float((np.abs(before - after).max(axis=2) > 0.1).mean()) > 0.02
+    # A click now meets the far wall, half the ball's diameter or more behind the front.
+    centre = page.locator("canvas.surface").bounding_box()
+    middle = (centre["x"] + centre["width"] / 2, centre["y"] + centre["height"] / 2)
+
+    def depth() -> float:
+        page.mouse.click(*middle)
+        page.wait_for_timeout(300)
+        return float(page.get_by_role("slider", name="Slice along z").input_value())
+
+    back = depth()
+    set_slider(page, "Clip", "0")
+    front = depth()
+    assert front - back > 0.25 * 48
+    set_slider(page, "Clip", "1")
+    assert surface_box(page)[0] < 0.05 * whole
+    set_slider(page, "Clip", "0")
+    assert abs(surface_box(page)[0] - whole) < 0.01 * whole
+    # A cube of 40 Å around the middle of the front: of the ball's disc only about a square of that side.
+    set_slider(page, "Crop", "40")
+    cropped = surface_box(page)[0]
+    assert 0.05 * whole < cropped < 0.6 * whole
+    set_slider(page, "Crop", "120")
+    assert surface_box(page)[0] > 0.95 * whole
+
+
+def test_the_axes_turn_with_the_map_and_a_click_looks_along_one(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+
+    def ends() -> dict[str, tuple[float, float]]:
+        settle(page)
+        found = page.eval_on_selector_all(
+            ".gizmo text",
+            "all => all.map((t) => [t.dataset.axis, +t.getAttribute('x'), +t.getAttribute('y')])",
+        )
+        return {name: (x, y) for name, x, y in found}
+
+    first = ends()
+    assert first["x"][0] > 20
+    assert first["y"][1] < -20  # up, and the page's y points down
+    assert np.hypot(*first["z"]) < 1
+    for axis in "xyz":
+        page.locator(f".gizmo [data-axis={axis}]").click()
+        assert np.hypot(*ends()[axis]) < 1
+        others = [np.hypot(*end) for name, end in ends().items() if name != axis]
+        assert min(others) > 20
+    page.locator("canvas.surface").focus()
+    page.keyboard.press("ArrowLeft")
+    assert np.hypot(*ends()["z"]) > 1
+
+
+def test_what_changed_is_undone_and_done_again(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+    level = page.get_by_role("spinbutton", name="Level")
+    first = level.input_value()
+    page.wait_for_timeout(800)
+    assert page.get_by_role("button", name="Undo").is_disabled()
+    set_slider(page, "Level", "0.9")
+    page.wait_for_function("() => !document.querySelector('[aria-label=Undo]').disabled")
+    page.get_by_label("Colour by").select_option("confidence")
+    page.wait_for_timeout(600)
+    page.locator("[data-layer=confidence]").uncheck()
+    page.wait_for_timeout(600)
+    page.get_by_role("tab", name="Modify").click()
+    page.get_by_role("radio", name="Amplify").click()
+    page.wait_for_timeout(800)
+    page.locator("canvas.surface").focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(600)
+    undo = page.get_by_role("button", name="Undo")
+    undo.click()  # the turn
+    undo.click()
+    page.wait_for_selector(".segments [data-value=none][aria-checked=true]")
+    assert page.locator(".axis canvas").count() == 6
+    page.locator("body").click(position={"x": 5, "y": 500})
+    page.keyboard.press("Control+z")
+    assert page.locator(".axis canvas").count() == 9
+    page.keyboard.press("Control+z")
+    assert page.get_by_label("Colour by").input_value() == "scale"
+    assert level.input_value() == "0.9"
+    undo.click()
+    assert level.input_value() == first
+    page.wait_for_timeout(600)
+    assert undo.is_disabled()
+    for _ in range(4):
+        page.keyboard.press("Control+y")
+    assert level.input_value() == "0.9"
+    assert page.get_by_label("Colour by").input_value() == "confidence"
+    assert page.locator(".axis canvas").count() == 6
+    page.wait_for_selector(".segments [data-value=amplify][aria-checked=true]")
+
+
+def test_views_are_kept_by_the_browser_and_shown_again(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+    page.locator(".more summary").click()
+    page.locator("canvas.surface").focus()
+    for key in ("ArrowLeft", "ArrowUp", "+"):
+        page.keyboard.press(key)
+    set_slider(page, "Crop", "60")
+    page.get_by_label("Colour by").select_option("confidence")
+    settle(page)
+    page.get_by_role("button", name="Keep").click()
+    page.mouse.move(1, 1)
+    settle(page)
+    before = page.locator("canvas.surface").screenshot()
+    page.get_by_role("button", name="Reset").click()
+    set_slider(page, "Crop", "500")
+    set_slider(page, "Level", "0.8")
+    page.get_by_label("Colour by").select_option("scale")
+    page.reload()
+    page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
+    settle(page)
+    assert differing(before, page.locator("canvas.surface").screenshot()) > 0.02
+    page.locator(".views button", has_text="1").click()
+    page.mouse.move(1, 1)
+    for _ in range(40):
+        if differing(before, page.locator("canvas.surface").screenshot()) < 0.004:
+            break
+        page.wait_for_timeout(250)
+    else:
+        raise AssertionError("not the view that was kept")
+    page.get_by_role("button", name="Forget view 1").click()
+    assert page.locator(".views button", has_text="1").count() == 0

@@ -34,7 +34,7 @@ from occupy.settings import Estimation, Modification, Output, Reading, Settings
 
 app = typer.Typer(
     name="occupy",
-    help="Local scale of cryo-EM maps as a measure of occupancy. `occupy MAP` means `occupy estimate MAP`.",
+    help="Occupancy in cryo-EM maps. `occupy MAP` means `occupy estimate MAP`.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -66,7 +66,15 @@ def _general(
     """Estimate the local scale of cryo-EM maps as a measure of occupancy."""
 
 
-@command("estimate", app, without={"minimum_scale"})
+@command(
+    "estimate",
+    app,
+    without={"minimum_scale"},
+    examples=(
+        "occupy estimate map.mrc --plot --report",
+        "occupy estimate run_half1.mrc --attenuate 3 --exclude-solvent -o weak_parts",
+    ),
+)
 def _estimate(
     maps: Annotated[
         list[str],
@@ -91,7 +99,10 @@ def _estimate(
     run: Run,
     settings: Settings,
 ) -> None:
-    """Write local scale, confidence and modified maps of one map or many."""
+    """Write the local scale of one map or many.
+
+    With its confidence and standard error, and modified maps where asked for.
+    """
     from occupy.cli.estimate import Job, estimate_all
 
     job = Job(settings, reading, wanted, quiet=run.quiet, resume=resume)
@@ -99,7 +110,15 @@ def _estimate(
         raise typer.Exit(1)
 
 
-@command("modify", app, without=names_of(Estimation))
+@command(
+    "modify",
+    app,
+    without=names_of(Estimation),
+    examples=(
+        "occupy modify occupy_map --amplify 3",
+        "occupy modify occupy_map --sigmoid 5 --pivot 0.4 --lowpass-output 6",
+    ),
+)
 def _modify(
     result: Annotated[
         Path, typer.Argument(metavar="RESULT", help="Folder of an earlier estimate, or its _occupy.json.")
@@ -113,13 +132,20 @@ def _modify(
     run: Run,
     settings: Settings,
 ) -> None:
-    """Make new modified maps from an earlier estimate, without estimating again."""
+    """Make new modified maps from an earlier estimate."""
     from occupy.cli.modify import modify_result
 
     modify_result(result, settings, output, map, run.quiet)
 
 
-@command("subtraction", _mask_app)
+@command(
+    "subtraction",
+    _mask_app,
+    examples=(
+        "occupy mask subtraction occupy_map --attenuate 3",
+        "occupy mask subtraction occupy_map --sigmoid 5 --pivot 0.4 --soft-edge 6",
+    ),
+)
 def _mask_subtraction(
     scale: _ScaleMap,
     *,
@@ -133,7 +159,14 @@ def _mask_subtraction(
     write_subtraction_mask(scale, output, asked, run.quiet)
 
 
-@command("solvent", _mask_app)
+@command(
+    "solvent",
+    _mask_app,
+    examples=(
+        "occupy mask solvent occupy_map --soft-edge 6",
+        "occupy mask solvent occupy_map --threshold 0.3 --smallest 4000 --extend 4",
+    ),
+)
 def _mask_solvent(
     scale: _ScaleMap,
     *,
@@ -147,7 +180,14 @@ def _mask_solvent(
     write_solvent_definition(scale, output, asked, run.quiet)
 
 
-@command("classes", app)
+@command(
+    "classes",
+    app,
+    examples=(
+        "occupy classes Class3D/job012 --model model.cif --report",
+        "occupy classes map1.mrc map2.mrc --masks 'masks/*.mrc' --compare 1 2",
+    ),
+)
 def _classes(
     inputs: Annotated[
         list[str],
@@ -162,13 +202,13 @@ def _classes(
     asked: SetRequest,
     run: Run,
 ) -> None:
-    """Estimate what is there in each class of an experiment, and how sure that is."""
+    """Estimate what is there in each class, and how sure that is."""
     from occupy.cli.classes import estimate_classes
 
     estimate_classes(inputs, output, regions, asked, run.quiet)
 
 
-@command("cryosparc", app)
+@command("cryosparc", app, examples=("occupy cryosparc P3 J42 --model model.cif",))
 def _cryosparc(
     project: Annotated[
         str, typer.Argument(metavar="PROJECT", help="Such as P3; or the project's folder, with no instance.")
@@ -193,11 +233,16 @@ def _cryosparc(
         typer.Option("-o", "--output", help="Folder for groups of a project's folder.", show_default=False),
     ] = None,
 ) -> None:
-    """Estimate a cryoSPARC classification in an External job of its project, or as result groups."""
-    from occupy.cli.cryosparc import estimate_job
+    """Estimate a cryoSPARC classification as an External job.
+
+    Of its project, connected to it; or as result groups, with no instance.
+    """
+    from occupy.suites.cryosparc import estimate_job
 
     words = [word for path in model or () for word in ("--model", str(path.absolute()))]
-    estimate_job(project, job, [*words, *(("--by", by) if by else ())], present, output)
+    words += ["--by", by] if by else []
+    for line in estimate_job(project, job, words, present, output):
+        typer.echo(line)
 
 
 @command(
@@ -207,6 +252,10 @@ def _cryosparc(
     | {"bfactor", "hedge", "fdr"}
     | names_of(Reading) - {"neighbours", "voxel_size"}
     | names_of(Output) - {"report"},
+    examples=(
+        "occupy regions map.mrc --model model.cif --by ligand --report",
+        "occupy regions occupy_map --model model.cif --regions parts.yaml",
+    ),
 )
 def _regions(
     map: Annotated[
@@ -223,14 +272,19 @@ def _regions(
     run: Run,
     settings: Settings,
 ) -> None:
-    """Read the occupancy of chains, residues, ligands or masks in a map."""
+    """Read the occupancy of chains, ligands or masks in a map."""
     from occupy.cli.estimate import Job
     from occupy.cli.regions import read_map_regions
 
     read_map_regions(map, asked, output, Job(settings, reading, quiet=True), wanted.report, run.quiet)
 
 
-@command("view", app, without={*names_of(Reading) - {"neighbours"}, "quiet"})
+@command(
+    "view",
+    app,
+    without={*names_of(Reading) - {"neighbours"}, "quiet"},
+    examples=("occupy view map.mrc", "occupy view occupy_job012 --no-browser --port 8700"),
+)
 def _view(
     *,
     what: Annotated[
@@ -260,14 +314,25 @@ def _view(
     reading: Reading,
     run: Run,
 ) -> None:
-    """See maps, their scale and sets of them in the browser; works through an SSH tunnel."""
+    """See maps, their scale and sets of them in the browser.
+
+    It works through an SSH tunnel.
+    """
     from occupy.web.serve import serve
 
     hosts = tuple(allow_host or ())
     serve(what, port=port, browser=not no_browser, hosts=hosts, neighbours=reading.neighbours)
 
 
-@command("watch", app, without={"by_reading", "exclusive"})
+@command(
+    "watch",
+    app,
+    without={"by_reading", "exclusive"},
+    examples=(
+        "occupy watch Class3D/job012 --model model.cif",
+        "occupy watch Class3D/job012 --masks 'masks/*.mrc' --every 5 --once",
+    ),
+)
 def _watch(
     job: Annotated[Path, typer.Argument(metavar="JOB", help="Folder of a RELION Class3D job that runs.")],
     regions: RegionRequest,
@@ -276,13 +341,16 @@ def _watch(
     asked: WatchRequest,
     run: Run,
 ) -> None:
-    """Follow a classification: occupancy of regions in each class against iteration."""
+    """Follow the occupancy of regions while a job classifies.
+
+    In each class against iteration.
+    """
     from occupy.cli.relion import watch_job
 
     watch_job(job, output, regions, asked, run.quiet)
 
 
-@command("fetch", app)
+@command("fetch", app, examples=("occupy fetch EMD-3061 --half-maps -o maps",))
 def _fetch(
     entries: Annotated[list[str], typer.Argument(metavar="ENTRY...", help="EMDB entries, such as EMD-3061.")],
     *,
@@ -312,13 +380,23 @@ def _demo(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the noise.")] = 0,
     run: Run,
 ) -> None:
-    """Run on a simulated map of known occupancies; no input and no network needed."""
+    """Run on a simulated map of known occupancies.
+
+    No input and no network needed.
+    """
     from occupy.cli.simulate import run_demo
 
     run_demo(output, seed, run.quiet)
 
 
-@command("simulate", app)
+@command(
+    "simulate",
+    app,
+    examples=(
+        "occupy simulate model.cif --occupancy A=0.5,B=0.8 --resolution 4",
+        "occupy simulate model.cif --classes 4 --blocks 3 --class3d --seed 1",
+    ),
+)
 def _simulate(
     models: Annotated[
         list[Path],
@@ -346,14 +424,25 @@ def _simulate(
     processing: Processing,
     run: Run,
 ) -> None:
-    """Make maps with known occupancies, and their truth, from an atomic model."""
+    """Make maps with known occupancies from an atomic model.
+
+    The truth is written beside them.
+    """
     from occupy.cli.simulate import run_simulation
 
     asked = SimulationRequest(tuple(models), name, imaging, truth, mixture, processing)
     run_simulation(asked, output, run.quiet)
 
 
-@command("select", app)
+@command(
+    "select",
+    app,
+    examples=(
+        "occupy select occupy_job012 --particles run_it025_data.star -o L17.star \\",
+        "    --region L17 --present 0.7",
+        "occupy select occupy_particles --particles particles.cs -o CP.cs --part CP",
+    ),
+)
 def _select(
     table: Annotated[
         Path,
@@ -377,7 +466,10 @@ def _select(
     parts: PartWish,
     run: Run,
 ) -> None:
-    """Write the particles of the classes that have, or lack, a region; or that have a part by themselves."""
+    """Write the particles that have, or lack, a part.
+
+    By the classes they are in, or each by itself.
+    """
     from occupy.cli.particles import select_by_classes, select_by_presence
 
     if parts.part or parts.not_part:
@@ -386,7 +478,16 @@ def _select(
         select_by_classes(table, particles, output, wish, numbering, run.quiet)
 
 
-@command("particles", app, without={"by_reading", "exclusive"})
+@command(
+    "particles",
+    app,
+    without={"by_reading", "exclusive"},
+    examples=(
+        "occupy particles run_data.star --model model.cif --map consensus.mrc",
+        "occupy particles J12_particles.cs --passthrough J12_passthrough.cs \\",
+        "    --model model.cif --regions parts.yaml -o parts",
+    ),
+)
 def _particles(
     source: Annotated[
         Path,
@@ -398,13 +499,23 @@ def _particles(
     asked: ParticleRequest,
     run: Run,
 ) -> None:
-    """Tell which parts each particle has, from its image, its pose and a model; no classes needed."""
+    """Tell which parts each particle has, from its image.
+
+    With its pose and a model; no classes needed.
+    """
     from occupy.cli.particles import estimate_particles
 
     estimate_particles(source, output, parts, asked, run.quiet)
 
 
-@command("compare-runs", app)
+@command(
+    "compare-runs",
+    app,
+    examples=(
+        "occupy compare-runs Class3D/job012 Class3D/job013 Class3D/job014",
+        "occupy compare-runs seed1/labels.pkl seed2/labels.pkl -o agreement",
+    ),
+)
 def _compare_runs(
     runs: Annotated[
         list[Path],
@@ -418,7 +529,10 @@ def _compare_runs(
     asked: RunsRequest,
     run: Run,
 ) -> None:
-    """Tell which classes are real, and how many, from several runs over the same particles."""
+    """Tell which classes are real, and how many.
+
+    From several runs over the same particles.
+    """
     from occupy.cli.particles import compare_all
 
     compare_all(runs, output, asked, run.quiet)

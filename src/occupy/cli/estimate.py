@@ -200,7 +200,7 @@ def summarise(written: Written, job: Job) -> None:
         warn(text if text.startswith(name) else f"{name}: {text}", job.quiet)
     if job.quiet:
         return
-    from occupy.report.text import number_lines
+    from occupy.report.record import number_lines
 
     say(name)
     for line in number_lines(written.record["numbers"]):

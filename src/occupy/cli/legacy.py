@@ -122,18 +122,17 @@ def legacy(files: _OldFiles, old: _OldSettings, options: _OldOptions) -> None:
         _show_in_chimerax(script)
 
 
-def _entry(name: str) -> str:
-    from occupy.io.emdb import normalise_entry_id
-
-    return normalise_entry_id(name)
-
-
 def _run(files: _OldFiles, settings: Settings, options: _OldOptions) -> Path:
     from occupy.cli.console import progress
     from occupy.cli.estimate import Job, find_map, output_folders, run, summarise
 
     quiet = options.quiet
-    path, level = find_map(str(files.input_map) if files.emdb is None else _entry(files.emdb), quiet)
+    name = str(files.input_map)
+    if files.emdb is not None:
+        from occupy.io.emdb import normalise_entry_id
+
+        name = normalise_entry_id(files.emdb)
+    path, level = find_map(name, quiet)
     folder = output_folders([path], files.output)[0]
     if files.beside and files.output is None:
         folder = path.parent / folder

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from io import TextIOWrapper
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO, TextIOWrapper
+from shutil import get_terminal_size
 
 _STOPPED = "stopped; unfinished files were removed"
 COMMANDS = (
@@ -85,7 +87,8 @@ def run(words: list[str]) -> int:
 
         hear_the_library(quiet="--quiet" in words)
         words = words or ["--help"]
-        code = app_for(words[0])(args=words, prog_name="occupy", standalone_mode=False)
+        with _paged(words):
+            code = app_for(words[0])(args=words, prog_name="occupy", standalone_mode=False)
         if sys.stdout is not None:  # closed before we began
             sys.stdout.flush()
         # Typer turns Ctrl-C into a code (older ones into Abort).
@@ -104,6 +107,27 @@ def run(words: list[str]) -> int:
         return 1
     except Exception as error:
         return _unexpected(error, debug)
+
+
+@contextmanager
+def _paged(words: list[str]) -> Iterator[None]:
+    """Show a help that is longer than the terminal page by page, as manuals are."""
+    if not {"-h", "--help"} & set(words) or sys.stdout is None or not sys.stdout.isatty():
+        yield
+        return
+    text = StringIO()
+    try:
+        with redirect_stdout(text):
+            yield
+    finally:
+        if text.getvalue().count("\n") < get_terminal_size().lines:
+            sys.stdout.write(text.getvalue())
+        else:
+            import pydoc
+
+            # What was read stays on the screen, and nobody is asked where all is seen.
+            os.environ.setdefault("LESS", "FRX")
+            pydoc.pager(text.getvalue())
 
 
 def _unexpected(error: Exception, debug: bool) -> int:

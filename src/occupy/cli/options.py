@@ -14,44 +14,67 @@ from typer.core import TyperCommand
 from occupy.errors import InputError
 from occupy.options import flags_of, option
 
+# Sections of a help whose options have defaults that most runs keep.
+_EXPERT = ("Scale", "Solvent", "Comparison", "Joint fit", "Images", "Numbering")
+
 
 @dataclass(frozen=True)
 class Run:
     """What every command knows."""
 
-    quiet: bool = option(False, "Print errors only.")
-    debug: bool = option(False, "Show where an error came from.")
+    quiet: bool = option(False, "Print errors only.", "Run")
+    debug: bool = option(False, "Show where an error came from.", "Run")
 
 
 class _Sections(TyperCommand):
-    """A command whose help shows its options under their panels."""
+    """A command whose help shows examples, then its options under their panels, those of experts last."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line: MAP..., where Typer writes {MAP...}."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the sections."""
+        if self.epilog:
+            with formatter.section("Examples"):
+                formatter.write("".join(f"  {line}\n" for line in self.epilog.splitlines()))
         # What every run may want; experts read on. Empty sections are not written.
         first = ("Arguments", "Options", "Modification", "Output")
         sections: dict[str, list[tuple[str, str]]] = {title: [] for title in first}
         for parameter in self.get_params(ctx):
             usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            usual = "Run" if parameter.name == "help" else usual
             title = getattr(parameter, "rich_help_panel", None) or usual
             if (words := parameter.get_help_record(ctx)) is not None:
                 sections.setdefault(title, []).append(words)
-        for title, rows in sections.items():
-            if rows:
-                with formatter.section(title):
+        for title in sorted(sections, key=lambda title: (title == "Run", title in _EXPERT)):
+            if rows := sections[title]:
+                with formatter.section(title + " (expert)" * (title in _EXPERT)):
                     formatter.write_dl(rows)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write nothing: the examples stand above the options."""
 
 
 _Function = Callable[..., None]
 
 
 def command(
-    name: str, group: typer.Typer, without: Iterable[str] = (), *, hidden: bool = False
+    name: str,
+    group: typer.Typer,
+    without: Iterable[str] = (),
+    *,
+    examples: Iterable[str] = (),
+    hidden: bool = False,
 ) -> Callable[[_Function], _Function]:
-    """Make a function a command with the options of the dataclasses among its parameters; see below."""
+    """Make a function a command with the options of the dataclasses among its parameters; see below.
+
+    ``examples`` are lines that its help shows before the options, of at most 78 characters.
+    """
 
     def decorate(function: _Function) -> _Function:
-        return group.command(name, cls=_Sections, hidden=hidden)(_takes_options(without)(function))
+        made = group.command(name, cls=_Sections, hidden=hidden, epilog="\n".join(examples))
+        return made(_takes_options(without)(function))
 
     return decorate
 

@@ -37,7 +37,7 @@ def _summarise(found: ParticleOccupancy, quiet: bool) -> None:
     warn_of(found.notices, quiet)
     varying = int(found.levels.varying.sum())
     say(
-        f"{len(found.state)} particles, {len(found.names)} parts, {varying} of them not in all particles:",
+        f"{found.particles}, {len(found.names)} parts, {varying} of them not in all particles:",
         quiet,
     )
     low, high = found.interval()
@@ -47,6 +47,13 @@ def _summarise(found: ParticleOccupancy, quiet: bool) -> None:
         say(f"  {found.names[i]:<{width}}  {found.occupancy[i]:.2f}  ({low[i]:.2f} to {high[i]:.2f})", quiet)
     for one, other, value, error in pair_rows(found)[:5]:
         say(f"  {one} with {other}: correlation {value:+.2f} ± {error:.2f}", quiet)
+    for each in found.copies:
+        counts = ", ".join(f"{number}: {share:.2f}" for number, share in enumerate(each.shares))
+        say(f"  copies of {each.names[0]} in a particle: {counts}", quiet)
+        say(
+            f"    neighbours together {each.ratio:.2f} ± {each.ratio_error:.2f} times as often as by chance",
+            quiet,
+        )
     say("states:", quiet)
     for _, share, error, _, lacks in state_rows(found)[:shown]:
         say(f"  {share:.3f} ± {error:.3f}  lacks {lacks}", quiet)
@@ -79,13 +86,13 @@ def select_by_presence(
 
 def compare_all(paths: Sequence[Path], output: Path | None, asked: RunsRequest, quiet: bool) -> None:
     """Read runs, compare them, write everything, print the verdict."""
-    from occupy.io.runs import read_run
+    from occupy.io.runs import Run
     from occupy.report.compared_runs import compare_runs
 
     asked.check(len(paths))
     with progress("runs", quiet, "runs") as report:
         report("reading", 0, 0)
-        read = [read_run(path, asked.class_field) for path in paths]
+        read = [Run.read(path, asked.class_field) for path in paths]
         report("comparing", 0, 0)
         compared = compare_runs(read, asked)
     _write_compared(compared, output, asked, quiet)

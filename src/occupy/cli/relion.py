@@ -16,7 +16,16 @@ relion_app = typer.Typer(
 )
 
 
-@command("class3d-command", relion_app, without={"extra", "quiet"})
+@command(
+    "class3d-command",
+    relion_app,
+    without={"extra", "quiet"},
+    examples=(
+        "occupy relion class3d-command particles.star consensus.mrc -K 4",
+        "occupy relion class3d-command particles.star consensus.mrc -K 4 \\",
+        "    --seeds 3 --ladder 2,3,4,6",
+    ),
+)
 def _class3d_command(job: Class3D, experiment: Experiment, run: Run) -> None:
     """Print the command of a Class3D job with occupy in its loop, or a script of several seeds and K."""
     import shutil
@@ -30,7 +39,11 @@ def _class3d_command(job: Class3D, experiment: Experiment, run: Run) -> None:
     typer.echo(guide(job, program) if single else script(job, experiment, program), nl=False)
 
 
-@command("class3d-report", relion_app)
+@command(
+    "class3d-report",
+    relion_app,
+    examples=("occupy relion class3d-report Class3D/job012 Class3D/job013",),
+)
 def _class3d_report(
     jobs: Annotated[
         list[Path],

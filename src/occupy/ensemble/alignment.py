@@ -45,12 +45,14 @@ def _pose_of(data: Array, reference: Array, voxel_size: tuple[float, float, floa
     peak = np.array(np.unravel_index(int(np.argmax(cross)), shape))
     whole = np.where(peak > np.array(shape) // 2, peak - np.array(shape), peak)
     moved = np.roll(data, tuple(-whole), axis=(0, 1, 2))
+    # The grey scale is fitted too: a weaker class must not read as one that moved.
     design = _motions(reference, voxel_size)
     # Where the reference is weak, a part that this class lacks would count as motion.
     inside = reference > 0.25 * float(np.quantile(reference, 0.995))
     rows = design[:, inside]
     target = moved[inside]
     normal = rows @ rows.T
+    # A round particle turns without changing: a ridge keeps such motions at 0.
     fit = np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(7), rows @ target)
     residual = target - fit @ rows
     agreement = 1 - float(residual.var() / max(float(target.var()), 1e-30))

@@ -8,6 +8,8 @@ solvent; it enters with a smaller weight, and alone tells of a part that one cla
 Where classes truly agree their ratios still scatter: by noise, by small misalignments, by unequal fall-off.
 How much is seen in the data: most places of most particles do not change, so the commonest scatter is that
 of no difference (an empirical null, Efron, J. Am. Stat. Assoc. 99, 96, 2004).
+
+What a fully occupied part reads is the uppermost high peak of the readings within content.
 """
 
 from __future__ import annotations
@@ -116,29 +118,30 @@ class Null:
 
         return float(self.level * np.exp(norm.isf(1 / max(places, 2.0)) * self.width))
 
+    @classmethod
+    def of(cls, scatter: Numbers) -> Null:
+        """Find the lowest high peak of the logarithm of a scatter, and its width below.
 
-def null_of(scatter: Numbers) -> Null:
-    """Find the lowest high peak of the logarithm of a scatter, and its width below.
-
-    Parameters
-    ----------
-    scatter : ndarray
-        Mean square of standardised differences at every place of the content.
-    """
-    logs = np.log(np.clip(scatter, 1e-3, 1e6))
-    counts, edges = np.histogram(logs, bins=240, range=(np.log(1e-3), np.log(1e6)))
-    centres = (edges[1:] + edges[:-1]) / 2
-    smooth = gaussian_filter1d(
-        counts.astype(np.float64), tuning.SET.null_bandwidth / (centres[1] - centres[0])
-    )
-    inner = smooth[1:-1]
-    peaks = np.flatnonzero(
-        (inner >= smooth[:-2]) & (inner > smooth[2:]) & (inner > tuning.SET.null_peak * smooth.max())
-    )
-    mode = float(centres[peaks[0] + 1]) if peaks.size else float(np.median(logs))
-    below = logs[logs < mode]
-    width = float(np.sqrt(np.mean((below - mode) ** 2))) if below.size else 0.3
-    return Null(float(np.clip(np.exp(mode), 1.0, tuning.SET.most_null)), min(max(width, 0.1), 1.0))
+        Parameters
+        ----------
+        scatter : ndarray
+            Mean square of standardised differences at every place of the content.
+        """
+        logs = np.log(np.clip(scatter, 1e-3, 1e6))
+        counts, edges = np.histogram(logs, bins=240, range=(np.log(1e-3), np.log(1e6)))
+        centres = (edges[1:] + edges[:-1]) / 2
+        smooth = gaussian_filter1d(
+            counts.astype(np.float64), tuning.SET.null_bandwidth / (centres[1] - centres[0])
+        )
+        inner = smooth[1:-1]
+        peaks = np.flatnonzero(
+            (inner >= smooth[:-2]) & (inner > smooth[2:]) & (inner > tuning.SET.null_peak * smooth.max())
+        )
+        mode = float(centres[peaks[0] + 1]) if peaks.size else float(np.median(logs))
+        # Differences only add scatter: below the peak there is chance alone.
+        below = logs[logs < mode]
+        width = float(np.sqrt(np.mean((below - mode) ** 2))) if below.size else 0.3
+        return cls(float(np.clip(np.exp(mode), 1.0, tuning.SET.most_null)), min(max(width, 0.1), 1.0))
 
 
 def shrinkage_weight(scatter: Numbers, null: Null) -> npt.NDArray[np.float32]:
@@ -239,3 +242,63 @@ def _scatter_one(shared: tuple[ScaledMaps, Array, Storage], k: int) -> tuple[tup
     ratio = ratios[k]
     expected = np.maximum(ratio_variance(scaled, power, ratio, k), 1e-6)
     return (np.asarray((ratio - 1) ** 2 / expected, dtype=np.float32),), None
+
+
+@dataclass(frozen=True)
+class FullLevel:
+    """What full material reads.
+
+    Attributes
+    ----------
+    value : float
+        In the units of the map.
+    spread : float
+        Relative standard deviation of the readings of full regions.
+    """
+
+    value: float
+    spread: float
+
+    @classmethod
+    def of(cls, values: npt.NDArray[np.floating]) -> FullLevel:
+        """Find the uppermost high peak of readings within content: that of full material.
+
+        Parameters
+        ----------
+        values : ndarray
+            Positive readings of the best class at every voxel of the content.
+        """
+        logs = np.log(np.maximum(values, 1e-30))
+        top = float(logs.max())
+        counts, edges = np.histogram(logs, bins=400, range=(top - 3, top + 0.3))
+        centres = (edges[1:] + edges[:-1]) / 2
+        step = float(centres[1] - centres[0])
+        smooth = gaussian_filter1d(counts.astype(np.float64), tuning.SET.bandwidth / step)
+        inner = smooth[1:-1]
+        peaks = 1 + np.flatnonzero((inner >= smooth[:-2]) & (inner > smooth[2:]))
+        if not peaks.size:
+            return cls(float(np.exp(np.median(logs))), 0.1)
+        peak = int(peaks[smooth[peaks] > tuning.SET.full_peak * smooth[peaks].max()][-1])
+        beyond = np.flatnonzero(smooth[peak:] <= smooth[peak] / 2)
+        half_width = (int(beyond[0]) if beyond.size else len(smooth) - 1 - peak) * step
+        # 1.177 σ is half the width of a Gaussian at half its height; the smoothing added its own.
+        above = np.sqrt(max((half_width / 1.177) ** 2 - tuning.SET.bandwidth**2, 0.02**2))
+        spread = max(
+            tuning.SET.region_spread * above, tuning.SET.spread_below * _spread_below(logs - centres[peak])
+        )
+        return cls(float(np.exp(centres[peak])), float(np.clip(spread, 0.04, 0.16)))
+
+
+def content_of(reading: Array, density: Array) -> npt.NDArray[np.bool_]:
+    """Return the voxels that lie in content, away from its halo."""
+    high = float(np.quantile(reading, 0.995))
+    inside: npt.NDArray[np.bool_] = (density > tuning.SET.core * reading) & (
+        reading > tuning.SET.content * high
+    )
+    return inside
+
+
+def _spread_below(logs: npt.NDArray[np.floating]) -> float:
+    """Return the spread of those near a peak (at 0) that lie below it: full material of unlike kinds."""
+    below = logs[(logs > np.log(tuning.SET.near_peak)) & (logs < 0)]
+    return float(np.sqrt(np.mean(below**2))) if below.size else 0.0

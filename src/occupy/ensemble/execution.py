@@ -114,6 +114,7 @@ class LocalExecutor:
         with ThreadPoolExecutor(self.threads) as executor:
             try:
                 for k in range(count):
+                    # More under way would hold as many results in memory.
                     if len(waiting) > self.threads:
                         yield waiting.popleft().result()
                     waiting.append(executor.submit(work, shared, k))
@@ -178,6 +179,7 @@ class Execution:
         arrays, kept
             Sums, the same bit for bit wherever the work runs, and what was kept, in order.
         """
+        # Rounded up. It depends on the number of maps alone: so does the order of the additions.
         size = -(-count // self.parts)
         total: Arrays = ()
         kept: list[T] = []

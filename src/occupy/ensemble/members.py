@@ -83,6 +83,7 @@ def working_grid(grid: Volume, lowpass: float | None = None) -> tuple[Shape, Tri
         raise InputError(f"--lowpass {lowpass:g} Å is finer than two voxels of the maps ({finest:.3g} Å)")
     usual = tuning.SET.finest
     wanted = tuning.SET.working_voxel * min(1.0, (lowpass or usual) / usual)
+    # Maps may be stored in any order of axes; work is done along z, y, x.
     columns, rows, sections = grid.frame.axes
     of = {sections: 0, rows: 1, columns: 2}
     along = [of[axis] for axis in (3, 2, 1)]
@@ -236,5 +237,6 @@ def shares_of(given: Sequence[float | None]) -> Numbers:
     known = [w for w in given if w is not None and w >= 0]
     if len(known) < len(given) or sum(known) <= 0:
         return np.full(len(given), 1 / len(given))
+    # A class that is said to hold no particles has a map all the same: it counts, if next to nothing.
     w = np.maximum(np.array(known, dtype=np.float64), 1e-3 * max(known))
     return np.asarray(w / w.sum())

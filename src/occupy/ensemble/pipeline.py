@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from occupy import tuning
 from occupy.ensemble.comparison import (
+    FullLevel,
     Null,
     compare,
     conserved_region,
-    null_of,
+    content_of,
     power_of_mean,
     ratio_variance,
     scatter_of,
@@ -32,7 +33,6 @@ from occupy.ensemble.execution import (
     MemoryStorage,
     Storage,
 )
-from occupy.ensemble.level import FullLevel, content_of, full_level
 from occupy.ensemble.members import Member, OnGrid, read_members, shares_of
 from occupy.ensemble.scaling import ScaledMaps, match_within, scale_maps
 from occupy.errors import InputError, Notice
@@ -173,6 +173,7 @@ class SetEstimate(OnGrid):
             self.best, 1e-6
         )
         variance = tuning.SET.error_scale**2 * ((spread * share) ** 2 + (top * noise) ** 2)
+        # What leaks in is the less certain, the more the neighbours differ among each other.
         variance += (tuning.SET.leakage_error * top * self.around.spread(share)) ** 2
         error = np.minimum(np.sqrt(variance), 0.5).astype(np.float32)
         return ClassEstimate(share, top * share, error)
@@ -255,7 +256,8 @@ def compare_members(members: Sequence[Member], execution: Execution, lowpass: fl
         ratios, highest = compare(scaled, weights, execution)
     scatter = scatter_of(scaled, ratios, execution)
     reading = _reading(scaled, execution.executor.threads)
-    null = null_of(scatter[content_of(reading, scaled.total)])
+    # Of the mean map's content: in most of it the classes of most particles agree, so chance shows.
+    null = Null.of(scatter[content_of(reading, scaled.total)])
     keep = shrinkage_weight(scatter, null)
     best = 1 + (highest - 1) * keep
     best_without_leakage = _best_without_leakage(scaled, ratios, keep, execution)
@@ -275,7 +277,7 @@ def compare_members(members: Sequence[Member], execution: Execution, lowpass: fl
         keep,
         scatter,
         null,
-        full_level(top[content]),
+        FullLevel.of(top[content]),
         content,
         (*notices, *scaled.notices),
         stack.unit,
@@ -287,6 +289,7 @@ def _reading(scaled: ScaledMaps, threads: int) -> Array:
     z, y, x = (max(n, 1.0) for n in scaled.voxels(tuning.SHARED.radius))
     widths = ball_widths((z, y, x), (box_of_ball(z), box_of_ball(y), box_of_ball(x)))
     high = dilate(scaled.total, widths, threads=threads)
+    # Over solvent the local maximum is that of noise alone.
     floor = float(np.median(high[scaled.solvent])) if scaled.solvent.any() else 0.0
     return np.asarray(without_noise(high, max(floor, 0.0), tuning.SHARED.noise_power), dtype=np.float32)
 

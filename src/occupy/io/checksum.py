@@ -202,32 +202,33 @@ class ReadFile:
         except OSError:
             return False
 
+    @classmethod
+    def of_open(
+        cls,
+        descriptor: int,
+        path: Path,
+        stamp: Stamp,
+        data: npt.NDArray[Any],
+        begin: int | None,
+        kind: ChecksumKind = "sha256",
+    ) -> ReadFile:
+        """Start on the checksum of an open map that was read.
 
-def source_of_open(
-    descriptor: int,
-    path: Path,
-    stamp: Stamp,
-    data: npt.NDArray[Any],
-    begin: int | None,
-    kind: ChecksumKind = "sha256",
-) -> ReadFile:
-    """Start on the checksum of an open map that was read.
-
-    Parameters
-    ----------
-    descriptor, path, stamp, kind
-        As for `_checksum_of_open`.
-    data : ndarray
-        What was read; must not change.
-    begin : int or None
-        Where the data begin in the file, if they are there as they are in memory.
-    """
-    if begin is None or begin + data.nbytes != stamp.size:
-        return ReadFile(path, stamp, _checksum_of_open(descriptor, path, stamp, kind))
-    head = memoryview(bytearray(begin))
-    _read_at(descriptor, head, 0)
-    # What is in memory is hashed: it is what is estimated, and the file need not be read again.
-    return ReadFile(path, stamp, _Checksum(lambda: (head, data.reshape(-1).view("u1")), kind))
+        Parameters
+        ----------
+        descriptor, path, stamp, kind
+            As for `_checksum_of_open`.
+        data : ndarray
+            What was read; must not change.
+        begin : int or None
+            Where the data begin in the file, if they are there as they are in memory.
+        """
+        if begin is None or begin + data.nbytes != stamp.size:
+            return cls(path, stamp, _checksum_of_open(descriptor, path, stamp, kind))
+        head = memoryview(bytearray(begin))
+        _read_at(descriptor, head, 0)
+        # What is in memory is hashed: it is what is estimated, and the file need not be read again.
+        return cls(path, stamp, _Checksum(lambda: (head, data.reshape(-1).view("u1")), kind))
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,29 +53,81 @@ class NumberedSet:
     maps: tuple[_NumberedMap, ...]
     whole: bool = True
 
+    @classmethod
+    def of(cls, found: MapSet) -> NumberedSet:
+        """Return what matters here of a set that was found."""
+        maps = (_NumberedMap(m.name, m.number, m.weight, m.particles) for m in found.maps)
+        return cls(found.kind, str(found.source), found.base, tuple(maps))
 
-def numbered(found: MapSet) -> NumberedSet:
-    """Return what matters here of a set that was found."""
-    maps = (_NumberedMap(m.name, m.number, m.weight, m.particles) for m in found.maps)
-    return NumberedSet(found.kind, str(found.source), found.base, tuple(maps))
+    @classmethod
+    def read(cls, path: Path) -> NumberedSet:
+        """Read the record of a set, ``occupy_set.json``; InputError where it is none."""
+        hint = "no such file; it says which class is which map. Name the job with --set instead"
+        with read_errors(path, hint):
+            text = path.read_text(encoding="utf-8")
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"{path}: not a readable record of a set ({error})") from error
+        try:
+            maps = tuple(_map(entry) for entry in record["maps"])
+            left_out = any(notice["code"] == _LEFT_OUT for notice in record.get("notices", ()))
+            base = _of(record, "base", int)
+            return cls(str(record["kind"]), str(record["source"]), base, maps, not left_out)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: not the record of a set, or an incomplete one ({error})") from error
 
+    def match(
+        self,
+        particles: Particles,
+        *,
+        map_base: int | None = None,
+        label_base: int | None = None,
+    ) -> tuple[dict[str, int], list[Notice]]:
+        """Tell which class of the particles belongs to which map.
 
-def read_numbered(path: Path) -> NumberedSet:
-    """Read the record of a set, ``occupy_set.json``; InputError where it is none."""
-    hint = "no such file; it says which class is which map. Name the job with --set instead"
-    with read_errors(path, hint):
-        text = path.read_text(encoding="utf-8")
-    try:
-        record = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path}: not a readable record of a set ({error})") from error
-    try:
-        maps = tuple(_map(entry) for entry in record["maps"])
-        left_out = any(notice["code"] == _LEFT_OUT for notice in record.get("notices", ()))
-        base = _of(record, "base", int)
-        return NumberedSet(str(record["kind"]), str(record["source"]), base, maps, not left_out)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not the record of a set, or an incomplete one ({error})") from error
+        Whether maps and particles are counted from 0 or 1 is taken from what the formats fix and from
+        numbers that only one way of counting has (0, or the number of classes); where that does not settle
+        it, the user has to say.
+
+        Parameters
+        ----------
+        particles : Particles
+            The particles.
+        map_base, label_base : int, optional
+            What the user says of the numbering of maps and of particles.
+
+        Returns
+        -------
+        dict of str to int
+            Map → class number in the file of particles.
+        list of Notice
+            What is doubtful.
+
+        Raises
+        ------
+        InputError
+            Where the two don't fit, or it can't be told.
+        """
+        numbers = [each.number for each in self.maps]
+        known = [number for number in numbers if number is not None]
+        if len(known) < len(numbers) or len(set(known)) < len(known):
+            raise InputError(
+                f"{self.source}: its maps have no class numbers (or one number twice), so particles can't be "
+                "assigned; make the table from the job's folder or model.star"
+            )
+        _check_kinds(self, particles)
+        counts = particles.counts()
+        first_map = _map_base(self, known, particles, map_base)
+        classes = max(known) - first_map + 1 if self.whole else None
+        first_label = _label_base(particles, classes, label_base)
+        labels = {each.name: n - first_map + first_label for each, n in zip(self.maps, known, strict=True)}
+        complete = self.whole and set(known) == set(range(first_map, max(known) + 1))
+        notices = _strangers(self, particles, labels, complete)
+        empty = [name for name, label in labels.items() if label not in counts]
+        if empty:
+            notices.append(Notice("empty-class", f"no particles in the class of {some_of(empty)}"))
+        return labels, notices + _warnings(self, particles, labels)
 
 
 def _of(entry: Mapping[str, Any], key: str, kind: type) -> Any:
@@ -93,61 +145,6 @@ def _map(entry: Mapping[str, Any]) -> _NumberedMap:
         _of(entry, "weight", float),
         _of(entry, "particles", int),
     )
-
-
-def match_classes(
-    maps: NumberedSet,
-    particles: Particles,
-    *,
-    map_base: int | None = None,
-    label_base: int | None = None,
-) -> tuple[dict[str, int], list[Notice]]:
-    """Tell which class of the particles belongs to which map.
-
-    Whether maps and particles are counted from 0 or 1 is taken from what the formats fix and from numbers
-    that only one way of counting has (0, or the number of classes); where that does not settle it, the user
-    has to say.
-
-    Parameters
-    ----------
-    maps : NumberedSet
-        The maps.
-    particles : Particles
-        The particles.
-    map_base, label_base : int, optional
-        What the user says of the numbering of maps and of particles.
-
-    Returns
-    -------
-    dict of str to int
-        Map → class number in the file of particles.
-    list of Notice
-        What is doubtful.
-
-    Raises
-    ------
-    InputError
-        Where the two don't fit, or it can't be told.
-    """
-    numbers = [each.number for each in maps.maps]
-    known = [number for number in numbers if number is not None]
-    if len(known) < len(numbers) or len(set(known)) < len(known):
-        raise InputError(
-            f"{maps.source}: its maps have no class numbers (or one number twice), so particles can't be "
-            "assigned; make the table from the job's folder or model.star"
-        )
-    _check_kinds(maps, particles)
-    counts = particles.counts()
-    first_map = _map_base(maps, known, particles, map_base)
-    classes = max(known) - first_map + 1 if maps.whole else None
-    first_label = _label_base(particles, classes, label_base)
-    labels = {each.name: n - first_map + first_label for each, n in zip(maps.maps, known, strict=True)}
-    complete = maps.whole and set(known) == set(range(first_map, max(known) + 1))
-    notices = _strangers(maps, particles, labels, complete)
-    empty = [name for name, label in labels.items() if label not in counts]
-    if empty:
-        notices.append(Notice("empty-class", f"no particles in the class of {some_of(empty)}"))
-    return labels, notices + _warnings(maps, particles, labels)
 
 
 def _check_kinds(maps: NumberedSet, particles: Particles) -> None:

@@ -5,6 +5,7 @@ Every process that works on a set sees the same files as we do.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import shutil
@@ -259,22 +260,9 @@ class FolderStorage:
         return array
 
 
-class ScratchFolder:
-    """Makes shelves below one folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._made = 0
-
-    def __call__(self, count: int, shape: _Shape) -> FolderStorage:
-        """Return new storage."""
-        self._made += 1
-        return FolderStorage(self._folder / f"{self._made:02d}", count, shape)
-
-
 @contextmanager
-def scratch_storage(folder: Path) -> Iterator[ScratchFolder]:
-    """Give room beside results, removed afterwards; what a killed run left there is removed first.
+def scratch_storage(folder: Path) -> Iterator[Callable[[int, _Shape], FolderStorage]]:
+    """Give what makes storage beside results, removed afterwards; what a killed run left is removed first.
 
     Raises
     ------
@@ -288,7 +276,8 @@ def scratch_storage(folder: Path) -> Iterator[ScratchFolder]:
         for left in inside.iterdir():
             if left.name != _LOCK:
                 shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-        yield ScratchFolder(inside)
+        names = (inside / f"{number:02d}" for number in itertools.count(1))
+        yield lambda count, shape: FolderStorage(next(names), count, shape)
     finally:
         shutil.rmtree(inside, ignore_errors=True)
         os.close(lock)

@@ -119,37 +119,34 @@ class RemoteFile:
             self.part.unlink(missing_ok=True)
             self.note.unlink(missing_ok=True)
 
+    def download(self, link: Connection) -> None:
+        """Bring one file to its final name, whole and checked, or raise.
 
-def download(job: RemoteFile, link: Connection) -> None:
-    """Bring one file to its final name, whole and checked, or raise.
+        Parameters
+        ----------
+        link : Connection
+            How to reach it.
 
-    Parameters
-    ----------
-    job : RemoteFile
-        The file.
-    link : Connection
-        How to reach it.
-
-    Raises
-    ------
-    NotFoundError
-        If the server has no such file.
-    DamagedError
-        If `job.check` refused what arrived; nothing of it is kept.
-    DownloadError
-        If the server cannot be reached or trusted; what has arrived is kept for the next attempt.
-    OutputError
-        If the folder cannot be written.
-    """
-    try:
-        _transfer(job, link)
-        job.check(job.part, link.progress)
-    except DamagedError as error:
-        job.discard()
-        raise DamagedError(f"{job.name}: {job.url} is damaged and was not kept: {error}") from error
-    with disk_errors(job.target.parent):
-        job.part.replace(job.target)
-        job.note.unlink(missing_ok=True)
+        Raises
+        ------
+        NotFoundError
+            If the server has no such file.
+        DamagedError
+            If `job.check` refused what arrived; nothing of it is kept.
+        DownloadError
+            If the server cannot be reached or trusted; what has arrived is kept for the next attempt.
+        OutputError
+            If the folder cannot be written.
+        """
+        try:
+            _transfer(self, link)
+            self.check(self.part, link.progress)
+        except DamagedError as error:
+            self.discard()
+            raise DamagedError(f"{self.name}: {self.url} is damaged and was not kept: {error}") from error
+        with disk_errors(self.target.parent):
+            self.part.replace(self.target)
+            self.note.unlink(missing_ok=True)
 
 
 def is_trusted_address(url: str) -> bool:

@@ -24,7 +24,6 @@ from occupy.io.download import (
     build_opener,
     check_gzip,
     disk_errors,
-    download,
     exclusive,
     is_trusted_address,
 )
@@ -171,13 +170,15 @@ def fetch(
         raise InputError(f"timeout must be a positive number of seconds, not {timeout!r}")
     if retries < 0:
         raise InputError(f"retries must not be negative, not {retries!r}")
-    base = _checked_base_url(base_url or os.environ.get("OCCUPY_EMDB_URL") or DEFAULT_BASE_URL)
+    base = (base_url or os.environ.get("OCCUPY_EMDB_URL") or DEFAULT_BASE_URL).rstrip("/")
+    if not is_trusted_address(base):
+        raise InputError(f"archive address {base!r} is refused: it must start with https:// and name a host")
     root = Path(cache_dir) if cache_dir is not None else _default_cache_dir()
     layout = _Layout(entry_id, root / entry_id, base)
     with disk_errors(layout.folder):
         cached = layout.is_complete(half_maps)
     if not cached:
-        link = Connection(build_opener(base), timeout, retries, progress or _silent)
+        link = Connection(build_opener(base), timeout, retries, progress or (lambda *_: None))
         with exclusive(layout.folder, layout.entry_id) as part_suffix:
             _download_missing(layout, link, half_maps, part_suffix)
     return _describe(layout, half_maps)
@@ -237,16 +238,6 @@ def _default_cache_dir() -> Path:
         raise OutputError("no home folder for the cache; name a folder in OCCUPY_CACHE") from None
 
 
-def _checked_base_url(url: str) -> str:
-    if not is_trusted_address(url):
-        raise InputError(f"archive address {url!r} is refused: it must start with https:// and name a host")
-    return url.rstrip("/")
-
-
-def _silent(label: str, done_bytes: int, total_bytes: int | None) -> None:
-    """Show no progress."""
-
-
 def _download_missing(layout: _Layout, link: Connection, half_maps: bool, part_suffix: str) -> None:
     """Download what another process has not brought while this one waited for the lock."""
 
@@ -257,7 +248,7 @@ def _download_missing(layout: _Layout, link: Connection, half_maps: bool, part_s
     if not layout.map_path.is_file():
         map_job = job("map", layout.map_path)
         try:
-            download(map_job, link)
+            map_job.download(link)
         except NotFoundError as error:
             raise DownloadError(f"{layout.entry_id}: no such entry in the archive ({map_job.url})") from error
     if not layout.has_header():
@@ -267,14 +258,14 @@ def _download_missing(layout: _Layout, link: Connection, half_maps: bool, part_s
         try:
             for path in layout.half_map_paths:
                 if not path.is_file():
-                    download(job("other", path), link)
+                    job("other", path).download(link)
         except NotFoundError:
             _mark(layout.no_half_maps)
 
 
 def _download_header(job: RemoteFile, layout: _Layout, link: Connection) -> None:
     try:
-        download(job, link)
+        job.download(link)
     except NotFoundError:
         _mark(layout.no_header)
     except DamagedError as error:

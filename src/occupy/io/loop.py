@@ -60,22 +60,6 @@ def read_calls(folder: Path) -> list[dict[str, Any]]:
     return [calls[key] for key in sorted(calls)]
 
 
-def record_call(folder: Path, call: ReconstructionCall, values: dict[str, Any]) -> None:
-    """Append one line to the record; lines of concurrent calls do not mix.
-
-    Raises
-    ------
-    OutputError
-        Where the line could not be written whole.
-    """
-    head = {"iteration": call.iteration, "half": call.half, "class": call.number}
-    path = make_folder(folder) / CALLS
-    try:
-        _append(path, _strict_json(head | values).encode() + b"\n")
-    except OSError as error:
-        raise explain(error, path) from error
-
-
 def _append(path: Path, line: bytes) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
@@ -87,12 +71,6 @@ def _append(path: Path, line: bytes) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(descriptor)
-
-
-def _strict_json(values: Any) -> str:
-    """Return plain values as a line of JSON, null for what JSON has no word for (NaN, infinity)."""
-    plain = json.loads(json.dumps(values), parse_constant=lambda _: None)
-    return json.dumps(plain, allow_nan=False)
 
 
 def _separated_calls(job: Path, iteration: int) -> list[dict[str, Any]]:
@@ -109,56 +87,12 @@ def unregularised_name(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".mrc").removesuffix(_EXCHANGE) + _SUFFIX)
 
 
-def reconstruct(call: ReconstructionCall) -> npt.NDArray[np.float32]:
-    """Reconstruct a class from the data and weights of a call, without RELION's prior.
-
-    Returns
-    -------
-    ndarray of float32, shape (box, box, box)
-        On RELION's grey scale; 0 beyond the sphere that fits the box. It holds the shells below RELION's
-        current size, and nothing finer.
-
-    Raises
-    ------
-    InputError
-        Where the files are missing or damaged, or the padding is no whole number.
-    """
-    padding = round(call.padding)
-    if padding < 1 or padding != call.padding:
-        raise InputError(f"{call.star}: a padding of {call.padding:g}; whole numbers are understood")
-    n = min(call.box, spectra.even_size(2 * call.shells + 2))
-    m = n * padding
-    grids = [half_complex(path) for path in (call.real, call.imaginary, call.weight)]
-    if len({grid.shape for grid in grids}) > 1:
-        raise InputError(f"{call.star}: data and weights differ in size")
-    size = len(grids[0])
-    reach = min((call.shells - 1) * padding, (min(m, size) - 1) // 2)
-    k, columns = np.arange(-reach, reach + 1), np.arange(reach + 1)
-    real, imaginary, weight = (np.asarray(grid[np.ix_(k % size, k % size, columns)]) for grid in grids)
-    radius = spectra.shell_numbers(k, columns, padding)
-    whole = np.zeros((m, m, m // 2 + 1), dtype=np.complex64)
-    data = np.where(radius <= call.shells - 1, real + np.complex64(1j) * imaginary, 0)
-    whole[np.ix_(k % m, k % m, columns)] = spectra.divided(data, weight, radius)
-    # RELION divides by the box, not by the number of voxels: its projections are normalised as images are.
-    whole /= np.float32(call.box * padding**3)
-    fine = spectra.map_of(spectra.spectrum_of(spectra.without_gridding(spectra.map_of(whole), n)), call.box)
-    return fine * _sphere(call.box)
-
-
 def _sphere(box: int, edge: float = 3.0) -> npt.NDArray[np.float32]:
     """Return 1 within the sphere that fits the box, and less over its edge (voxels), as RELION masks do."""
     x = (np.arange(box) - box // 2).astype(np.float32)
     r = np.sqrt(x[:, None, None] ** 2 + x[None, :, None] ** 2 + x**2)
     beyond = np.clip((r - box / 2 + edge) / edge, 0, 1)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * beyond), dtype=np.float32)
-
-
-def write_unregularised(call: ReconstructionCall, voxel_size: float) -> Path:
-    """Write the unregularised map of a call's class beside its other files; return its path."""
-    path = unregularised_name(call.star)
-    volume = Volume.from_array(reconstruct(call), voxel_size)
-    write_map(path, volume, "reconstruction without a prior")
-    return path
 
 
 def with_unregularised(found: MapSet) -> MapSet:
@@ -238,13 +172,13 @@ def _unregularised_map(path: Path) -> Path:
         )
     target, star = unregularised_name(path), path.with_name(match["stem"] + _EXCHANGE)
     try:
-        call = read_call(star) if star.is_file() else None
+        call = ReconstructionCall.read(star) if star.is_file() else None
         # An iteration that was done again has newer weights.
         if target.is_file() and (call is None or not _newer(call.weight, target)):
             return target
         if call is None:
             raise InputError(f"{star.name} is not there")
-        return write_unregularised(call, read_header(path).voxel_size(path)[0])
+        return call.write_unregularised(read_header(path).voxel_size(path)[0])
     except (OccupyError, OSError) as error:
         data = f"{match['stem'].rpartition('_class')[0]}_data.star"
         raise InputError(
@@ -316,43 +250,102 @@ class ReconstructionCall:
         """Number of shells that hold data, the origin included."""
         return min(self.current_size, self.box) // 2 + 1
 
+    def record(self, values: dict[str, Any]) -> None:
+        """Append one line to the job's record; lines of concurrent calls do not mix.
 
-def read_call(path: str | Path) -> ReconstructionCall:
-    """Read the STAR file of a call.
+        Raises
+        ------
+        OutputError
+            Where the line could not be written whole.
+        """
+        head = {"iteration": self.iteration, "half": self.half, "class": self.number}
+        # JSON has no word for NaN and infinity.
+        plain = json.loads(json.dumps(head | values), parse_constant=lambda _: None)
+        path = make_folder(self.star.parent / FOLDER) / CALLS
+        try:
+            _append(path, json.dumps(plain).encode() + b"\n")
+        except OSError as error:
+            raise explain(error, path) from error
 
-    Raises
-    ------
-    InputError
-        Where it is not one of a 3D reconstruction, or its name has no class.
-    """
-    star = Path(path)
-    name = _NAME.fullmatch(star.name)
-    if name is None:
-        raise InputError(f"{star}: expected a name like run_it001_class001_external_reconstruct.star")
-    tables = read_star(star)
-    general, prior = tables.get("external_reconstruct_general"), tables.get("external_reconstruct_tau2")
-    if general is None or prior is None:
-        raise InputError(f"{star}: not a file of RELION's external reconstruction")
-    if _number(general, "rlnReferenceDimensionality", 3) != 3:
-        raise InputError(f"{star}: a 2D reference; maps are needed")
-    box = int(_number(general, "rlnOriginalImageSize"))
-    return ReconstructionCall(
-        star=star,
-        result=Path(general.value("rlnExtReconsResult")),
-        real=_beside(star, general, "rlnExtReconsDataReal"),
-        imaginary=_beside(star, general, "rlnExtReconsDataImag"),
-        weight=_beside(star, general, "rlnExtReconsWeight"),
-        iteration=int(name["iteration"] or 0),
-        half=int(name["half"] or 0),
-        number=int(name["number"]),
-        box=box,
-        current_size=int(_number(general, "rlnCurrentImageSize", box)),
-        padding=_number(general, "rlnPaddingFactor", 1.0),
-        fudge=_number(general, "rlnTau2FudgeFactor", 1.0),
-        tau2=np.array(prior.numbers("rlnReferenceTau2")),
-        pixel_size=_first(general, ("rlnPixelSize", "rlnTomoPixelSize")),
-        diameter=_first(general, ("rlnParticleDiameter",)),
-    )
+    def reconstruct(self) -> npt.NDArray[np.float32]:
+        """Reconstruct the class from the data and weights of the call, without RELION's prior.
+
+        Returns
+        -------
+        ndarray of float32, shape (box, box, box)
+            On RELION's grey scale; 0 beyond the sphere that fits the box. It holds the shells below RELION's
+            current size, and nothing finer.
+
+        Raises
+        ------
+        InputError
+            Where the files are missing or damaged, or the padding is no whole number.
+        """
+        padding = round(self.padding)
+        if padding < 1 or padding != self.padding:
+            raise InputError(f"{self.star}: a padding of {self.padding:g}; whole numbers are understood")
+        n = min(self.box, spectra.even_size(2 * self.shells + 2))
+        m = n * padding
+        grids = [half_complex(path) for path in (self.real, self.imaginary, self.weight)]
+        if len({grid.shape for grid in grids}) > 1:
+            raise InputError(f"{self.star}: data and weights differ in size")
+        size = len(grids[0])
+        reach = min((self.shells - 1) * padding, (min(m, size) - 1) // 2)
+        k, columns = np.arange(-reach, reach + 1), np.arange(reach + 1)
+        real, imaginary, weight = (np.asarray(grid[np.ix_(k % size, k % size, columns)]) for grid in grids)
+        radius = spectra.shell_numbers(k, columns, padding)
+        whole = np.zeros((m, m, m // 2 + 1), dtype=np.complex64)
+        data = np.where(radius <= self.shells - 1, real + np.complex64(1j) * imaginary, 0)
+        whole[np.ix_(k % m, k % m, columns)] = spectra.divided(data, weight, radius)
+        # RELION divides by the box, not by the number of voxels: its projections are normalised like images.
+        whole /= np.float32(self.box * padding**3)
+        coarse = spectra.without_gridding(spectra.map_of(whole), n)
+        fine = spectra.map_of(spectra.spectrum_of(coarse), self.box)
+        return fine * _sphere(self.box)
+
+    def write_unregularised(self, voxel_size: float) -> Path:
+        """Write the unregularised map of the class beside its other files; return its path."""
+        path = unregularised_name(self.star)
+        write_map(path, Volume.from_array(self.reconstruct(), voxel_size), "reconstruction without a prior")
+        return path
+
+    @classmethod
+    def read(cls, path: str | Path) -> ReconstructionCall:
+        """Read the STAR file of a call.
+
+        Raises
+        ------
+        InputError
+            Where it is not one of a 3D reconstruction, or its name has no class.
+        """
+        star = Path(path)
+        name = _NAME.fullmatch(star.name)
+        if name is None:
+            raise InputError(f"{star}: expected a name like run_it001_class001_external_reconstruct.star")
+        tables = read_star(star)
+        general, prior = tables.get("external_reconstruct_general"), tables.get("external_reconstruct_tau2")
+        if general is None or prior is None:
+            raise InputError(f"{star}: not a file of RELION's external reconstruction")
+        if _number(general, "rlnReferenceDimensionality", 3) != 3:
+            raise InputError(f"{star}: a 2D reference; maps are needed")
+        box = int(_number(general, "rlnOriginalImageSize"))
+        return cls(
+            star=star,
+            result=Path(general.value("rlnExtReconsResult")),
+            real=_beside(star, general, "rlnExtReconsDataReal"),
+            imaginary=_beside(star, general, "rlnExtReconsDataImag"),
+            weight=_beside(star, general, "rlnExtReconsWeight"),
+            iteration=int(name["iteration"] or 0),
+            half=int(name["half"] or 0),
+            number=int(name["number"]),
+            box=box,
+            current_size=int(_number(general, "rlnCurrentImageSize", box)),
+            padding=_number(general, "rlnPaddingFactor", 1.0),
+            fudge=_number(general, "rlnTau2FudgeFactor", 1.0),
+            tau2=np.array(prior.numbers("rlnReferenceTau2")),
+            pixel_size=_first(general, ("rlnPixelSize", "rlnTomoPixelSize")),
+            diameter=_first(general, ("rlnParticleDiameter",)),
+        )
 
 
 def _beside(star: Path, general: StarTable, name: str) -> Path:

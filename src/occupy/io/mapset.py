@@ -13,7 +13,7 @@ from occupy.errors import InputError, Notice
 from occupy.io.atomic import is_file
 from occupy.io.mrc import STACK_SUFFIXES, SUFFIXES, map_stem, read_header
 
-SetKind = Literal["relion", "cryosparc", "cryodrgn", "recovar", "cryostar", "files"]
+_SetKind = Literal["relion", "cryosparc", "cryodrgn", "recovar", "cryostar", "files"]
 
 _KINDS = {
     "relion": "RELION classes",
@@ -87,7 +87,7 @@ class MapSet:
         RELION's loop; it keeps the class's name (see `occupy.io.loop`).
     """
 
-    kind: SetKind
+    kind: _SetKind
     source: Path
     maps: tuple[ClassMap, ...]
     pixel_size: float | None = None
@@ -97,6 +97,20 @@ class MapSet:
     base: int | None = None
     notices: tuple[Notice, ...] = ()
     unregularised: bool = False
+
+    @property
+    def stem(self) -> str:
+        """What results are called after: the source's name without what RELION adds."""
+        name = self.source.name
+        return name.removesuffix(".star").removesuffix("_model").removesuffix("_optimiser") or "set"
+
+    def named(self, text: str) -> str:
+        """Return the name of the map that a name or a class number means; InputError where there is none."""
+        names = [entry.name for entry in self.maps]
+        by_number = [entry.name for entry in self.maps if text.isdecimal() and entry.number == int(text)]
+        if text not in names and len(by_number) != 1:
+            raise InputError(f"--compare {text}: no such class; there are {', '.join(names[:8])}")
+        return text if text in names else by_number[0]
 
     def describe(self) -> list[str]:
         """Return lines for people: what was found."""
@@ -123,6 +137,47 @@ class MapSet:
         if len(self.maps) > len(shown):
             lines.append(f"  … and {len(self.maps) - len(shown)} more, the last {self.maps[-1].name}")
         return lines
+
+    @classmethod
+    def of(
+        cls,
+        kind: _SetKind,
+        source: Path,
+        paths: Sequence[Path],
+        numbers: Sequence[int | None],
+        *,
+        iteration: int | None = None,
+        base: int | None = None,
+        notices: Sequence[Notice] = (),
+        counts: Mapping[int, int] | None = None,
+    ) -> MapSet:
+        """Make a set of maps of which no more is known than names, numbers and particles per number."""
+        if not paths:
+            raise InputError(f"{source}: no maps in it")
+        if len(paths) == 1:
+            raise InputError(
+                f"only one map: {paths[0]}; a set needs at least two (for a single map: occupy estimate)"
+            )
+        grids = [_grid(path) for path in paths]
+        notices = list(notices)
+        if len(set(grids)) > 1:
+            other = next(path for path, grid in zip(paths, grids, strict=True) if grid != grids[0])
+            notices.append(
+                Notice(
+                    "grids", f"box or voxel size differ, for example between {paths[0].name} and {other.name}"
+                )
+            )
+        box, pixel_size = _cube(grids[0])
+        entries = zip(paths, _unique_names(paths), numbers, strict=True)
+        known = {number: (counts or {}).get(number or 0) for number in numbers}
+        total = sum(count or 0 for count in known.values())
+        shares = {
+            n: c / total for n, c in known.items() if c is not None and None not in known.values() and total
+        }
+        maps = tuple(
+            ClassMap(path, name, number, shares.get(number), known[number]) for path, name, number in entries
+        )
+        return cls(kind, source, maps, pixel_size, box, iteration, None, base, tuple(notices))
 
 
 def _describe_map(entry: ClassMap) -> str:
@@ -205,44 +260,6 @@ def _repeated(names: Sequence[str]) -> list[bool]:
     """Tell which names occur twice, to file systems that take upper and lower case for the same."""
     counts = Counter(name.lower() for name in names)
     return [counts[name.lower()] > 1 for name in names]
-
-
-def make_set(
-    kind: SetKind,
-    source: Path,
-    paths: Sequence[Path],
-    numbers: Sequence[int | None],
-    *,
-    iteration: int | None = None,
-    base: int | None = None,
-    notices: Sequence[Notice] = (),
-    counts: Mapping[int, int] | None = None,
-) -> MapSet:
-    """Make a set of maps of which no more is known than names, numbers and particles per number."""
-    if not paths:
-        raise InputError(f"{source}: no maps in it")
-    if len(paths) == 1:
-        raise InputError(
-            f"only one map: {paths[0]}; a set needs at least two (for a single map: occupy estimate)"
-        )
-    grids = [_grid(path) for path in paths]
-    notices = list(notices)
-    if len(set(grids)) > 1:
-        other = next(path for path, grid in zip(paths, grids, strict=True) if grid != grids[0])
-        notices.append(
-            Notice("grids", f"box or voxel size differ, for example between {paths[0].name} and {other.name}")
-        )
-    box, pixel_size = _cube(grids[0])
-    entries = zip(paths, _unique_names(paths), numbers, strict=True)
-    known = {number: (counts or {}).get(number or 0) for number in numbers}
-    total = sum(count or 0 for count in known.values())
-    shares = {
-        n: c / total for n, c in known.items() if c is not None and None not in known.values() and total
-    }
-    maps = tuple(
-        ClassMap(path, name, number, shares.get(number), known[number]) for path, name, number in entries
-    )
-    return MapSet(kind, source, maps, pixel_size, box, iteration, None, base, tuple(notices))
 
 
 _MAP_ENDINGS = (".mrc", ".map", ".mrc.gz", ".map.gz")

@@ -5,6 +5,7 @@ Parsing is gemmi's, imported when needed.
 
 from __future__ import annotations
 
+import gzip
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -34,15 +35,11 @@ _TAGS = {
 }
 
 
-def _is_mmcif(path: Path) -> bool:
-    return path.name.lower().removesuffix(".gz").endswith((".cif", ".mmcif"))
-
-
 def _document(path: Path) -> Any:
     """Read a model as a mmCIF document: as it is, or translated from PDB."""
     import gemmi
 
-    if not _is_mmcif(path):
+    if not path.name.lower().removesuffix(".gz").endswith((".cif", ".mmcif")):
         return _read_structure(path).make_mmcif_document()
     _check_file(path)
     try:
@@ -208,16 +205,9 @@ def write_occupancies(
         raise _unreadable(Path(source), error) from error
     if note:
         text = "".join(f"# {line}\n" for line in note.splitlines()) + text
-    _write(Path(target), text)
-    return count
-
-
-def _write(target: Path, text: str) -> None:
-    import gzip
-
-    data = text.encode()
     with atomic_file(target) as part:
-        part.write_bytes(gzip.compress(data) if target.name.endswith(".gz") else data)
+        part.write_bytes(gzip.compress(text.encode()) if str(target).endswith(".gz") else text.encode())
+    return count
 
 
 def _set_occupancies(block: Any, values: Mapping[ResidueKey, float]) -> int:

@@ -15,7 +15,6 @@ import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -27,11 +26,11 @@ import numpy.typing as npt
 from occupy._version import __version__
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import as_letters, atomic_file, check_length, read_errors
-from occupy.io.checksum import ChecksumKind, FileSum, ReadFile, Stamp, refuse_changed, source_of_open
-from occupy.io.mrc_header import HEADER_BYTES, data_type, frame_of, parse_header, with_extended
+from occupy.io.checksum import ChecksumKind, FileSum, ReadFile, Stamp, refuse_changed
+from occupy.io.mrc_header import HEADER_BYTES, MapHeader, header_of
 from occupy.numerics.histogram import Moments, moments_of_parts
 from occupy.numerics.parallel import large_empty, one_blas_thread, planes_per_slab
-from occupy.volume import Frame, Grid, Volume
+from occupy.volume import Grid, Volume
 
 SUFFIXES = (".mrc", ".map", ".ccp4", ".rec")
 STACK_SUFFIXES = (".mrcs", ".st", ".ali")
@@ -107,23 +106,6 @@ def _verify_checksum(stream: BinaryIO, most: int) -> None:
             return
 
 
-def _voxel_size(frame: Frame, override: float | None, path: Path) -> tuple[Frame, tuple[float, float, float]]:
-    """Return the frame and Å per voxel along sections, rows, columns."""
-    if override is not None:
-        if not (np.isfinite(override) and override > 0):
-            raise InputError(f"the voxel size must be positive, not {override}")
-        cell = tuple(m * override for m in frame.sampling)
-        frame = Frame(**{**frame.__dict__, "cell": cell})
-    per_axis = [c / m for c, m in zip(frame.cell, frame.sampling, strict=True)]
-    if not all(1e-3 < a < 1e4 for a in per_axis):
-        found = ", ".join(f"{a:.4g}" for a in per_axis)
-        raise InputError(
-            f"{path}: the header gives no usable voxel size ({found} Å); give it with --voxel-size"
-        )
-    columns, rows, sections = (per_axis[axis - 1] for axis in frame.axes)
-    return frame, (sections, rows, columns)
-
-
 def _payload(
     stream: BinaryIO, shape: tuple[int, int, int], dtype: np.dtype[Any], path: Path
 ) -> npt.NDArray[np.float32]:
@@ -197,46 +179,14 @@ def _read_open(
         refuse_changed(stream.fileno(), path, stamp)
         if kind is None:
             return volume, None
-        return volume, source_of_open(stream.fileno(), path, stamp, volume.data, offset, kind)
-
-
-@dataclass(frozen=True)
-class MapHeader:
-    """What a map's header says, read without its data.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Sections, rows and columns.
-    dtype : numpy.dtype
-        Of the values in the file.
-    frame : Frame
-        Position, cell and axis order; without the extended header.
-    extended_bytes : int
-        Length of the extended header.
-    compressed : bool
-        Whether the file is.
-    notices : tuple of Notice
-        What is odd about it.
-    """
-
-    shape: tuple[int, int, int]
-    dtype: np.dtype[Any]
-    frame: Frame
-    extended_bytes: int
-    compressed: bool
-    notices: tuple[Notice, ...]
-
-    def voxel_size(self, path: Path, override: float | None = None) -> tuple[float, float, float]:
-        """Return Å per voxel along sections, rows, columns; InputError where the header has none."""
-        return _voxel_size(self.frame, override, path)[1]
+        return volume, ReadFile.of_open(stream.fileno(), path, stamp, volume.data, offset, kind)
 
 
 def read_header(path: str | Path) -> MapHeader:
     """Read the header of a map; InputError where it is none, or a plain file shorter than it says."""
     path = Path(path)
     with _reading(path) as (stream, compressed):
-        return _header_of(stream, compressed, path)[0]
+        return _header_of(stream, compressed, path)
 
 
 @contextmanager
@@ -251,46 +201,23 @@ def _reading(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
                 raise InputError(f"{path}: the compressed file is damaged or truncated") from error
 
 
-def _header_of(stream: BinaryIO, compressed: bool, path: Path) -> tuple[MapHeader, str]:
-    """Read and check the header at the start of a stream; return it and the byte order."""
+def _header_of(stream: BinaryIO, compressed: bool, path: Path) -> MapHeader:
     raw = _read_exactly(stream, HEADER_BYTES, path, "header")
-    header, order, notices = parse_header(raw, path)
-    dtype = data_type(header, order, raw, path)
-    shape = (int(header["nz"]), int(header["ny"]), int(header["nx"]))
-    extra, size = int(header["nsymbt"]), os.fstat(stream.fileno()).st_size
-    claimed = math.prod(shape) * dtype.itemsize
-    if extra and not compressed and claimed == size - HEADER_BYTES:
-        # Early entries of the EMDB announce symmetry operators that they don't have.
-        text = f"{path.name}: the extended header of {extra} bytes that the header claims is not there"
-        notices.append(Notice("extended-header", text))
-        extra = 0
-    if extra < 0 or (not compressed and extra > size - HEADER_BYTES):
-        raise InputError(
-            f"{path}: the header claims an extended header of {extra} bytes, more than the file holds"
-        )
-    if not compressed and claimed + extra > size - HEADER_BYTES:
-        dims = " x ".join(str(n) for n in shape[::-1])
-        raise InputError(
-            f"{path}: the file is truncated or its header is wrong: it says {dims} voxels ({claimed} bytes), "
-            f"the file has {size} bytes"
-        )
-    frame, remarks = frame_of(header, raw, path)
-    return MapHeader(shape, dtype, frame, extra, compressed, tuple(notices + remarks)), order
+    return header_of(raw, None if compressed else os.fstat(stream.fileno()).st_size, path)
 
 
 def _read(
     stream: BinaryIO, compressed: bool, path: Path, voxel_size: float | None
 ) -> tuple[Volume, int | None]:
     """Read a map; return it, and where its data begin if they are in memory as they are in the file."""
-    header, order = _header_of(stream, compressed, path)
+    header = _header_of(stream, compressed, path)
     claimed = math.prod(header.shape) * header.dtype.itemsize
     extended, left_out = _extended(stream, header.extended_bytes, path)
     # One that claims to unpack to more than this many times its size is measured before memory is set aside
     # (bzip2 may shrink a mask 100,000 : 1, and a damaged header may claim anything).
     if compressed and claimed > 8 * os.fstat(stream.fileno()).st_size:
         _measure(stream, claimed, path)
-    frame, remarks = with_extended(header.frame, extended, order, path)
-    frame, voxel = _voxel_size(frame, voxel_size, path)
+    frame, voxel, remarks = header.placed(path, extended, voxel_size)
     offset = HEADER_BYTES + header.extended_bytes
     plain = not compressed and header.dtype == np.dtype("<f4") and sys.byteorder == "little"
     # Read, not mapped: to touch a page of a mapped file that was cut short ends the program with SIGBUS.

@@ -6,8 +6,9 @@ follows ChimeraX, in which people fit models and look at maps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,12 +26,107 @@ _CCP4_SUFFIXES = (".map", ".ccp4")
 _STACKS = range(401, 631)
 
 
+@dataclass(frozen=True)
+class MapHeader:
+    """What a map's header says, read without its data.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Sections, rows and columns.
+    dtype : numpy.dtype
+        Of the values in the file.
+    frame : Frame
+        Position, cell and axis order; without the extended header.
+    extended_bytes : int
+        Length of the extended header.
+    compressed : bool
+        Whether the file is.
+    byte_order : str
+        ``<`` or ``>``.
+    notices : tuple of Notice
+        What is odd about it.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    frame: Frame
+    extended_bytes: int
+    compressed: bool
+    byte_order: str
+    notices: tuple[Notice, ...]
+
+    def voxel_size(self, path: Path, override: float | None = None) -> Triple:
+        """Return Å per voxel along sections, rows, columns; InputError where the header has none."""
+        return self.placed(path, b"", override)[1]
+
+    def placed(
+        self, path: Path, extended: bytes, override: float | None
+    ) -> tuple[Frame, Triple, tuple[Notice, ...]]:
+        """Return the frame with extended header and voxel size, the latter, and what is odd.
+
+        A binary extended header of the byte order we don't write is left out.
+        """
+        frame = replace(self.frame, extended=extended)
+        notices: tuple[Notice, ...] = ()
+        if self.byte_order == ">" and extended.translate(None, _TEXT):
+            text = f"{path.name}: binary extended header of the other byte order left out"
+            frame, notices = replace(self.frame, extended_type=b""), (Notice("extended-header", text),)
+        if override is not None:
+            if not (np.isfinite(override) and override > 0):
+                raise InputError(f"the voxel size must be positive, not {override}")
+            frame = replace(frame, cell=_triple(m * override for m in frame.sampling))
+        per_axis = [c / m for c, m in zip(frame.cell, frame.sampling, strict=True)]
+        if not all(1e-3 < a < 1e4 for a in per_axis):
+            found = ", ".join(f"{a:.4g}" for a in per_axis)
+            raise InputError(
+                f"{path}: the header gives no usable voxel size ({found} Å); give it with --voxel-size"
+            )
+        columns, rows, sections = (per_axis[axis - 1] for axis in frame.axes)
+        return frame, (sections, rows, columns), notices
+
+
+def header_of(raw: bytes, size: int | None, path: Path) -> MapHeader:
+    """Read and check a header.
+
+    Parameters
+    ----------
+    raw : bytes
+        The first `HEADER_BYTES` of the file.
+    size : int or None
+        Of the file; None where it is compressed, so that nothing can be said of what it should hold.
+    path : Path
+        For messages.
+    """
+    header, order, notices = _parse_header(raw, path)
+    dtype = _data_type(header, order, raw, path)
+    shape = (int(header["nz"]), int(header["ny"]), int(header["nx"]))
+    extra, claimed = int(header["nsymbt"]), math.prod(shape) * dtype.itemsize
+    if extra and size is not None and claimed == size - HEADER_BYTES:
+        # Early entries of the EMDB announce symmetry operators that they don't have.
+        text = f"{path.name}: the extended header of {extra} bytes that the header claims is not there"
+        notices.append(Notice("extended-header", text))
+        extra = 0
+    if extra < 0 or (size is not None and extra > size - HEADER_BYTES):
+        raise InputError(
+            f"{path}: the header claims an extended header of {extra} bytes, more than the file holds"
+        )
+    if size is not None and claimed + extra > size - HEADER_BYTES:
+        dims = " x ".join(str(n) for n in shape[::-1])
+        raise InputError(
+            f"{path}: the file is truncated or its header is wrong: it says {dims} voxels ({claimed} bytes), "
+            f"the file has {size} bytes"
+        )
+    frame, remarks = _frame_of(header, raw, path)
+    return MapHeader(shape, dtype, frame, extra, size is None, order, tuple(notices + remarks))
+
+
 def _plausible(header: Any) -> bool:
     sizes = [int(header[k]) for k in ("nx", "ny", "nz")]
     return int(header["mode"]) in (*_MODES, 3, 4, 101) and all(0 < n <= _LONGEST_AXIS for n in sizes)
 
 
-def parse_header(raw: bytes, path: Path) -> tuple[Any, str, list[Notice]]:
+def _parse_header(raw: bytes, path: Path) -> tuple[Any, str, list[Notice]]:
     """Return the header record, its byte order and remarks about it."""
     little, big = (np.frombuffer(raw, mrcfile.dtypes.HEADER_DTYPE.newbyteorder(o))[0] for o in "<>")
     stamp = raw[212:216]
@@ -50,7 +146,7 @@ def parse_header(raw: bytes, path: Path) -> tuple[Any, str, list[Notice]]:
     return (little if order == "<" else big), order, notices
 
 
-def data_type(header: Any, order: str, raw: bytes, path: Path) -> np.dtype[Any]:
+def _data_type(header: Any, order: str, raw: bytes, path: Path) -> np.dtype[Any]:
     """Return the type of the values; InputError where they are complex, or of no known kind."""
     mode = int(header["mode"])
     if mode in (3, 4):
@@ -71,7 +167,7 @@ def _finite(value: Any, fallback: float = 0.0) -> float:
     return float(value) if np.isfinite(value) else fallback
 
 
-def frame_of(header: Any, raw: bytes, path: Path) -> tuple[Frame, list[Notice]]:
+def _frame_of(header: Any, raw: bytes, path: Path) -> tuple[Frame, list[Notice]]:
     """Return position, cell and axis order, and what is odd about them."""
     notices = []
     axes = tuple(int(header[k]) for k in ("mapc", "mapr", "maps"))
@@ -147,11 +243,3 @@ def _same_place(frame: Frame, origin: tuple[float, ...]) -> bool:
     start = dict(zip(frame.axes, frame.nstart, strict=True))
     by_start = np.array([start[axis] for axis in (1, 2, 3)]) * steps
     return bool(np.all(np.abs(by_start - origin) <= 0.01 * np.abs(steps)))
-
-
-def with_extended(frame: Frame, extended: bytes, order: str, path: Path) -> tuple[Frame, tuple[Notice, ...]]:
-    """Add the extended header, unless it is binary and of the byte order we don't write."""
-    if order == ">" and extended.translate(None, _TEXT):
-        text = f"{path.name}: binary extended header of the other byte order left out"
-        return replace(frame, extended_type=b""), (Notice("extended-header", text),)
-    return replace(frame, extended=extended), ()

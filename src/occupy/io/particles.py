@@ -18,7 +18,7 @@ from occupy.errors import InputError
 from occupy.io.atomic import read_errors
 from occupy.io.cryosparc import read_structured, write_rows
 from occupy.io.plain_pickle import read_integers, write_integers
-from occupy.io.star import StarRows, StarTable, check_star_rows, find_star_rows, read_star, write_kept
+from occupy.io.star import StarRows, StarTable, read_star
 
 _ParticleKind = Literal["relion", "cryosparc", "cryodrgn"]
 ENDINGS = {"relion": ".star", "cryosparc": ".cs", "cryodrgn": ".pkl"}
@@ -61,6 +61,39 @@ class Particles:
         """Return class → number of particles, in order, without empty classes."""
         numbers, counts = np.unique(self.labels, return_counts=True)
         return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+
+    def check_target(self, target: Path) -> None:
+        """Make sure that a name suits what will be written there; InputError otherwise."""
+        _check_name(self.path, ENDINGS[self.kind], target)
+
+    def write(
+        self,
+        keep: npt.NDArray[np.bool_],
+        target: Path,
+        parents: Sequence[int] | npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """Write the particles to keep, in the format they came in.
+
+        Parameters
+        ----------
+        keep : ndarray of bool, shape (N,)
+            Which of them.
+        target : Path
+            A STAR file with all tables and columns of the original (byte by byte, but for the rows left out),
+            a .cs file with all fields and its result group (.csg), or a pickled NumPy array of particle
+            indices, counted from 0, for cryoDRGN's ``--ind``.
+        parents : sequence of int, optional
+            cryoDRGN only: the indices the analysis was made of (its ``--ind``), shape (N,).
+        """
+        self.check_target(target)
+        if self.kind == "relion":
+            rows: StarRows = self._content
+            rows.write_kept(keep.tolist(), target)
+        elif self.kind == "cryosparc":
+            write_rows(self.path, self._content[keep], target)
+        else:
+            indices = np.flatnonzero(keep)
+            write_integers(target, indices if parents is None else np.asarray(parents)[indices])
 
 
 def read_particles(path: Path, class_field: str | None = None) -> Particles:
@@ -119,10 +152,9 @@ def _relion(path: Path) -> Particles:
         why = "" if tables else " (particles that were not classified?)"
         raise InputError(f"{path}: {what} with rlnClassNumber{why}; give the *_data.star of a classification")
     block, table = next(iter(tables.items()))
-    rows = find_star_rows(path, block)
+    rows = StarRows.find(path, block)
     if not rows.lines:
         raise InputError(f"{path}: one particle and no loop, or no particles; there is nothing to select")
-    check_star_rows(path, rows, read_star(path, columns=(rows.first,))[block].column(rows.first))
     certainty = np.array(table.numbers(_CERTAINTY)) if table.has(_CERTAINTY) else None
     return _not_empty(Particles("relion", path, _class_numbers(table), 1, certainty, None, rows))
 
@@ -187,48 +219,11 @@ def _text_labels(path: Path) -> npt.NDArray[np.int64]:
 # --- writing ------------------------------------------------------------------------------------------
 
 
-def check_target(particles: Particles, target: Path) -> None:
-    """Make sure that a name suits what will be written there; InputError otherwise."""
-    _check_name(particles.path, ENDINGS[particles.kind], target)
-
-
 def _check_name(source: Path, ending: str, target: Path) -> None:
     if not target.name.lower().endswith(ending):
         raise InputError(f"{target}: particles of {source.name} are written to a {ending} file")
     if target.exists() and target.samefile(source):
         raise InputError(f"{target}: this is the file the particles are read from; choose another name")
-
-
-def write_particles(
-    particles: Particles,
-    keep: npt.NDArray[np.bool_],
-    target: Path,
-    parents: Sequence[int] | npt.NDArray[np.int64] | None = None,
-) -> None:
-    """Write the particles to keep, in the format they came in.
-
-    Parameters
-    ----------
-    particles : Particles
-        From `read_particles`.
-    keep : ndarray of bool, shape (N,)
-        Which of them.
-    target : Path
-        A STAR file with all tables and columns of the original (byte by byte, but for the rows left out), a
-        .cs file with all fields and its result group (.csg), or a pickled NumPy array of particle
-        indices, counted from 0, for cryoDRGN's ``--ind``.
-    parents : sequence of int, optional
-        cryoDRGN only: the indices the analysis was made of (its ``--ind``), shape (N,).
-    """
-    check_target(particles, target)
-    if particles.kind == "relion":
-        rows: StarRows = particles._content
-        write_kept(rows, keep.tolist(), target)
-    elif particles.kind == "cryosparc":
-        write_rows(particles.path, particles._content[keep], target)
-    else:
-        indices = np.flatnonzero(keep)
-        write_integers(target, indices if parents is None else np.asarray(parents)[indices])
 
 
 _FIRST = ("particle", "state", "state_probability")
@@ -287,14 +282,12 @@ def write_chosen(source: Path, keep: npt.NDArray[np.bool_], target: Path) -> Non
         _check_count(source, len(content), keep)
         write_rows(source, content[keep], target)
         return
-    found = [(name, table) for name, table in read_star(source).items() if table.has("rlnImageName")]
-    if len(found) != 1:
+    blocks = list(read_star(source, columns=("rlnImageName",)))
+    if len(blocks) != 1:
         raise InputError(f"{source}: no particles (a table with rlnImageName) in it")
-    name, table = found[0]
-    rows = find_star_rows(source, name)
-    check_star_rows(source, rows, table.column(rows.first))
+    rows = StarRows.find(source, blocks[0])
     _check_count(source, len(rows.lines), keep)
-    write_kept(rows, keep.tolist(), target)
+    rows.write_kept(keep.tolist(), target)
 
 
 def _check_count(source: Path, count: int, keep: npt.NDArray[np.bool_]) -> None:

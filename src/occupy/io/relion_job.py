@@ -12,7 +12,7 @@ from pathlib import Path
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import is_file, read_errors
 from occupy.io.loop import with_unregularised
-from occupy.io.mapset import ClassMap, MapSet, make_set, natural
+from occupy.io.mapset import ClassMap, MapSet, natural
 from occupy.io.star import StarTable, read_star
 
 _MODEL = re.compile(r"(.+_it)(\d+)_model\.star")
@@ -133,7 +133,7 @@ def _model_set(model: Path, tables: dict[str, StarTable], data: Path | None, cou
     number = next((int(digits) for digits in re.findall(r"_it(\d+)_", model.name)), None)
     if number == 0:
         notices.append(Notice("iteration-0", f"{model.name}: these are the references the job started from"))
-    found = make_set("relion", model, paths, range(1, len(paths) + 1), iteration=number, base=1)
+    found = MapSet.of("relion", model, paths, range(1, len(paths) + 1), iteration=number, base=1)
     data = data or model.with_name(model.name.removesuffix("_model.star") + "_data.star")
     pixel_size, box = _pixel_size(general, data, found), _one(general, "rlnOriginalImageSize")
     notices += [*found.notices, *_other_size(model, pixel_size, found.pixel_size)]

@@ -24,7 +24,7 @@ from occupy.io.mapset import natural, some_of
 from occupy.io.particles import Particles, read_particles
 from occupy.io.relion_job import finished_iterations
 from occupy.io.star import read_star
-from occupy.runs.partition import Entries, Integers, Partition, Reals, entries, partition
+from occupy.runs.agreement import Entries, Integers, Partition, Reals
 
 _NamedBy = Literal["name", "uid", "row"]
 _DATA = re.compile(r".+_it(\d+)_data\.star")
@@ -64,6 +64,29 @@ class Run:
     certainty: Reals | None
     particles: Particles | None
 
+    @classmethod
+    def read(cls, path: Path, class_field: str | None = None) -> Run:
+        """Read one run: a file, or a folder in which its last iteration is found.
+
+        Raises
+        ------
+        InputError
+            Where there is no such file, or no classes in it.
+        """
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        if path.is_dir():
+            path = _in_folder(path)
+        name = path.name.lower()
+        if name.endswith((".tsv", ".csv")):
+            return _table(path)
+        if name.endswith(".npy"):
+            raise InputError(
+                f"{path}: give labels as .pkl or .txt, or as a table (.tsv) of particle and class"
+            )
+        particles = read_particles(path, class_field if name.endswith(".cs") else None)
+        return cls(path, *_keys(particles), particles.labels, particles.certainty, particles)
+
 
 @dataclass(frozen=True, eq=False)
 class CommonParticles:
@@ -86,26 +109,34 @@ class CommonParticles:
     rows: tuple[Integers, ...]
     notices: tuple[Notice, ...] = ()
 
+    @classmethod
+    def of(cls, runs: Sequence[Run], names: Sequence[str] | None = None) -> CommonParticles:
+        """Bring the particles of several runs together.
 
-def read_run(path: Path, class_field: str | None = None) -> Run:
-    """Read one run: a file, or a folder in which its last iteration is found.
-
-    Raises
-    ------
-    InputError
-        Where there is no such file, or no classes in it.
-    """
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    if path.is_dir():
-        path = _in_folder(path)
-    name = path.name.lower()
-    if name.endswith((".tsv", ".csv")):
-        return _table(path)
-    if name.endswith(".npy"):
-        raise InputError(f"{path}: give labels as .pkl or .txt, or as a table (.tsv) of particle and class")
-    particles = read_particles(path, class_field if name.endswith(".cs") else None)
-    return Run(path, *_keys(particles), particles.labels, particles.certainty, particles)
+        Raises
+        ------
+        InputError
+            Where the runs have no particles in common.
+        """
+        labelled = _run_names([run.path for run in runs]) if names is None else list(names)
+        keys, notices = _comparable_keys(runs)
+        rows = _common_rows(keys)
+        count = len(rows[0])
+        if not count:
+            raise InputError(f"{runs[0].path} and {runs[-1].path}: not one particle is in all runs")
+        most = max(len(run.labels) for run in runs)
+        if count < most:
+            text = f"{count} of up to {most} particles are in all runs; the others are left out"
+            notices.append(Notice("particles-left-out", text))
+        partitions = tuple(
+            Partition.of(name, run.labels[at], None if run.certainty is None else run.certainty[at])
+            for name, run, at in zip(labelled, runs, rows, strict=True)
+        )
+        of = Entries.of(_sources(runs, keys)[rows[0]])
+        if of.expanded:
+            text = f"{count} entries of {of.count} particles (symmetry-expanded): errors count particles"
+            notices.append(Notice("expanded", text))
+        return cls(partitions, of, rows, tuple(notices))
 
 
 def _keys(particles: Particles) -> tuple[_NamedBy, npt.NDArray[Any], npt.NDArray[Any]]:
@@ -214,35 +245,6 @@ def _run_names(paths: Sequence[Path]) -> list[str]:
         counts[name] += 1
         out.append(f"{name} ({counts[name]})" if counts[name] > 1 else name)
     return out
-
-
-def common_particles(runs: Sequence[Run], names: Sequence[str] | None = None) -> CommonParticles:
-    """Bring the particles of several runs together.
-
-    Raises
-    ------
-    InputError
-        Where the runs have no particles in common.
-    """
-    labelled = _run_names([run.path for run in runs]) if names is None else list(names)
-    keys, notices = _comparable_keys(runs)
-    rows = _common_rows(keys)
-    count = len(rows[0])
-    if not count:
-        raise InputError(f"{runs[0].path} and {runs[-1].path}: not one particle is in all runs")
-    most = max(len(run.labels) for run in runs)
-    if count < most:
-        text = f"{count} of up to {most} particles are in all runs; the others are left out"
-        notices.append(Notice("particles-left-out", text))
-    partitions = tuple(
-        partition(name, run.labels[at], None if run.certainty is None else run.certainty[at])
-        for name, run, at in zip(labelled, runs, rows, strict=True)
-    )
-    of = entries(_sources(runs, keys)[rows[0]])
-    if of.expanded:
-        text = f"{count} entries of {of.count} particles (symmetry-expanded): errors count particles"
-        notices.append(Notice("expanded", text))
-    return CommonParticles(partitions, of, rows, tuple(notices))
 
 
 def _comparable_keys(runs: Sequence[Run]) -> tuple[list[npt.NDArray[Any]], list[Notice]]:

@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import read_errors
@@ -23,11 +23,9 @@ from occupy.io.loop import with_unregularised
 from occupy.io.mapset import (
     ClassMap,
     MapSet,
-    SetKind,
     check_map,
     is_map,
     is_stack,
-    make_set,
     maps_in,
     natural,
     some_of,
@@ -121,7 +119,7 @@ def _set_of_files(paths: Sequence[Path], source: Path, notices: Sequence[Notice]
     matches = [re.fullmatch(r"(.*?)(\d+)(\D*)", stem) for stem in stems]
     if len({(m[1], m[3]) if m else None for m in matches}) == 1 and len(set(stems)) == len(stems):
         numbers = [int(m[2]) if m else None for m in matches]
-    return with_unregularised(make_set("files", source, paths, numbers, notices=notices))
+    return with_unregularised(MapSet.of("files", source, paths, numbers, notices=notices))
 
 
 def _folder(folder: Path, count_particles: bool) -> MapSet:
@@ -235,7 +233,7 @@ def _last_complete(folder: Path, classes: Sequence[_Found]) -> MapSet:
             refused.append(reason)
             continue
         notices = [f"a later iteration is left out: {text}" for text in refused[:1]]
-        return make_set(
+        return MapSet.of(
             "cryosparc",
             folder,
             [chosen[number].path for number in numbers],
@@ -278,7 +276,7 @@ def _refined(folder: Path, volumes: Sequence[_Found]) -> MapSet | None:
     for found in sorted(volumes, key=lambda found: (found.iteration, -len(found.rest))):
         last[found.root] = found.path
     paths = sorted(last.values(), key=natural)
-    return make_set("cryosparc", folder, paths, [None] * len(paths))
+    return MapSet.of("cryosparc", folder, paths, [None] * len(paths))
 
 
 # --- RECOVAR ------------------------------------------------------------------------------------------
@@ -302,7 +300,7 @@ def _recovar_folder(folder: Path) -> MapSet | None:
     numbers = [number for number, _ in found]
     counts, notices = _of_centres(choice[0], len(found)) if choice[0].name == "kmeans" else ({}, [])
     paths = [path for _, path in found]
-    return make_set("recovar", choice[0], paths, numbers, base=0, notices=notices, counts=counts)
+    return MapSet.of("recovar", choice[0], paths, numbers, base=0, notices=notices, counts=counts)
 
 
 def _centres(folder: Path) -> list[tuple[int, Path]]:
@@ -339,30 +337,34 @@ def _series_folder(folder: Path) -> MapSet | None:
     to a frame.
     """
     inside = sorted((path for path in folder.iterdir() if path.is_dir()), key=natural)
-    evaluated = [path for path in inside if _EVALUATION.fullmatch(path.name) and _series(path, _ALONG)]
-    kinds: tuple[tuple[SetKind, re.Pattern[str], list[Path]], ...] = (
-        ("cryosparc", _FRAME, [folder, *inside]),
-        ("cryostar", _ALONG, [folder, *evaluated[-1:]]),
+    evaluated = [path for path in inside if _EVALUATION.fullmatch(path.name) and _series([path], _ALONG)]
+    return _one_series("cryosparc", folder, _series([folder, *inside], _FRAME)) or _one_series(
+        "cryostar", folder, _series([folder, *evaluated[-1:]], _ALONG)
     )
-    for kind, pattern, places in kinds:
-        series = {name: maps for place in places for name, maps in _series(place, pattern).items()}
-        if len(series) > 1:
-            raise InputError(
-                f"{folder}: {len(series)} series ({some_of(path.name for path in series)}): name one, for "
-                f"example '{next(iter(series))}_*'"
-            )
-        for name, maps in series.items():
-            numbers, paths = zip(*sorted(maps), strict=True)
-            return make_set(kind, name.parent, paths, numbers, base=0 if numbers[0] == 0 else None)
-    return None
 
 
-def _series(folder: Path, pattern: re.Pattern[str]) -> dict[Path, list[tuple[int, Path]]]:
-    """Return the frames of each series in a folder: beginning of their names → numbers and files."""
+def _one_series(
+    kind: Literal["cryosparc", "cryostar"], folder: Path, series: dict[Path, list[tuple[int, Path]]]
+) -> MapSet | None:
+    """Return the only series as a set; InputError where there are several."""
+    if not series:
+        return None
+    name, maps = next(iter(series.items()))
+    if len(series) > 1:
+        raise InputError(
+            f"{folder}: {len(series)} series ({some_of(path.name for path in series)}): name one, for "
+            f"example '{name}_*'"
+        )
+    numbers, paths = zip(*sorted(maps), strict=True)
+    return MapSet.of(kind, name.parent, paths, numbers, base=0 if numbers[0] == 0 else None)
+
+
+def _series(folders: Sequence[Path], pattern: re.Pattern[str]) -> dict[Path, list[tuple[int, Path]]]:
+    """Return the frames of each series in folders: beginning of their names → numbers and files."""
     found: dict[Path, list[tuple[int, Path]]] = {}
-    for path in maps_in(folder):
+    for path in (path for folder in folders for path in maps_in(folder)):
         if match := pattern.fullmatch(map_stem(path)):
-            found.setdefault(folder / match[1], []).append((int(match[2]), path))
+            found.setdefault(path.parent / match[1], []).append((int(match[2]), path))
     return found
 
 
@@ -415,7 +417,7 @@ def _ensemble(folder: Path, pattern: re.Pattern[str]) -> MapSet:
     rows = _row_count(folder) if pattern is _VOLUME else None
     base, notices = _base(folder, numbers, rows)
     run = next((m for name in folder.resolve().parts[::-1] if (m := _RUN.fullmatch(name))), None)
-    return make_set(
+    return MapSet.of(
         "cryodrgn",
         folder,
         [path for _, path in found],

@@ -212,13 +212,88 @@ class StarRows:
         The whole file, unpacked.
     lines : tuple of (int, int)
         Start and end (line end included) of each row in ``content``.
-    first : str
-        Name of the first column, without underscore; empty where there is no loop.
+    columns : tuple of str
+        Labels of the loop, without underscore; empty where there is none.
     """
 
     content: bytes
     lines: tuple[tuple[int, int], ...]
-    first: str = ""
+    columns: tuple[str, ...] = ()
+
+    def write_kept(self, keep: Sequence[bool], target: Path) -> None:
+        """Write the file without the rows whose ``keep`` is false, atomically."""
+        with atomic_file(target) as part, part.open("wb") as out:
+            done = 0
+            for (start, stop), kept in zip(self.lines, keep, strict=True):
+                if not kept:
+                    out.write(self.content[done:start])
+                    done = stop
+            out.write(self.content[done:])
+
+    def write_with_column(self, name: str, values: Sequence[str], target: Path) -> None:
+        """Write the file with one column of the loop set, or added as its last, atomically.
+
+        Parameters
+        ----------
+        name : str
+            The column to set.
+        values : sequence of str, one per row
+            Without spaces.
+        target : Path
+            Where to.
+        """
+        count = len(self.columns)
+        at = self.columns.index(name) if name in self.columns else count
+        content = self.content
+        with atomic_file(target) as part, part.open("wb") as out:
+            done = self.lines[0][0]
+            out.write(content[:done])
+            if at == count:
+                out.write(f"_{name} #{at + 1} \n".encode())
+            for (start, stop), value in zip(self.lines, values, strict=True):
+                words = _WORDS.findall(content[start:stop])
+                words[at : at + 1] = [value.encode()]
+                out.write(content[done:start] + b" ".join(words) + b"\n")
+                done = stop
+            out.write(content[done:])
+
+    @classmethod
+    def find(cls, path: Path, block: str) -> StarRows:
+        """Find the rows of the loop in a block, one per line as RELION and its companions write them.
+
+        Parameters
+        ----------
+        path : Path
+            STAR file, may be compressed with gzip.
+        block : str
+            Name of the block without ``data_``; empty for the nameless block of RELION 3.0.
+
+        Raises
+        ------
+        InputError
+            Where the file cannot be read, or a value stretches over several lines.
+        """
+        content = read_bytes(path)
+        rows: list[tuple[int, int]] = []
+        loop = False
+        columns: list[str] = []
+        for start, stop, text in _lines(content, block.encode()):
+            if text.startswith(b";"):
+                raise InputError(
+                    f"{path}: block data_{block} holds a text of several lines; this is not supported"
+                )
+            if text[:5].lower() == b"loop_":
+                loop = True
+            elif loop and text.startswith(b"_"):
+                columns.append(_SPACES.split(text[1:], maxsplit=1)[0].decode("utf-8", "replace"))
+            elif loop:
+                rows.append((start, stop))
+        found = cls(content, tuple(rows), tuple(columns))
+        if rows and not _are_parsed(found, read_star(path, columns=columns[:1])[block].column(columns[0])):
+            raise InputError(
+                f"{path}: it has rows that stretch over several lines; write it anew with relion_star_handler"
+            )
+        return found
 
 
 def _lines(content: bytes, block: bytes) -> Iterator[tuple[int, int, bytes]]:
@@ -234,104 +309,9 @@ def _lines(content: bytes, block: bytes) -> Iterator[tuple[int, int, bytes]]:
         start = stop
 
 
-def find_star_rows(path: Path, block: str) -> StarRows:
-    """Find the rows of the loop in a block, one per line as RELION and its companions write them.
-
-    Parameters
-    ----------
-    path : Path
-        STAR file, may be compressed with gzip.
-    block : str
-        Name of the block without ``data_``; empty for the nameless block of RELION 3.0.
-
-    Raises
-    ------
-    InputError
-        Where the file cannot be read, or a value stretches over several lines.
-    """
-    content = read_bytes(path)
-    rows: list[tuple[int, int]] = []
-    loop = False
-    first = ""
-    for start, stop, text in _lines(content, block.encode()):
-        if text.startswith(b";"):
-            raise InputError(
-                f"{path}: block data_{block} holds a text of several lines; this is not supported"
-            )
-        if text[:5].lower() == b"loop_":
-            loop = True
-        elif loop and text.startswith(b"_"):
-            first = first or _SPACES.split(text[1:], maxsplit=1)[0].decode("utf-8", "replace")
-        elif loop:
-            rows.append((start, stop))
-    return StarRows(content, tuple(rows), first)
-
-
-def check_star_rows(path: Path, rows: StarRows, first_column: Sequence[str]) -> None:
-    """Make sure that lines and the parsed rows are the same; InputError otherwise.
-
-    Parameters
-    ----------
-    path : Path
-        For messages.
-    rows : StarRows
-        From `find_star_rows`.
-    first_column : sequence of str
-        The loop's first column, from `occupy.io.star.read_star`.
-    """
-    same = len(rows.lines) == len(first_column)
-    for (start, stop), value in zip(rows.lines, first_column, strict=False):
-        word = _SPACES.split(rows.content[start:stop].strip(), maxsplit=1)[0]
-        # A quoted value may hold spaces; its beginning is enough.
-        plain = word.decode("utf-8", "replace").strip("'\"")
-        same = same and value.startswith(plain)
-    if not same:
-        raise InputError(
-            f"{path}: it has rows that stretch over several lines; write it anew with relion_star_handler"
-        )
-
-
-def write_kept(rows: StarRows, keep: Sequence[bool], target: Path) -> None:
-    """Write the file without the rows whose ``keep`` is false, atomically."""
-    content = rows.content
-    with atomic_file(target) as part, part.open("wb") as out:
-        done = 0
-        for (start, stop), kept in zip(rows.lines, keep, strict=True):
-            if not kept:
-                out.write(content[done:start])
-                done = stop
-        out.write(content[done:])
-
-
-def write_with_column(
-    rows: StarRows, columns: Sequence[str], name: str, values: Sequence[str], target: Path
-) -> None:
-    """Write the file with one column of a loop set, or added as its last, atomically.
-
-    Parameters
-    ----------
-    rows : StarRows
-        From `find_star_rows`, checked by `check_star_rows`.
-    columns : sequence of str
-        Labels of the loop, without underscore.
-    name : str
-        The column to set.
-    values : sequence of str, one per row
-        Without spaces.
-    target : Path
-        Where to.
-    """
-    at = list(columns).index(name) if name in columns else len(columns)
-    content = rows.content
-    with atomic_file(target) as part, part.open("wb") as out:
-        done = rows.lines[0][0]
-        out.write(content[:done])
-        if at == len(columns):
-            out.write(f"_{name} #{at + 1} \n".encode())
-        for (start, stop), value in zip(rows.lines, values, strict=True):
-            words = _WORDS.findall(content[start:stop])
-            out.write(
-                content[done:start] + b" ".join([*words[:at], value.encode(), *words[at + 1 :]]) + b"\n"
-            )
-            done = stop
-        out.write(content[done:])
+def _are_parsed(rows: StarRows, first_column: Sequence[str]) -> bool:
+    """Tell whether lines and the rows as the parser has them are the same, by their first values."""
+    words = (_SPACES.split(rows.content[a:b].strip(), maxsplit=1)[0] for a, b in rows.lines)
+    # A quoted value may hold spaces; its beginning is enough.
+    plain = (word.decode("utf-8", "replace").strip("'\"") for word in words)
+    return len(rows.lines) == len(first_column) and all(map(str.startswith, first_column, plain))

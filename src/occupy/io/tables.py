@@ -36,6 +36,37 @@ class ChainTable:
     columns: dict[str, dict[str, float]]
     blocks: dict[str, str]
 
+    @classmethod
+    def read(cls, path: Path) -> ChainTable:
+        """Read a CSV file whose column ``chain`` (or ``unit``) names chains and whose others are numbers.
+
+        Raises
+        ------
+        InputError
+            Where the file is missing, has no such column, names a chain twice, or holds something else than
+            numbers.
+        """
+        table = read_rows(path, _wrong_with_chains)
+        header = table.header
+        key = next(name for name in _KEYS if name in header)
+        columns: dict[str, dict[str, float]] = {name: {} for name in header if name not in (*_KEYS, "block")}
+        blocks: dict[str, str] = {}
+        seen: set[str] = set()
+        for line, row in table.rows:
+            chain = (row[key] or "").strip()
+            if not chain or chain in seen:
+                raise InputError(f"{path}: line {line}: {f'chain {chain!r} twice' if chain else 'no chain'}")
+            seen.add(chain)
+            if block := (row.get("block") or "").strip():
+                blocks[chain] = block
+            for name, values in columns.items():
+                value = number_in(row[name] or "", f"{path}: line {line}: column {name}")
+                if math.isfinite(value):
+                    values[chain] = value
+        if not seen:
+            raise InputError(f"{path}: no rows")
+        return cls(columns, blocks)
+
 
 @dataclass(frozen=True)
 class _Rows:
@@ -108,37 +139,6 @@ def number_in(text: str | None, where: str) -> float:
     if not math.isfinite(value):
         raise InputError(f"{where} is not a number: {text!r}")
     return value
-
-
-def read_chain_table(path: Path) -> ChainTable:
-    """Read a CSV file whose column ``chain`` (or ``unit``) names chains and whose others are numbers.
-
-    Raises
-    ------
-    InputError
-        Where the file is missing, has no such column, names a chain twice, or holds something else than
-        numbers.
-    """
-    table = read_rows(path, _wrong_with_chains)
-    header = table.header
-    key = next(name for name in _KEYS if name in header)
-    columns: dict[str, dict[str, float]] = {name: {} for name in header if name not in (*_KEYS, "block")}
-    blocks: dict[str, str] = {}
-    seen: set[str] = set()
-    for line, row in table.rows:
-        chain = (row[key] or "").strip()
-        if not chain or chain in seen:
-            raise InputError(f"{path}: line {line}: {f'chain {chain!r} twice' if chain else 'no chain'}")
-        seen.add(chain)
-        if block := (row.get("block") or "").strip():
-            blocks[chain] = block
-        for name, values in columns.items():
-            value = number_in(row[name] or "", f"{path}: line {line}: column {name}")
-            if math.isfinite(value):
-                values[chain] = value
-    if not seen:
-        raise InputError(f"{path}: no rows")
-    return ChainTable(columns, blocks)
 
 
 def _wrong_with_chains(header: tuple[str, ...]) -> str | None:

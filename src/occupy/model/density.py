@@ -87,11 +87,17 @@ class Lattice:
         return z, y, x
 
     @cached_property
+    def columns(self) -> Indices:
+        """Which pairs of indices along y and x, in an array of all of them, any coefficient has."""
+        _, y, x = self.index
+        return np.unique((y + self.reach[1]) * (self.reach[2] + 1) + x)
+
+    @cached_property
     def places(self) -> Indices:
-        """Where each coefficient lies in an array of all of them along x, y, z: (n,)."""
+        """Where each coefficient lies in an array of all indices along z and of `columns`: (n,)."""
         z, y, x = self.index
-        reach = self.reach
-        return np.asarray((x * (2 * reach[1] + 1) + y + reach[1]) * (2 * reach[0] + 1) + z + reach[0])
+        column = np.searchsorted(self.columns, (y + self.reach[1]) * (self.reach[2] + 1) + x)
+        return np.asarray((z + self.reach[0]) * len(self.columns) + column)
 
     @property
     def weights(self) -> npt.NDArray[np.float32]:
@@ -142,6 +148,17 @@ def map_coefficients(data: npt.NDArray[np.floating], lattice: Lattice) -> npt.ND
     z, y, x = lattice.index
     found = fourier[z % lattice.shape[0], y % lattice.shape[1], x]
     return np.asarray(found * np.float32(np.prod(lattice.voxel_size)), dtype=np.complex64)
+
+
+def weighted_sum(
+    rows: npt.NDArray[np.complex64], weight: Numbers, lattice: Lattice
+) -> npt.NDArray[np.complex64]:
+    """Return the sum of rows of coefficients (parts, n), weighted by shell (shells, parts): (n,)."""
+    out = np.empty(rows.shape[1], dtype=np.complex64)
+    of_shells = weight.astype(np.complex64)
+    for shell, (low, high) in enumerate(zip(lattice.starts[:-1], lattice.starts[1:], strict=True)):
+        out[low:high] = of_shells[shell] @ rows[:, low:high]
+    return out
 
 
 def on_grid(coefficients: npt.NDArray[np.complex64], lattice: Lattice) -> npt.NDArray[np.float32]:
@@ -195,31 +212,32 @@ class _LocalGrid:
     step: float
 
 
-def _transformed(pair: tuple[_LocalGrid, _LocalGrid], lattice: Lattice) -> npt.NDArray[np.complex64]:
-    """Return the coefficients of two densities on one local grid: (2, n).
+def _transform(
+    local: _LocalGrid,
+    lattice: Lattice,
+    b_factor: float,
+    room: npt.NDArray[np.complex64],
+    out: npt.NDArray[np.complex64],
+) -> None:
+    """Write the coefficients of a density on a local grid to ``out`` (n,), blurred by a B-factor.
 
-    The transform is separable, and its phases know where the grid lies: no grid has to fit another.
+    The transform is separable, and its phases know where the grid lies: no grid has to fit another. Columns
+    along z that are not within the lattice are left out before the last, largest, of its three steps, which
+    goes to ``room`` (z, columns): a new array for every density would cost as much time as the step.
     """
-    local = pair[0]
-    reach = lattice.reach
-    indices = (
-        np.arange(-reach[0], reach[0] + 1),
-        np.arange(-reach[1], reach[1] + 1),
-        np.arange(reach[2] + 1),
-    )
+    first = [0 if axis == 2 else -lattice.reach[axis] for axis in range(3)]
     phases = []
     for axis in range(3):
-        first = local.origin[axis] - lattice.start[axis] * lattice.voxel_size[axis]
-        at = first + local.step * np.arange(local.density.shape[axis])
-        turns = np.outer(indices[axis], at) / lattice.lengths[axis]
-        phases.append(np.exp(-2j * pi * turns).astype(np.complex64))
-    both = np.stack([each.density for each in pair]).astype(np.complex64)
-    out = np.tensordot(both, phases[2], axes=(3, 1))  # pair z y kx
-    out = np.tensordot(out, phases[1], axes=(2, 1))  # pair z kx ky
-    out = np.tensordot(out, phases[0], axes=(1, 1))  # pair kx ky kz
-    found = out.reshape(2, -1).take(lattice.places, axis=1)
-    found *= np.float32(local.step**3)
-    return np.asarray(found, dtype=np.complex64)
+        frequency = np.arange(first[axis], lattice.reach[axis] + 1) / lattice.lengths[axis]
+        origin = local.origin[axis] - lattice.start[axis] * lattice.voxel_size[axis]
+        at = origin + local.step * np.arange(local.density.shape[axis])
+        weight = local.step * np.exp(-b_factor / 4 * frequency**2)
+        phases.append((weight * np.exp(-2j * pi * np.outer(at, frequency))).astype(np.complex64))
+    along_x = local.density @ phases[2].view(np.float32)  # z y kx, real and imaginary parts side by side
+    along_y = phases[1].T @ np.ascontiguousarray(along_x).view(np.complex64)  # z ky kx
+    columns = along_y.reshape(len(along_y), -1).take(lattice.columns, axis=1)  # z ky·kx
+    np.matmul(phases[0].T, columns, out=room)
+    room.reshape(-1).take(lattice.places, out=out, mode="clip")
 
 
 def _calculator(size: Indices, step: float) -> gemmi.DensityCalculatorE:
@@ -315,12 +333,12 @@ def shape_coefficients(atoms: Atoms, parts: Sequence[Indices], lattice: Lattice)
         Scattering of the atoms; their volumes; the space that water cannot enter; the layer around it.
     """
     out = np.zeros((SHAPES, len(parts), lattice.index.shape[1]), dtype=np.complex64)
-    squared = sum((lattice.index[i] / lattice.lengths[i]) ** 2 for i in range(3))
-    blur = np.exp(-(SAMPLING_B * lattice.resolution**2 + EDGE_B) / 4 * squared).astype(np.float32)
+    room = np.empty((2 * lattice.reach[0] + 1, len(lattice.columns)), dtype=np.complex64)
+    blur = SAMPLING_B * lattice.resolution**2 + EDGE_B
     spaces = _envelopes(atoms, parts, lattice.resolution / STEPS_PER_RESOLUTION)
     for row, (part, space) in enumerate(zip(parts, spaces, strict=True)):
-        scattering, volume = _atoms_and_volumes(atoms.of(part), lattice.resolution)
-        out[:2, row] = _transformed((scattering, volume), lattice)
-        if space is not None:
-            out[2:, row] = _transformed(space, lattice) * blur
+        for shape, grid in enumerate(_atoms_and_volumes(atoms.of(part), lattice.resolution)):
+            _transform(grid, lattice, 0.0, room, out[shape, row])
+        for shape, grid in enumerate(space or (), start=2):
+            _transform(grid, lattice, blur, room, out[shape, row])
     return out

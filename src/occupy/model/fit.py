@@ -22,8 +22,10 @@ from occupy.model.density import (
     on_grid,
     shape_coefficients,
     thinned,
+    weighted_sum,
 )
-from occupy.model.level import PARTIAL_ERROR, PARTIAL_ERROR_OF_CLASSES, Level, level_of
+from occupy.model.level import PARTIAL_ERROR, PARTIAL_ERROR_OF_CLASSES, Level, full_elsewhere, level_of
+from occupy.model.misfit import model_error
 from occupy.model.normal import products_of
 from occupy.model.solve import FIRST_MIX, Solution, damping, ice_mix, ice_of, solve, solve_all
 from occupy.options import short_repr
@@ -37,14 +39,16 @@ MOST_NUMBERS = 1.2e8
 MARGIN = 15.0
 """Å around the model that the fit looks at."""
 ICE_ROUNDS, ICE_CONVERGED = 10, 0.003
-THINNING = 4
-"""The shape of the ice is sought with every fourth coefficient: it concerns all parts together."""
+COEFFICIENTS_FOR_ICE = 25_000
+"""About so many of the coefficients are used to find the shape of the ice: it concerns all parts together."""
 LEAST_SIZE = 0.3
 """Parts of less than this share of the median number of atoms, or of fewer than `SMALL`, don't say what full
 is: they read less well, and glycans or lipids that come and go together would count many times."""
 MOST_PARTS = 1500
 TRACE_ATOMS = 1.5
 """A polymer with fewer atoms per residue is a trace: each atom then stands for its residue."""
+PHOSPHORUS, NUCLEIC_PHOSPHORUS = 15, 0.02
+"""A part with so large a share of phosphorus is nucleic acid, which has .045 of it, or 1 if only traced."""
 ATOMS_PER_RESIDUE = {True: 21.0, False: 7.8}
 """Heavy atoms of a mean nucleotide (True) and amino acid."""
 
@@ -58,7 +62,8 @@ class PartFit:
     names : tuple of str
         Of the parts.
     values, errors, low, high : ndarray, shape (parts,)
-        Occupancy (posterior median), standard error, 95 % interval.
+        Occupancy (posterior median), standard error and 95 % interval; these two are not narrower where a
+        part is likely to be full.
     chance_full : ndarray, shape (parts,)
         Posterior chance that a part is full.
     unlimited : ndarray, shape (parts,)
@@ -76,7 +81,7 @@ class PartFit:
     lattice : Lattice
         Where the fit looked.
     explained, observed, whole : ndarray of complex64, shape (n,)
-        Coefficients of the fitted model, of the map, and of the model with all parts full.
+        Coefficients of the fitted model, of the map, and of the model with all parts equally present.
     """
 
     names: tuple[str, ...]
@@ -214,14 +219,40 @@ def fit_set(
     observed = np.array(list(rows.values()))
     shapes = shape_coefficients(atoms, groups, lattice)
     mix, start = _mix_of(shapes, observed, lattice)
-    coefficients = mixed(shapes, mix)
+    coefficients = mixed(shapes, mix, out=shapes[0])
     del shapes
     solutions = solve_all(products_of(coefficients, observed, lattice), start)
+    phosphorus = np.array([(atoms.elements[group] == PHOSPHORUS).mean() for group in groups])
     partial_error = PARTIAL_ERROR if len(rows) == 1 else PARTIAL_ERROR_OF_CLASSES
+    named = _Named(names, groups, atoms.points, phosphorus > NUCLEIC_PHOSPHORUS, partial_error)
+    whole = coefficients.sum(axis=0)
+    explained = [_explained(coefficients, solution, lattice) for solution in solutions]
+    del coefficients
+    amiss = [
+        model_error(row - fitted, whole, lattice, solution, atoms.points, groups)
+        for row, fitted, solution in zip(observed, explained, solutions, strict=True)
+    ]
+    levels = [_level(named, solution, wrong) for solution, wrong in zip(solutions, amiss, strict=True)]
+    if len(levels) > 1:
+        likely = full_elsewhere(levels)
+        levels = [_level(named, *row) for row in zip(solutions, amiss, likely, strict=True)]
     return {
-        name: _result((names, partial_error), groups, solution, mix, coefficients, row, lattice)
-        for (name, row), solution in zip(rows.items(), solutions, strict=True)
+        name: _result(names, solution, level, mix, lattice, (fitted, row, whole))
+        for (name, row), fitted, solution, level in zip(
+            rows.items(), explained, solutions, levels, strict=True
+        )
     }
+
+
+@dataclass(frozen=True, eq=False)
+class _Named:
+    """What is known of parts beside their densities: the atoms of each, those of none last."""
+
+    names: tuple[str, ...]
+    groups: list[Indices]
+    points: Numbers
+    nucleic: npt.NDArray[np.bool_]
+    partial_error: float
 
 
 def _checked(data: npt.ArrayLike, voxel_size: Triple, name: str) -> npt.NDArray[np.float32]:
@@ -265,7 +296,7 @@ def _weights(model: AtomicModel) -> Numbers:
     residues = len(np.unique(model.residue[polymer]))
     if not residues or polymer.sum() > TRACE_ATOMS * residues:
         return model.shares
-    stands = np.where(model.elements == 15, ATOMS_PER_RESIDUE[True], ATOMS_PER_RESIDUE[False])
+    stands = np.where(model.elements == PHOSPHORUS, ATOMS_PER_RESIDUE[True], ATOMS_PER_RESIDUE[False])
     return np.where(polymer, stands, 1.0) * model.shares
 
 
@@ -298,8 +329,8 @@ def _mix_of(
 ) -> tuple[Numbers, Solution]:
     """Return the shape of the ice, and the occupancies it goes with in the mean of all maps."""
     mix = np.array(FIRST_MIX)
-    few, kept = thinned(lattice, THINNING)
-    some = np.ascontiguousarray(shapes[:, :, kept])
+    few, kept = thinned(lattice, max(1, lattice.index.shape[1] // COEFFICIENTS_FOR_ICE))
+    some = np.take(shapes, kept, axis=2)
     # Each map counts alike, whatever its units.
     strength = np.sqrt((np.abs(observed) ** 2).mean(axis=1, keepdims=True))
     seen = (observed[:, kept] / strength).mean(axis=0)
@@ -313,41 +344,53 @@ def _mix_of(
     return mix, solution
 
 
-def mixed(shapes: npt.NDArray[np.complex64], mix: Numbers) -> npt.NDArray[np.complex64]:
-    """Return the parts' coefficients: atoms minus ice of a certain shape."""
-    out = shapes[0].copy()
-    for strength, shape in zip(ice_of(mix), shapes[1:], strict=True):
-        out -= np.float32(strength) * shape
-    return np.asarray(out)
+def mixed(
+    shapes: npt.NDArray[np.complex64], mix: Numbers, out: npt.NDArray[np.complex64] | None = None
+) -> npt.NDArray[np.complex64]:
+    """Return the parts' coefficients: atoms minus ice of a certain shape. ``out`` may be the atoms' own."""
+    out = np.empty_like(shapes[0]) if out is None else out
+    strengths = np.concatenate([[1.0], -ice_of(mix)]).astype(np.complex64)
+    for part in range(shapes.shape[1]):
+        out[part] = strengths @ shapes[:, part]
+    return out
+
+
+def _explained(
+    coefficients: npt.NDArray[np.complex64], solution: Solution, lattice: Lattice
+) -> npt.NDArray[np.complex64]:
+    """Return the coefficients of the fitted model."""
+    damp = damping(lattice.frequency, solution.b_factor) * solution.occupancy * solution.scale[:, None]
+    return weighted_sum(coefficients, damp, lattice)
+
+
+def _level(named: _Named, solution: Solution, amiss: float, likely_full: Numbers | None = None) -> Level:
+    """Return what full is in a map, and the parts' occupancies."""
+    count = len(named.names)
+    sizes = np.array([len(group) for group in named.groups[:count]], dtype=np.float64)
+    return level_of(
+        solution.occupancy[:count],
+        np.sqrt(np.diag(solution.covariance)[:count]),
+        sizes >= max(LEAST_SIZE * float(np.median(sizes)), SMALL),
+        sizes,
+        named.partial_error,
+        named.nucleic[:count],
+        amiss,
+        likely_full,
+    )
 
 
 def _result(
-    named: tuple[tuple[str, ...], float],
-    groups: list[Indices],
+    names: tuple[str, ...],
     solution: Solution,
+    level: Level,
     ice: Numbers,
-    coefficients: npt.NDArray[np.complex64],
-    observed: npt.NDArray[np.complex64],
     lattice: Lattice,
+    maps: tuple[npt.NDArray[np.complex64], ...],
 ) -> PartFit:
-    """Return a map's fit; ``named`` holds the parts' names and the error of partial ones."""
-    names, partial_error = named
-    count, everything = len(names), len(groups)
-    noise = solution.covariance[:everything, :everything]
-    sizes = np.array([len(group) for group in groups], dtype=np.float64)
-    level = level_of(
-        solution.occupancy[:count],
-        np.sqrt(np.diag(noise))[:count],
-        sizes[:count] >= max(LEAST_SIZE * float(np.median(sizes[:count])), SMALL),
-        sizes[:count],
-        partial_error,
-    )
-    covariance = noise[:count, :count] / level.full**2 + np.diag(level.model_errors**2)
-    shells = np.repeat(np.arange(len(lattice.frequency)), np.diff(lattice.starts))
-    damp = damping(lattice.frequency, solution.b_factor) * solution.occupancy * solution.scale[:, None]
-    explained = np.zeros_like(observed)
-    for part in range(everything):
-        explained += coefficients[part] * damp[shells, part].astype(np.float32)
+    """Return a map's fit; ``maps`` are the coefficients of the fitted model, the map, and all parts."""
+    count = len(names)
+    explained, observed, whole = maps
+    noise = solution.covariance[:count, :count] / np.outer(level.fulls, level.fulls)
     return PartFit(
         names=names,
         values=level.values,
@@ -355,8 +398,8 @@ def _result(
         low=level.low,
         high=level.high,
         chance_full=level.chance_full,
-        unlimited=solution.occupancy[:count] / level.full,
-        covariance=covariance,
+        unlimited=solution.occupancy[:count] / level.fulls,
+        covariance=noise + np.diag(level.model_errors**2),
         b_factors=solution.b_factor[:count],
         level=level,
         frequency=lattice.frequency,
@@ -366,5 +409,5 @@ def _result(
         lattice=lattice,
         explained=explained,
         observed=observed,
-        whole=coefficients.sum(axis=0) * solution.scale[shells].astype(np.float32),
+        whole=whole * np.repeat(solution.scale, np.diff(lattice.starts)).astype(np.float32),
     )

@@ -3,40 +3,54 @@
 Nothing can be above full. The relative occupancies are a mixture: some parts are full, the others lie
 anywhere between absent and full, at least one being full; each has the fit's error and, on top, an error of
 the model, which is larger for smaller parts. Level, that error and the share of full parts are integrated
-over a grid, so few parts or no clear level make wide intervals.
+over a grid, so few parts or no clear level make wide intervals. That parts are likely to be full draws their
+values to 1; errors and intervals are those from before.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
 from occupy.model.density import Numbers
+from occupy.model.misfit import USUAL_SIZE
+
+Flags = npt.NDArray[np.bool_]
 
 _MODEL_ERRORS = np.geomspace(0.003, 0.16, 12)
-"""Standard deviations, relative to full, that the model's faults may cause in a part of `_USUAL_SIZE`."""
-_USUAL_MODEL_ERROR, _MODEL_ERROR_SPREAD = 0.015, 0.8
-"""Prior of these: log-normal. Judged on the tuning maps of both forward models together, where errors over
-standard errors are .5 (the fitted model's own maps) to 1.1 (the other one's); 0.01 and 0.02 do as well."""
-_USUAL_SIZE = 2000
-"""Atoms. Errors of flexible or wrongly built pieces average out over larger parts, as one over the root of
-the size: chains of 725 atoms at the rim of GroEL erred by .06 where those of 3840 erred by .015."""
+"""Standard deviations, relative to full, that the model's faults may cause in a part of `USUAL_SIZE`."""
+_LEAST_MODEL_ERROR, _OF_PIECES, _MODEL_ERROR_SPREAD = 0.003, 0.8, 0.6
+"""Prior of these: log-normal around what the pieces of parts say (`occupy.model.misfit`), times 0.8, and this
+at least. On the tuning maps of both forward models and RELION's classes, errors of full parts over standard
+errors are then .8 to 1.0. 0.5 and 1.2, or a spread of 0.4, change coverage by less than .01."""
+_USUAL_MODEL_ERROR = 0.015
+"""Where nothing is known of the pieces."""
 _FULL_SHARES = np.array([0.1, 0.25, 0.4, 0.55, 0.7, 0.85])
 """Shares of parts that are full."""
+_VARIED_FULL = 0.2
+"""Chance that a part that is not full in all maps of a set is full in one of them. In classes of the 50S
+subunit partial parts err by .064 without this, by .057 with 0.3 and .054 with 0.15."""
 _ABSENT_SHARE = 0.08
 """Chance that a part that is not full is absent altogether."""
-PARTIAL_ERROR, PARTIAL_ERROR_OF_CLASSES = 0.01, 0.04
+PARTIAL_ERROR, PARTIAL_ERROR_OF_CLASSES = 0.005, 0.04
 """Standard deviation on top for parts that are not full: what they do to their neighbours' ice, and states in
-which they lie elsewhere, is not modelled. The maps of a classification are sums by probability on top of
-that, which is not what is counted. The values hardly depend on it."""
-_LEVELS = 240
+which they lie elsewhere, is not modelled. The maps of a classification differ by more than their particles,
+since noise too decided which class each went to. The values hardly depend on it."""
+_LEVELS, _LEVEL_STEP, _LOWEST_LEVEL = 240, 0.0046, 0.45
+"""Levels that are tried, relative to the highest part; each so much higher than the one before."""
+_NUCLEIC_SPREAD = 0.05
+"""How much the full levels of nucleic acid and protein may differ (standard deviation), since hydrogens and
+ice weigh differently in them: by .12 at low resolution if the map has hydrogens that the model leaves out."""
+_NUCLEIC_STEPS = np.arange(-24, 25, 4)
+"""Ratios that are tried, in steps of the levels."""
 _STRAY = 1e-3
 """Chance that a part reads anything at all. With 0.01, one full part among a dozen alike, low ones counted as
 the stray rather than as full."""
-_DRAWS = 48
+_DRAWS = 64
 _POINTS = 501
 
 
@@ -48,20 +62,25 @@ class Level:
     ----------
     full, error : float
         Relative occupancy that is read as 1, and its standard error.
+    fulls : ndarray, shape (parts,)
+        The same level of each part: that of nucleic acid may differ.
     model_error : float
         Standard deviation, relative to full, of what is neither noise nor occupancy, in a part of usual size.
     model_errors : ndarray, shape (parts,)
         The same of each part by its size.
-    values, low, high : ndarray, shape (parts,)
-        Posterior median of each part's occupancy and its 95 % interval.
-    errors : ndarray, shape (parts,)
-        Posterior standard deviation.
+    values : ndarray, shape (parts,)
+        Posterior median of each part's occupancy: drawn to 1 where it is likely to be full.
+    errors, low, high : ndarray, shape (parts,)
+        Standard error and 95 % interval, not drawn to anything: noise, model and level.
     chance_full : ndarray, shape (parts,)
         Posterior chance that a part is full.
+    share : float
+        Of parts that are full.
     """
 
     full: float
     error: float
+    fulls: Numbers
     model_error: float
     model_errors: Numbers
     values: Numbers
@@ -69,6 +88,28 @@ class Level:
     low: Numbers
     high: Numbers
     chance_full: Numbers
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Readings:
+    """What was read of some parts: relative occupancy, its error from noise, what the model's errors are."""
+
+    occupancy: Numbers
+    errors: Numbers
+    factors: Numbers
+    nucleic: Flags
+    partial_error: float
+    usual_error: float
+
+    def of(self, chosen: Flags) -> _Readings:
+        return replace(
+            self,
+            occupancy=self.occupancy[chosen],
+            errors=self.errors[chosen],
+            factors=self.factors[chosen],
+            nucleic=self.nucleic[chosen],
+        )
 
 
 def _likelihoods(x: Numbers, error: Numbers, partial_error: float) -> tuple[Numbers, Numbers, Numbers]:
@@ -80,44 +121,46 @@ def _likelihoods(x: Numbers, error: Numbers, partial_error: float) -> tuple[Numb
     return full, absent, between
 
 
-def _evidence(x: Numbers, error: Numbers, shares: Numbers, partial_error: float) -> Numbers:
-    """Return the log density of readings x (levels, parts) for each share of full parts: (levels, shares).
-
-    Given that at least one part is full; where all are, there is nothing to be given.
-    """
-    full, absent, between = _likelihoods(x, error, partial_error)
-    partial = _ABSENT_SHARE * absent + (1 - _ABSENT_SHARE) * between
-    out = np.zeros((len(x), len(shares)))
-    for k, share in enumerate(shares):
-        less = (1 - _STRAY) * (1 - share) * partial + _STRAY / 3
-        any_full = np.log(less + (1 - _STRAY) * share * full).sum(axis=1)
-        out[:, k] = any_full
-        if share < 1:
-            none_full = np.log(less).sum(axis=1)
-            out[:, k] += np.log(np.maximum(-np.expm1(none_full - any_full), 1e-300))
-            out[:, k] -= np.log(1 - (1 - share) ** x.shape[1])
+def _evidence(readings: _Readings, levels: Numbers, shares: Numbers) -> Numbers:
+    """Return the log density, whichever parts are full and if none is: (2, levels, model errors, shares)."""
+    out = np.zeros((2, len(levels), len(_MODEL_ERRORS), len(shares)))
+    x, noise = readings.occupancy / levels[:, None], readings.errors / levels[:, None]
+    for row, extra in enumerate(_MODEL_ERRORS):
+        error = np.hypot(noise, extra * readings.factors)
+        full, absent, between = _likelihoods(x, error, readings.partial_error)
+        partial = _ABSENT_SHARE * absent + (1 - _ABSENT_SHARE) * between
+        for k, share in enumerate(shares):
+            less = (1 - _STRAY) * (1 - share) * partial + _STRAY / 3
+            out[0, :, row, k] = np.log(less + (1 - _STRAY) * share * full).sum(axis=1)
+            out[1, :, row, k] = np.log(less).sum(axis=1)
+    # In units of the level the density of what was read is multiplied by 1/level.
+    out -= len(readings.occupancy) * np.log(levels)[:, None, None]
     return out
 
 
-def _posterior(
-    occupancy: Numbers, errors: Numbers, factors: Numbers, shares: Numbers, partial_error: float
-) -> tuple[Numbers, Numbers]:
-    """Return the grid's levels and the posterior over (level, model error, share of full)."""
-    top = float(np.max(occupancy))
-    levels = np.linspace(0.45 * top, 1.35 * top, _LEVELS)
-    x, noise = occupancy / levels[:, None], errors / levels[:, None]
-    prior = -0.5 * (np.log(_MODEL_ERRORS / _USUAL_MODEL_ERROR) / _MODEL_ERROR_SPREAD) ** 2
-    log = np.stack(
-        [_evidence(x, np.hypot(noise, extra * factors), shares, partial_error) for extra in _MODEL_ERRORS], 1
-    )
-    # In units of the level the density of what was read is multiplied by 1/level.
-    log += prior[:, None] - len(occupancy) * np.log(levels)[:, None, None]
+def _posterior(readings: _Readings, shares: Numbers, steps: npt.NDArray[np.intp]) -> tuple[Numbers, Numbers]:
+    """Return levels, and the posterior over (ratio, level, model error, share of full).
+
+    Ratios, of nucleic acid's level to the others', are in steps of the levels. At least one part is full;
+    where all are, that is nothing to be given.
+    """
+    reach = int(np.abs(steps).max())
+    top = _LOWEST_LEVEL * float(np.max(readings.occupancy))
+    levels = top * np.exp(np.arange(-reach, _LEVELS + reach) * _LEVEL_STEP)
+    rest, nucleic = (_evidence(readings.of(readings.nucleic == k), levels, shares) for k in (False, True))
+    inner = np.arange(reach, reach + _LEVELS)
+    log, none_full = np.stack([rest[:, inner] + nucleic[:, inner + step] for step in steps], axis=1)
+    if shares[0] < 1:
+        log = log + np.log(np.maximum(-np.expm1(none_full - log), 1e-300))
+        log -= np.log(1 - (1 - shares) ** len(readings.occupancy))
+    prior = (np.log(_MODEL_ERRORS / readings.usual_error) / _MODEL_ERROR_SPREAD) ** 2
+    log = log - 0.5 * prior[:, None] - 0.5 * (steps * _LEVEL_STEP / _NUCLEIC_SPREAD)[:, None, None, None] ** 2
     weight = np.exp(log - log.max())
-    return levels, weight / weight.sum()
+    return levels[inner], weight / weight.sum()
 
 
 def _mass(
-    x: Numbers, error: Numbers, share: float, grid: Numbers, partial_error: float
+    x: Numbers, error: Numbers, share: Numbers | float, grid: Numbers, partial_error: float
 ) -> tuple[Numbers, Numbers]:
     """Return the posterior of each part's occupancy on a grid from 0 to 1, and its chance to be full."""
     full, absent, between = _likelihoods(x, error, partial_error)
@@ -132,12 +175,29 @@ def _mass(
     return mass / total[:, None], full / total
 
 
+def _interval(x: Numbers, error: Numbers, values: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """Return the standard error and 95 % interval of draws of readings and errors (draws, parts).
+
+    Readings above full and below absent are taken to these before, so that the interval of a full part
+    reaches down as far as if it had read 1. The interval holds the value.
+    """
+    reach = norm.isf(0.025)
+    spread = np.sqrt((error**2).mean(axis=0) + x.var(axis=0))
+    middle = np.clip(x.mean(axis=0), 0, 1)
+    low = np.minimum(np.clip(middle - reach * spread, 0, 1), values)
+    high = np.maximum(np.clip(middle + reach * spread, 0, 1), values)
+    return spread, low, high
+
+
 def level_of(
     occupancy: Numbers,
     errors: Numbers,
-    use: npt.NDArray[np.bool_] | None = None,
+    use: Flags | None = None,
     sizes: Numbers | None = None,
     partial_error: float = PARTIAL_ERROR,
+    nucleic: Flags | None = None,
+    of_pieces: float | None = None,
+    likely_full: Numbers | None = None,
 ) -> Level:
     """Find the full level of relative occupancies and judge each part by it.
 
@@ -151,35 +211,70 @@ def level_of(
         Atoms of each part; by default all are of usual size.
     partial_error : float
         Standard deviation on top for parts that are not full.
+    nucleic : (parts,) array of bool, optional
+        Parts whose full level may differ a little from the others'; none by default.
+    of_pieces : float, optional
+        Error of the model as its pieces say, in units of the occupancies (`occupy.model.misfit.model_error`).
+    likely_full : (parts,) array, optional
+        Chance of each part to be full before this map is looked at, see `full_elsewhere`.
     """
-    chosen = np.ones(len(occupancy), dtype=bool) if use is None or not use.any() else use
-    factors = np.ones(len(occupancy))
+    count = len(occupancy)
+    chosen = np.ones(count, dtype=bool) if use is None or not use.any() else use
+    factors = np.ones(count)
     if sizes is not None:
-        factors = np.clip(np.sqrt(_USUAL_SIZE / np.maximum(sizes, 1)), 0.3, 4.0)
+        factors = np.clip(np.sqrt(USUAL_SIZE / np.maximum(sizes, 1)), 0.3, 4.0)
+    other = np.zeros(count, dtype=bool) if nucleic is None else nucleic
     # One part alone has nothing to be compared with: it is what full is.
     shares = _FULL_SHARES if chosen.sum() > 1 else np.ones(1)
-    levels, weight = _posterior(occupancy[chosen], errors[chosen], factors[chosen], shares, partial_error)
-    over_levels = weight.sum(axis=(1, 2))
+    steps = _NUCLEIC_STEPS if other.any() and not other.all() else np.zeros(1, dtype=np.intp)
+    usual = _USUAL_MODEL_ERROR
+    if of_pieces is not None:
+        usual = float(np.hypot(_LEAST_MODEL_ERROR, _OF_PIECES * of_pieces / np.max(occupancy[chosen])))
+    readings = _Readings(occupancy, errors, factors, other, partial_error, usual)
+    levels, weight = _posterior(readings.of(chosen), shares, steps)
+    over_levels = weight.sum(axis=(0, 2, 3))
     full = float(over_levels @ levels)
-    error = float(np.sqrt(over_levels @ (levels - full) ** 2))
-    model_error = float(np.exp(weight.sum(axis=(0, 2)) @ np.log(_MODEL_ERRORS)))
+    model_error = float(np.exp(weight.sum(axis=(0, 1, 3)) @ np.log(_MODEL_ERRORS)))
+    ratio = float(weight.sum(axis=(1, 2, 3)) @ np.exp(steps * _LEVEL_STEP))
     # Systematic draws from the grid: the same for the same input.
     flat = np.cumsum(weight.reshape(-1))
     at = np.unravel_index(np.searchsorted(flat, (np.arange(_DRAWS) + 0.5) / _DRAWS), weight.shape)
+    drawn = levels[at[1]][:, None] * np.where(other, np.exp(steps[at[0]] * _LEVEL_STEP)[:, None], 1.0)
+    x, wide = occupancy / drawn, np.hypot(errors / drawn, _MODEL_ERRORS[at[2]][:, None] * factors)
     grid = np.linspace(0.0, 1.0, _POINTS)
-    mass = np.full((len(occupancy), _POINTS), 1e-300)
-    chance = np.zeros(len(occupancy))
-    for level, extra, share in zip(levels[at[0]], _MODEL_ERRORS[at[1]], shares[at[2]], strict=True):
-        each, is_full = _mass(
-            occupancy / level, np.hypot(errors / level, extra * factors), float(share), grid, partial_error
-        )
-        mass, chance = mass + each, chance + is_full
-    mass /= mass.sum(axis=1, keepdims=True)
-    cumulative = np.cumsum(mass, axis=1)
-    low, middle, high = (
-        grid[(cumulative < q).sum(axis=1).clip(max=_POINTS - 1)] for q in (0.025, 0.5, 0.975)
+    mass, chance = np.zeros((count, _POINTS)), np.zeros(count)
+    for read, error, share in zip(x, wide, shares[at[3]].tolist(), strict=True):
+        prior = share if likely_full is None else likely_full
+        each, is_full = _mass(read, error, prior, grid, partial_error)
+        mass, chance = mass + each / _DRAWS, chance + is_full / _DRAWS
+    values = grid[(np.cumsum(mass, axis=1) < 0.5).sum(axis=1).clip(max=_POINTS - 1)]
+    spread, low, high = _interval(x, np.hypot(wide, partial_error * (1 - chance)), values)
+    return Level(
+        full=full,
+        error=float(np.sqrt(over_levels @ (levels - full) ** 2)),
+        fulls=full * np.where(other, ratio, 1.0),
+        model_error=model_error,
+        model_errors=model_error * factors,
+        values=values,
+        errors=spread,
+        low=low,
+        high=high,
+        chance_full=chance,
+        share=float(weight.sum(axis=(0, 1, 2)) @ shares),
     )
-    mean = mass @ grid
-    spread = np.sqrt(np.maximum(mass @ grid**2 - mean**2, 0))
-    own = model_error * factors
-    return Level(full, error, model_error, own, middle, spread, low, high, chance / _DRAWS)
+
+
+def full_elsewhere(levels: Sequence[Level]) -> Numbers:
+    """Return the chance that parts are full in each map, as the other maps of the set say: (maps, parts).
+
+    A part is full in all maps, or it varies and is full in a few of them: one that is partial in one class is
+    seldom full in another. Without other maps the chance is the share of full parts.
+    """
+    shares = np.clip([level.share for level in levels], _VARIED_FULL + 1e-3, 0.98)[:, None]
+    chance = np.clip([level.chance_full for level in levels], 1e-9, 1 - 1e-9)
+    full_to_partial = chance / (1 - chance) * (1 - shares) / shares
+    says = np.log(full_to_partial / (_VARIED_FULL * full_to_partial + 1 - _VARIED_FULL))
+    always = (shares - _VARIED_FULL) / (1 - _VARIED_FULL)
+    odds = np.log(always / (1 - always)) + says.sum(axis=0) - says
+    always = 1 / (1 + np.exp(-np.clip(odds, -50, 50)))
+    return np.asarray(always + (1 - always) * _VARIED_FULL)

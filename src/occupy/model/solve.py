@@ -16,7 +16,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from occupy.errors import InputError
-from occupy.model.density import Lattice, Numbers
+from occupy.model.density import Lattice, Numbers, weighted_sum
 from occupy.model.normal import Products, products_of
 
 ICE = 0.0775
@@ -252,11 +252,8 @@ def ice_mix(
     ndarray, shape (2,)
         See `ice_of`.
     """
-    shells = np.repeat(np.arange(len(lattice.frequency)), np.diff(lattice.starts))
-    weight = (damping(lattice.frequency, solution.b_factor) * solution.occupancy).astype(np.float32)
-    whole = np.zeros((len(shapes), len(shells)), dtype=np.complex64)
-    for part in range(shapes.shape[1]):
-        whole += shapes[:, part] * weight[shells, part]
+    weight = damping(lattice.frequency, solution.b_factor) * solution.occupancy
+    whole = np.stack([weighted_sum(shape, weight, lattice) for shape in shapes])
     found = products_of(whole, data[None], lattice)
     power = found.power[0] / found.count
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from math import erf, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -57,18 +56,6 @@ def smooth_volume(
             total += np.float32(kernel[reach + k]) * both
         out = np.moveaxis(total, 0, axis)
     return np.ascontiguousarray(out)
-
-
-def normal_cdf(z: npt.NDArray[np.floating]) -> Numbers:
-    """Return the cumulative standard normal distribution, to 1e-6 between −8 and 8, 0 or 1 beyond."""
-    at, table = _cdf_table()
-    return np.asarray(np.interp(z, at, table))
-
-
-@cache
-def _cdf_table() -> tuple[Numbers, Numbers]:
-    at = np.linspace(-8, 8, 3201)
-    return at, np.array([0.5 * (1 + erf(x / sqrt(2))) for x in at])
 
 
 def scipy_smoothed(data: npt.NDArray[np.floating] | npt.NDArray[np.bool_], sigma: Sequence[float]) -> Array:

@@ -13,15 +13,6 @@ from occupy.particles.pipeline import ParticleOccupancy
 _SURELY = 3.0
 """Standard errors of the difference from which on it is warned about."""
 
-_WORTH_SAYING = 0.05
-"""Smaller differences are not, however small their errors."""
-
-_FLEXIBLE = 20.0
-"""Å² of relative B from which on flexibility is named as the reason."""
-
-_WEAK = 0.9
-"""Level in the images, relative to full, below which a part's density does not look like the model's."""
-
 
 @dataclass(frozen=True)
 class OfMap:
@@ -89,7 +80,8 @@ def beside_map(found: ParticleOccupancy, of_map: Mapping[str, OfMap]) -> tuple[B
         away = occupancy - other.occupancy
         difference = away / max(float(np.hypot(error, other.error)), 1e-6)
         reason = ""
-        if abs(difference) > _SURELY and abs(away) > _WORTH_SAYING:
+        # Less than 0.05 is not warned about, however small its error.
+        if abs(difference) > _SURELY and abs(away) > 0.05:
             reason = _reason(away, float(found.states.levels[i] / found.levels.full), other, found)
         rows.append(Beside(name, occupancy, error, other.occupancy, other.error, difference, reason))
     return tuple(rows)
@@ -100,9 +92,10 @@ def _reason(away: float, level: float, other: OfMap, found: ParticleOccupancy) -
     lower, reasons = "map" if away > 0 else "images", []
     if other.unlike:
         reasons.append("its density in the map is unlike the model's: misplaced, or another model?")
-    if other.relative_b > _FLEXIBLE:
+    if other.relative_b > 20:
         reasons.append(f"flexible (relative B {other.relative_b:+.0f} Å²)?")
-    if level < _WEAK:
+    # Relative to full: below it a part's density does not look like the model's.
+    if level < 0.9:
         reasons.append(f"weaker in images than the model's density (level {level:.2f}): it moves?")
     if any(notice.code == "poses" for notice in found.notices):
         reasons.append("poses are far off, which images notice before the map does?")

@@ -36,11 +36,17 @@ class Evidence:
         Upper triangles, row by row: the Fisher information.
     amplitudes : ndarray of float64, shape (C,)
         The mean amplitudes.
+    particle : ndarray of int64, shape (N,), optional
+        Which images are one and the same, as after symmetry expansion; by default none.
+    copies : ndarray of float64, shape (C,), optional
+        In how many entries of a particle a part is another copy of it; by default one.
     """
 
     gradient: Real
     curvature: Real
     amplitudes: Array
+    particle: Rows | None = None
+    copies: Array | None = None
 
     def __len__(self) -> int:
         return len(self.gradient)
@@ -49,6 +55,25 @@ class Evidence:
     def parts(self) -> int:
         """Number of parts."""
         return int(self.gradient.shape[1])
+
+    @cached_property
+    def share(self) -> float:
+        """What each entry counts: particles over entries."""
+        return 1.0 if self.particle is None else len(np.unique(self.particle)) / len(self)
+
+    @property
+    def part_shares(self) -> Array:
+        """What each entry counts for each part (C,): copies over entries."""
+        return np.minimum(self.share * (np.ones(self.parts) if self.copies is None else self.copies), 1)
+
+    def per_particle(self, values: Array) -> Array:
+        """Sum values of entries (N, …) over those of each particle."""
+        if self.particle is None:
+            return values
+        order = np.argsort(self.particle, kind="stable")
+        return np.asarray(
+            np.add.reduceat(values[order], np.flatnonzero(np.diff(self.particle[order], prepend=-1)))
+        )
 
     @cached_property
     def onto(self) -> Real:
@@ -72,11 +97,13 @@ class Evidence:
 
     def of(self, rows: slice | Rows) -> Evidence:
         """Evidence of some of the images."""
-        return Evidence(self.gradient[rows], self.curvature[rows], self.amplitudes)
+        particle = None if self.particle is None else self.particle[rows]
+        return Evidence(self.gradient[rows], self.curvature[rows], self.amplitudes, particle, self.copies)
 
     def recentred(self, amplitudes: Array) -> Evidence:
         """Return the same evidence about other mean amplitudes."""
-        return Evidence(self.gradient - self.times(amplitudes - self.amplitudes), self.curvature, amplitudes)
+        gradient = self.gradient - self.times(amplitudes - self.amplitudes)
+        return replace(self, gradient=gradient, amplitudes=amplitudes)
 
     def about_its_mean(self) -> Evidence:
         """Return the same evidence about the amplitudes that explain all images best."""

@@ -21,6 +21,18 @@ class _ImageSource(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class _Some:
+    """Some images of a source."""
+
+    source: _ImageSource
+    rows: npt.NDArray[np.int64]
+
+    def read(self, rows: npt.NDArray[np.int64]) -> Images:
+        """Return images of the rows."""
+        return self.source.read(self.rows[rows])
+
+
+@dataclass(frozen=True, eq=False)
 class ParticleImages:
     """Images at known poses.
 
@@ -40,6 +52,8 @@ class ParticleImages:
         Of each image.
     group : ndarray of int64, shape (N,)
         Optics group of each image, from 0.
+    particle : ndarray of int64, shape (N,), optional
+        Which images are one and the same, as after symmetry expansion; by default none.
     """
 
     source: _ImageSource
@@ -49,9 +63,17 @@ class ParticleImages:
     shifts: npt.NDArray[np.float64]
     ctf: Ctf
     group: npt.NDArray[np.int64]
+    particle: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.shifts)
+
+    def of(self, rows: npt.NDArray[np.int64]) -> ParticleImages:
+        """Return some of the images."""
+        return ParticleImages(
+            _Some(self.source, rows), self.size, self.pixel_size, self.matrices[rows], self.shifts[rows],
+            self.ctf[rows], self.group[rows],
+        )  # fmt: skip
 
     @property
     def side(self) -> float:

@@ -22,15 +22,6 @@ from occupy.particles.slices import Band, FourierVolumes, fourier_volumes
 Array = npt.NDArray[np.float64]
 Bits = npt.NDArray[np.bool_]
 
-_LEARNT_FROM = 5_000
-"""Images, evenly spaced: scale and noise of a shell are means over some hundred thousand numbers then."""
-
-_OF_GROUP = 500
-"""Images of each optics group, where it has so many."""
-
-_HALVED = 16
-"""Blocks in which it is tested how sure poses are."""
-
 _COARSE = (20.0, 12.0)
 """Å to which first steps towards a pose look: where it is off by more than a fine shell's wave, fine shells
 lead astray."""
@@ -158,7 +149,8 @@ def _chosen(group: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     found = []
     for number in np.unique(group):
         rows = np.flatnonzero(group == number)
-        count = min(len(rows), max(_OF_GROUP, round(_LEARNT_FROM * len(rows) / len(group))))
+        # Scale and noise of a shell are means over some hundred thousand numbers of 5000 images.
+        count = min(len(rows), max(500, round(5000 * len(rows) / len(group))))
         found.append(rows[np.arange(count) * len(rows) // count])
     return np.concatenate(found).astype(np.int64)
 
@@ -192,7 +184,8 @@ class _Lesson:
             if not job.refine:
                 offsets = offsets.unmoved()
             else:
-                some = self.blocks[:: -(-len(self.blocks) // _HALVED)]
+                # How sure poses are shows in sixteen blocks.
+                some = self.blocks[:: -(-len(self.blocks) // 16)]
                 inflation = overconfidence(some, matrices, model, offsets.spread, job.rounds, job.threads)
                 known = replace(known, inflation=inflation)
             here = turned(matrices, offsets.values)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from occupy.errors import InputError, Notice
 from occupy.numerics.parallel import one_blas_thread
 from occupy.particles.columns import blocks, in_order, read_block
+from occupy.particles.copies import Copies, count_copies, neighbours, presence_alone
 from occupy.particles.covariance import Spread, false_spread, fit_spread
 from occupy.particles.evidence import Evidence, Fitted, Told, told_by
 from occupy.particles.images import ParticleImages
@@ -28,6 +29,7 @@ from occupy.particles.states import (
     presence_correlations,
     responsibilities,
 )
+from occupy.particles.symmetry import Copied, Expansion, expanded, find_expansion, with_copies
 
 if TYPE_CHECKING:
     from occupy.particles.agreement import Beside
@@ -47,9 +49,6 @@ _LONGEST = 60.0
 _SAMPLE = 20_000
 """Images, evenly spaced, from which it is learnt which parts vary and which states there are; populations are
 fitted to all images."""
-
-_FAR_OFF = 0.2
-"""Share of the finest resolution by which parts may be misplaced before a warning."""
 
 _CHUNK = 64
 """Blocks of images whose results are kept together."""
@@ -121,6 +120,8 @@ class ParticleOccupancy:
         Coefficients that were used.
     notices : tuple of Notice
         What is doubtful.
+    copies : tuple of Copies
+        Of parts that symmetry turns into each other, where particles are symmetry-expanded.
     beside : tuple of Beside
         The same occupancies by a map, where there is one.
     """
@@ -143,7 +144,13 @@ class ParticleOccupancy:
     scaling: Scaling
     band: Band
     notices: tuple[Notice, ...] = ()
+    copies: tuple[Copies, ...] = ()
     beside: tuple[Beside, ...] = ()
+
+    @property
+    def particles(self) -> str:
+        """How many there are, in words."""
+        return f"{len(self.state)} {'entries' if self.copies else 'particles'}"
 
     def interval(self) -> tuple[Array, Array]:
         """95 % interval of the occupancies, within 0 to 1."""
@@ -183,13 +190,14 @@ def particle_occupancy(
         Where finished work is kept, and found again.
     """
     band, _ = grid_for(images, options)
+    entries = _entries(images, names, volumes_zyx)
     with one_blas_thread():
-        job = Job(images, band, volumes_zyx, options.refine, options.threads, report)
+        job = Job(entries.images, band, entries.volumes, options.refine, options.threads, report)
         learnt = _kept(store, "learnt", lambda: learn(job))
         fitted = fitted_of(job, learnt)
-        look = _look(job, fitted, store)
+        look = entries.look(_look(job, fitted, store))
         report("states", 0, 0)
-        return _summary(names, fitted, look)
+        return _summary(entries, fitted, look)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +207,102 @@ class _Look:
     evidence: Evidence
     offsets: npt.NDArray[np.float32]
     left: Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Entries:
+    """Images that are looked at, once each, and the entries that are asked about.
+
+    Attributes
+    ----------
+    images : ParticleImages
+        Each image once, where symmetry relates its entries; otherwise all entries.
+    names, volumes
+        Parts, with their copies.
+    particle : ndarray of int64, shape (N,), optional
+        Number of each entry's image.
+    expansion, copied : optional
+        The symmetry, and what it makes of the parts.
+    notices : tuple of Notice
+        What is worth knowing.
+    """
+
+    images: ParticleImages
+    names: tuple[str, ...]
+    volumes: Volumes
+    particle: npt.NDArray[np.int64] | None = None
+    expansion: Expansion | None = None
+    copied: Copied | None = None
+    notices: tuple[Notice, ...] = ()
+
+    def look(self, look: _Look) -> _Look:
+        """Return what every entry says, from what the images said."""
+        if self.particle is None:
+            return look
+        if self.expansion is None or self.copied is None:
+            return replace(look, evidence=replace(look.evidence, particle=self.particle))
+        evidence = expanded(look.evidence, self.copied, self.expansion, self.particle)
+        return _Look(evidence, look.offsets[self.particle], look.left)
+
+    def copies(
+        self, evidence: Evidence, spread: Spread, levels: Levels, centres_xyz: Array
+    ) -> tuple[Copies, ...]:
+        """Count copies of each part that varies, in every particle."""
+        if self.particle is None:
+            return ()
+        chance = {
+            int(part): presence_alone(evidence, spread, int(part), levels.full)
+            for part in np.flatnonzero(levels.varying)
+        }
+        if self.expansion is None or self.copied is None:
+            return self._of_entries(chance, centres_xyz)
+        first, found = self.expansion.first, []
+        for orbit in self.copied.orbits():
+            if levels.varying[orbit].all():
+                chances = np.stack([chance[int(part)][first] for part in orbit], axis=1)
+                names = [self.names[part] for part in orbit]
+                found.append(count_copies(names, chances, neighbours(centres_xyz[orbit])))
+        return tuple(found)
+
+    def _of_entries(self, chance: Mapping[int, Array], centres_xyz: Array) -> tuple[Copies, ...]:
+        """Count entries that have a part, in the particles that have as many entries as most."""
+        assert self.particle is not None
+        entries = np.bincount(self.particle)
+        most = int(np.bincount(entries).argmax())
+        order = np.argsort(self.particle, kind="stable")
+        rows = order[(entries == most)[self.particle[order]]].reshape(-1, most)
+        found = []
+        for part, each in chance.items() if most > 1 else ():
+            pairs = neighbours(self.images.matrices[rows[0]] @ centres_xyz[part])
+            found.append(count_copies([self.names[part]] * most, each[rows], pairs))
+        return tuple(found)
+
+
+def _entries(images: ParticleImages, names: tuple[str, ...], volumes: Volumes) -> _Entries:
+    """Find which entries are of one image, and what symmetry relates them."""
+    particle = None if images.particle is None else np.unique(images.particle, return_inverse=True)[1]
+    if particle is None or particle.max() + 1 == len(particle):
+        return _Entries(images, names, volumes)
+    count = f"{len(particle)} entries of {particle.max() + 1} images"
+    expansion = find_expansion(images, particle)
+    copied = None if expansion is None else with_copies(names, volumes, expansion)
+    if expansion is None or copied is None:
+        why = (
+            "no common symmetry relates their poses"
+            if expansion is None
+            else "symmetry does not fit the parts"
+        )
+        text = f"{count}: {why}, so each is looked at by itself; errors count images"
+        return _Entries(images, names, volumes, particle, notices=(Notice("expanded", text),))
+    added = ", ".join(copied.names[len(names) :])
+    text = (
+        f"{count}, symmetry of order {len(expansion.operations)}: each image is looked at once, errors count"
+    )
+    text += f" images; parts added by symmetry: {added}" if added else " images"
+    return _Entries(
+        images.of(expansion.first), copied.names, copied.volumes, particle, expansion, copied,
+        (Notice("expanded", text),),
+    )  # fmt: skip
 
 
 def _look(job: Job, fitted: Fitted, store: _Store | None) -> _Look:
@@ -256,10 +360,14 @@ def _read_chunk(job: Job, fitted: Fitted, chunk: list[npt.NDArray[np.int64]]) ->
 
 def _sample(evidence: Evidence) -> Evidence:
     step = -(-len(evidence) // _SAMPLE)
-    return evidence if step == 1 else evidence.of(slice(None, None, step))
+    if step == 1:
+        return evidence
+    number = np.arange(len(evidence)) if evidence.particle is None else evidence.particle
+    return evidence.of(np.flatnonzero(number % step == 0))
 
 
-def _summary(names: tuple[str, ...], fitted: Fitted, look: _Look) -> ParticleOccupancy:
+def _summary(entries: _Entries, fitted: Fitted, look: _Look) -> ParticleOccupancy:
+    names = entries.names
     empty = empty_images(look.evidence)
     seen = look.evidence.of(np.flatnonzero(~empty)).about_its_mean() if empty.any() else look.evidence
     sample = _sample(seen)
@@ -285,7 +393,8 @@ def _summary(names: tuple[str, ...], fitted: Fitted, look: _Look) -> ParticleOcc
         names, occupancy, error, mean, levels, correlation, correlation_error, mixture,
         np.sqrt(np.maximum(np.diag(populations), 0)), presence, state, chance, look.offsets, fitted.spread,
         look.left, fitted.whole.scaling, fitted.whole.band,
-        (*_doubtful(names, mean, levels, empty), *_far_off(fitted, look.left)),
+        (*entries.notices, *_doubtful(names, mean, levels, empty), *_far_off(fitted, look.left)),
+        entries.copies(look.evidence.softened(false), spread, levels, fitted.extent.centre),
     )  # fmt: skip
 
 
@@ -346,7 +455,8 @@ def _far_off(fitted: Fitted, left: Array) -> tuple[Notice, ...]:
     squared = (away.centre**2).sum(axis=1) + np.trace(away.second, axis1=1, axis2=2)
     turned = 2 / 3 * float(squared.mean()) * float((left[3:6] ** 2).mean())
     unknown = float(np.sqrt(turned + (left[1:3] ** 2).mean()))
-    if unknown < _FAR_OFF * finest:
+    # Parts may be misplaced by a fifth of the finest resolution before it is worth a warning.
+    if unknown < 0.2 * finest:
         return ()
     text = (
         f"parts are placed to {unknown:.1f} Å only (poses were off by {fitted.spread[1]:.1f} Å and "

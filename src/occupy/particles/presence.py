@@ -62,12 +62,18 @@ class Levels:
 
 def find_levels(evidence: Evidence, spread: Spread) -> Levels:
     """Tell parts that vary from parts that are always there, and find the latter's amplitude."""
-    gain = np.array([_gain(evidence, spread, part) for part in range(evidence.parts)])
+    # Entries of one particle are no further evidence.
+    gains = np.array([_gains(evidence, spread, part) for part in range(evidence.parts)])
+    gain, wider = evidence.part_shares * gains.T
     information = symmetric(evidence.curvature.sum(axis=0, dtype=np.float64)[None], evidence.parts)[0]
-    errors = np.sqrt(np.diag(np.linalg.inv(information)))
+    errors = np.sqrt(np.diag(np.linalg.inv(information)) / evidence.part_shares)
     amplitudes = evidence.amplitudes
     relative = np.diag(spread.covariance) / amplitudes**2
     clear = (gain > _SURELY) & (relative > _LEAST_SPREAD)
+    # A part that is absent in a quarter of the particles has a relative variance of 0.3: it varies, if that
+    # is sure, even where images are too few or too noisy to tell present-or-absent from a normal
+    # distribution.
+    clear |= (gain > 0) & (wider > _SURELY) & (relative > 0.3)
     sizeable = ~clear if not clear.all() else amplitudes >= _LOW * amplitudes.max()
     # A median: small parts that are often absent, and that no single image tells of, must not lower it.
     middle = _weighted_median(amplitudes[sizeable], 1 / errors[sizeable] ** 2)
@@ -97,7 +103,7 @@ def _common_level(amplitudes: Array, errors: Array) -> tuple[float, float]:
     return mean, max(float(np.sqrt(scatter)) / mean, _COMMON_ERROR / 4)
 
 
-def _alone(evidence: Evidence, spread: Spread, part: int) -> tuple[Array, Array]:
+def alone(evidence: Evidence, spread: Spread, part: int) -> tuple[Array, Array]:
     """Gradient and curvature of each image's log-likelihood in one part, all others marginalised."""
     others = spread.covariance.copy()
     others[part], others[:, part] = 0, 0
@@ -111,10 +117,13 @@ def _alone(evidence: Evidence, spread: Spread, part: int) -> tuple[Array, Array]
     return gradient, curvature
 
 
-def _gain(evidence: Evidence, spread: Spread, part: int) -> float:
+def _gains(evidence: Evidence, spread: Spread, part: int) -> tuple[float, float]:
+    """Log-likelihood of present-or-absent over a normal distribution, and of that over one amplitude."""
     amplitude = float(evidence.amplitudes[part])
-    gradient, curvature = _alone(evidence, spread, part)
-    return _two_points(gradient, curvature, amplitude)[0] - _normal(gradient, curvature, amplitude)
+    gradient, curvature = alone(evidence, spread, part)
+    normal = _normal(gradient, curvature, amplitude)
+    single = float(gradient.sum() ** 2 / (2 * curvature.sum()))
+    return _two_points(gradient, curvature, amplitude)[0] - normal, normal - single
 
 
 def empty_images(evidence: Evidence) -> Bits:
@@ -132,7 +141,7 @@ def empty_images(evidence: Evidence) -> Bits:
     gradient = evidence.gradient.astype(np.float64) @ amplitudes
     curvature = evidence.curvature.astype(np.float64) @ products
     total, chance = _two_points(gradient, curvature, 1.0)
-    if total - _normal(gradient, curvature, 1.0) < _SURELY:
+    if evidence.share * (total - _normal(gradient, curvature, 1.0)) < _SURELY:
         return np.zeros(len(evidence), dtype=bool)
     return chance < 0.5
 

@@ -17,18 +17,12 @@ _LEVEL_ERROR = 0.1
 densities are not exact. Parts that are told apart in single images find their own: on relion_50s 0.84
 to 1.03 of the full one. How much the result depends on it was not measured."""
 
-_ALL_COMBINATIONS = 8
-"""Up to this many varying parts, every combination is a candidate; beyond, those one step away from one that
-is there."""
-
 _FOLDS = 8
 """Jackknife groups for errors of correlations."""
 
 _ROUNDS, _CYCLES = 40, 12
 _TRIES, _SHARE = 6, 0.02
 """Candidates that may fail before the search ends; population that a new state starts with."""
-_LOWEST = 600.0
-"""Log-likelihoods further below the best are kept from vanishing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +97,7 @@ def fit_weights(evidence: Evidence, mixture: Mixture, level: Array, rounds: int 
             normal += np.einsum("sk,sk->k", found.T @ evidence.curvature[rows], pairs)
             right += np.einsum("sk,sk->k", found.T @ evidence.onto[rows], bits)
             total += float(likelihood.sum())
-        levels = _levels(normal, right, level)
+        levels = _levels(evidence.share * normal, evidence.share * right, level)
         mixture = Mixture(mixture.bits, weights / weights.sum(), levels, total)
     return mixture
 
@@ -139,7 +133,8 @@ def find_states(evidence: Evidence, varying: Bits, level: Array, covariance: Arr
     if not varying.any():
         return fit_weights(evidence, mixture, level, 2)
     groups = _groups(varying, covariance)
-    penalty = 0.5 * float(np.log(len(evidence))) + float(np.log(2)) * int(varying.sum())
+    particles = evidence.share * len(evidence)
+    penalty = (0.5 * float(np.log(particles)) + float(np.log(2)) * int(varying.sum())) / evidence.share
     for _ in range(_CYCLES):
         before = {each.tobytes() for each in mixture.bits}
         candidates = np.unique(np.concatenate([mixture.bits, _candidates(mixture.bits, groups)]), axis=0)
@@ -174,7 +169,8 @@ def _candidates(bits: Bits, groups: Bits) -> Bits:
     A step takes a group off, puts it there, turns it round, or leaves what two states have in common.
     """
     where = np.flatnonzero(groups.any(axis=0))
-    if len(where) <= _ALL_COMBINATIONS:
+    # Of more parts not every combination is a candidate, but those one step away from one that is there.
+    if len(where) <= 8:
         numbers = np.arange(2 ** len(where))
         every = np.full((len(numbers), groups.shape[1]), True)
         every[:, where] = (numbers[:, None] >> np.arange(len(where)) & 1) == 0
@@ -220,7 +216,8 @@ class _Search:
         out = np.empty((len(self.evidence), len(self.bits)))
         for rows in self.evidence.pieces():
             value = _log_likelihoods(self.evidence, rows, self.bits, self.levels)
-            out[rows] = np.exp(np.maximum(value - value.max(axis=1, keepdims=True), -_LOWEST))
+            # The exponential of less would be 0, and a state with it could never come back.
+            out[rows] = np.exp(np.maximum(value - value.max(axis=1, keepdims=True), -600))
         return out
 
     def _fewer(
@@ -268,7 +265,7 @@ def presence_correlations(evidence: Evidence, mixture: Mixture) -> tuple[Array, 
         nan for parts that all states have.
     """
     ratios = _Search(evidence, mixture.bits, mixture.levels, 0.0).ratios()
-    number = np.arange(len(evidence)) % _FOLDS
+    number = (np.arange(len(evidence)) if evidence.particle is None else evidence.particle) % _FOLDS
     folds = [
         _correlation(mixture.bits, _populations(ratios[number != k], mixture.weights)[0])
         for k in range(_FOLDS)
@@ -289,7 +286,8 @@ def mixture_errors(evidence: Evidence, mixture: Mixture, level: Array, images: i
     """Covariance of the populations, as far as levels are uncertain too: (S, S).
 
     The inverse of the information (outer product of the scores) of populations and levels together. This is
-    the variance for another sample of particles; what choosing them adds is part of it.
+    the variance for another sample of particles; what choosing them adds is part of it. Where entries belong
+    to one particle, their scores are added first (sandwich).
 
     Parameters
     ----------
@@ -300,7 +298,7 @@ def mixture_errors(evidence: Evidence, mixture: Mixture, level: Array, images: i
     level : ndarray of float64, shape (C,)
         Expected amplitude of each part where it is present.
     images : int
-        How many there are in all.
+        How many entries there are in all.
     """
     count, parts = len(mixture.weights), evidence.parts
     if count == 1:
@@ -308,18 +306,24 @@ def mixture_errors(evidence: Evidence, mixture: Mixture, level: Array, images: i
     bits = mixture.bits.astype(np.float64)
     first, second = np.triu_indices(parts)
     pairs = bits[:, first] * bits[:, second]
-    scores = np.zeros((count + parts,) * 2)
-    for rows in evidence.pieces():
-        found = responsibilities(evidence, rows, mixture)[0]
-        curved = symmetric((found @ pairs) * evidence.curvature[rows], parts) @ mixture.levels
-        slopes = (found @ bits) * evidence.onto[rows] - curved
-        both = np.concatenate([found / mixture.weights - 1, slopes], axis=1)
-        scores += both.T @ both
-    scores *= images / len(evidence)
     # Populations sum to 1: all but the first are free.
     free = np.zeros((count + parts, count - 1 + parts))
     free[0, : count - 1] = -1
     free[1:] = np.eye(count - 1 + parts)
-    information = free.T @ scores @ free
-    information[count - 1 :, count - 1 :] += np.diag(1 / (_LEVEL_ERROR * level) ** 2)
-    return np.asarray((free @ np.linalg.pinv(information) @ free.T)[:count, :count])
+    scores = np.empty((len(evidence), count - 1 + parts))
+    for rows in evidence.pieces():
+        found = responsibilities(evidence, rows, mixture)[0]
+        curved = symmetric((found @ pairs) * evidence.curvature[rows], parts) @ mixture.levels
+        slopes = (found @ bits) * evidence.onto[rows] - curved
+        scores[rows] = np.concatenate([found / mixture.weights - 1, slopes], axis=1) @ free
+    prior = np.zeros((count - 1 + parts,) * 2)
+    prior[count - 1 :, count - 1 :] = np.diag(1 / (_LEVEL_ERROR * level) ** 2)
+    information, variance = (
+        images / len(evidence) * each.T @ each + weight * prior
+        for each, weight in (
+            (scores, 1 / evidence.share),
+            (evidence.per_particle(scores), 1 / evidence.share**2),
+        )
+    )
+    inverse = np.linalg.pinv(information)
+    return np.asarray((free @ inverse @ variance @ inverse @ free.T)[:count, :count])

@@ -24,7 +24,7 @@ from occupy.model.judge import (
 from occupy.options import short_repr
 from occupy.regions.region import Region, index_of, regions_of_model
 from occupy.regions.table import Beside, OccupancyTable
-from occupy.statistics.interval import STANDARD_ERRORS_95
+from occupy.statistics.posterior import STANDARD_ERRORS_95
 from occupy.volume import Triple, Volume
 
 FAR_BETTER = 1.2
@@ -66,6 +66,53 @@ class JointRegions:
         return [Notice("model-off", self.off)] if self.off else []
 
     __repr__ = short_repr
+
+    def record(self, table: OccupancyTable, map_name: str | None = None) -> dict[str, Any]:
+        """Return a joint fit as plain values: every part with B-factor and correlation, level, covariance.
+
+        Parameters
+        ----------
+        table : OccupancyTable
+            From `with_joint`.
+        map_name : str, optional
+            The map of the fit; by default the first.
+        """
+        fit, column = self.fit, 0 if map_name is None else table.maps.index(map_name)
+        shown = dict(enumerate(self.rows))
+        parts = []
+        for k, name in enumerate(fit.names):
+            about: dict[str, Any] = {
+                "name": name,
+                "region": k in shown,
+                "occupancy": float(fit.values[k]),
+                "standard_error": float(fit.errors[k]),
+                "low_95": float(fit.low[k]),
+                "high_95": float(fit.high[k]),
+                "least_squares_occupancy": float(fit.unlimited[k]),
+                "chance_full": float(fit.chance_full[k]),
+                "relative_b_factor": float(fit.b_factors[k]),
+                "local_correlation": float(self.correlations[name]),
+                "unlike_its_density": name in self.poor,
+            }
+            if name in self.untold:
+                about["not_separable_from"] = list(self.untold[name])
+            if k in shown and table.beside is not None:
+                about["local_scale"] = float(table.beside.values[shown[k], column])
+                about["local_scale_error"] = float(table.beside.errors[shown[k], column])
+                about["note"] = table.beside.notes[shown[k]][column]
+            parts.append(about)
+        return {
+            "finest_detail_angstrom": float(1 / fit.frequency.max()),
+            "full_level": fit.level.full,
+            "full_level_error": fit.level.error,
+            "model_error": fit.level.model_error,
+            "ice_shape": fit.ice.tolist(),
+            "shells_per_angstrom": fit.frequency.tolist(),
+            "scale_of_shells": fit.scale.tolist(),
+            "noise_of_shells": fit.noise.tolist(),
+            "parts": parts,
+            "covariance_of_least_squares": fit.covariance.tolist(),
+        }
 
 
 def fit_model(volume: Volume, model: AtomicModel, regions: Sequence[Region] | None = None) -> JointRegions:
@@ -332,53 +379,3 @@ def _notes(joint: JointRegions, part: int, table: OccupancyTable, at: tuple[int,
     if name in joint.poor:
         notes.append(f"unlike its density (local correlation {joint.correlations[name]:.2f}): misplaced?")
     return notes
-
-
-def joint_record(joint: JointRegions, table: OccupancyTable, map_name: str | None = None) -> dict[str, Any]:
-    """Return a joint fit as plain values: every part with B-factor and correlation, level, covariance.
-
-    Parameters
-    ----------
-    joint : JointRegions
-        The fit.
-    table : OccupancyTable
-        From `with_joint`.
-    map_name : str, optional
-        The map of the fit; by default the first.
-    """
-    fit, column = joint.fit, 0 if map_name is None else table.maps.index(map_name)
-    shown = dict(enumerate(joint.rows))
-    parts = []
-    for k, name in enumerate(fit.names):
-        about: dict[str, Any] = {
-            "name": name,
-            "region": k in shown,
-            "occupancy": float(fit.values[k]),
-            "standard_error": float(fit.errors[k]),
-            "low_95": float(fit.low[k]),
-            "high_95": float(fit.high[k]),
-            "least_squares_occupancy": float(fit.unlimited[k]),
-            "chance_full": float(fit.chance_full[k]),
-            "relative_b_factor": float(fit.b_factors[k]),
-            "local_correlation": float(joint.correlations[name]),
-            "unlike_its_density": name in joint.poor,
-        }
-        if name in joint.untold:
-            about["not_separable_from"] = list(joint.untold[name])
-        if k in shown and table.beside is not None:
-            about["local_scale"] = float(table.beside.values[shown[k], column])
-            about["local_scale_error"] = float(table.beside.errors[shown[k], column])
-            about["note"] = table.beside.notes[shown[k]][column]
-        parts.append(about)
-    return {
-        "finest_detail_angstrom": float(1 / fit.frequency.max()),
-        "full_level": fit.level.full,
-        "full_level_error": fit.level.error,
-        "model_error": fit.level.model_error,
-        "ice_shape": fit.ice.tolist(),
-        "shells_per_angstrom": fit.frequency.tolist(),
-        "scale_of_shells": fit.scale.tolist(),
-        "noise_of_shells": fit.noise.tolist(),
-        "parts": parts,
-        "covariance_of_least_squares": fit.covariance.tolist(),
-    }

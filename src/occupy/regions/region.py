@@ -1,8 +1,9 @@
-"""A region: a named set of voxels on one grid, from a model or from a mask."""
+"""A region: a named set of voxels on one grid, from a model, a selection of its residues, or a mask."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
@@ -13,7 +14,6 @@ import numpy.typing as npt
 
 from occupy.errors import InputError
 from occupy.model import AtomicModel
-from occupy.regions.selection import residues_of_selection
 from occupy.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def regions_of_model(
         Where most of the model lies outside the box, or there is nothing of the kind.
     """
     if selections is not None:
-        groups = {name: residues_of_selection(model, parts, name) for name, parts in selections.items()}
+        groups = {name: _residues_of_selection(model, parts, name) for name, parts in selections.items()}
         kind = "selection"
     else:
         groups, kind = _grouped(model, by), by
@@ -361,3 +361,76 @@ def residue_values(
     for row in sorted(range(len(regions)), key=lambda i: -len(regions[i].residues)):
         out[regions[row].residues] = numbers[row]
     return out
+
+
+_RANGE = re.compile(r"(-?\d+)(?:-(-?\d+))?")
+_SHOWN = 12
+
+
+def _residues_of_selection(model: AtomicModel, parts: Sequence[str], name: str) -> list[int]:
+    """Return the residues that parts such as ``A`` or ``B:1-80,95`` stand for.
+
+    Parameters
+    ----------
+    model : AtomicModel
+        The model.
+    parts : sequence of str
+        Chain, or chain, colon and residue numbers or ranges (both ends included) with commas between. Where
+        several files have chains of the same name, a chain is ``file.A``.
+    name : str
+        Of the selection, for messages.
+
+    Returns
+    -------
+    list of int
+        Sorted, each once, without water; ligands of a chain only where numbers name them.
+
+    Raises
+    ------
+    InputError
+        Where a chain or all residues of a part do not exist.
+    """
+    chains: dict[str, list[int]] = {}
+    for number, residue in enumerate(model.residues):
+        if residue.kind != "water":
+            chains.setdefault(model.chain_label(residue), []).append(number)
+    found: set[int] = set()
+    for part in parts:
+        found.update(_residues_of_part(model, chains, part.strip(), name))
+    if not found:
+        raise InputError(f"selection {name}: it names no residues")
+    return sorted(found)
+
+
+def _residues_of_part(model: AtomicModel, chains: dict[str, list[int]], part: str, name: str) -> list[int]:
+    if part in chains:
+        whole = chains[part]
+        polymer = [i for i in whole if model.residues[i].kind == "polymer"]
+        return polymer or whole
+    chain, colon, ranges = part.rpartition(":")
+    if not colon or chain not in chains:
+        known = ", ".join(list(chains)[:_SHOWN]) + (" …" if len(chains) > _SHOWN else "")
+        wanted = chain if colon else part
+        raise InputError(f"selection {name}: {model.name} has no chain {wanted!r} (it has {known})")
+    spans = [_span(text.strip(), part, name) for text in ranges.split(",")]
+    found = [i for i in chains[chain] if any(low <= model.residues[i].number <= high for low, high in spans)]
+    if not found:
+        numbers = [model.residues[i].number for i in chains[chain]]
+        raise InputError(
+            f"selection {name}: no residues {ranges} in chain {chain} "
+            f"(it has {min(numbers)} to {max(numbers)})"
+        )
+    return found
+
+
+def _span(text: str, part: str, name: str) -> tuple[int, int]:
+    match = _RANGE.fullmatch(text)
+    if match is None:
+        raise InputError(
+            f"selection {name}: {part!r} is not understood; write a chain (A) or residues of one (A:1-80,95)"
+        )
+    low = int(match[1])
+    high = low if match[2] is None else int(match[2])
+    if high < low:
+        raise InputError(f"selection {name}: the range {text} in {part!r} runs backwards")
+    return low, high

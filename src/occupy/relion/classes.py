@@ -29,8 +29,6 @@ from occupy.relion.separation import (
     choose_bands,
     on_shells,
     shared_part,
-    specific_part,
-    unshrunk,
 )
 
 
@@ -102,13 +100,13 @@ def separate(
     # had no data (RELION's current size grows) nothing can be said of a difference.
     known = shared.weight > 0
     factor = maps[0].factor * known
-    difference = (unshrunk(maps[0], m) - shared.mean) * on_shells(factor, m)
+    difference = (maps[0].unshrunk(m) - shared.mean) * on_shells(factor, m)
     length = call.box * (options.pixel_size or job.pixel_size or 1.0)
     finest = max(options.finest, length / (call.shells - 1))
     diameter = options.diameter or job.diameter or length
     radius = min(diameter / 2, 0.47 * length) / length
     particles = _particles(maps, job)
-    own = specific_part(
+    own = SpecificPart.of(
         difference,
         factor**2 / np.maximum(maps[0].weight, 1e-30),
         choose_bands(length, finest),

@@ -76,12 +76,12 @@ def _withdraw(star: Path) -> None:
 
 def _report_at_the_end(star: Path) -> None:
     """Write table and pictures once the last class of the last iteration is done, and print warnings."""
-    from occupy.io.loop import read_call
-    from occupy.relion.options import read_running_job
+    from occupy.io.loop import ReconstructionCall
+    from occupy.relion.options import RunningJob
 
     try:
-        call = read_call(star)
-        iterations = read_running_job(call).iterations
+        call = ReconstructionCall.read(star)
+        iterations = RunningJob.of(call).iterations
         if iterations is None or call.iteration < iterations:
             return
         from occupy.relion.runreport import is_last, write_run_report
@@ -97,10 +97,10 @@ def _report_at_the_end(star: Path) -> None:
 
 def _options(star: Path) -> tuple[Any, Exception | None]:
     """Read the user's overrides; wrong ones must not keep RELION from its map."""
-    from occupy.relion.options import HookOptions, read_hook_options
+    from occupy.relion.options import HookOptions
 
     try:
-        return read_hook_options(star.parent), None
+        return HookOptions.read(star.parent), None
     except Exception as error:
         executable = os.environ.get("OCCUPY_RELION_EXECUTABLE") or HookOptions.executable
         return HookOptions(executable=executable), error
@@ -156,25 +156,25 @@ def _improve(star: Path, options: HookOptions) -> str:
     """
     from occupy import __version__
     from occupy.io.atomic import atomic_file
-    from occupy.io.loop import FOLDER, read_call, record_call
+    from occupy.io.loop import ReconstructionCall
     from occupy.io.mrc import write_map
 
     began = time.perf_counter()
-    call = read_call(star)
+    call = ReconstructionCall.read(star)
     where = f"iteration {call.iteration}, class {call.number}"
     if call.shells < 3:
         return f"{where}: too little resolution yet; RELION's map is used"
     outcome = _outcome(call, options)
     record = outcome.record | {"seconds": round(time.perf_counter() - began, 3), "occupy": __version__}
     if outcome.volume is None:
-        record_call(star.parent / FOLDER, call, record)
+        call.record(record)
     else:
         with atomic_file(call.result) as part:
             file = write_map(part, outcome.volume, "shared and own part of a class", checksum=True)
             assert file is not None
             # What tells this map from that of a later run without us.
             record["map"] = {"file": call.result.name} | file.about()
-            record_call(star.parent / FOLDER, call, record)
+            call.record(record)
     return f"{where}: {outcome.line}"
 
 
@@ -185,9 +185,9 @@ def _outcome(call: ReconstructionCall, options: HookOptions) -> _Outcome:
     from occupy.io.loop import FOLDER
     from occupy.io.mrc import read_map
     from occupy.relion.classes import StoredClass, earlier_classes, read_weights, reduce_map, store_class
-    from occupy.relion.options import read_running_job
+    from occupy.relion.options import RunningJob
 
-    job = read_running_job(call)
+    job = RunningJob.of(call)
     pixel_size = options.pixel_size or job.pixel_size
     weights = read_weights(call)
     volume = read_map(call.result, voxel_size=pixel_size or 1.0)
@@ -251,11 +251,11 @@ def _keep_unregularised(call: ReconstructionCall, pixel_size: float) -> None:
 
     Done at every call: which is the last cannot be known where several run at once or the job is continued.
     """
-    from occupy.io.loop import unregularised_name, write_unregularised
+    from occupy.io.loop import unregularised_name
     from occupy.relion.separation import LOOP
 
     try:
-        write_unregularised(call, pixel_size)
+        call.write_unregularised(pixel_size)
     except Exception as error:
         _say(f"no unregularised map: {_one_line(error)}")
     path, before = unregularised_name(call.star), max(call.iteration - LOOP.kept_iterations, 0)
@@ -269,9 +269,9 @@ def _give_up(star: Path, error: Exception) -> None:
     """Say in one line why RELION's map stays as it is, and note it where that is possible."""
     _say(f"{star.name}: {_one_line(error)}; RELION's own map is used")
     with suppress(Exception):
-        from occupy.io.loop import FOLDER, read_call, record_call
+        from occupy.io.loop import ReconstructionCall
 
-        record_call(star.parent / FOLDER, read_call(star), {"state": "failed", "reason": _one_line(error)})
+        ReconstructionCall.read(star).record({"state": "failed", "reason": _one_line(error)})
 
 
 def _one_line(error: Exception) -> str:

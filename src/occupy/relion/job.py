@@ -28,7 +28,6 @@ from occupy.relion.job_files import (
     clear,
     end_group,
     reserve,
-    start_guard,
     write_ending,
 )
 
@@ -72,7 +71,7 @@ def _run_job(words: Sequence[str]) -> int:
         return 1
     with suppress(OSError):  # of a full disk; the exit file is then tried directly
         reserve(control)
-    guard = start_guard(control)
+    guard = Guard.start(control)
     _on_signals(_end_by_signal)
     ending: Ending = "FAILURE"
     try:

@@ -95,22 +95,22 @@ class Guard:
         with suppress(ChildProcessError):
             os.waitpid(self.process, 0)
 
-
-def start_guard(folder: Path) -> Guard:
-    """Start the process that writes FAILURE and ends the worker where this process dies first."""
-    reading, writing = os.pipe()
-    process = os.fork()
-    if process:
-        os.close(reading)
-        return Guard(writing, process)
-    code = 1
-    try:
-        os.close(writing)
-        _keep_watch(reading, folder)
-        code = 0
-    finally:
-        # Not sys.exit: nothing of the process it was copied from may run here.
-        os._exit(code)
+    @classmethod
+    def start(cls, folder: Path) -> Guard:
+        """Start the process that writes FAILURE and ends the worker where this process dies first."""
+        reading, writing = os.pipe()
+        process = os.fork()
+        if process:
+            os.close(reading)
+            return cls(writing, process)
+        code = 1
+        try:
+            os.close(writing)
+            _keep_watch(reading, folder)
+            code = 0
+        finally:
+            # Not sys.exit: nothing of the process it was copied from may run here.
+            os._exit(code)
 
 
 def _keep_watch(reading: int, folder: Path) -> None:

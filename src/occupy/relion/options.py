@@ -49,22 +49,22 @@ class HookOptions:
     pixel_size: float = 0.0
     seconds: float = 0.0
 
+    @classmethod
+    def read(cls, folder: Path, environment: Mapping[str, str] | None = None) -> HookOptions:
+        """Read overrides for the job in ``folder``; the environment counts more than the file.
 
-def read_hook_options(folder: Path, environment: Mapping[str, str] | None = None) -> HookOptions:
-    """Read overrides for the job in ``folder``; the environment counts more than the file.
-
-    Raises
-    ------
-    InputError
-        Where a name is unknown or a value is no number.
-    """
-    environment = os.environ if environment is None else environment
-    options, file = HookOptions(), folder / _FILE
-    if file.is_file():
-        options = _apply(options, _pairs(file), str(file))
-    names = {field.name: _PREFIX + field.name.upper() for field in fields(HookOptions)}
-    given = {name: environment[key] for name, key in names.items() if environment.get(key)}
-    return _apply(options, given, "environment")
+        Raises
+        ------
+        InputError
+            Where a name is unknown or a value is no number.
+        """
+        environment = os.environ if environment is None else environment
+        options, file = cls(), folder / _FILE
+        if file.is_file():
+            options = _apply(options, _pairs(file), str(file))
+        names = {field.name: _PREFIX + field.name.upper() for field in fields(HookOptions)}
+        given = {name: environment[key] for name, key in names.items() if environment.get(key)}
+        return _apply(options, given, "environment")
 
 
 def _pairs(file: Path) -> dict[str, str]:
@@ -130,26 +130,26 @@ class RunningJob:
     classes: int | None = None
     iterations: int | None = None
 
+    @classmethod
+    def of(cls, call: ReconstructionCall) -> RunningJob:
+        """Read the latest model.star and optimiser.star before this iteration, beside the call's files.
 
-def read_running_job(call: ReconstructionCall) -> RunningJob:
-    """Read the latest model.star and optimiser.star before this iteration, beside the call's files.
-
-    Files that are missing or damaged leave things unknown.
-    """
-    model = _tables(_latest(call, "model"))
-    optimiser = _tables(_latest(call, "optimiser")).get("optimiser_general")
-    general = model.get("model_general")
-    groups = model.get("model_groups")
-    counts = groups.numbers("rlnGroupNrParticles") if groups and groups.has("rlnGroupNrParticles") else ()
-    classes = _value(general, "rlnNrClasses")
-    iterations = _value(optimiser, "rlnNumberOfIterations")
-    return RunningJob(
-        pixel_size=call.pixel_size or _value(general, "rlnPixelSize"),
-        diameter=call.diameter or _value(optimiser, "rlnParticleDiameter"),
-        particles=round(sum(counts)) or None,
-        classes=int(classes) if classes else None,
-        iterations=int(iterations) if iterations else None,
-    )
+        Files that are missing or damaged leave things unknown.
+        """
+        model = _tables(_latest(call, "model"))
+        optimiser = _tables(_latest(call, "optimiser")).get("optimiser_general")
+        general = model.get("model_general")
+        groups = model.get("model_groups")
+        counts = groups.numbers("rlnGroupNrParticles") if groups and groups.has("rlnGroupNrParticles") else ()
+        classes = _value(general, "rlnNrClasses")
+        iterations = _value(optimiser, "rlnNumberOfIterations")
+        return cls(
+            pixel_size=call.pixel_size or _value(general, "rlnPixelSize"),
+            diameter=call.diameter or _value(optimiser, "rlnParticleDiameter"),
+            particles=round(sum(counts)) or None,
+            classes=int(classes) if classes else None,
+            iterations=int(iterations) if iterations else None,
+        )
 
 
 def _latest(call: ReconstructionCall, kind: str) -> Path | None:

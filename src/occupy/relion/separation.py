@@ -89,6 +89,11 @@ class ClassSpectrum:
     weight: npt.NDArray[np.float32]
     factor: npt.NDArray[np.float32]
 
+    def unshrunk(self, m: int) -> Spectrum:
+        """Return a class's spectrum on the grid m³ with the prior's factor divided out."""
+        factor = np.maximum(self.factor, LOOP.least_factor)
+        return np.asarray(resize(self.spectrum, m) / _divisors_on_shells(factor, m))
+
 
 @dataclass(frozen=True)
 class _SharedPart:
@@ -107,12 +112,6 @@ class _SharedPart:
     mean: Spectrum
     factor: npt.NDArray[np.float32]
     weight: npt.NDArray[np.float32]
-
-
-def unshrunk(one: ClassSpectrum, m: int) -> Spectrum:
-    """Return a class's spectrum on the grid m³ with the prior's factor divided out."""
-    factor = np.maximum(one.factor, LOOP.least_factor)
-    return np.asarray(resize(one.spectrum, m) / _divisors_on_shells(factor, m))
 
 
 def _divisors_on_shells(values: Real, m: int) -> npt.NDArray[np.float32]:
@@ -137,7 +136,7 @@ def shared_part(classes: Sequence[ClassSpectrum], m: int) -> _SharedPart:
     total = weights.sum(axis=0)
     safe = np.maximum(total, 1e-30)
     mean = sum(
-        unshrunk(one, m) * on_shells(weight / safe, m) for one, weight in zip(classes, weights, strict=True)
+        one.unshrunk(m) * on_shells(weight / safe, m) for one, weight in zip(classes, weights, strict=True)
     )
     prior = (weights * (1 - factors) / factors).mean(axis=0)
     factor = np.where(total > 0, total / np.maximum(total + prior, 1e-30), 0)
@@ -201,45 +200,51 @@ class SpecificPart:
     energy: float
     weights: tuple[float, ...]
 
+    @classmethod
+    def of(
+        cls,
+        difference: Spectrum,
+        noise: Real,
+        bands: _Bands,
+        radius: float,
+        budget: float,
+        strength: float = 1.0,
+    ) -> SpecificPart:
+        """Keep what of a difference stands out of its noise.
 
-def specific_part(
-    difference: Spectrum, noise: Real, bands: _Bands, radius: float, budget: float, strength: float = 1.0
-) -> SpecificPart:
-    """Keep what of a difference stands out of its noise.
-
-    Parameters
-    ----------
-    difference : ndarray of complex, (m, m, m // 2 + 1)
-        Spectrum of class minus shared part.
-    noise : ndarray, shape (shells,)
-        Relative variance of its noise per shell; the scale is told from the difference itself.
-    bands : _Bands
-        Where to cut.
-    radius : float
-        Of the sphere that holds the particle, as a fraction of the box; noise is told from within.
-    budget : float
-        Degrees of freedom that may be kept; the noise is multiplied by what this takes.
-    strength : float, default 1
-        Least value of that multiplier.
-    """
-    m = len(difference)
-    parts = [_band(difference, noise, bands, i, radius) for i in range(len(bands.edges))]
-    strength = _strength_for(parts, budget, strength)
-    total = np.zeros_like(difference)
-    weights = []
-    kept = whole = energy = 0.0
-    for part in parts:
-        d = part.values * part.weight(strength)
-        weights.append(part.mean_weight(strength))
-        inside = d[part.ball]
-        power = float(np.mean(inside**2))
-        kept += power
-        whole += float(np.mean(part.values[part.ball] ** 2))
-        energy += part.freedom * power / part.noise
-        total += resize(spectrum_of(d), m)
-    freedom = sum(part.freedom * w for part, w in zip(parts, weights, strict=True))
-    share = (kept / whole) ** 0.5 if whole > 0 else 0.0
-    return SpecificPart(total, share, strength, freedom, energy, tuple(weights))
+        Parameters
+        ----------
+        difference : ndarray of complex, (m, m, m // 2 + 1)
+            Spectrum of class minus shared part.
+        noise : ndarray, shape (shells,)
+            Relative variance of its noise per shell; the scale is told from the difference itself.
+        bands : _Bands
+            Where to cut.
+        radius : float
+            Of the sphere that holds the particle, as a fraction of the box; noise is told from within.
+        budget : float
+            Degrees of freedom that may be kept; the noise is multiplied by what this takes.
+        strength : float, default 1
+            Least value of that multiplier.
+        """
+        m = len(difference)
+        parts = [_band(difference, noise, bands, i, radius) for i in range(len(bands.edges))]
+        strength = _strength_for(parts, budget, strength)
+        total = np.zeros_like(difference)
+        weights = []
+        kept = whole = energy = 0.0
+        for part in parts:
+            d = part.values * part.weight(strength)
+            weights.append(part.mean_weight(strength))
+            inside = d[part.ball]
+            power = float(np.mean(inside**2))
+            kept += power
+            whole += float(np.mean(part.values[part.ball] ** 2))
+            energy += part.freedom * power / part.noise
+            total += resize(spectrum_of(d), m)
+        freedom = sum(part.freedom * w for part, w in zip(parts, weights, strict=True))
+        share = (kept / whole) ** 0.5 if whole > 0 else 0.0
+        return cls(total, share, strength, freedom, energy, tuple(weights))
 
 
 def _strength_for(parts: Sequence[_LocalPower], budget: float, least: float) -> float:

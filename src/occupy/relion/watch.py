@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from occupy.ensemble.components import read_set
 from occupy.ensemble.pipeline import compare_members
-from occupy.ensemble.summary import read_set
 from occupy.errors import InputError
 from occupy.io.atomic import make_folder, write_text
 from occupy.io.mapset import MapSet
@@ -22,7 +22,7 @@ from occupy.io.relion_job import FinishedIteration, finished_iterations, has_end
 from occupy.io.sets import find_set
 from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable
-from occupy.report.history import Step, read_history, step_line, write_history
+from occupy.report.history import Step, read_history, write_history
 from occupy.report.record import plain, to_json
 from occupy.report.region_results import find_regions
 from occupy.requests import RegionRequest
@@ -32,10 +32,6 @@ _RECORD = "watch.json"
 Tell = Callable[[str], None]
 _ReadSet = Callable[[MapSet], OccupancyTable]
 """Reads the regions asked for in the maps of a set, or in some of them (small classes may be left out)."""
-
-
-def _nothing(_: str) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +62,8 @@ class Watch:
     interval: float = 10.0
     every: int = 1
     once: bool = False
-    say: Tell = _nothing
-    warn: Tell = _nothing
+    say: Tell = lambda _: None
+    warn: Tell = lambda _: None
 
 
 def set_reader(regions: RegionRequest, lowpass: float | None, scratch: Path) -> _ReadSet:
@@ -180,7 +176,7 @@ def _step(watch: Watch, each: FinishedIteration, read: _ReadSet, said: set[str])
         watch.warn(f"iteration {each.number} is left out: {error}")
         return None
     step = Step(each.number, _of_all(table, found), tuple(entry.particles for entry in found.maps))
-    watch.say(step_line(step))
+    watch.say(step.line())
     return step
 
 

@@ -23,7 +23,6 @@ from occupy.numerics.quantiles import Tile
 from occupy.pipeline import Estimate
 from occupy.report.palette import ALARM, DIFFERENCE, MINIMUM_SCALE, SCALE, SCALE_PALETTE
 from occupy.report.surfaces import content_level
-from occupy.report.text import doubtful
 
 _MODIFIED = ("amplified", "attenuated", "sigmoid", "solvent_excluded")
 _ROLES = ("map", "scale", "confidence", *_MODIFIED)
@@ -31,8 +30,8 @@ _ROLES = ("map", "scale", "confidence", *_MODIFIED)
 _FULL_TILE, _SMALLEST_TILE = "#101", "#102"
 
 # Å beneath a surface, along its normal, where ``color sample`` reads: what a contour shows lies in the rim.
-# Of 3, 4, 5 and 6 Å this comes nearest to what `occupy.report.surfaces.beneath` paints.
-DEPTH = 5.0
+# Of 4 to 7 Å this comes nearest to what `occupy.report.surfaces` paints, over levels from 0.1 to 0.7 of full.
+DEPTH = 6.0
 
 
 def quoted(name: str) -> str:
@@ -251,7 +250,7 @@ def _warnings(est: Estimate) -> list[str]:
     if est.solvent_fit_is_bad:
         lines.append(_label("BAD SOLVENT FIT: do not trust the confidence", 0.02, 0.93, 28, ALARM, bold=True))
         top = 0.89
-    for notice in doubtful(est.notices):
+    for notice in (notice for notice in est.notices if notice.doubtful):
         for text in textwrap.wrap(notice.text, 90):
             lines.append(_label(text, 0.02, top, 16, ALARM))
             top -= 0.03

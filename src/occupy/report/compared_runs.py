@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import atomic_file, make_folder, write_text
-from occupy.io.class_numbers import RECORD, match_classes, read_numbered
+from occupy.io.class_numbers import RECORD, NumberedSet
 from occupy.io.loop import FOLDER
-from occupy.io.particles import ENDINGS, read_presence, write_particles
-from occupy.io.runs import CommonParticles, Run, common_particles, read_run
+from occupy.io.particles import ENDINGS, read_presence
+from occupy.io.runs import CommonParticles, Run
 from occupy.io.star import read_star
 from occupy.options import as_written
 from occupy.regions.table import OccupancyTable
@@ -24,6 +24,7 @@ from occupy.report.runs import (
     Judged,
     best_number,
     comparison_record,
+    flow_figure,
     ladder_lines,
     next_steps,
     summary_lines,
@@ -31,7 +32,6 @@ from occupy.report.runs import (
     write_comparison_tables,
     write_judged,
 )
-from occupy.report.runs_figure import flow_figure
 from occupy.report.tables import read_table
 from occupy.requests import RunsRequest
 from occupy.runs.compare import Comparison, compare
@@ -68,10 +68,10 @@ class ComparedRuns:
 def compare_runs(read: Iterable[Run], asked: RunsRequest) -> ComparedRuns:
     """Compare runs, and judge what their classes hold where there are results that tell."""
     read = tuple(read)
-    common = common_particles(read)
+    common = CommonParticles.of(read)
     homogeneous = None
     if asked.homogeneous:
-        one = common_particles([read_run(path, asked.class_field) for path in asked.homogeneous])
+        one = CommonParticles.of([Run.read(path, asked.class_field) for path in asked.homogeneous])
         homogeneous = (one.runs, one.entries)
     found = compare(common.runs, common.entries, homogeneous=homogeneous)
     judged, notices = _judge(found, common, read, asked)
@@ -94,7 +94,7 @@ def compare_jobs(jobs: Sequence[Path]) -> tuple[list[str], ComparedRuns, list[No
     """
     groups: dict[int, list[Run]] = {}
     for job in jobs:
-        run = read_run(job)
+        run = Run.read(job)
         groups.setdefault(_number_of_classes(run), []).append(run)
     compared = {k: compare_runs(runs, RunsRequest()) for k, runs in sorted(groups.items()) if len(runs) > 1}
     if not compared:
@@ -163,7 +163,7 @@ def _by_maps(
     for folder, table, run, entry in zip(folders, tables, found.runs, read, strict=True):
         if entry.particles is None:
             raise InputError(f"{entry.path}: a table of classes does not say which map is which class")
-        labels, more = match_classes(read_numbered(folder / RECORD), entry.particles)
+        labels, more = NumberedSet.read(folder / RECORD).match(entry.particles)
         notices += more
         column = {number: table.maps.index(name) for name, number in labels.items() if name in table.maps}
         rows = [table.regions.index(name) for name in regions]
@@ -203,7 +203,7 @@ def _presence_rows(folder: Path, count: int, common: CommonParticles, read: Sequ
     """Find the row of each particle in the table of presence: by name, else by order."""
     states = folder / "particles_states.star"
     if states.is_file() and read[0].named_by == "name":
-        both = common_particles([read[0], read_run(states)])
+        both = CommonParticles.of([read[0], Run.read(states)])
         place = np.full(len(read[0].labels), -1)
         place[both.rows[0]] = both.rows[1]
         rows = place[common.rows[0]]
@@ -253,7 +253,7 @@ def _write_particles(folder: Path, compared: ComparedRuns, probability: float) -
     """Write the particles that are surely in each reproducible class, in the format of the first run."""
     for old in folder.glob("class_*.*"):
         # Of an earlier comparison, which may have had more classes.
-        if old.suffix in ENDINGS.values():
+        if old.suffix in {*ENDINGS.values(), ".csg"}:
             old.unlink()
     consensus = compared.found.consensus
     sources = zip((run.particles for run in compared.read), compared.common.rows, strict=True)
@@ -266,6 +266,6 @@ def _write_particles(folder: Path, compared: ComparedRuns, probability: float) -
         keep[rows[(consensus.labels == z) & (consensus.probability >= probability)]] = True
         name = f"class_{z + 1}{ENDINGS[particles.kind]}"
         if keep.any():
-            write_particles(particles, keep, folder / name)
+            particles.write(keep, folder / name)
             files[f"class {z + 1}"] = name
     return files

@@ -28,11 +28,10 @@ from occupy.report.html import (
     write_page,
 )
 from occupy.report.palette import CONFIDENCE, MINIMUM_SCALE, SCALE
-from occupy.report.record import read_input, read_output
+from occupy.report.record import fit_text, full_scale_source, number_text, read_input, read_output, tile_place
 from occupy.report.set_figures import strip
 from occupy.report.set_page import interval_table
 from occupy.report.surfaces import LIMITS, level_in, surface_message, unpack
-from occupy.report.text import fit_text, full_scale_source, number_text, tile_place
 
 _BAD = "The solvent fit is bad: do not trust the confidence, nor maps weighted by it."
 _UNSUITABLE = "This map is not suitable: "

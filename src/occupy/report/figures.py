@@ -20,11 +20,9 @@ from occupy.report.slices import (
     central_slice,
     confidence_slice,
     file_axes,
-    finer,
     lowest_shown_scale,
     shown_scale,
 )
-from occupy.report.text import doubtful
 from occupy.resolve import ResolvedSettings
 
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ def _halo(width: float) -> list[Any]:
 
 
 def _notice_lines(est: Estimate, width: int) -> list[str]:
-    texts = ["! " + plain(notice.text, 10_000) for notice in doubtful(est.notices)]
+    texts = ["! " + plain(notice.text, 10_000) for notice in est.notices if notice.doubtful]
     wrapped = (textwrap.wrap(text, width, subsequent_indent="  ") for text in texts)
     return [line for lines in wrapped for line in lines]
 
@@ -120,9 +118,7 @@ def _panel(axes: Axes, image: Array, est: Estimate, axis: int, column: int, look
 
     order = file_axes(est.volume)
     up, right = (i for i in range(3) if i != axis)
-    height, width = (image.shape[k] * est.volume.voxel_size[order[i]] for k, i in enumerate((up, right)))
-    if isinstance(image, np.ma.MaskedArray):
-        image = finer(image)
+    height, width = (est.volume.shape[order[i]] * est.volume.voxel_size[order[i]] for i in (up, right))
     drawn = axes.imshow(image, origin="lower", extent=(0, width, 0, height), interpolation="bicubic", **look)
     axes.set(xticks=[], yticks=[])
     axes.set_xlabel(f"{AXES[right]} →", size=8, labelpad=1.5, loc="left", color="#444444")

@@ -48,6 +48,24 @@ class Step:
     table: OccupancyTable
     particles: tuple[int | None, ...]
 
+    def line(self) -> str:
+        """Return a line for people: shares, how many regions differ, and which most."""
+        table = self.table
+        shares = ", ".join("–" if math.isnan(w) else f"{100 * w:.1f}" for w in table.weights)
+        text = f"iteration {self.iteration}: classes {shares} %"
+        found = _difference(table)
+        if not np.isfinite(found.spread).any():
+            return text
+        if found.significant is not None:
+            text += f"; {found.significant} of {len(table.regions)} regions differ"
+        row = int(np.nanargmax(found.spread))
+        values = table.values[row]
+        low, high = int(np.nanargmin(values)), int(np.nanargmax(values))
+        return text + (
+            f"; most {table.regions[row]}: {values[low]:.2f} ({table.maps[low]}) to "
+            f"{values[high]:.2f} ({table.maps[high]})"
+        )
+
 
 @dataclass(frozen=True)
 class _Difference:
@@ -66,7 +84,7 @@ class _Difference:
     significant: int | None
 
 
-def difference(table: OccupancyTable) -> _Difference:
+def _difference(table: OccupancyTable) -> _Difference:
     """Tell how far the classes of a table differ."""
     regions, classes = table.values.shape
     known = np.isfinite(table.values)
@@ -80,25 +98,6 @@ def difference(table: OccupancyTable) -> _Difference:
     trials = max(regions * classes * (classes - 1) / 2, 1)
     limit = NormalDist().inv_cdf(1 - 0.05 / 2 / trials)
     return _Difference(spread, int((spread > limit * error).sum()))
-
-
-def step_line(step: Step) -> str:
-    """Return a line for people: shares, how many regions differ, and which most."""
-    table = step.table
-    shares = ", ".join("–" if math.isnan(w) else f"{100 * w:.1f}" for w in table.weights)
-    text = f"iteration {step.iteration}: classes {shares} %"
-    found = difference(table)
-    if not np.isfinite(found.spread).any():
-        return text
-    if found.significant is not None:
-        text += f"; {found.significant} of {len(table.regions)} regions differ"
-    row = int(np.nanargmax(found.spread))
-    values = table.values[row]
-    low, high = int(np.nanargmin(values)), int(np.nanargmax(values))
-    return text + (
-        f"; most {table.regions[row]}: {values[low]:.2f} ({table.maps[low]}) to "
-        f"{values[high]:.2f} ({table.maps[high]})"
-    )
 
 
 # --- tables -------------------------------------------------------------------------------------------
@@ -175,7 +174,7 @@ def _step(number: int, regions: Sequence[Mapping[str, str]], classes: Sequence[M
 def _shown_regions(steps: Sequence[Step]) -> list[str]:
     """Return the regions to draw: those in which the classes of the last iteration differ most."""
     table = steps[-1].table
-    spread = np.nan_to_num(difference(table).spread, nan=-1.0)
+    spread = np.nan_to_num(_difference(table).spread, nan=-1.0)
     return [table.regions[row] for row in np.argsort(-spread, kind="stable")[:_SHOWN]]
 
 
@@ -239,7 +238,7 @@ def _draw_shares(ax: Axes, steps: Sequence[Step], colours: Mapping[str, Any]) ->
 
 
 def _draw_difference(ax: Axes, steps: Sequence[Step]) -> None:
-    found = [difference(step.table) for step in steps]
+    found = [_difference(step.table) for step in steps]
     spreads = [d.spread[np.isfinite(d.spread)] for d in found]
     numbers = [step.iteration for step in steps]
     ax.plot(numbers, [s.max() if s.size else math.nan for s in spreads], "ko-", ms=2.5, lw=1.3, label="_")

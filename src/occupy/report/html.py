@@ -27,7 +27,6 @@ from occupy.io.atomic import write_text
 from occupy.report.canvas import png_text
 from occupy.report.palette import ink_on, scale_colour
 from occupy.report.surfaces import unpack
-from occupy.report.text import doubtful, information
 from occupy.settings import Settings
 
 LARGEST = 5_000_000
@@ -99,8 +98,8 @@ def figure_png(figure: Any, caption: str, dpi: int = 110) -> str:
 
 def verdict(notices: Sequence[Notice], *, bad: str = "", good: str = "Nothing doubtful was found.") -> str:
     """Return what a reader must know first: loud where ``bad``, a warning where there are notices."""
-    worth_knowing = "".join(f'<p class="faint">{escaped(n.text)}</p>' for n in information(notices))
-    items = "".join(f"<li>{escaped(n.text)}</li>" for n in doubtful(notices))
+    worth_knowing = "".join(f'<p class="faint">{escaped(n.text)}</p>' for n in notices if not n.doubtful)
+    items = "".join(f"<li>{escaped(n.text)}</li>" for n in notices if n.doubtful)
     if bad:
         first = f'<div class="verdict bad" role="alert">{escaped(bad)}<ul>{items}</ul></div>'
     elif items:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import import_module
 from typing import Any
@@ -11,8 +12,7 @@ from occupy.report.canvas import png_text
 from occupy.report.estimate_page import COLOURINGS, surface_of
 from occupy.report.figures import slices_figure
 from occupy.report.html import in_one_module
-from occupy.report.record import numbers_of
-from occupy.report.text import number_lines
+from occupy.report.record import number_lines, numbers_of
 
 
 def _module_text() -> str:
@@ -51,14 +51,18 @@ def surface_widget(est: Estimate, *, level: float | None = None, height: int = 4
 
 
 def mime_bundle(est: Estimate) -> dict[str, Any]:
-    """Return how an estimate shows itself: as text, as a picture, and as a widget where that is installed."""
+    """Return how an estimate shows itself where no kernel runs: as text and as a picture."""
     lines = [est.volume.name, *number_lines(numbers_of(est, est.variability_limit))]
-    bundle: dict[str, Any] = {"text/plain": "\n  ".join(lines), "image/png": png_text(slices_figure(est), 90)}
-    try:
-        shown = surface_widget(est)._repr_mimebundle_()
-    except ModuleNotFoundError:
-        return bundle
-    # Older ones return a pair of data and metadata.
-    data = shown[0] if isinstance(shown, tuple) else shown
-    kind = "application/vnd.jupyter.widget-view+json"
-    return {**bundle, kind: data[kind]} if data and kind in data else bundle
+    return {"text/plain": "\n  ".join(lines), "image/png": png_text(slices_figure(est), 90)}
+
+
+def show(est: Estimate) -> None:
+    """Show an estimate in a notebook: a surface to turn where widgets are installed, and the picture.
+
+    Two outputs: a page made of the notebook shows of one output what it likes best, and that is the widget,
+    which is empty there.
+    """
+    display = import_module("IPython.display").display
+    with suppress(ModuleNotFoundError):
+        display(surface_widget(est))
+    display(mime_bundle(est), raw=True)

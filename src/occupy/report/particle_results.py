@@ -27,6 +27,9 @@ _PAIR_COLUMNS = ("part", "other", "correlation", "standard_error")
 _BESIDE_COLUMNS = (
     "part", "images", "images_error", "map", "map_error", "difference_in_standard_errors", "why",
 )  # fmt: skip
+_COPY_COLUMNS = ("part", "copies", "share_of_particles", "standard_error")
+_NEIGHBOUR_COLUMNS = ("part", "both_of_two_neighbours", "standard_error", "over_chance", "error_over_chance")
+_COPIES, _NEIGHBOURS = "copies.tsv", "neighbours.tsv"
 PARTS = "parts.tsv"
 CORRELATIONS = "correlations.tsv"
 STATES = "states.tsv"
@@ -37,6 +40,11 @@ _READING = (
     "Occupancy is the share of the particles that have a part, relative to the parts that are there in all "
     "of them. Correlation is that of presence, over the particles: 1 means that two parts always come "
     "together, below 0 that they tend to exclude each other."
+)
+
+_COPIES_READING = (
+    "Particles are symmetry-expanded. Over chance is the share of neighbouring pairs of which both are "
+    "there, over what it were if they did not know of each other: above 1 they come together."
 )
 
 _BESIDE_READING = (
@@ -95,6 +103,23 @@ def _beside_rows(found: ParticleOccupancy) -> list[list[object]]:
     ]
 
 
+def copy_rows(found: ParticleOccupancy) -> list[list[object]]:
+    """One row per part and number of its copies: share of the particles, error."""
+    return [
+        [each.names[0], number, float(share), float(error)]
+        for each in found.copies
+        for number, (share, error) in enumerate(zip(each.shares, each.shares_error, strict=True))
+    ]
+
+
+def neighbour_rows(found: ParticleOccupancy) -> list[list[object]]:
+    """One row per part with copies: both of two neighbours, error; over chance, error."""
+    return [
+        [each.names[0], each.together, each.together_error, each.ratio, each.ratio_error]
+        for each in found.copies
+    ]
+
+
 def write_tables(folder: Path, found: ParticleOccupancy) -> dict[str, str]:
     """Write the tables; return product → file name."""
     write_text(folder / PARTS, _tsv(_COLUMNS, _part_rows(found)))
@@ -103,6 +128,10 @@ def write_tables(folder: Path, found: ParticleOccupancy) -> dict[str, str]:
     write_text(folder / STATES, _tsv(states, state_rows(found)))
     write_text(folder / PRESENCE, _presence_text(found))
     files = {"parts": PARTS, "correlations": CORRELATIONS, "states": STATES, "presence": PRESENCE}
+    if found.copies:
+        write_text(folder / _COPIES, _tsv(_COPY_COLUMNS, copy_rows(found)))
+        write_text(folder / _NEIGHBOURS, _tsv(_NEIGHBOUR_COLUMNS, neighbour_rows(found)))
+        files |= {"copies": _COPIES, "neighbours": _NEIGHBOURS}
     if not found.beside:
         return files
     write_text(folder / _BESIDE, _tsv(_BESIDE_COLUMNS, _beside_rows(found)))
@@ -139,6 +168,8 @@ def particle_record(
                         "parts": [n for n, b in zip(found.names, bits, strict=True) if b]}
                        for w, e, bits in zip(found.states.weights, found.state_error, found.states.bits,
                                              strict=True)],
+            "copies": [dict(zip(_COPY_COLUMNS, row, strict=True)) for row in copy_rows(found)],
+            "neighbours": [dict(zip(_NEIGHBOUR_COLUMNS, row, strict=True)) for row in neighbour_rows(found)],
             "images_and_map": [dict(zip(_BESIDE_COLUMNS, row, strict=True)) for row in _beside_rows(found)],
             "common_error": found.levels.common_error,
             "error_of_poses": spread, "error_of_poses_left": left,
@@ -162,6 +193,8 @@ def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> 
     if found.levels.varying.sum() > 1:
         caption = "Correlation between parts over the particles"
         sections.insert(1, Section("Which come together", figure_png(_correlation_plot(found), caption)))
+    if found.copies:
+        sections.append(Section("Copies", paragraph(_COPIES_READING) + _copies_tables(found)))
     if found.beside:
         columns = ("part", "images", "map", "difference / standard error", "why")
         both = [
@@ -172,6 +205,16 @@ def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> 
         sections.append(Section("Images and map", paragraph(_BESIDE_READING) + table(both, columns)))
     count = f"{len(found.state)} particles of {source}"
     return write_page(path, page("Who has what", count, verdict(found.notices), sections))
+
+
+def _copies_tables(found: ParticleOccupancy) -> str:
+    counts = [[name, number, f"{s:.3f} ± {e:.3f}"] for name, number, s, e in copy_rows(found)]
+    pairs = [
+        [name, f"{t:.3f} ± {te:.3f}", f"{r:.2f} ± {re:.2f}"] for name, t, te, r, re in neighbour_rows(found)
+    ]
+    return table(counts, ("part", "copies", "share of the particles")) + table(
+        pairs, ("part", "both of two neighbours", "over chance")
+    )
 
 
 def _forest_plot(found: ParticleOccupancy) -> Figure:

@@ -14,9 +14,8 @@ from occupy.errors import InputError, Notice
 from occupy.io.atomic import make_folder, write_text
 from occupy.io.models import read_model
 from occupy.io.mrc import map_stem, read_map
-from occupy.io.particle_images import read_particle_images, state_of
-from occupy.io.particle_store import FolderStore, forget_pieces
-from occupy.io.star import check_star_rows, find_star_rows, read_star, write_with_column
+from occupy.io.particle_images import FolderStore, forget_pieces, read_particle_images, state_of
+from occupy.io.star import StarRows, read_star
 from occupy.io.tables import read_selections
 from occupy.model import AtomicModel
 from occupy.numerics.parallel import available_cores
@@ -30,7 +29,7 @@ from occupy.report.particle_results import particle_record, write_particle_repor
 from occupy.report.record import file_of, to_json
 from occupy.report.region_results import mask_files
 from occupy.requests import ParticleRequest, RegionRequest
-from occupy.simulation.parts import PartAtoms, part_densities
+from occupy.simulation.potential import PartAtoms, part_densities
 from occupy.volume import Volume
 
 _REST = "rest"
@@ -224,10 +223,8 @@ def _parts_of_masks(parts: RegionRequest, path: Path | None, images: ParticleIma
 
 def _write_states(source: Path, folder: Path, found: ParticleOccupancy) -> str:
     """Write the particles with the number of their state as class, for RELION."""
-    block, columns = next((n, t) for n, t in read_star(source).items() if t.has("rlnImageName"))
-    rows = find_star_rows(source, block)
-    check_star_rows(source, rows, columns.column(rows.first))
+    block = next(iter(read_star(source, columns=("rlnImageName",))))
     target = folder / "particles_states.star"
     values = [str(number + 1) for number in found.state]
-    write_with_column(rows, columns.columns, "rlnClassNumber", values, target)
+    StarRows.find(source, block).write_with_column("rlnClassNumber", values, target)
     return target.name

@@ -1,4 +1,4 @@
-"""The records of an estimate and of regions: every setting as it held, every number found; reading them."""
+"""The records of an estimate: every setting as it held, every number found, as text; reading them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from occupy._version import __version__
-from occupy.errors import InputError, Notice
+from occupy.errors import InputError
 from occupy.io.checksum import ReadFile, sha256_of
 from occupy.io.mrc import read_source
 from occupy.numerics.quantiles import Tile
 from occupy.pipeline import Estimate
-from occupy.regions.region import Region
-from occupy.regions.table import OccupancyTable
 from occupy.report.chimerax import tile_bounds
 from occupy.settings import Settings
-from occupy.statistics.interval import STANDARD_ERRORS_95
+from occupy.statistics.posterior import STANDARD_ERRORS_95
 from occupy.volume import Volume
 
 FORMAT = 1
@@ -338,56 +336,83 @@ def file_of(path: Path) -> dict[str, Any]:
     return {"path": str(path.resolve()), "sha256": sha256_of(path), "bytes": path.stat().st_size}
 
 
-def region_record(
-    table: OccupancyTable,
-    regions: Sequence[Region],
-    *,
-    inputs: Mapping[str, Any],
-    options: Mapping[str, Any],
-    outputs: Mapping[str, str],
-    notices: Sequence[Notice] = (),
-    command: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Return the record of a table of occupancies as plain values.
+def number_text(value: Any) -> str:
+    """Return a number with four figures, or a dash."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
-    Parameters
-    ----------
-    table : OccupancyTable
-        What was read.
-    regions : sequence of Region
-        In the order of the table's rows.
-    inputs : mapping
-        Role → description of a file, or list of them.
-    options : mapping
-        What was asked for.
-    outputs : mapping
-        Product → file name within the folder of the record.
-    notices : sequence of Notice
-        What is doubtful.
-    command : sequence of str
-        The command line.
-    """
-    return {
-        **opening(command, "regions"),
-        "inputs": dict(inputs),
-        "options": dict(options),
-        "values": table.kind,
-        "interval_95_in_standard_errors": table.reach_95,
-        "maps": [
-            {"name": name, "share_of_particles": float(weight)}
-            for name, weight in zip(table.maps, table.weights, strict=True)
-        ],
-        "regions": [
-            {
-                "name": region.name,
-                "kind": region.kind,
-                "voxels": len(region.voxels),
-                "independent_voxels": round(float(independent), 2),
-                "residues": len(region.residues),
-            }
-            for region, independent in zip(regions, table.independent, strict=True)
-        ],
-        "median_of_each_map": [float(v) for v in np.nanmedian(table.values, axis=0)],
-        "notices": [asdict(notice) for notice in notices],
-        "outputs": dict(outputs),
-    }
+
+def tile_place(tile: Mapping[str, Any]) -> str:
+    """Return size and position of a tile."""
+    x, y, z = tile["centre_angstrom_xyz"]
+    return f"tile of {number_text(tile['side_angstrom'][0])} Å at x, y, z = {x:.1f}, {y:.1f}, {z:.1f} Å"
+
+
+def full_scale_source(numbers: Mapping[str, Any]) -> str:
+    """Return where full scale comes from: the calibration and its interval, the maximum, or a tile."""
+    if "calibration" not in numbers:
+        place = tile_place(numbers["full_scale_tile"])
+        return "maximum of the map" if numbers.get("full_scale_source") == "maximum" else place
+    found = numbers["calibration"]
+    low, high = (number_text(value) for value in found["full_scale_interval_95"])
+    noise = number_text(found["noise_floor"] / numbers["full_scale_value"])
+    return f"95 % {low} to {high}; noise reads {noise} of it (from {found['noise_floor_from']})"
+
+
+def fit_text(solvent: Mapping[str, Any]) -> str:
+    """Return in words how well a Gaussian fits the solvent: the misfit, and what it means above a tenth."""
+    misfit = solvent["misfit"]
+    if misfit is None or not math.isfinite(misfit):
+        return "no fit"
+    rough = bool(solvent["good_fit"]) and misfit > 0.1
+    words = ": not quite a Gaussian, so confidence near its edge is rough" if rough else ""
+    return f"misfit {misfit:.0%}{words}"
+
+
+def number_lines(numbers: Mapping[str, Any]) -> list[str]:
+    """Return the numbers of a run, one per line, with units."""
+    solvent = numbers["solvent"]
+    spread = f"{number_text(solvent['mean'])} ± {number_text(solvent['sigma'])}, {fit_text(solvent)}"
+    lowest = number_text(numbers["lowest_confident_scale"])
+    rows = [
+        ("full scale", f"{number_text(numbers['full_scale_value'])} map units, {full_scale_source(numbers)}"),
+        ("lowest confident scale", f"{lowest} (map value {number_text(numbers['lowest_confident_value'])})"),
+        ("variability limit", number_text(numbers["variability_limit"])),
+        ("solvent", spread + ("" if solvent["good_fit"] else "  BAD FIT")),
+    ]
+    if "target" in numbers:
+        target = numbers["target"]
+        error = "" if target.get("error") is None else f" ± {number_text(target['error'])}"
+        rows.append(
+            ("target occupancy", f"{number_text(target['occupancy'])}{error} ({target['voxels']} voxels)")
+        )
+    return [f"{name:<23} {text}" for name, text in rows]
+
+
+def log_text(record: Mapping[str, Any]) -> str:
+    """Return the text of the log file."""
+    source = record["inputs"]["map"]
+    size = " x ".join(str(n) for n in source["columns_rows_sections"])
+    voxel = ", ".join(
+        number_text(a) for a in dict.fromkeys(source["voxel_size_angstrom_columns_rows_sections"])
+    )
+    lines = [
+        f"occupy {record['version']}, {record['created']}",
+        f"command  {' '.join(record['command']) or '(from Python)'}",
+        f"map      {source['path']}",
+        f"         {size} voxels of {voxel} Å, sha256 {source['sha256'][:16]}…",
+        "",
+        "Settings as they held",
+        *(f"  {name:<18} {value}" for name, value in record["settings"].items()),
+        "",
+        "Numbers",
+        *("  " + line for line in number_lines(record["numbers"])),
+        "",
+        "Notices" if record["notices"] else "No notices",
+        *(f"  [{n['code']}] {n['text']}" for n in record["notices"]),
+        "",
+        "Files",
+        *(f"  {product:<20} {name}" for product, name in record["outputs"].items()),
+    ]
+    return "\n".join(lines) + "\n"

@@ -5,26 +5,29 @@ from __future__ import annotations
 import glob
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from occupy.ensemble.members import Member
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import write_text
 from occupy.io.checksum import reading
 from occupy.io.mapset import maps_in, natural
 from occupy.io.mrc import read_map
-from occupy.regions.joint import JointRegions, fit_regions_of_set, joint_record, not_fitted, with_joint
+from occupy.regions.joint import JointRegions, fit_regions_of_set, not_fitted, with_joint
 from occupy.regions.region import Region, regions_of_masks, regions_of_model
 from occupy.regions.table import OccupancyTable, read_regions
 from occupy.report.estimate_page import write_region_report
 from occupy.report.record import (
     file_of,
     number_in,
+    opening,
     reach_95,
     read_output,
     read_record,
-    region_record,
     to_json,
 )
 from occupy.report.refinement import ModelFiles
@@ -102,17 +105,38 @@ def find_regions(asked: RegionRequest, volume: Volume, voxel_size: float | None 
     return FoundRegions(asked, regions, files, inputs)
 
 
+def regions_of_set(asked: RegionRequest, first: Path, voxel_size: float | None) -> FoundRegions | None:
+    """Make the regions asked for on the grid of a set's first map; None where none were."""
+    if asked.models or asked.masks:
+        return find_regions(asked, read_map(first, voxel_size=voxel_size), voxel_size)
+    if asked.by is not None or asked.selections is not None:
+        raise InputError("--by and --regions need a --model")
+    return None
+
+
+def fit_members(
+    found: FoundRegions | None, members: Sequence[Member]
+) -> tuple[Mapping[str, JointRegions], list[Notice]]:
+    """Fit a model's regions in all maps of a set together; or say why they are read."""
+    if found is None or found.model is None or found.asked.by_reading:
+        return {}, []
+    fits = _fits_of(found, {member.name: member.read for member in members})
+    if isinstance(fits, str):
+        return {}, [not_fitted(fits)]
+    return fits, next(iter(fits.values())).notices
+
+
 def with_fit(found: FoundRegions, volume: Volume | str) -> FoundRegions:
     """Add the joint fit of a model's regions to a map, or the reason why they can't be fitted."""
     if found.model is None or found.asked.by_reading:
         return found
     if isinstance(volume, str):
         return replace(found, joint=volume)
-    fits = fits_of(found, {"map": lambda: volume})
+    fits = _fits_of(found, {"map": lambda: volume})
     return replace(found, joint=fits if isinstance(fits, str) else fits["map"])
 
 
-def fits_of(found: FoundRegions, maps: Mapping[str, Callable[[], Volume]]) -> dict[str, JointRegions] | str:
+def _fits_of(found: FoundRegions, maps: Mapping[str, Callable[[], Volume]]) -> dict[str, JointRegions] | str:
     """Return the joint fit of a model's regions to each of several maps, or why they can't be fitted.
 
     Parameters
@@ -237,7 +261,7 @@ def write_found(
     if page:
         files["report"] = html.name
     estimated = read_record(path)
-    about = region_record(
+    about = _region_record(
         table,
         found.regions,
         inputs={"map": estimated["inputs"]["map"], "estimate": file_of(path), **found.inputs},
@@ -247,8 +271,63 @@ def write_found(
         command=command,
     )
     if isinstance(found.joint, JointRegions):
-        about["joint_fit"] = joint_record(found.joint, table)
+        about["joint_fit"] = found.joint.record(table)
     if page:
         write_region_report(html, about, estimated, table, path)
     write_text(record, to_json(about))
     return files | {"record": record.name}
+
+
+def _region_record(
+    table: OccupancyTable,
+    regions: Sequence[Region],
+    *,
+    inputs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    outputs: Mapping[str, str],
+    notices: Sequence[Notice] = (),
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the record of a table of occupancies as plain values.
+
+    Parameters
+    ----------
+    table : OccupancyTable
+        What was read.
+    regions : sequence of Region
+        In the order of the table's rows.
+    inputs : mapping
+        Role → description of a file, or list of them.
+    options : mapping
+        What was asked for.
+    outputs : mapping
+        Product → file name within the folder of the record.
+    notices : sequence of Notice
+        What is doubtful.
+    command : sequence of str
+        The command line.
+    """
+    return {
+        **opening(command, "regions"),
+        "inputs": dict(inputs),
+        "options": dict(options),
+        "values": table.kind,
+        "interval_95_in_standard_errors": table.reach_95,
+        "maps": [
+            {"name": name, "share_of_particles": float(weight)}
+            for name, weight in zip(table.maps, table.weights, strict=True)
+        ],
+        "regions": [
+            {
+                "name": region.name,
+                "kind": region.kind,
+                "voxels": len(region.voxels),
+                "independent_voxels": round(float(independent), 2),
+                "residues": len(region.residues),
+            }
+            for region, independent in zip(regions, table.independent, strict=True)
+        ],
+        "median_of_each_map": [float(v) for v in np.nanmedian(table.values, axis=0)],
+        "notices": [asdict(notice) for notice in notices],
+        "outputs": dict(outputs),
+    }

@@ -20,8 +20,7 @@ from occupy.report.chimerax import chimerax_script
 from occupy.report.chimerax_files import copy_name, opens_as_read, seen_from
 from occupy.report.contents import WHAT as WHAT
 from occupy.report.contents import make_way
-from occupy.report.record import record_of, to_json
-from occupy.report.text import log_text
+from occupy.report.record import log_text, record_of, to_json
 from occupy.settings import Output, Settings
 from occupy.volume import Consume, LazyMap, Progress, Volume, compute_planes
 

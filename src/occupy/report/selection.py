@@ -14,14 +14,12 @@ import numpy as np
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import write_text
 from occupy.io.checksum import reading
-from occupy.io.class_numbers import RECORD, NumberedSet, match_classes, numbered, read_numbered
+from occupy.io.class_numbers import RECORD, NumberedSet
 from occupy.io.particles import (
     Particles,
-    check_target,
     read_particles,
     read_presence,
     write_chosen,
-    write_particles,
 )
 from occupy.io.plain_pickle import read_integers
 from occupy.io.sets import find_set
@@ -207,15 +205,13 @@ def _selection_record(
     }
 
 
-def choose(
+def _choose(
     table: OccupancyTable, maps: NumberedSet, particles: Particles, wish: ClassWish, numbering: Numbering
 ) -> _Selection:
     """Choose classes by what their maps hold; InputError where none fulfils the condition."""
     condition = condition_of(wish)
     verdict = condition.verdict(table)
-    labels, notices = match_classes(
-        maps, particles, map_base=numbering.map_base, label_base=numbering.label_base
-    )
+    labels, notices = maps.match(particles, map_base=numbering.map_base, label_base=numbering.label_base)
     flags = verdict.surely if wish.certain else verdict.chosen
     chosen = tuple(name for name, flag in zip(table.maps, flags, strict=True) if flag)
     found = _Selection(condition, table, maps, labels, particles, verdict, chosen)
@@ -279,14 +275,14 @@ def select_particles(
         # Particles are read twice, to count and to copy: both times the file must be the same.
         inputs["particles"] = stack.enter_context(reading(particles_file))
         particles = read_particles(particles_file, numbering.class_field)
-        check_target(particles, output)
+        particles.check_target(output)
         if numbering.parent_ind is not None and particles.kind == "cryodrgn":
             inputs["parent_ind"] = stack.enter_context(reading(numbering.parent_ind))
         parents = _parents(numbering.parent_ind, particles)
-        found = choose(table, maps, particles, wish, numbering)
+        found = _choose(table, maps, particles, wish, numbering)
         keep = np.isin(particles.labels, [found.labels[name] for name in found.chosen])
         record.unlink(missing_ok=True)
-        write_particles(particles, keep, output, parents)
+        particles.write(keep, output, parents)
     outputs = {"particles": output.name, "record": record.name}
     about = _selection_record(found, inputs=inputs | {"set": maps.source}, outputs=outputs, command=command)
     write_text(record, to_json(about))
@@ -303,11 +299,11 @@ def _table_and_maps(
         path = path.with_suffix(".csv")
     notices: tuple[Notice, ...] = ()
     if named is None:
-        maps = read_numbered(path.parent / RECORD)
+        maps = NumberedSet.read(path.parent / RECORD)
     else:
         found = find_set([named])
         notices = found.notices
-        maps = numbered(found)
+        maps = NumberedSet.of(found)
     table = read_table(path)
     strange = [name for name in table.maps if name not in {each.name for each in maps.maps}]
     if strange:

@@ -353,7 +353,7 @@ def strip(table: OccupancyTable, column: int = 0) -> list[Figure]:
     return _side_by_side(table, order, title, draw)
 
 
-def forest(table: OccupancyTable, column: int = 0) -> list[Figure]:
+def _forest(table: OccupancyTable, column: int = 0) -> list[Figure]:
     """Draw occupancies by a joint fit with 95 % intervals in the table's order, local scales as pale marks.
 
     Where the two differ beyond their errors, the region's name is bold.
@@ -407,7 +407,7 @@ def _side_by_side(
 def _set_figures(table: OccupancyTable) -> dict[str, list[Figure]]:
     """Return the figures that make sense for a table: what it shows → its pages."""
     if len(table.maps) == 1:
-        return {"strip": strip(table)} | ({} if table.beside is None else {"forest": forest(table)})
+        return {"strip": strip(table)} | ({} if table.beside is None else {"forest": _forest(table)})
     single = {"correlation": _correlation_figure(correlations(table)), "map_tree": map_tree(table)}
     return {"heat_map": heat_map(table)} | {
         name: [figure] for name, figure in single.items() if figure is not None

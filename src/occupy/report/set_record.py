@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from occupy._version import __version__
 from occupy.ensemble.components import Component
@@ -94,15 +95,8 @@ def set_numbers(est: SetEstimate) -> dict[str, Any]:
         "spread_of_full_regions": est.full.spread,
         "scatter_without_difference": est.null.level,
         "width_of_its_logarithm": est.null.width,
-        "content_angstrom3": float(est.content.sum()) * float(_product(scaled.voxel_size)),
+        "content_angstrom3": float(est.content.sum()) * float(prod(scaled.voxel_size)),
     }
-
-
-def _product(values: Sequence[float]) -> float:
-    out = 1.0
-    for value in values:
-        out *= value
-    return out
 
 
 def read_set_record(folder: Path) -> dict[str, Any]:
@@ -164,12 +158,32 @@ def refuse_changed_maps(asked: Mapping[str, Any], paths: Sequence[Path]) -> None
             raise InputError(f"{name}: the map changed while the set was worked on; run again")
 
 
-def is_complete(folder: Path) -> bool:
-    """Tell whether a run has ended well: its record is written last."""
-    return (folder / NAME).exists()
+def earlier_run(folder: Path, asked: Mapping[str, Any]) -> tuple[Literal["none", "begun", "done"], str]:
+    """Tell how far an earlier run that was asked for the same has come, and why it is of no use.
+
+    Parameters
+    ----------
+    folder : Path
+        Of its results.
+    asked : mapping
+        From `asked_of`.
+    """
+    try:
+        alike = json.loads((folder / STARTED).read_text()) == json.loads(json.dumps(asked, allow_nan=False))
+    except OSError:
+        return "none", ""
+    except ValueError:
+        alike = False
+    if not alike:
+        return "none", "nothing to go on from (other maps or options); starting anew"
+    # The record is written last.
+    if not (folder / NAME).exists():
+        return "begun", ""
+    reason = _what_changed(folder)
+    return ("done", "") if reason is None else ("none", f"starting anew, as {reason}")
 
 
-def what_changed(folder: Path) -> str | None:
+def _what_changed(folder: Path) -> str | None:
     """Return why the record of a complete run can't vouch for its files; None where all are as written."""
     try:
         files = read_set_record(folder).get("files")
@@ -196,21 +210,6 @@ def _remove_earlier(folder: Path) -> list[str]:
     except (InputError, OSError, TypeError):
         pass
     return removed
-
-
-def has_started(folder: Path) -> bool:
-    """Tell whether a run has got as far as to write into this folder."""
-    return (folder / STARTED).exists()
-
-
-def started_alike(folder: Path, asked: Mapping[str, Any]) -> bool:
-    """Tell whether an earlier run into this folder was asked for the same."""
-    try:
-        return bool(
-            json.loads((folder / STARTED).read_text()) == json.loads(json.dumps(asked, allow_nan=False))
-        )
-    except (OSError, ValueError):
-        return False
 
 
 def begin(folder: Path, asked: Mapping[str, Any], *, old: Iterable[str] | None = ()) -> list[str]:

@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from occupy.ensemble.components import Component, soft_mask, varying
+from occupy.ensemble.components import (
+    Component,
+    component_regions,
+    read_class,
+    soft_mask,
+    summary_of,
+    summary_terms,
+    varying,
+)
 from occupy.ensemble.execution import Execution
 from occupy.ensemble.pipeline import SetEstimate
-from occupy.ensemble.summary import component_regions, read_class, summary_of, summary_terms
 from occupy.errors import Notice
 from occupy.io.atomic import make_folder, write_text
 from occupy.io.checksum import sha256_of, written
@@ -21,7 +28,7 @@ from occupy.io.mapset import MapSet
 from occupy.io.models import ResidueKey, write_occupancies
 from occupy.io.mrc import read_map
 from occupy.model import AtomicModel
-from occupy.regions.joint import JointRegions, joint_record, with_joint
+from occupy.regions.joint import JointRegions, with_joint
 from occupy.regions.region import Region, residue_values
 from occupy.regions.table import OccupancyTable, joined
 from occupy.report.chimerax import Shown, classes_script, difference_script, model_script, picked
@@ -37,7 +44,7 @@ from occupy.report.refinement import ModelFiles, write_groups
 from occupy.report.results import write_lazy_maps
 from occupy.report.set_page import NAME as PAGE
 from occupy.report.set_page import write_set_report
-from occupy.report.set_record import NAME, refuse_changed_maps, set_record, sweep
+from occupy.report.set_record import NAME, begin, refuse_changed_maps, set_record, sweep
 from occupy.report.tables import write_tables
 from occupy.volume import LazyMap
 
@@ -228,7 +235,7 @@ class _Written:
     sums: dict[str, dict[str, Any]]
 
 
-def names_of_maps(names: Sequence[str]) -> dict[str, dict[str, str]]:
+def _names_of_maps(names: Sequence[str]) -> dict[str, dict[str, str]]:
     """Return class → product → file name."""
     return {name: {p: f"{_file_name(name)}_{p}.mrc" for p in PRODUCTS} for name in names}
 
@@ -256,7 +263,7 @@ def _write_class_maps(
         Where the work runs and arrays are kept.
     """
     make_folder(folder)
-    of_classes = names_of_maps(est.names)
+    of_classes = _names_of_maps(est.names)
     shared = _Writing(est, folder.absolute(), of_classes, keep, tuple(regions))
     terms, rest = (execution or Execution()).folded("writing", _write_one, shared, len(est.names))
     summary = summary_of(est, terms, varying(est))
@@ -363,13 +370,13 @@ class SetOutput:
 
 def write_set(
     folder: Path, est: SetEstimate, components: Sequence[Component], output: SetOutput, execution: Execution
-) -> tuple[OccupancyTable | None, dict[str, Any]]:
+) -> tuple[OccupancyTable | None, dict[str, Any], list[str]]:
     """Write maps, tables, pictures, scripts and the record of a set.
 
     Parameters
     ----------
     folder : Path
-        In which `occupy.report.set_record.begin` noted the run.
+        Created where missing; results of an earlier run in it are removed, unless this one goes on with it.
     est : SetEstimate
     components : sequence of Component
     output : SetOutput
@@ -378,9 +385,11 @@ def write_set(
 
     Returns
     -------
-    table, files
-        What the regions read, and product → file name.
+    table, files, removed
+        What the regions read, product → file name, and files of an earlier run that are no more.
     """
+    maps = [file for of_class in _names_of_maps(est.names).values() for file in of_class.values()]
+    removed = begin(folder, output.begun, old=None if output.keep else maps)
     # The report of an earlier run must not vouch for files that are about to replace its own.
     (folder / PAGE).unlink(missing_ok=True)
     regions = output.regions + component_regions(est, components)
@@ -416,7 +425,7 @@ def write_set(
         command=output.command,
     )
     if table is not None and output.joint:
-        record["joint_fits"] = {n: joint_record(joint, table, n) for n, joint in output.joint.items()}
+        record["joint_fits"] = {n: joint.record(table, n) for n, joint in output.joint.items()}
     if output.page:
         execution.report("report", 0, 0)
         write_set_report(folder, record, table)
@@ -427,7 +436,7 @@ def write_set(
     names = [name for name in files.values() if name not in made.sums]
     record["files"] = made.sums | {name: written(folder / name) for name in names}
     write_text(folder / NAME, to_json(record))
-    return table, files
+    return table, files, [name for name in removed if not (folder / name).exists()]
 
 
 def _shares(found: MapSet, est: SetEstimate) -> dict[str, float]:

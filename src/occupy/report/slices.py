@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.pipeline import Estimate
-from occupy.report.canvas import new_figure
+from occupy.report.canvas import new_figure, plain, scale_colormap
+from occupy.report.palette import SOLVENT
 from occupy.report.surfaces import LEVEL
 from occupy.scale import scale_stream
 from occupy.volume import LazyMap, Volume
@@ -103,11 +104,19 @@ def shown_scale(est: Estimate, axis: int) -> np.ma.MaskedArray[Any, Any]:
 
     Scale reaches beyond matter by half a footprint, where it falls to 0 also around what is complete. It is
     shown from `lowest_shown_scale` on, and where the low-passed map has the share of local full scale at
-    which surfaces are contoured.
+    which surfaces are contoured. About 600 pixels wide, so that edges are smooth and thin parts stay.
     """
-    scale = _smoothed_scale(est, axis)
-    matter = _lowpassed_slice(est, axis) >= LEVEL * est.full_scale.value * scale
-    return np.ma.masked_array(scale, (scale < lowest_shown_scale(est)) | ~matter)
+    scale, low = (_finer(part) for part in (_smoothed_scale(est, axis), _lowpassed_slice(est, axis)))
+    hidden = (scale < lowest_shown_scale(est)) | (low < LEVEL * est.full_scale.value * scale)
+    return np.ma.masked_array(scale, hidden)
+
+
+def _finer(image: Array) -> Array:
+    """Return an image interpolated to about 600 pixels."""
+    from scipy.ndimage import zoom
+
+    factor = max(1, round(600 / max(image.shape)))
+    return np.asarray(zoom(image, factor, order=1, mode="nearest", grid_mode=True))
 
 
 def confidence_slice(est: Estimate, axis: int) -> Array:
@@ -124,21 +133,8 @@ def lowest_shown_scale(est: Estimate) -> float:
     return LOWEST_SHOWN if doubtful else max(LOWEST_SHOWN, est.lowest_confident_scale)
 
 
-def finer(image: np.ma.MaskedArray[Any, Any]) -> np.ma.MaskedArray[Any, Any]:
-    """Return a masked image interpolated to about 600 pixels, and its mask with smooth edges.
-
-    Matplotlib's interpolation hides whatever has a masked pixel near it, so thin parts would vanish.
-    """
-    from scipy.ndimage import zoom
-
-    factor = max(1, round(600 / max(image.shape)))
-    parts = (image.data, np.ma.getmaskarray(image).astype(np.float32))
-    values, hidden = (zoom(part, factor, order=1, mode="nearest", grid_mode=True) for part in parts)
-    return np.ma.masked_array(values, hidden > 0.5)
-
-
+# What is drawn, and the value at the upper end of its colours.
 SHOWN = {"scale": 1.0, "confidence": 1.0, "occupancy": 1.0, "relative": 1.0, "uncertainty": 0.5}
-"""What is drawn, and the value of its brightest colour."""
 
 
 def lazy_slices(maps: Mapping[str, Mapping[str, LazyMap]]) -> Figure:
@@ -151,13 +147,19 @@ def lazy_slices(maps: Mapping[str, Mapping[str, LazyMap]]) -> Figure:
     """
     names = list(maps)[:8]
     columns = [what for what in SHOWN if what in maps[names[0]]]
-    figure = new_figure(2.6 * len(columns), 2.6 * len(names), dpi=100, layout="constrained")
+    figure = new_figure(2.6 * len(columns), 2.6 * len(names) + 0.4, dpi=100, layout="constrained")
     grid = figure.subplots(len(names), len(columns), squeeze=False)
     for row, name in zip(grid, names, strict=True):
         for axes, what in zip(row, columns, strict=True):
-            lazy = maps[name][what]
-            middle = lazy.shape[0] // 2
-            axes.imshow(lazy.planes(middle, middle + 1)[0], vmin=0, vmax=SHOWN[what], cmap="viridis")
+            middle = maps[name][what].shape[0] // 2
+            image: Any = maps[name][what].planes(middle, middle + 1)[0]
+            colours: Any = "gray"
+            if what in ("scale", "occupancy", "relative"):
+                image = np.ma.masked_less(image, LOWEST_SHOWN)
+                colours = scale_colormap().with_extremes(bad=SOLVENT)
+            drawn = axes.imshow(image, origin="lower", vmin=0, vmax=SHOWN[what], cmap=colours)
             axes.set_axis_off()
-            axes.set_title(f"{name}: {what}", size=8)
+            axes.set_title(plain(name), size=8)
+            if name == names[-1]:
+                figure.colorbar(drawn, ax=axes, orientation="horizontal", label=what, shrink=0.8)
     return figure

@@ -15,7 +15,7 @@ from occupy.io.atomic import write_text
 from occupy.io.tables import csv_text as rows_as_csv
 from occupy.io.tables import number_in, read_rows
 from occupy.regions.table import Beside, Numbers, OccupancyTable
-from occupy.statistics.interval import STANDARD_ERRORS_95
+from occupy.statistics.posterior import STANDARD_ERRORS_95
 
 COLUMNS = (
     "region",

@@ -1,4 +1,4 @@
-"""How far runs agree on the classes of particles, and how far they would by chance."""
+"""Particles in classes; how far runs agree on these, and how far they would by chance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,103 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from occupy.runs.partition import Entries, Integers, Partition, Reals
+Integers = npt.NDArray[np.int64]
+Reals = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """The class of every particle in one run.
+
+    Attributes
+    ----------
+    name : str
+        Of the run.
+    classes : tuple of int
+        Numbers of its K classes, as the run counts them.
+    labels : ndarray of int64, shape (N,), read-only
+        For each entry the index of its class in `classes`.
+    certainty : ndarray of float64, shape (N,), or None
+        Probability of that class, as the run states it.
+    """
+
+    name: str
+    classes: tuple[int, ...]
+    labels: Integers
+    certainty: Reals | None = None
+
+    def __post_init__(self) -> None:
+        labels = np.array(self.labels, dtype=np.int64)
+        if labels.ndim != 1 or (labels.size and not 0 <= labels.min() <= labels.max() < len(self.classes)):
+            raise ValueError(f"{self.name}: labels should be indices of {len(self.classes)} classes")
+        labels.flags.writeable = False
+        object.__setattr__(self, "labels", labels)
+        if self.certainty is not None:
+            certainty = np.clip(np.array(self.certainty, dtype=np.float64), 0.0, 1.0)
+            if certainty.shape != labels.shape:
+                raise ValueError(f"{self.name}: {len(certainty)} probabilities of {len(labels)} particles")
+            certainty.flags.writeable = False
+            object.__setattr__(self, "certainty", certainty)
+
+    @property
+    def sizes(self) -> Integers:
+        """Number of entries in each class, shape (K,)."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+    @classmethod
+    def of(cls, name: str, numbers: npt.ArrayLike, certainty: npt.ArrayLike | None = None) -> Partition:
+        """Return the partition that class numbers, one per entry, make; classes nobody is in do not exist."""
+        classes, labels = np.unique(np.asarray(numbers, dtype=np.int64), return_inverse=True)
+        known = None if certainty is None else np.asarray(certainty, dtype=np.float64)
+        return cls(name, tuple(classes.tolist()), labels, known)
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """Which entries of a file are views of one particle, as after symmetry expansion.
+
+    Attributes
+    ----------
+    particle : ndarray of int64, shape (N,)
+        Index of the particle of each entry, from 0.
+    count : int
+        Number of particles.
+    """
+
+    particle: Integers
+    count: int
+
+    @property
+    def expanded(self) -> bool:
+        """Whether any particle has more than one entry."""
+        return self.count < len(self.particle)
+
+    @classmethod
+    def of(cls, keys: Sequence[Any] | npt.NDArray[Any]) -> Entries:
+        """Return which entries have the same key: those of one particle."""
+        names, particle = np.unique(np.asarray(keys), return_inverse=True)
+        return cls(particle.astype(np.int64), len(names))
+
+
+def share_error(member: npt.NDArray[Any], of: Entries) -> float:
+    """Return the standard error of the mean of a value per entry, counted in particles.
+
+    Entries of one particle share its image, so they are no further evidence: the error is that of the sum of
+    each particle's deviations from the mean (the linearised variance of a ratio; Cochran, Sampling
+    Techniques, 1977, section 9A).
+
+    Parameters
+    ----------
+    member : ndarray, shape (N,)
+        The value, for example 1 where an entry is in a class.
+    of : Entries
+        Which entries are of which particle.
+    """
+    values = np.asarray(member, dtype=np.float64)
+    if of.count < 2:
+        return float("nan")
+    sums = np.bincount(of.particle, values - values.mean(), minlength=of.count)
+    return float(np.sqrt((sums**2).sum() * of.count / (of.count - 1)) / len(values))
 
 
 def contingency(a: Integers, b: Integers, rows: int, columns: int) -> Integers:
@@ -132,8 +228,49 @@ class Agreement:
     p_value: float
     draws: int
 
+    @classmethod
+    def of(
+        cls, runs: Sequence[Partition], of: Entries, *, draws: int | None = None, seed: int = 0
+    ) -> Agreement:
+        """Compare every run with every other, and with random partitions of the same sizes.
 
-def p_value(observed: float, null: npt.ArrayLike) -> float:
+        Parameters
+        ----------
+        runs : sequence of Partition
+            Two or more, of the same N entries.
+        of : Entries
+            Which entries are of one particle; these stay together in random partitions.
+        draws : int, optional
+            Number of random partitions; by default as many as take no more than some ten seconds.
+        seed : int
+            Of the random partitions.
+        """
+        if len(runs) < 2 or len({len(run.labels) for run in runs}) != 1:
+            raise ValueError("agreement needs two runs or more, of the same particles")
+        count = draws or _draws_for(len(of.particle), len(runs))
+        pairs = list(combinations(range(len(runs)), 2))
+        observed = [_table(runs, pair) for pair in pairs]
+        partners = [match(table) for table in observed]
+        index = [rand_of(table) for table in observed]
+        random_index = np.empty((count, len(pairs)))
+        random_classes: list[list[Reals]] = [[] for _ in pairs]
+        orders = _shuffles(of, np.random.default_rng(seed))
+        for draw in range(count):
+            shuffled = [run.labels if i == 0 else run.labels[next(orders)] for i, run in enumerate(runs)]
+            for n, (i, j) in enumerate(pairs):
+                table = contingency(shuffled[i], shuffled[j], len(runs[i].classes), len(runs[j].classes))
+                random_index[draw, n] = rand_of(table)
+                # Matched anew each time: the best of many matches is above zero by chance too.
+                random_classes[n].append(class_agreement(table, match(table)))
+        found = tuple(
+            _pair(pair, observed[n], partners[n], index[n], random_index[:, n], np.array(random_classes[n]))
+            for n, pair in enumerate(pairs)
+        )
+        mean = float(np.mean(index))
+        return cls(found, mean, _p_value(mean, random_index.mean(axis=1)), count)
+
+
+def _p_value(observed: float, null: npt.ArrayLike) -> float:
     """Share of random values, with the observed one among them, that are at least as large.
 
     Under the null every rank is equally likely, so that the chance of a value of at most p is p (Phipson &
@@ -165,47 +302,6 @@ def _draws_for(entries: int, runs: int) -> int:
     return int(np.clip(3e8 / (entries * max(runs * (runs - 1) // 2, 1)), 199, 999))
 
 
-def agreement(
-    runs: Sequence[Partition], of: Entries, *, draws: int | None = None, seed: int = 0
-) -> Agreement:
-    """Compare every run with every other, and with random partitions of the same sizes.
-
-    Parameters
-    ----------
-    runs : sequence of Partition
-        Two or more, of the same N entries.
-    of : Entries
-        Which entries are of one particle; these stay together in random partitions.
-    draws : int, optional
-        Number of random partitions; by default as many as take no more than some ten seconds.
-    seed : int
-        Of the random partitions.
-    """
-    if len(runs) < 2 or len({len(run.labels) for run in runs}) != 1:
-        raise ValueError("agreement needs two runs or more, of the same particles")
-    count = draws or _draws_for(len(of.particle), len(runs))
-    pairs = list(combinations(range(len(runs)), 2))
-    observed = [_table(runs, pair) for pair in pairs]
-    partners = [match(table) for table in observed]
-    index = [rand_of(table) for table in observed]
-    random_index = np.empty((count, len(pairs)))
-    random_classes: list[list[Reals]] = [[] for _ in pairs]
-    orders = _shuffles(of, np.random.default_rng(seed))
-    for draw in range(count):
-        shuffled = [run.labels if i == 0 else run.labels[next(orders)] for i, run in enumerate(runs)]
-        for n, (i, j) in enumerate(pairs):
-            table = contingency(shuffled[i], shuffled[j], len(runs[i].classes), len(runs[j].classes))
-            random_index[draw, n] = rand_of(table)
-            # Matched anew each time: the best of many matches is above zero by chance too.
-            random_classes[n].append(class_agreement(table, match(table)))
-    found = tuple(
-        _pair(pair, observed[n], partners[n], index[n], random_index[:, n], np.array(random_classes[n]))
-        for n, pair in enumerate(pairs)
-    )
-    mean = float(np.mean(index))
-    return Agreement(found, mean, p_value(mean, random_index.mean(axis=1)), count)
-
-
 def _table(runs: Sequence[Partition], pair: tuple[int, int]) -> Integers:
     one, other = runs[pair[0]], runs[pair[1]]
     return contingency(one.labels, other.labels, len(one.classes), len(other.classes))
@@ -215,10 +311,10 @@ def _pair(
     pair: tuple[int, int], table: Integers, partner: Integers, index: float, null: Reals, null_classes: Reals
 ) -> _PairAgreement:
     classes = class_agreement(table, partner)
-    chances = [p_value(value, null_classes[:, k]) for k, value in enumerate(classes.tolist())]
+    chances = [_p_value(value, null_classes[:, k]) for k, value in enumerate(classes.tolist())]
     by_chance = float(null.mean()), float(np.quantile(null, 0.95))
     return _PairAgreement(
-        *pair, table, partner, index, by_chance, p_value(index, null), classes, np.array(chances)
+        *pair, table, partner, index, by_chance, _p_value(index, null), classes, np.array(chances)
     )
 
 

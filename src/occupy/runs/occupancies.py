@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from occupy.runs.partition import Entries, Integers, Reals
+from occupy.runs.agreement import Entries, Integers, Reals
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from occupy.errors import InputError
 from occupy.io.models import join_models
-from occupy.io.tables import ChainTable, read_chain_table
+from occupy.io.tables import ChainTable
 from occupy.requests import SimulationRequest
 from occupy.simulation.classes import ClassSet, simulate_classes
 from occupy.simulation.composition import draw_b_factors, draw_classes, draw_occupancies, neighbour_blocks
@@ -66,7 +66,7 @@ def _read(models: Sequence[Path]) -> tuple[gemmi.Structure, str]:
 def _chain_table(path: Path | None) -> ChainTable | None:
     if path is None:
         return None
-    table = read_chain_table(path)
+    table = ChainTable.read(path)
     unknown = set(table.columns) - {"occupancy", "b_factor"}
     if unknown:
         raise InputError(
@@ -144,7 +144,7 @@ def _class_set(
     further: dict[str, Any] = {}
     occupancies: Sequence[Mapping[str, float]]
     if mixture.composition is not None:
-        composition = read_chain_table(mixture.composition)
+        composition = ChainTable.read(mixture.composition)
         if not composition.columns:
             raise InputError(f"{mixture.composition}: no column of a class beside the chains")
         occupancies, blocks = list(composition.columns.values()), composition.blocks

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from occupy.options import short_repr
 from occupy.requests import Imaging, Processing
-from occupy.simulation.models import per_chain
-from occupy.simulation.scene import Scene, clean_map, clean_maps, make_scene, noise_sigma
+from occupy.simulation.models import Scene, per_chain
 from occupy.simulation.single import Array, Noise, Simulation, finish, last_shell, raw_maps, spectrum_of
 
 if TYPE_CHECKING:
@@ -96,13 +95,13 @@ def simulate_classes(
     asked = Imaging(**imaging)
     shares = _shares(weights, len(occupancies), "weights")
     factors = _positive(class_noise, len(occupancies), "class_noise")
-    scene = make_scene(structure, asked, b_factors)
+    scene = Scene.of(structure, asked, b_factors)
     columns = [
         per_chain(f"occupancies of class {k}", given, scene.chains, default=1.0, highest=1.0)
         for k, given in enumerate(occupancies, start=1)
     ]
-    full = clean_map(scene, dict.fromkeys(scene.chains, 1.0))
-    sigma = noise_sigma(scene, full, asked.signal_to_noise)
+    full = scene.clean_map(dict.fromkeys(scene.chains, 1.0))
+    sigma = scene.noise_sigma(full, asked.signal_to_noise)
     seed = asked.seed
     noises = [
         Noise(
@@ -142,7 +141,7 @@ def _classes(
     processing: Processing,
 ) -> ClassSet:
     """Make the maps of all classes and their weighted mean."""
-    cleans = clean_maps(scene, columns)
+    cleans = scene.clean_maps(columns)
     raws = [raw_maps(scene, clean, noise) for clean, noise in zip(cleans, noises, strict=True)]
     current = None
     if processing.wiener:

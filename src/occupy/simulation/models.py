@@ -1,18 +1,24 @@
-"""Atomic models: the bundled one, models placed in a box, and maps read at the backbone of their chains."""
+"""Atomic models: the bundled one, models placed in a box, their clean maps, and maps read at chains."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from math import ceil, isfinite
 from operator import index
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from occupy.requests import Imaging
+from occupy.simulation.potential import potential_of
+
 if TYPE_CHECKING:
     import gemmi
+
 
 PADDING = 0.3
 """The least share of the default box's side that the model does not reach."""
@@ -30,7 +36,7 @@ def demo_structure() -> gemmi.Structure:
 
     import gemmi
 
-    packed = resources.files("occupy.data").joinpath("demo_model.cif.gz").read_bytes()
+    packed = resources.files("occupy").joinpath("data/demo_model.cif.gz").read_bytes()
     block = gemmi.cif.read_string(gzip.decompress(packed).decode()).sole_block()
     structure = gemmi.make_structure_from_block(block)
     structure.setup_entities()
@@ -83,7 +89,7 @@ def heavy_atoms(structure: gemmi.Structure) -> gemmi.Structure:
     return heavy
 
 
-def box_size(structure: gemmi.Structure, voxel_size: float, box: int | None) -> int:
+def _box_size(structure: gemmi.Structure, voxel_size: float, box: int | None) -> int:
     """Return the box's side in voxels: the one asked for if the model fits, or the default."""
     bounds = structure.calculate_box()
     extent = max((bounds.maximum - bounds.minimum).tolist())
@@ -117,7 +123,7 @@ def place(structure: gemmi.Structure, side: float) -> gemmi.Structure:
     return placed
 
 
-def set_atoms(chain: gemmi.Chain, occupancy: float, b_factor: float | None = None) -> None:
+def _set_atoms(chain: gemmi.Chain, occupancy: float, b_factor: float | None = None) -> None:
     """Set occupancy and, where given, the isotropic B-factor (Å²) of a chain's atoms, in place."""
     import gemmi
 
@@ -161,7 +167,9 @@ def chain_values(
     values = np.asarray(data)
     if values.ndim != 3:
         raise ValueError(f"data must have three axes, not shape {values.shape}")
-    _check_positive(voxel_size=voxel_size, radius=radius)
+    for name, number in (("voxel_size", voxel_size), ("radius", radius)):
+        if not (isfinite(number) and number > 0):
+            raise ValueError(f"{name} must be a positive number, not {number!r}")
     found = {}
     for name, points in marker_points(structure).items():
         near = voxels_near(points[:, ::-1] / voxel_size, radius / voxel_size, values.shape)
@@ -208,13 +216,6 @@ def check_structure(structure: gemmi.Structure) -> None:
         raise ValueError(f"structure {structure.name!r} has no atoms")
 
 
-def _check_positive(**numbers: float) -> None:
-    """Raise ValueError unless every number is finite and above 0."""
-    for name, number in numbers.items():
-        if not (isfinite(number) and number > 0):
-            raise ValueError(f"{name} must be a positive number, not {number!r}")
-
-
 def chain_names(structure: gemmi.Structure) -> list[str]:
     """Return the first model's chain names, each once, in their order."""
     return list(dict.fromkeys(chain.name for chain in structure[0]))
@@ -232,3 +233,105 @@ def per_chain(
             raise ValueError(f"{what} of chain {name!r} must be within 0 and {highest:g}, not {number!r}")
         numbers[name] = float(number)
     return numbers
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A fully occupied model in the map's frame.
+
+    Attributes
+    ----------
+    structure : gemmi.Structure
+        In a cubic cell, all occupancies 1, with the B-factors of the simulation.
+    size : int
+        Voxels along each side of the box.
+    voxel_size, resolution : float
+        Å.
+    b_factors : mapping of str to float
+        Å² that a chain has on top of the others.
+    """
+
+    structure: gemmi.Structure
+    size: int
+    voxel_size: float
+    resolution: float
+    b_factors: Mapping[str, float]
+
+    @property
+    def chains(self) -> list[str]:
+        """Names of the chains, in their order."""
+        return chain_names(self.structure)
+
+    def atoms_zyx(self) -> NDArray[np.float64]:
+        """Return the atoms' positions in voxels: (n, 3)."""
+        atoms = np.array([site.atom.pos.tolist() for site in self.structure[0].all()])
+        return np.asarray(atoms[:, ::-1] / self.voxel_size)
+
+    def clean_map(self, occupancies: Mapping[str, float]) -> NDArray[np.float32]:
+        """Return the map without noise in volts: (size, size, size)."""
+        structure = self.with_occupancies(occupancies)
+        return potential_of(structure, self.size, self.voxel_size, self.resolution)
+
+    def clean_maps(self, columns: Sequence[Mapping[str, float]]) -> list[NDArray[np.float32]]:
+        """Return the map without noise for each of several sets of occupancies.
+
+        Maps are linear in occupancy, so chains that rise and fall together are computed once.
+        """
+        groups: dict[tuple[float, ...], list[str]] = {}
+        for name in self.chains:
+            groups.setdefault(tuple(column[name] for column in columns), []).append(name)
+        if len(groups) > len(columns):
+            return [self.clean_map(column) for column in columns]
+        maps = [np.zeros((self.size,) * 3, dtype=np.float32) for _ in columns]
+        for values, names in groups.items():
+            part = self.clean_map({name: float(name in names) for name in self.chains})
+            for whole, value in zip(maps, values, strict=True):
+                whole += np.float32(value) * part
+        return maps
+
+    def with_occupancies(self, occupancies: Mapping[str, float]) -> gemmi.Structure:
+        """Return the scene's model with other occupancies."""
+        structure = self.structure.clone()
+        for chain in structure[0]:
+            _set_atoms(chain, occupancies[chain.name])
+        return structure
+
+    def noise_sigma(self, full: NDArray[np.float32], signal_to_noise: float) -> np.float32:
+        """Return the noise's standard deviation in volts (see `signal_to_noise` of `simulate`).
+
+        Parameters
+        ----------
+        full : (size, size, size) array
+            Clean map of the fully occupied model.
+        signal_to_noise : float
+            Ratio of variances; infinity for no noise.
+        """
+        if np.isinf(signal_to_noise):
+            return np.float32(0)
+        # What lies within 3 Å of any atom is molecule.
+        inside = voxels_near(self.atoms_zyx(), 3.0 / self.voxel_size, full.shape)
+        return np.float32(np.sqrt(full.reshape(-1)[inside].var(dtype=np.float64) / signal_to_noise))
+
+    @classmethod
+    def of(cls, structure: gemmi.Structure, imaging: Imaging, b_factors: Mapping[str, float] | None) -> Scene:
+        """Place a model; its atoms have B-factors 4 d² + those of their chain + those of their distance."""
+        check_structure(structure)
+        extra = per_chain("b_factors", b_factors, chain_names(structure), default=0.0, highest=np.inf)
+        voxel_size, resolution = float(imaging.voxel_size), float(imaging.resolution)
+        heavy = heavy_atoms(structure)
+        size = _box_size(heavy, voxel_size, imaging.box)
+        placed = place(heavy, size * voxel_size)
+        for chain in placed[0]:
+            _set_atoms(chain, 1.0, 4 * resolution**2 + extra[chain.name])
+        if imaging.rim_b_factor:
+            _add_rim(placed, imaging.rim_b_factor)
+        return cls(placed, size, voxel_size, resolution, MappingProxyType(extra))
+
+
+def _add_rim(placed: gemmi.Structure, rim_b_factor: float) -> None:
+    """Add a B-factor that grows with the square of the distance from the atoms' mean, in place."""
+    atoms = [site.atom for site in placed[0].all()]
+    points = np.array([atom.pos.tolist() for atom in atoms])
+    squared = ((points - points.mean(axis=0)) ** 2).sum(axis=1)
+    for atom, share in zip(atoms, squared / max(float(squared.max()), 1e-9), strict=True):
+        atom.b_iso += rim_b_factor * float(share)

@@ -16,7 +16,11 @@ from numpy.typing import NDArray
 
 from occupy.options import short_repr
 from occupy.requests import Imaging, Processing
-from occupy.simulation.models import per_chain, voxels_near
+from occupy.simulation.models import (
+    Scene,
+    per_chain,
+    voxels_near,
+)
 from occupy.simulation.potential import (
     coloured_noise,
     frequency_of,
@@ -25,7 +29,6 @@ from occupy.simulation.potential import (
     shell_means,
     soft_low_pass,
 )
-from occupy.simulation.scene import Scene, clean_map, make_scene, noise_sigma, with_occupancies
 
 if TYPE_CHECKING:
     import gemmi
@@ -134,14 +137,14 @@ def simulate(
         If a number is out of range, a chain unknown, or the box too small for the model.
     """
     asked = Imaging(**imaging)
-    scene = make_scene(structure, asked, b_factors)
+    scene = Scene.of(structure, asked, b_factors)
     occupancy = per_chain("occupancies", occupancies, scene.chains, default=1.0, highest=1.0)
-    clean = clean_map(scene, occupancy)
+    clean = scene.clean_map(occupancy)
     everything = dict.fromkeys(occupancy, 1.0)
     full = (
-        clean if occupancy == everything or np.isinf(asked.signal_to_noise) else clean_map(scene, everything)
+        clean if occupancy == everything or np.isinf(asked.signal_to_noise) else scene.clean_map(everything)
     )
-    sigma = noise_sigma(scene, full, asked.signal_to_noise)
+    sigma = scene.noise_sigma(full, asked.signal_to_noise)
     noise = Noise(sigma, asked.noise_colour, asked.seed, (asked.seed, 1) if asked.half_maps else None)
     return finish(scene, occupancy, clean, noise, processing or Processing())
 
@@ -220,7 +223,7 @@ def finish(
         clean=maps[0],
         voxel_size=scene.voxel_size,
         occupancies=MappingProxyType(dict(occupancies)),
-        structure=with_occupancies(scene, occupancies),
+        structure=scene.with_occupancies(occupancies),
         resolution=scene.resolution,
         b_factors=scene.b_factors,
         half_maps=(maps[2], maps[3]) if len(maps) == 4 else None,

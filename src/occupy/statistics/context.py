@@ -146,8 +146,9 @@ def _mended(ratio: npt.NDArray[np.float64], share: float, flank: float = 0.2) ->
     """Return what a reading becomes, both relative to the mean around it.
 
     What reads less than a share b of the mean around it is mostly its neighbours': it loses twice what it
-    reads less, as by two of van Cittert's steps, r becoming 3r − 2b. What reads more, but less than the mean, lies at the flank of
-    density of its own kind, and is given that mean; in between the one goes over into the other.
+    reads less, as by two of van Cittert's steps, r becoming 3r − 2b. What reads more, but less than the mean,
+    lies at the flank of density of its own kind, and is given that mean; in between the one goes over into
+    the other.
 
     Parameters
     ----------

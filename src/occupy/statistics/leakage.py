@@ -44,6 +44,7 @@ class Neighbourhood:
     def of(cls, density: Array, sigma: Sequence[float], smooth: Smoother = _smoothed) -> Neighbourhood:
         """Neighbourhood of a map of density or power; nothing lies outside the map."""
         highest = float(density.max())
+        # Emptiness weighs next to nothing, but something: a mean around it must be a number.
         floor = np.float32(1e-6 * highest if highest > 0 else 1.0)
         weight = np.maximum(density, floor)
         total = np.maximum(smooth(weight, sigma), floor * np.float32(1e-6))

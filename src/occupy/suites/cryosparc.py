@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from occupy.errors import InputError, Notice
-from occupy.io.class_numbers import RECORD, match_classes, read_numbered
+from occupy.io.class_numbers import RECORD, NumberedSet
 from occupy.io.cryosparc import write_item
 from occupy.io.mrc import read_header
-from occupy.io.particles import read_particles, write_particles
-from occupy.io.runs import read_run
+from occupy.io.particles import read_particles
+from occupy.io.runs import Run
 from occupy.report.tables import read_table
 
 if TYPE_CHECKING:
@@ -54,6 +54,23 @@ class _ClassificationJob:
     particles: Mapping[int, str]
 
 
+def estimate_job(
+    project: str, job: str, options: Sequence[str], present: float, output: Path | None
+) -> list[str]:
+    """Estimate a job in its instance, or in the project's folder where that is given; say what was made."""
+    # A folder of such a name is ./P3.
+    if re.fullmatch(r"P\d+", project):
+        if output is not None:
+            raise InputError("-o is for a project's folder; an External job has a folder of its own")
+        made = run_external(connect(), project, job, options, present)
+        return [f"{project} {made}: occupancies, masks and particles of {job}"]
+    folder = output or Path(f"occupy_{job}")
+    groups, notices = run_in_folder(Path(project), job, folder, options, present)
+    said = [f"warning: {notice.text}" for notice in notices]
+    said.append(f"{len(groups)} result groups in {folder}, for cryoSPARC's job Import Result Group:")
+    return said + [f"  {group.name}" for group in groups]
+
+
 def connect() -> CryoSPARC:
     """Connect to the instance that cryosparc-tools' environment variables name.
 
@@ -79,7 +96,7 @@ def connect() -> CryoSPARC:
     return instance
 
 
-def classification(job: JobController) -> _ClassificationJob:
+def _classification(job: JobController) -> _ClassificationJob:
     """Find the classes of a 3D classification or heterogeneous refinement among its outputs.
 
     Raises
@@ -118,7 +135,7 @@ def run_external(instance: CryoSPARC, project: str, job: str, options: Sequence[
         Unique name of the External job.
     """
     source = instance.find_job(project, job)
-    classes = classification(source)
+    classes = _classification(source)
     external = instance.create_external_job(
         project, source.model.workspace_uids[0], title=f"Occupancy across the classes of {job}"
     )
@@ -174,12 +191,12 @@ def run_in_folder(
         write_item(target, kind, {"path": f">{path.relative_to(folder)}", **_grid(path)})
         groups.append(target.with_suffix(".csg"))
     try:
-        particles = read_particles(read_run(source).path)
-        labels, notices = match_classes(read_numbered(folder / RECORD), particles)
+        particles = read_particles(Run.read(source).path)
+        labels, notices = NumberedSet.read(folder / RECORD).match(particles)
         for name, maps in _with_and_without(folder, record, present):
             keep = np.isin(particles.labels, [labels[each] for each in maps])
             if keep.any():
-                write_particles(particles, keep, folder / f"{name}.cs")
+                particles.write(keep, folder / f"{name}.cs")
                 groups.append(folder / f"{name}.csg")
     except InputError as error:
         notices.append(Notice("no-particles", f"no groups of particles are written: {error}"))

@@ -269,18 +269,26 @@ class Regions(_OccupyJob):
     SUMMARY = "How much of each chain, entity or ligand is there, with 95 % intervals"
 
     def form(self) -> dict[str, JobOption]:
-        return {"input_map": _map(), "model": _model(), "by": _by()}
+        return {"input_map": _map("Map, or scale of a local scale job"), "model": _model(), "by": _by()}
+
+    def stem(self) -> str:
+        return super().stem().removesuffix("_scale")
 
     def get_commands(self) -> list[PipelinerCommand]:
-        inputs = [self.joboptions["input_map"].get_string()]
+        given = self.joboptions["input_map"].get_string()
+        # The folder of an estimate stands for its map, with all that was found out about it.
+        inputs = [given if Path(given).stem == self.stem() else str(Path(given).parent)]
         return self.command("regions", inputs, *self.arguments("model", "by"), "--report")
 
     def create_output_nodes(self) -> None:
         self.add_output_node(f"{self.stem()}_regions.tsv", nodes.NODE_PROCESSDATA, ["occupy", "occupancies"])
-        self.add_output_node(f"{self.stem()}_scale.mrc", nodes.NODE_DENSITYMAP, ["occupy", "scale"])
 
     def create_post_run_output_nodes(self) -> None:
-        self.add_found(("*_occupancies.cif", nodes.NODE_ATOMCOORDS, "occupancies"))
+        self.add_found(
+            ("*_occupancies.cif", nodes.NODE_ATOMCOORDS, "occupancies"),
+            # Not where the scale of another job was read.
+            ("*_scale.mrc", nodes.NODE_DENSITYMAP, "scale"),
+        )
 
     def create_results_display(self) -> list[ResultsDisplayObject]:
         table = self.shown_table("Occupancy of the parts", f"{self.stem()}_regions.tsv")
@@ -417,6 +425,54 @@ class Select(_OccupyJob):
     def create_results_display(self) -> list[ResultsDisplayObject]:
         name = f"{self.output_dir}particles.star"
         return [create_results_display_object("textfile", file_path=name, title="Selected particles")]
+
+
+class CompareRuns(_OccupyJob):
+    """Compare classifications of the same particles with other seeds: which classes come back in each."""
+
+    PROCESS_NAME = "occupy.compare_runs"
+    TITLE = "Compare classification runs"
+    SUMMARY = "Which classes are real, and how many, from several runs over the same particles"
+
+    def form(self) -> dict[str, JobOption]:
+        return {
+            "runs": MultiInputNodeJobOption(
+                label="Particles of two runs or more",
+                node_type=nodes.NODE_PARTICLEGROUPMETADATA,
+                is_required=True,
+                help_text="run_it025_data.star of jobs that differ in their seed; three tell more than two.",
+            ),
+            "probability": _number(
+                "Particles surely in a class: at least", "Those are written; 0.9 where empty.",
+                hard_min=0, hard_max=1,
+            ),
+        }  # fmt: skip
+
+    def additional_joboption_validation(self) -> list[JobOptionValidationResult]:
+        runs = self.joboptions["runs"]
+        if len(runs.get_list()) < 2:
+            return [JobOptionValidationResult("error", [runs], "Give two runs or more, of other seeds.")]
+        return []
+
+    def get_commands(self) -> list[PipelinerCommand]:
+        return self.command(
+            "compare-runs", self.joboptions["runs"].get_list(), *self.arguments("probability")
+        )
+
+    def create_output_nodes(self) -> None:
+        for name in ("classes", "agreement", "matches", "particles"):
+            self.add_output_node(f"{name}.tsv", nodes.NODE_PROCESSDATA, ["occupy", name])
+
+    def create_post_run_output_nodes(self) -> None:
+        for path in sorted(Path(self.output_dir).glob("class_*.star")):
+            self.add_output_node(path.name, nodes.NODE_PARTICLEGROUPMETADATA, ["relion"])
+
+    def create_results_display(self) -> list[ResultsDisplayObject]:
+        tables = {"classes.tsv": "Reproducible classes", "agreement.tsv": "Agreement of the runs"}
+        return [
+            *(self.shown_table(title, name) for name, title in tables.items()),
+            *self.shown_pictures(runs="How particles go from run to run"),
+        ]
 
 
 def _particles(help_text: str) -> InputNodeJobOption:

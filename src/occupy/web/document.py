@@ -19,11 +19,10 @@ from occupy.modify import modifications, modified_maps, modified_values
 from occupy.pipeline import Estimate
 from occupy.report.chimerax import contour_level, tile_sphere
 from occupy.report.figures import value_spans
-from occupy.report.record import numbers_of
+from occupy.report.record import number_lines, numbers_of
 from occupy.report.results import WHAT
 from occupy.report.slices import lowest_shown_scale
 from occupy.report.surfaces import clear_level, spread_of
-from occupy.report.text import number_lines
 from occupy.resolve import ResolvedSettings, resolve
 from occupy.result import LoadedResult
 from occupy.settings import Settings

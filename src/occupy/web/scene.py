@@ -207,10 +207,6 @@ def _check_index(shape: Sequence[int], axis: int, index: int) -> None:
         raise InputError(f"there is no slice {index} along {'zyx'[axis]}; there are {shape[axis]}")
 
 
-# Reasons kept for pages that ask for a scene which was closed.
-_REASONS = 100
-
-
 @dataclass(frozen=True)
 class Limits:
     """Memory the viewer may take, in bytes.
@@ -308,7 +304,8 @@ class OpenScenes:
                 return
             if reason:
                 self._reasons[number] = reason
-            for old in list(self._reasons)[:-_REASONS]:
+            # Kept for pages that ask for a scene which was closed.
+            for old in list(self._reasons)[:-100]:
                 del self._reasons[old]
         scene.close()
 

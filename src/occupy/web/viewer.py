@@ -50,9 +50,6 @@ from occupy.web.scene import Limits, OpenScenes, Scene, palettes
 from occupy.web.shelf import Shelf, kind_of_file, kind_of_folder
 from occupy.web.watched import ArrayCache, WatchedFiles
 
-# Points of the modification curve.
-_CURVE = 201
-
 
 @dataclass(frozen=True)
 class Download:
@@ -318,7 +315,7 @@ class Viewer:
     def modification(self, said: Said) -> dict[str, Any]:
         """Return what a modification does: the factors for the preview, and its curve."""
         document, settings = self.document(said), settings_from(said.get("settings", {}))
-        scale = np.linspace(0, 1, _CURVE, dtype=np.float32)
+        scale = np.linspace(0, 1, 201, dtype=np.float32)
         curves = modifications(document.resolved(settings), scale)
         return {
             **document.modification(settings),

@@ -33,8 +33,8 @@ export function matrix([x, y, z, w]) {
   ];
 }
 
-/** Return how far along a ray the first triangle is hit (Möller and Trumbore 1997). */
-export function nearest(source, from, along, least) {
+/** Return how far along a ray the first triangle is hit within a box (Möller and Trumbore 1997). */
+export function nearest(source, from, along, least, low, high) {
   const { positions, indices, origin, extent } = source;
   let best = Infinity;
   const p = new Float64Array(9);
@@ -55,7 +55,8 @@ export function nearest(source, from, along, least) {
     const v = (along[0] * qx + along[1] * qy + along[2] * qz) / det;
     if (v < 0 || u + v > 1) continue;
     const hit = (e2x * qx + e2y * qy + e2z * qz) / det;
-    if (hit > least && hit < best) best = hit;
+    const inside = (v, i) => { const at = from[i] + hit * v; return at >= low[i] && at <= high[i]; };
+    if (hit > least && hit < best && along.every(inside)) best = hit;
   }
   return best;
 }

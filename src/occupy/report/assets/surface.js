@@ -6,10 +6,10 @@ import { conjugate, matrix, nearest, normalised, product, turned } from "./geome
 const MESH_VERTEX = `#version 300 es
 in vec3 position; in vec4 normal; in float value;
 uniform mat4 projection; uniform mat3 turn; uniform vec3 origin, extent, centre, shift;
-out vec3 seen; out vec3 facing; out float level;
+out vec3 seen; out vec3 facing; out vec3 place; out float level;
 void main() {
-  vec3 place = origin + position * extent - centre;
-  seen = turn * place + shift;
+  place = origin + position * extent;
+  seen = turn * (place - centre) + shift;
   facing = turn * normal.xyz;
   level = value;
   gl_Position = projection * vec4(seen, 1.0);
@@ -17,10 +17,12 @@ void main() {
 
 const MESH_FRAGMENT = `#version 300 es
 precision highp float;
-in vec3 seen; in vec3 facing; in float level;
+in vec3 seen; in vec3 facing; in vec3 place; in float level;
+uniform vec3 low, high; uniform float cut;
 uniform sampler2D palette; uniform vec2 range; uniform float opacity, depth, radius; uniform vec3 background;
 out vec4 colour;
 void main() {
+  if (-seen.z < cut || any(lessThan(place, low)) || any(greaterThan(place, high))) discard;
   vec3 n = normalize(facing);
   vec3 eye = normalize(-seen);
   bool inside = dot(n, eye) < 0.0;
@@ -94,6 +96,9 @@ export class SurfaceView {
     this.lines = new Map();
     this.centre = [0, 0, 0];
     this.radius = 1;
+    this.clip = 0; // share of the depth, from the front, that is cut away
+    this.low = [-Infinity, -Infinity, -Infinity]; // x, y, z in Å: outside of this box nothing is drawn
+    this.high = [Infinity, Infinity, Infinity];
     this.drawn = 0;
     this.pending = 0;
     this.gl = canvas.getContext("webgl2", { antialias: true, alpha: false, powerPreference: "high-performance" });
@@ -268,6 +273,10 @@ export class SurfaceView {
     gl.uniform1f(u.depth, eye.distance);
     gl.uniform1f(u.radius, this.radius);
     gl.uniform3fv(u.background, this.background);
+    const finite = (v) => Math.min(Math.max(v, -1e9), 1e9);
+    gl.uniform3fv(u.low, this.low.map(finite));
+    gl.uniform3fv(u.high, this.high.map(finite));
+    gl.uniform1f(u.cut, this.cut(eye));
     for (const mesh of visible.filter((m) => m.look.opacity >= 1)) this.drawMesh(mesh, u);
     this.drawLines(eye);
     gl.useProgram(this.meshProgram.program);
@@ -332,6 +341,11 @@ export class SurfaceView {
     return { aspect, distance, near, far: distance + 3.5 * this.radius };
   }
 
+  /** Depth in Å from which on something is drawn. */
+  cut(eye) {
+    return this.clip > 0 ? eye.distance + (2 * this.clip - 1) * this.radius : 0;
+  }
+
   place(u, eye) {
     const gl = this.gl;
     const f = 1 / Math.tan(FIELD_OF_VIEW / 2);
@@ -360,7 +374,7 @@ export class SurfaceView {
     const along = turned(back, [x, y, -1]);
     let best = Infinity;
     for (const mesh of this.meshes.values()) {
-      if (mesh.look.visible) best = Math.min(best, nearest(mesh.source, from, along, eye.near));
+      if (mesh.look.visible) best = Math.min(best, nearest(mesh.source, from, along, Math.max(eye.near, this.cut(eye)), this.low, this.high));
     }
     return Number.isFinite(best) ? from.map((v, i) => v + best * along[i]) : null;
   }

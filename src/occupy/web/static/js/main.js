@@ -140,6 +140,7 @@ const KEYS = [
   ["Click on the surface", "slices go there"], ["Arrow keys", "turn the surface, or move the cross in a slice"],
   ["Wheel, Page Up, Page Down on a slice", "next slice"], ["Click or drag in a slice", "the others follow"],
   ["Double click, Enter on a slice", "enlarge it, or show all (Escape)"],
+  ["Ctrl+Z, Ctrl+Y", "undo and redo what changed in the view"],
   ["1 … 6", "panels on the right"], ["O", "open another map"], ["?", "this list"],
 ];
 
@@ -163,6 +164,12 @@ document.getElementById("theme").addEventListener("click", () => {
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => window.dispatchEvent(new Event("occupy-theme")));
 document.addEventListener("keydown", (event) => {
+  const move = (event.ctrlKey || event.metaKey) && !event.target.matches("input:not([type=range], [type=checkbox]), textarea") && { z: event.shiftKey ? "redo" : "undo", y: "redo" }[event.key.toLowerCase()];
+  if (move && pages.get(current)?.[move]) {
+    event.preventDefault();
+    pages.get(current)[move]();
+    return;
+  }
   if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "?") help();
   else if (event.key.toLowerCase() === "o") select("welcome");

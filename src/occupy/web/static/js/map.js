@@ -3,6 +3,8 @@ import { getBytes, latest, paced, postBytes, saveAs } from "./api.js";
 import { h, hex, key, linkedView, nice, roundLength, segments, slider, theme, wishes } from "./dom.js";
 import { panels, waitingPanel } from "./panels.js";
 import { slicesView } from "./slices.js";
+import { boxLines, circles, crossLines, gizmo, paintKey, paintRuler } from "./stage.js";
+import { changes, keptViews } from "./state.js";
 import { SurfaceView, paletteBytes, unpack } from "./surface.js";
 
 /** Colours that can be put on the surface, with the range of their key. */
@@ -23,15 +25,20 @@ export function mapPage(app, first) {
   const surface = surfaceView(ctx);
   const slices = slicesView(ctx);
   ctx.parts = { surface, slices };
+  const linked = linkedView(first.title);
   const waiting = first.kind === "read" ? waitingPanel(ctx) : null;
   const element = h("section.map", {}, surface.element, slices.element, waiting ? waiting.element : panels(ctx).element);
   ctx.emit("scene");
+  if (linked) ctx.restore(linked);
+  ctx.history.clear();
   return {
     element,
     title: first.title,
     progress: waiting?.progress,
     activate() { surface.view.draw(); slices.resize(); },
     deactivate() {},
+    undo: ctx.history.undo,
+    redo: ctx.history.redo,
     close() { surface.view.close(); ctx.closed = true; window.removeEventListener("occupy-theme", surface.retheme); },
     update(scene) {
       const estimated = ctx.scene.kind === "read" && scene.kind === "map";
@@ -40,6 +47,7 @@ export function mapPage(app, first) {
       if (estimated) {
         if (!ctx.moved) ctx.cross = middleOf(scene);
         waiting.element.replaceWith(panels(ctx).element);
+        ctx.history.clear();
       }
       ctx.emit("scene");
     },
@@ -54,15 +62,13 @@ function middleOf(scene) {
 /** What the parts of the page share: the scene, the cross, the modification; and who wants to hear of changes. */
 function context(app, scene) {
   const listeners = new Map();
-  const linked = linkedView(scene.title);
-  return {
+  const ctx = {
     app,
     scene,
     before: null,
-    cross: asked(linked?.cross, middleOf(scene)).map((v, a) => Math.min(Math.max(v, 0), scene.shape[a] - 1)),
+    cross: middleOf(scene),
     modification: modificationOf(scene.asked),
-    linked,
-    moved: Array.isArray(linked?.cross),
+    moved: false,
     factors: null,
     threshold: null,
     on(event, listener) {
@@ -86,19 +92,32 @@ function context(app, scene) {
       const { origin, spacing } = this.scene;
       return [0, 1, 2].map((i) => origin[i] + cross[2 - i] * spacing[i]);
     },
+    /** Everything that is seen and can be chosen, as plain values: for undo, kept views and links. */
+    state() {
+      return { ...this.parts.surface.state(), ...this.parts.slices.state(), cross: [...this.cross], modification: { ...this.modification } };
+    },
+    restore(state) {
+      const { cross, modification } = state;
+      if (modification && typeof modification === "object") this.modification = { ...modification };
+      this.emit("modification");
+      if (Array.isArray(cross) && cross.length === 3 && cross.every(Number.isFinite)) this.moveCross(cross);
+      this.parts.slices.restore(state);
+      this.parts.surface.restore(state);
+    },
   };
+  ctx.history = changes(ctx);
+  return ctx;
 }
 
-/** The camera that a link asks for, or null where its numbers are none. */
-function cameraOf(linked) {
-  const { turn = [], pan = [], centre = [], zoom, radius } = linked?.camera ?? {};
-  const whole = [[turn, 4], [pan, 2], [centre, 3], [[zoom, radius], 2]].every(([list, count]) => Array.isArray(list) && list.length === count && list.every(Number.isFinite));
-  return whole && zoom > 0 && radius > 0 ? { turn, pan, zoom, centre, radius } : null;
+/** Whether numbers that were asked for are so many numbers. */
+function areNumbers(list, count) {
+  return Array.isArray(list) && list.length === count && list.every(Number.isFinite);
 }
 
-/** Three whole numbers that were asked for, or others. */
-function asked(numbers, others) {
-  return Array.isArray(numbers) && numbers.length === 3 && numbers.every(Number.isInteger) ? numbers : others;
+/** The camera that a state asks for, or null where its numbers are none. */
+function cameraOf({ camera }) {
+  const { turn, pan, centre, zoom } = camera ?? {};
+  return areNumbers(turn, 4) && areNumbers(pan, 2) && (centre === null || areNumbers(centre, 3)) && zoom > 0 ? camera : null;
 }
 
 /** The modification a map was opened with: the first that was asked for. */
@@ -116,7 +135,7 @@ function surfaceView(ctx) {
   const wrap = h("div.stage", {}, canvas);
   let view;
   try {
-    view = new SurfaceView(canvas, { background: theme().background, onPick: (xyz) => toCross(xyz), onDraw: (a) => ruler(a) });
+    view = new SurfaceView(canvas, { background: theme().background, onPick: (xyz) => toCross(xyz), onDraw: (a) => drawn(a) });
   } catch (error) {
     wrap.replaceChildren(h("p.note.bad", {}, `${error.message}. Slices and numbers work without it.`));
     view = new Proxy({}, { get: () => () => {} });
@@ -124,21 +143,30 @@ function surfaceView(ctx) {
   let framed = false;
   let shown = null; // the head of the mesh on screen
   let level = ctx.scene.level;
-  let chosenLevel = ctx.linked?.level > 0 ? ctx.linked.level : null; // by the user; else that of the map
+  let chosenLevel = null; // by the user; else that of the map
   let opacity = 1;
   let dust = ctx.scene.dust;
   let source = "input";
   const known = colourings(ctx.scene, ctx.app);
-  let wanted = ctx.linked?.colour ?? "scale";
+  let wanted = "scale";
   let colouring = known[0];
   let range = [colouring.low, colouring.high];
   const keybox = h("div.keybox");
   const facts = h("p.faint.facts");
   const trouble = h("div.trouble", { role: "status" });
   const ruled = h("div.ruler", { title: "Length in the middle of what is shown; nearer parts look larger" }, h("i"), h("b"));
-  wrap.append(keybox, ruled, trouble);
+  const axes = gizmo((turn) => { Object.assign(view.camera, { turn: [...turn] }); view.camera.changed(); });
+  wrap.append(keybox, ruled, trouble, axes.element);
+  let clip = 0; // share of the depth that is cut away from the front
+  let crop = Infinity; // Å, side of the cube around the cross outside of which nothing is drawn
+  let framing = null; // centre and radius that a link asks for
   let bar = { pixels: 0, text: "" };
 
+  function drawn(perPixel) {
+    ruler(perPixel);
+    axes.turn(view.camera.turn);
+    ctx.history.changed();
+  }
   function ruler(perPixel) {
     const length = roundLength(Math.max(140 * perPixel, 1e-6));
     bar = { pixels: length / perPixel, text: `${nice(length, 3)} Å` };
@@ -178,8 +206,8 @@ function surfaceView(ctx) {
     trouble.textContent = mesh.triangles === 0 ? "Nothing is above this level." : "";
   }
   function frame(mesh) {
-    if (camera) Object.assign(view, { centre: camera.centre, radius: camera.radius });
-    else view.setBoxAround({ ...mesh.arrays, origin: mesh.origin, extent: mesh.extent });
+    view.setBoxAround({ ...mesh.arrays, origin: mesh.origin, extent: mesh.extent });
+    if (framing) Object.assign(view, framing);
   }
   const failed = (error) => { trouble.textContent = error.message; };
   const exact = latest(load);
@@ -249,17 +277,30 @@ function surfaceView(ctx) {
       if (typed[1] > typed[0]) { range = typed; recolour(); }
     });
   }
-  function pickColouring(name) {
+  function pickColouring(name, ends) {
     const all = colourings(ctx.scene, ctx.app);
     colouring = all.find((c) => c.name === name) ?? all[0];
     choice.value = colouring.name;
-    range = [colouring.low, colouring.high];
+    range = areNumbers(ends, 2) && ends[1] > ends[0] ? [...ends] : [colouring.low, colouring.high];
     [low.value, high.value] = range.map((v) => nice(v));
     for (const field of [low, high]) field.disabled = ["uniform", "modification"].includes(colouring.name);
     recolour();
   }
   const shows = segments("Surface of", [["input", "Input"], ["modified", "Modified"]], source, (name) => { source = name; reload(); });
-  const see = slider({ label: "Opacity", low: 0.1, high: 1, step: 0.05, value: 1, change: (v) => { opacity = v; view.setLook("surface", { opacity }); } });
+  const see = slider({ label: "Opacity", low: 0.1, high: 1, step: 0.05, value: 1, change: (v) => setOpacity(v) });
+  const setOpacity = (v) => { opacity = v; view.setLook("surface", { opacity }); };
+  const side = Math.max(...ctx.scene.spacing.map((a, i) => a * ctx.scene.shape[2 - i]));
+  const clipBar = slider({ label: "Clip", low: 0, high: 1, step: 0.01, value: 0, title: "Cut away what is nearer than a plane across the view", change: (v) => { clip = v; cut(); } });
+  const cropBar = slider({ label: "Crop", low: 10, high: Math.ceil(side), step: 1, value: Math.ceil(side), unit: "Å", title: "Side of the cube around the cross outside of which nothing is drawn; at its end all is", change: (v) => { crop = v >= Math.ceil(side) ? Infinity : v; cut(); } });
+  /** Tell the view what is cut away. */
+  function cut() {
+    const place = ctx.place(ctx.cross);
+    view.clip = clip;
+    view.low = place.map((v) => v - crop / 2);
+    view.high = place.map((v) => v + crop / 2);
+    drawExtras();
+    view.draw();
+  }
   const dustBar = h("input", { type: "number", min: 0, step: "any", value: nice(dust, 3), "aria-label": "Hide pieces below",
     onchange: () => { dust = Math.max(0, Number(dustBar.value) || 0); refine(); } });
   // The tile is of interest where full scale comes from it.
@@ -270,22 +311,53 @@ function surfaceView(ctx) {
   const tileCheck = toggle("tile", "Tile", "Where full scale was found");
   const picture = h("button", { title: "Save this view as PNG", onclick: async () => saveAs(await image(), `${ctx.scene.title}_surface.png`) }, "PNG");
 
+  function state() {
+    const { turn = [0, 0, 0, 1], pan = [0, 0], zoom = 1 } = view.camera ?? {};
+    const centre = view.centre === view.home ? null : view.centre;
+    return { level, opacity, colour: wanted, range: [...range], source, dust, clip, crop: Number.isFinite(crop) ? crop : null, camera: { turn: [...turn], pan: [...pan], zoom, centre } };
+  }
+  function restore(to) {
+    const before = `${level} ${dust} ${source}`;
+    const positive = (value, other) => (value > 0 ? value : other);
+    if (to.level > 0) level = chosenLevel = to.level;
+    dust = to.dust >= 0 ? to.dust : dust;
+    clip = Math.min(1, to.clip > 0 ? to.clip : 0);
+    crop = positive(to.crop, Infinity);
+    source = to.source === "modified" && ctx.scene.kind === "map" ? "modified" : "input";
+    setOpacity(Math.min(1, positive(to.opacity, opacity)));
+    const bars = [[levelBar, level], [see, opacity], [clipBar, clip], [cropBar, Math.min(crop, Math.ceil(side))]];
+    for (const [control, value] of bars) control.set(value);
+    dustBar.value = nice(dust, 3);
+    tellLevel();
+    shows.set(source);
+    wanted = typeof to.colour === "string" ? to.colour : wanted;
+    pickColouring(wanted, to.range);
+    const camera = cameraOf(to);
+    if (camera && view.camera) {
+      framing = camera.radius > 0 && camera.centre ? { centre: camera.centre, radius: camera.radius } : null;
+      Object.assign(view.camera, { turn: [...camera.turn], pan: [...camera.pan], zoom: camera.zoom });
+      view.centre = camera.centre ?? view.home ?? view.centre;
+      if (framing) view.radius = framing.radius;
+    }
+    cut();
+    if (`${level} ${dust} ${source}` !== before) reload();
+  }
+
   /** An address that shows this map as it is seen now, to anyone whom the server lets in. */
   function link() {
-    const { turn, pan, zoom } = view.camera;
-    const { centre, radius } = view;
-    const said = { map: ctx.scene.title, level, colour: colouring.name, camera: { turn, pan, zoom, centre, radius }, cross: ctx.cross,
-      layers: wishes.get("layers", ["input", "scale", "confidence"]) };
+    const now = ctx.state();
+    const said = { map: ctx.scene.title, ...now, camera: { ...now.camera, centre: view.centre, radius: view.radius } };
     history.replaceState(null, "", `#${encodeURIComponent(JSON.stringify(said))}`);
     return location.href;
   }
-  const share = h("button", { title: "Copy an address that restores level, camera, colours, layers and cross", onclick: async () => {
+  const share = h("button", { title: "Copy an address that restores level, camera, colours, layers, modification and cross", onclick: async () => {
     const address = link();
     await navigator.clipboard?.writeText(address).catch(() => {});
     facts.textContent = "The address of this view is in the address bar, and copied.";
   } }, "Link");
-  const camera = cameraOf(ctx.linked);
-  if (camera && view.camera) Object.assign(view.camera, { turn: camera.turn, pan: camera.pan, zoom: camera.zoom });
+  const undo = h("button", { title: "Undo the last change of the view (Ctrl+Z)", "aria-label": "Undo", disabled: true, onclick: () => ctx.history.undo() }, "↶");
+  const redo = h("button", { title: "Redo (Ctrl+Y)", "aria-label": "Redo", disabled: true, onclick: () => ctx.history.redo() }, "↷");
+  ctx.on("history", (past, future) => { undo.disabled = !past; redo.disabled = !future; });
 
   /** The view with its colour key, as PNG. */
   async function image() {
@@ -308,6 +380,8 @@ function surfaceView(ctx) {
     else view.remove("tile");
     if (extras.cross) view.setLines("cross", crossLines(ctx.place(ctx.cross), extent), [...hex(theme().read("--cross")), 1]);
     else view.remove("cross");
+    if (Number.isFinite(crop)) view.setLines("crop", boxLines(view.low, [crop, crop, crop]), [...paint, 1]);
+    else view.remove("crop");
   }
 
   function retheme() {
@@ -330,7 +404,7 @@ function surfaceView(ctx) {
     drawExtras();
     reload();
   });
-  ctx.on("cross", drawExtras);
+  ctx.on("cross", cut);
   ctx.on("factors", () => { if (colouring.name === "modification") recolour(); });
   const modified = latest((signal) => load(signal, "fine"));
   ctx.on("modified", () => { if (source === "modified") modified().catch(failed); });
@@ -356,73 +430,21 @@ function surfaceView(ctx) {
       const plain = theme().read("--trace");
       if (tube.indices.length) view.setMesh(name, tube, { palette: paletteBytes(read ? ctx.app.info.palettes.scale : [plain, plain]), range: [0, 1] });
     }
-    if (tubes.length && opacity === 1) { see.set(0.4); opacity = 0.4; view.setLook("surface", { opacity }); }
+    if (tubes.length && opacity === 1) { see.set(0.4); setOpacity(0.4); }
   });
   ctx.on("go", (place) => view.lookAt(place));
   ctx.on("show", (name) => { source = name; shows.set(name); reload(); });
   ctx.on("colour", (name) => { wanted = name; pickColouring(name); });
 
+  const more = h("details.more", { open: wishes.get("more", false), ontoggle: () => wishes.set("more", more.open) }, h("summary", {}, "Opacity, clipping, dust, kept views"),
+    see, clipBar, cropBar,
+    h("div.row", {}, h("label.inline", { title: "Smaller pieces are hidden as noise" }, "Dust ", dustBar, h("i", {}, "Å³")), keptViews(ctx)));
   const element = h("div.left.pane", {}, wrap,
-    h("div.controls", {}, levelBar, see,
-      h("div.row", {}, h("label.inline", {}, "Colour ", choice), h("span.inline.range", {}, low, "to", high),
-        h("label.inline", { title: "Smaller pieces are hidden as noise" }, "Dust ", dustBar, h("i", {}, "Å³")),
-        h("span.spacer"), share, picture),
+    h("div.controls", {}, levelBar,
+      h("div.row", {}, h("label.inline", {}, "Colour ", choice), h("span.inline.range", {}, low, "to", high)),
       h("div.row", {}, shows,
-        toggle("cross", "Cross", "Where the slices meet"), tileCheck, toggle("box", "Box", "The map's box"),
-        h("span.spacer"), h("button", { title: "Start view (Home)", onclick: () => view.camera.reset() }, "Reset")),
-      facts));
-  return { element, view, retheme, image, level: () => level };
-}
-
-/** Draw a scale bar into a picture's lower right corner. */
-function paintRuler(pen, canvas, length, text, look) {
-  const unit = canvas.height / 480;
-  const [right, y] = [canvas.width - 16 * unit, canvas.height - 20 * unit];
-  pen.fillStyle = look.read("--ink");
-  pen.fillRect(right - length, y, length, 3 * unit);
-  pen.font = `${12 * unit}px system-ui, sans-serif`;
-  pen.textAlign = "center";
-  pen.fillText(text, right - length / 2, y - 6 * unit);
-}
-
-/** Draw a colour key into a picture's lower left corner. */
-export function paintKey(pen, canvas, colours, range, title, look) {
-  const unit = canvas.height / 480;
-  const [x, y, width, height] = [16 * unit, canvas.height - 44 * unit, 170 * unit, 12 * unit];
-  const fill = pen.createLinearGradient(x, 0, x + width, 0);
-  colours.forEach((c, i) => fill.addColorStop(i / Math.max(colours.length - 1, 1), c));
-  pen.fillStyle = fill;
-  pen.fillRect(x, y, width, height);
-  pen.fillStyle = look.read("--ink");
-  pen.font = `${12 * unit}px system-ui, sans-serif`;
-  pen.textAlign = "left";
-  pen.fillText(title, x, y - 6 * unit);
-  pen.textAlign = "center";
-  for (const f of [0, 0.5, 1]) pen.fillText(nice(range[0] + f * (range[1] - range[0]), 3), x + f * width, y + height + 15 * unit);
-}
-
-function boxLines(origin, extent) {
-  const at = (i) => origin.map((o, a) => o + ((i >> a) & 1) * extent[a]);
-  const out = [];
-  for (let i = 0; i < 8; i++) for (let a = 0; a < 3; a++) if (!((i >> a) & 1)) out.push(...at(i), ...at(i | (1 << a)));
-  return new Float32Array(out);
-}
-
-function circles(centre, radius) {
-  const out = [];
-  const around = (axis, angle) => {
-    const p = [...centre];
-    p[(axis + 1) % 3] += radius * Math.cos(angle);
-    p[(axis + 2) % 3] += radius * Math.sin(angle);
-    return p;
-  };
-  for (let axis = 0; axis < 3; axis++) for (let i = 0; i < 48; i++) out.push(...around(axis, (i * Math.PI) / 24), ...around(axis, ((i + 1) * Math.PI) / 24));
-  return new Float32Array(out);
-}
-
-function crossLines(place, extent) {
-  const reach = Math.max(...extent) * 0.06;
-  const out = [];
-  for (let a = 0; a < 3; a++) for (const end of [-reach, reach]) out.push(...place.map((v, i) => v + (i === a ? end : 0)));
-  return new Float32Array(out);
+        toggle("cross", "Cross", "Where the slices meet"), tileCheck, toggle("box", "Box", "The map's box"), h("span.spacer"),
+        undo, redo, share, picture, h("button", { title: "Start view (Home)", onclick: () => view.camera.reset() }, "Reset")),
+      more, facts));
+  return { element, view, retheme, image, state, restore };
 }

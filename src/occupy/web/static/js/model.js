@@ -64,7 +64,7 @@ export function modelPanel(ctx) {
       ctx.emit("trace", tubes(trace, done.result));
       document.body.dataset.parts = done.result.parts.length;
     } catch (error) {
-      said.bad(error);
+      said.bad(error.message.replace("--by-reading reads", "“Read at the atoms” reads"));
     }
   }
   ctx.on("scene", () => { if (path && ctx.scene.revision !== of) find(); });

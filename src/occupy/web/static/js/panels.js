@@ -273,6 +273,7 @@ function modifyPanel(ctx) {
     pivot.hidden = kind !== "sigmoid";
     power.hidden = kind === "none";
     fetchFactors();
+    ctx.history.changed();
     if (settled) ctx.emit("modified");
   }
   const settle = () => change(true);
@@ -285,6 +286,16 @@ function modifyPanel(ctx) {
   const choose = segments("Modification", kinds, kind, (name) => { kind = name; change(true); });
   pivot.hidden = kind !== "sigmoid";
   power.hidden = kind === "none";
+  ctx.on("modification", () => {
+    const to = ctx.modification;
+    kind = MODIFICATIONS.find((name) => to[name]) ?? "none";
+    choose.set(kind);
+    for (const [control, value] of [[power, to[kind]], [pivot, to.pivot], [limit, to.scale_limit]]) if (value > 0) control.set(value);
+    exclude.checked = Boolean(to.exclude_solvent);
+    weight.checked = to.use_confidence !== false;
+    lowpass.value = to.lowpass_output ?? "";
+    change(true);
+  });
   ctx.on("scene", () => change());
   return [
     choose, power, pivot, limit,

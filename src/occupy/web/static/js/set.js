@@ -2,7 +2,7 @@
 import { getBytes, latest, saveAs } from "./api.js";
 import { colourOf } from "./charts.js";
 import { h, key, nice, note, segments, slider, theme } from "./dom.js";
-import { paintKey } from "./map.js";
+import { paintKey } from "./stage.js";
 import { Camera, SurfaceView, paletteBytes, unpack } from "./surface.js";
 
 const PER_PAGE = 24;

@@ -8,7 +8,7 @@ const PREVIEW = "preview";
 const CACHED = 90;
 
 export function slicesView(ctx) {
-  let chosen = Array.isArray(ctx.linked?.layers) ? ctx.linked.layers : wishes.get("layers", ["input", "scale", "confidence"]);
+  let chosen = wishes.get("layers", ["input", "scale", "confidence"]);
   const shown = [null, null, null]; // the latest slice of each axis
   const cache = new Map();
   const enlarge = h("button", { title: "One slice large, the others beside it (double click or Enter on a slice)",
@@ -116,6 +116,7 @@ export function slicesView(ctx) {
   /** Enlarge a slice, or show all again where it is enlarged already. */
   function toggle(which) {
     large = which && large && large.axis === which.axis && large.name === which.name ? null : which;
+    ctx.history.changed();
     build();
     grid.querySelector(large ? ".large canvas" : "canvas")?.focus({ preventScroll: true });
   }
@@ -258,6 +259,7 @@ export function slicesView(ctx) {
       h("input", { type: "checkbox", checked: chosen.includes(name), "data-layer": name, onchange: (e) => {
         chosen = e.target.checked ? names.filter((n) => chosen.includes(n) || n === name) : chosen.filter((n) => n !== name);
         wishes.set("layers", chosen);
+        ctx.history.changed();
         build();
         for (const fetcher of fetchers) fetcher();
       } }), titles(name))));
@@ -295,6 +297,14 @@ export function slicesView(ctx) {
     prefetch();
   }
 
+  function restore(to) {
+    if (Array.isArray(to.layers)) chosen = to.layers.filter((name) => typeof name === "string");
+    large = [0, 1, 2].includes(to.large?.axis) ? { axis: to.large.axis, name: to.large.name } : null;
+    choose();
+    build();
+    refresh();
+  }
+
   ctx.on("scene", () => { cache.clear(); choose(); build(); refresh(); });
   ctx.on("cross", refresh);
   ctx.on("factors", () => { for (let axis = 0; axis < 3; axis++) paint(axis); });
@@ -308,7 +318,7 @@ export function slicesView(ctx) {
   });
   const save = h("button", { title: "Save the slices as PNG", onclick: async () => saveAs(await image(), `${ctx.scene.title}_slices.png`) }, "PNG");
   const element = h("div.middle.pane", {}, h("div.row", {}, layerBar, enlarge, save), grid, readout);
-  return { element, image, resize() {} };
+  return { element, image, restore, state: () => ({ layers: [...chosen], large }), resize() {} };
 }
 
 function dim(colour, factor) {

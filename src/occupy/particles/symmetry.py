@@ -1,0 +1,205 @@
+"""Symmetry-expanded particles: several entries show one image, each with another copy in the same place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from occupy.particles.evidence import Evidence
+from occupy.particles.images import ParticleImages
+from occupy.particles.slices import cropped
+
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Volumes = npt.NDArray[np.float32]
+
+_ALIKE = 1.0
+"""Degrees by which rotations may differ and be the same operation."""
+
+_MOST_OPERATIONS, _MOST_PARTS = 60, 48
+"""Operations of an icosahedron; parts, all copies counted, that one image is asked about at once."""
+
+_SAME, _APART = 0.5, 0.3
+"""Correlation from which on a turned part is one that is there; share of it that may overlap with parts that
+are there if it is a new one."""
+
+_SOLID = 0.2
+"""Density, relative to the highest, from which on a part counts as being there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Expansion:
+    """Entries of the same image, related by the operations of a symmetry.
+
+    Attributes
+    ----------
+    first : ndarray of int64, shape (P,)
+        Row of the first entry of each of P particles.
+    operation : ndarray of int64, shape (N,)
+        By which operation an entry's pose differs from that of its particle's first.
+    operations : ndarray of float64, shape (n, 3, 3)
+        The symmetry, a group; the first is identity. An entry's pose is its first's times the operation.
+    """
+
+    first: Integers
+    operation: Integers
+    operations: Array
+
+    @property
+    def products(self) -> Integers:
+        """Which operation it is to do one (column) and then another (row): (n, n)."""
+        both = self.operations[:, None] @ self.operations[None]
+        return _nearest(both.reshape(-1, 3, 3), self.operations)[0].reshape(both.shape[:2])
+
+
+@dataclass(frozen=True, eq=False)
+class Copied:
+    """Parts together with their copies by symmetry.
+
+    Attributes
+    ----------
+    names : tuple of str, length C
+        Given ones first.
+    volumes : ndarray of float32, shape (C, m, m, m)
+        Their densities.
+    turned : ndarray of int64, shape (n, C)
+        The part that each operation makes of a part.
+    """
+
+    names: tuple[str, ...]
+    volumes: Volumes
+    turned: Integers
+
+    def orbits(self) -> list[Integers]:
+        """Return sets of parts that symmetry turns into each other, two or more in each."""
+        found = {tuple(sorted(set(column))) for column in self.turned.T.tolist()}
+        return [np.array(each) for each in sorted(found) if len(each) > 1]
+
+
+def find_expansion(images: ParticleImages, particle: Integers) -> Expansion | None:
+    """Find the symmetry that relates entries of the same image; None where it is none.
+
+    Entries that were refined further, or duplicates with other poses, have no common symmetry.
+    """
+    first = np.unique(particle, return_index=True)[1].astype(np.int64)
+    relative = images.matrices[first[particle]].transpose(0, 2, 1) @ images.matrices
+    most = int(np.bincount(particle).argmax())
+    operations = _group(relative[particle == most])
+    if operations is None:
+        return None
+    operation, off = _nearest(relative, operations)
+    if (off > np.radians(_ALIKE)).mean() > 0.01:
+        return None
+    return Expansion(first, operation, operations)
+
+
+def _nearest(rotations: Array, operations: Array) -> tuple[Integers, Array]:
+    """Which operation each rotation is nearest to, and by what angle it differs."""
+    traces = np.einsum("nij,kij->nk", rotations, operations)
+    which = traces.argmax(axis=1)
+    cosine = (traces[np.arange(len(which)), which] - 1) / 2
+    return which.astype(np.int64), np.arccos(np.clip(cosine, -1, 1))
+
+
+def _group(operations: Array) -> Array | None:
+    """Operations and all their products, identity first; None where there is no end to them."""
+    found = np.eye(3)[None]
+    more = operations
+    while len(more):
+        for each in more:
+            if _nearest(each[None], found)[1][0] > np.radians(_ALIKE):
+                found = np.concatenate([found, each[None]])
+        if len(found) > _MOST_OPERATIONS:
+            return None
+        products = (found[:, None] @ found[None]).reshape(-1, 3, 3)
+        more = products[_nearest(products, found)[1] > np.radians(_ALIKE)]
+    return found
+
+
+def with_copies(names: tuple[str, ...], volumes_zyx: Volumes, expansion: Expansion) -> Copied | None:
+    """Add what symmetry makes of each part, unless it is among the parts already.
+
+    Returns
+    -------
+    Copied or None
+        None where a turned part lies across several of those given, or there would be too many.
+    """
+    count = len(names)
+    turned = np.tile(np.arange(count), (len(expansion.operations), 1))
+    everything, added, made = volumes_zyx.sum(axis=0), list(names), list(volumes_zyx)
+    # Operation and part that each new copy was made by and of.
+    births: list[tuple[int, int]] = []
+    for number, operation in enumerate(expansion.operations[1:], start=1):
+        for part in range(count):
+            volume = _turned(volumes_zyx[part], operation)
+            alike = [_correlation(volume, each) for each in made]
+            best = int(np.argmax(alike))
+            if alike[best] < _SAME:
+                if _overlap(volume, everything) > _APART or len(made) == _MOST_PARTS:
+                    return None
+                best = len(made)
+                made.append(volume)
+                births.append((number, part))
+                added.append(f"{names[part]}.{1 + sum(each == part for _, each in births)}")
+            turned[number, part] = best
+    # What an operation makes of a new copy is what it and the copy's own make of the part given.
+    more = [turned[expansion.products[:, number], part] for number, part in births]
+    turned = np.column_stack([turned, *more])
+    if (np.sort(turned, axis=1) != np.arange(len(made))).any():
+        return None
+    return Copied(tuple(added), np.stack(made), turned)
+
+
+def _turned(volume_zyx: Volumes, operation: Array) -> Volumes:
+    """Volume after a rotation (of x, y, z) about voxel n // 2."""
+    from scipy.ndimage import affine_transform
+
+    # Splines do well on twice as many voxels only: the density reaches to the finest wave of its grid.
+    size = 2 * len(volume_zyx)
+    fine = cropped(volume_zyx, size)
+    inverse = operation.T[::-1, ::-1]
+    centre = np.full(3, size // 2)
+    moved = affine_transform(fine, inverse, centre - inverse @ centre, order=3, mode="constant")
+    return cropped(moved, len(volume_zyx))
+
+
+def _correlation(one: Volumes, other: Volumes) -> float:
+    norms = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
+    return float(np.vdot(one, other)) / max(norms, 1e-30)
+
+
+def _overlap(volume: Volumes, everything: Volumes) -> float:
+    """Share of a volume's solid voxels that are solid already."""
+    solid = volume > _SOLID * volume.max()
+    return float((everything[solid] > _SOLID * everything.max()).mean())
+
+
+def expanded(evidence: Evidence, copied: Copied, expansion: Expansion, particle: Integers) -> Evidence:
+    """Return what every entry says of the parts in its own frame, from what their images said.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Of each of P images once.
+    copied : Copied
+        The parts.
+    expansion : Expansion
+        Of N entries.
+    particle : ndarray of int64, shape (N,)
+        Number of each entry's image, 0 to P − 1.
+    """
+    upper = np.triu_indices(evidence.parts)
+    place = np.zeros((evidence.parts,) * 2, dtype=np.int64)
+    place[upper] = np.arange(len(upper[0]))
+    place = np.maximum(place, place.T)
+    gradient = np.empty((len(particle), evidence.parts), dtype=np.float32)
+    curvature = np.empty((len(particle), len(upper[0])), dtype=np.float32)
+    for number, parts in enumerate(copied.turned):
+        rows = np.flatnonzero(expansion.operation == number)
+        images = particle[rows]
+        gradient[rows] = evidence.onto[images][:, parts]
+        curvature[rows] = evidence.curvature[images][:, place[parts[upper[0]], parts[upper[1]]]]
+    copies = np.array([len(set(column)) for column in copied.turned.T.tolist()], dtype=np.float64)
+    return Evidence(gradient, curvature, np.zeros(evidence.parts), particle, copies).about_its_mean()
