@@ -17,7 +17,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -32,8 +33,7 @@ from benchmarks.accuracy import collection
 from benchmarks.accuracy.samples import relion_sets
 from benchmarks.accuracy.scoring import FULL, marked_points, voxels_around
 from benchmarks.modelfit.forward import OtherForward, simulate_otherwise
-from benchmarks.sensitivity import moved
-from occupy import Settings, Volume
+from occupy import Settings, Volume, tuning
 from occupy.pipeline import estimate
 from occupy.simulation import Processing, draw_occupancies, simulate
 from occupy.simulation.models import marker_points
@@ -354,6 +354,17 @@ def biases(maps: Sequence[Readings]) -> str:
     return f"bias: {said}; {worse} of {len(maps)} maps worse than 1.2 times the published estimator"
 
 
+@contextmanager
+def moved(group: str, **values: Any) -> Iterator[None]:
+    """Give tuned numbers of one group other values."""
+    before = getattr(tuning, group)
+    setattr(tuning, group, replace(before, **values))
+    try:
+        yield
+    finally:
+        setattr(tuning, group, before)
+
+
 def leave_out(maps: Mapping[str, Sequence[Made]], say: Callable[[str], None]) -> None:
     """Choose each number on all kinds but one, one at a time, and print the errors of that one."""
 
@@ -411,23 +422,25 @@ def _source(model: str, data: Path, models: Path | None) -> gemmi.Structure | No
     return structure
 
 
-def _collected(a: argparse.Namespace, say: Callable[[str], None]) -> dict[str, list[Made]]:
-    """Return the maps that were asked for, by kind."""
-    if a.keep is not None:
-        a.keep.mkdir(parents=True, exist_ok=True)
-    source = cache(partial(_source, data=a.data, models=a.models))
+def collected(
+    data: Path, models: Path | None, keep: Path | None, only: Sequence[str], say: Callable[[str], None]
+) -> dict[str, list[Made]]:
+    """Return maps by kind: all, or those whose names begin so; they are kept in a folder, if one is given."""
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+    source = cache(partial(_source, data=data, models=models))
     maps: dict[str, list[Made]] = {}
     for kind in MAPS:
-        if a.only and not kind.name.startswith(tuple(a.only)):
+        if only and not kind.name.startswith(tuple(only)):
             continue
         structure = source(kind.model)
         if structure is None:
             say(f"left out: {kind.name}, for want of {kind.model}")
             continue
-        made = kept(a.keep, repr(kind), partial(_made, kind, structure))
+        made = kept(keep, repr(kind), partial(_made, kind, structure))
         maps.setdefault(KINDS[kind.model], []).append(made)
-    if (a.data / "relion_50s").is_dir() and (not a.only or "relion" in a.only):
-        maps[RELION] = relion_maps(a.data, a.keep)
+    if (data / "relion_50s").is_dir() and (not only or "relion" in only):
+        maps[RELION] = relion_maps(data, keep)
     return maps
 
 
@@ -443,7 +456,7 @@ def main(arguments: list[str] | None = None, say: Callable[[str], None] = print)
     parser.add_argument("--leave-out", action="store_true")
     a = parser.parse_args(arguments)
     logging.getLogger("occupy").setLevel(logging.ERROR)
-    maps = _collected(a, say)
+    maps = collected(a.data, a.models, a.keep, a.only, say)
     if a.leave_out:
         leave_out(maps, say)
         return
