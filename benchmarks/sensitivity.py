@@ -143,7 +143,7 @@ def map_errors(maps: Sequence[Made]) -> Errors:
     found: list[Errors] = []
     for one in maps:
         est = estimate(Volume.from_array(one.data, one.voxel_size), Settings())
-        read = one.read(est.scale), one.read(est.uncertainty), one.truth
+        read = one.read(est.occupancy), one.read(est.uncertainty), one.truth
         found.append(errors_of(list(zip(*read, strict=True))))
     return {key: float(np.nanmean([each[key] for each in found])) for key in found[0]}
 

@@ -28,13 +28,14 @@ KINDS = ((3.0, 6.0, 30.0), (1.5, 4.0, 10.0))
 
 
 def painted(est: Estimate, level: float) -> tuple[Any, dict[str, Any]]:
-    """Return the vertices (fractional z, y, x) and what is painted on them: at, beneath, in ChimeraX."""
+    """Return the vertices (fractional z, y, x) and the occupancy painted on them, or the scale."""
     data, size = est.volume.data, np.array(est.volume.voxel_size)
     mesh, step = _fitting_mesh(data, level, LIMITS["fine"], est.settings.lowpass**3 / float(np.prod(size)))
     mesh = Mesh(mesh.vertices * np.float32(step), mesh.normals, mesh.faces)
     deep = (mesh.vertices - mesh.normals * (DEPTH / size)).astype(np.float32)
     places = {"rim": mesh.vertices, "beneath": _beneath(data, mesh.vertices, list(size)), "ChimeraX": deep}
-    return mesh.vertices, {name: sample([est.scale], place)[0] for name, place in places.items()}
+    found = {name: sample([est.occupancy], place)[0] for name, place in places.items()}
+    return mesh.vertices, found | {"scale beneath": sample([est.scale], places["beneath"])[0]}
 
 
 def levels(est: Estimate) -> Iterator[tuple[str, float]]:
@@ -76,7 +77,7 @@ def simulated(path: Path, voxel_size: float, resolution: float, snr: float) -> N
         places = np.array([place for place, _ in atoms], dtype=np.float32) / np.float32(voxel_size)
         chain, tree = np.array([i for _, i in atoms]), cKDTree(places)
         print(f"{path.name}, {voxel_size} Å voxels, {resolution} Å, {'partial' if partial else 'complete'}")
-        inside = sample([est.scale], places)[0]
+        inside = sample([est.occupancy], places)[0]
         if not partial:
             print(f"  inside: {100 * (inside >= 0.9).mean():.1f} % of atoms read at least 0.9")
             full_shares(est, lambda points, tree=tree: tree.query(points)[0] * voxel_size < 5)

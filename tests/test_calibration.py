@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from occupy import InputError, Settings, Volume, estimate
+from occupy import InputError, Settings, Volume, estimate, tuning
 from occupy.calibration import (
     Calibration,
     _content_places,
@@ -256,3 +256,38 @@ def test_corners_that_a_mask_made_equal_do_not_count_as_solvent():
     )
     chosen = data > fdr_threshold(model, 0.1)
     assert 0.085 < np.count_nonzero(chosen & ~content) / np.count_nonzero(chosen) < 0.105
+
+
+def test_the_scale_is_linear_in_what_is_read_and_nothing_is_pulled_to_full():
+    plain = Calibration(0.0, 2.0, 0.05, 0.6)
+    read = np.linspace(0, 2, 101, dtype=np.float32)
+    assert_allclose(plain.scale_of(read, np.empty_like(read)), read / 2, atol=2e-5)
+    noisy = Calibration(0.4, 2.0, 0.05, 0.6)
+    scale = noisy.scale_of(read, np.empty_like(read))
+    power = tuning.SHARED.noise_power
+    expected = np.maximum(read**power - 0.4**power, 0) ** (1 / power) / (2**power - 0.4**power) ** (1 / power)
+    assert_allclose(scale, expected, atol=3e-5)
+    # What lies above full is full; below, no two readings are told as one.
+    assert noisy.scale_of(np.float32([5.0]), np.empty(1, np.float32)) == 1
+    assert (np.diff(scale[scale > 0]) > 0).all()
+    # The posterior mean is pulled upwards, most where parts are nearly full.
+    pulled = noisy.occupancy_of(scale) - scale
+    assert (pulled >= -2e-5).all()
+    assert pulled[scale > 0.99].max() < 0.01 < pulled[(scale > 0.85) & (scale < 0.97)].max()
+    assert pulled[scale < 0.6].max() < 0.01
+
+
+def test_scale_and_occupancy_are_two_maps_of_one_measurement():
+    data, middles = slabs(values=(1.0, 0.6, 0.3, 0.0))
+    est = estimate(volume(data, voxel=2.3))
+    assert not est.resampled  # otherwise each is interpolated by itself
+    assert_allclose(est.occupancy, est.calibration.occupancy_of(est.scale), rtol=0)
+    assert_allclose(est.uncertainty, est.calibration.uncertainty_of(est.occupancy), rtol=0)
+    for k, truth in enumerate((1.0, 0.6, 0.3)):
+        assert np.median(est.scale[middles[k]]) == pytest.approx(truth, abs=0.06)
+
+
+def test_estimators_without_a_posterior_have_their_scale_as_occupancy():
+    est = estimate(volume(slabs()[0]), Settings(estimator="local"))
+    assert "occupancy" not in est.maps
+    assert est.occupancy is est.scale

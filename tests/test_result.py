@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ import occupy
 from occupy.cli import main
 from occupy.model import AtomicModel
 from occupy.model.atomic import Residue
+from occupy.regions.region import regions_of_masks
 from occupy.relion import job as relion_job
 from occupy.simulation import demo_structure, simulate_classes
 from occupy.volume import LazyMap, Volume, compute_planes
@@ -132,7 +134,7 @@ def test_a_map_in_memory_is_kept_with_its_result(volumes, tmp_path: Path):
     result = occupy.estimate(volumes["a"], occupy.Settings(amplify=3))
     found = occupy.load(result.save(tmp_path / "r"))
     assert found.notices == result.notices
-    assert set(found.maps["a"]) == {"scale", "confidence", "amplified", "uncertainty"}
+    assert set(found.maps["a"]) == {"scale", "confidence", "amplified", "occupancy", "uncertainty"}
     for what, lazy in found.maps["a"].items():
         np.testing.assert_array_equal(lazy.data, result.maps["a"][what].data)
     again = occupy.load(found.save(tmp_path / "copy"))
@@ -140,6 +142,25 @@ def test_a_map_in_memory_is_kept_with_its_result(volumes, tmp_path: Path):
     (tmp_path / "copy" / "a_scale.mrc").write_bytes((tmp_path / "copy" / "a_confidence.mrc").read_bytes())
     with pytest.raises(occupy.InputError, match="not as the run wrote it"):
         _ = again.scale
+
+
+def test_a_folder_from_before_there_was_an_occupancy_map_answers_with_its_scale(volumes, tmp_path: Path):
+    result = occupy.estimate(volumes["a"])
+    result.save(tmp_path)
+    path = tmp_path / "a_occupy.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["files"][record["outputs"].pop("occupancy")]
+    (tmp_path / "a_occupancy.mrc").unlink()
+    path.write_text(json.dumps(record), encoding="utf-8")
+    old = occupy.load(tmp_path)
+    np.testing.assert_array_equal(old.occupancy, result.scale)
+    voxel = np.unravel_index(int(np.argmax(result.scale)), result.scale.shape)
+    assert old.at(*volumes["a"].position(voxel)).value == pytest.approx(float(result.scale[voxel]))
+    mask = occupy.read_map(tmp_path / "a_scale.mrc").data > 0.5
+    (region,) = regions_of_masks([volumes["a"].with_data(mask.astype(np.float32))], volumes["a"])
+    assert old.regions((region,)).kind == "scale"
+    assert result.regions((region,)).kind == "occupancy"
+    assert result.regions((region,)).values[0, 0] == pytest.approx(np.median(result.occupancy[mask]))
 
 
 def test_a_set_is_given_back_and_reads_regions(folder: Path, tmp_path: Path):
@@ -188,23 +209,23 @@ def test_settings_may_be_named_singly_and_a_map_may_be_an_array(volumes, folder:
         occupy.estimate(volume, lowpass=-1)
 
 
-def test_the_scale_at_a_place_and_along_a_line(volumes):
+def test_the_occupancy_at_a_place_and_along_a_line(volumes):
     moved = occupy.Volume(
         volumes["a"].data, (4.0,) * 3, occupy.Frame(origin=(10.0, -20.0, 30.0), sampling=(48,) * 3)
     )
     result = occupy.estimate(moved)
-    voxel = np.unravel_index(int(np.argmax(result.scale)), result.scale.shape)
+    voxel = np.unravel_index(int(np.argmax(result.occupancy)), result.occupancy.shape)
     place = moved.position(voxel)
     read = result.at(*place)
-    assert read.value == pytest.approx(float(result.scale[voxel]))
+    assert read.value == pytest.approx(float(result.occupancy[voxel]))
     assert read.error == pytest.approx(float(result.uncertainty[voxel]))
     beside = (voxel[0], voxel[1], voxel[2] + 1)
     half = result.at(*(place + np.array((2.0, 0.0, 0.0))))
-    assert half.value == pytest.approx((float(result.scale[voxel]) + float(result.scale[beside])) / 2)
+    assert half.value == pytest.approx((float(result.occupancy[voxel]) + float(result.occupancy[beside])) / 2)
     line = result.profile(tuple(place), tuple(place + np.array((8.0, 0.0, 0.0))))
     np.testing.assert_allclose(line.distance, [0, 2, 4, 6, 8])
     np.testing.assert_allclose(
-        line.values[::2], result.scale[voxel[0], voxel[1], voxel[2] : voxel[2] + 3], atol=1e-6
+        line.values[::2], result.occupancy[voxel[0], voxel[1], voxel[2] : voxel[2] + 3], atol=1e-6
     )
     assert line.values[1] == pytest.approx(half.value)
     with pytest.raises(occupy.InputError, match=r"\(0\.0, 0\.0, 0\.0\) Å is outside .* x 10\.0 to"):

@@ -43,13 +43,13 @@ Estimator = Callable[[Volume, Halves], Reading]
 def with_settings(volume: Volume, _: Halves, settings: Settings) -> Reading:
     """Run the program with some settings."""
     est = estimate(volume, settings)
-    return Reading(est.scale, est.uncertainty)
+    return Reading(est.occupancy, est.uncertainty)
 
 
 def with_halves(volume: Volume, halves: Halves, settings: Settings) -> Reading:
     """Run the program with the half-maps where there are some."""
     est = estimate(volume, settings, half_maps=halves)
-    return Reading(est.scale, est.uncertainty)
+    return Reading(est.occupancy, est.uncertainty)
 
 
 def dilated(est: Estimate) -> NDArray[np.float32]:

@@ -328,7 +328,7 @@ def relion_maps(data: Path, folder: Path | None) -> list[Made]:
 def readings(made: Made) -> dict[str, npt.NDArray[np.float64]]:
     """Return truth, and what the default and the published estimator at either tile read, per part."""
     est = estimate(Volume.from_array(made.data, made.voxel_size))
-    maps = {"default": est.scale, "error": est.uncertainty}
+    maps = {"default": est.occupancy, "error": est.uncertainty}
     found = {"truth": made.truth} | {name: made.read(values) for name, values in maps.items()}
     return found | {f"published {tile}": made.published[k] for k, tile in enumerate(("12", "N/20"))}
 

@@ -51,7 +51,7 @@ def by_scale(sample: Sample, settings: Settings) -> list[Reading]:
     """Read a local scale near the atoms of each chain."""
     volume = Volume.from_array(sample.data, sample.voxel_size)
     est = estimate(volume, settings)
-    values = read_units(np.asarray(est.scale), sample.voxel_size, sample.structure)
+    values = read_units(np.asarray(est.occupancy), sample.voxel_size, sample.structure)
     errors = (
         {}
         if est.uncertainty is None

@@ -125,7 +125,7 @@ class Calibration:
         return relative.astype(np.float32), value.astype(np.float32), error.astype(np.float32)
 
     def scale_of(self, dilated: Array, out: Array, first: int | None = None) -> Array:
-        """Return the occupancy that local maxima read.
+        """Return what local maxima read relative to full scale, at most 1: linear in the occupancy.
 
         Parameters
         ----------
@@ -141,16 +141,20 @@ class Calibration:
         _look_up(self._tables[0], out, out)
         if first is not None and self.context is not None:
             self.context.mend(out, first)
-        return _look_up(self._tables[1], out, out)
+        return np.minimum(out, np.float32(1), out=out)
 
     def of_value(self, value: float) -> float:
-        """Return the occupancy that one local maximum reads in average local context."""
+        """Return the scale that one local maximum reads in average local context."""
         values = np.array([value], dtype=np.float32)
         return float(self.scale_of(values, values)[0])
 
-    def uncertainty_of(self, scale: Array) -> Array:
-        """Return the standard error of a scale (float32, same shape)."""
-        return _look_up(self._tables[2], scale)
+    def occupancy_of(self, scale: Array) -> Array:
+        """Return the posterior mean of the occupancy where the map reads this scale (float32, same shape)."""
+        return _look_up(self._tables[1], scale)
+
+    def uncertainty_of(self, occupancy: Array) -> Array:
+        """Return the standard error of an occupancy (float32, same shape)."""
+        return _look_up(self._tables[2], occupancy)
 
 
 def _look_up(table: Array, unit: Array, out: Array | None = None) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -21,7 +21,7 @@ from occupy.options import short_repr
 from occupy.resolve import ResolvedSettings
 from occupy.scale import FullScale, TargetOccupancy, scale_stream
 from occupy.solvent import SolventModel
-from occupy.volume import LazyMap, Volume, on_finer_grid
+from occupy.volume import LazyMap, Volume, answer_in, on_finer_grid
 
 Array = npt.NDArray[np.float32]
 
@@ -88,8 +88,9 @@ class Estimate:
     def maps(self) -> Mapping[str, LazyMap]:
         """Every map there is, by name, in the order in which they are written.
 
-        ``scale``, ``confidence``, those modified as settings ask; ``uncertainty``, ``relative_bfactor``,
-        ``relative_bfactor_error``, ``mask_fdr`` where they were asked for or can be stated; ``lowpass``.
+        ``scale``, ``confidence``, those modified as settings ask; ``occupancy``, ``uncertainty``,
+        ``relative_bfactor``, ``relative_bfactor_error``, ``mask_fdr`` where they were asked for or can be
+        stated; ``lowpass``.
         """
         plain = _plain_maps(self)
         scale, confidence = plain["scale"], plain["confidence"]
@@ -106,8 +107,13 @@ class Estimate:
 
     @property
     def scale(self) -> Array:
-        """Local scale of the whole map in [0, 1], on the map's grid."""
+        """Local scale of the whole map in [0, 1], on the map's grid: measured, linear in the occupancy."""
         return self.maps["scale"].data
+
+    @property
+    def occupancy(self) -> Array:
+        """Posterior mean of the occupancy, on the map's grid; the scale where the estimator states none."""
+        return self.maps[answer_in(self.maps)].data
 
     @property
     def confidence(self) -> Array:
@@ -116,7 +122,7 @@ class Estimate:
 
     @property
     def uncertainty(self) -> Array | None:
-        """Standard error of the scale at each voxel, on the map's grid; None where nothing states one."""
+        """Standard error of the occupancy at each voxel, on the map's grid; None where none is stated."""
         return self.maps["uncertainty"].data if "uncertainty" in self.maps else None
 
     @cached_property
@@ -190,14 +196,11 @@ def _plain_maps(est: Estimate) -> dict[str, LazyMap]:
         "scale": scale,
         "confidence": on_finer_grid(confidence, est.volume),
     }
-
-    def on(make: Any, source: LazyMap) -> LazyMap:
-        return LazyMap.on(
-            est.volume, lambda _, __, planes: make(planes), sources=(source,), threads=est.settings.threads
-        )
-
     if calibration is not None:
-        found["uncertainty"] = on(calibration.uncertainty_of, scale)
+        occupancy = _made_of(est._working_scale, calibration.occupancy_of)
+        found["occupancy"] = on_finer_grid(occupancy, est.volume)
+        uncertainty = _made_of(occupancy, calibration.uncertainty_of)
+        found["uncertainty"] = on_finer_grid(uncertainty, est.volume)
     if fields is not None:
         across = est.volume.shape[1:]
         for name, what in (("relative_bfactor", "values"), ("relative_bfactor_error", "errors")):
@@ -205,8 +208,13 @@ def _plain_maps(est: Estimate) -> dict[str, LazyMap]:
             found[name] = LazyMap.on(est.volume, planes, threads=est.settings.threads)
     if est.fdr_level is not None:
         level = np.float32(est.fdr_level)
-        found["mask_fdr"] = on(lambda planes: (planes > level).astype(np.float32), lowpass)
+        found["mask_fdr"] = _made_of(lowpass, lambda planes: (planes > level).astype(np.float32))
     return found | {"lowpass": lowpass}
+
+
+def _made_of(source: LazyMap, make: Callable[[Array], Array]) -> LazyMap:
+    """Return a map whose every value is made of that of another."""
+    return LazyMap.on(source, lambda _, __, planes: make(planes), sources=(source,), threads=source.threads)
 
 
 def _on_working_grid(est: Estimate, make: Any = None, **how: Any) -> LazyMap:

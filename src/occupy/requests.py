@@ -222,7 +222,7 @@ class RegionRequest:
         (), "Masks as regions: file, folder, or pattern in quotes; may be repeated.", metavar="PATTERN"
     )
     by_reading: bool = option(
-        False, "Read the local scale at the atoms, instead of a joint fit of the model's parts.", "Joint fit"
+        False, "Read the map at the atoms, instead of a joint fit of the model's parts.", "Joint fit"
     )
     exclusive: tuple[str, ...] = option(
         (),

@@ -35,7 +35,7 @@ from occupy.report.results import write_results
 from occupy.report.set_record import NAME as SET_RECORD
 from occupy.report.set_record import read_set_record
 from occupy.settings import Settings, with_keywords
-from occupy.volume import LazyMap, Progress, Volume
+from occupy.volume import LazyMap, Progress, Volume, answer_in
 
 Array = npt.NDArray[np.float32]
 Maps = Mapping[str, LazyMap]
@@ -44,8 +44,9 @@ Maps = Mapping[str, LazyMap]
 class Result(ABC):
     """What was found of one map, or of the maps of a set.
 
-    A single map is a set of one: ``maps`` holds one name, whose maps are ``scale``, ``confidence`` and those
-    that follow from them. Of a set each name has ``occupancy``, ``relative`` and ``uncertainty``.
+    A single map is a set of one: ``maps`` holds one name, whose maps are ``scale`` (the measurement),
+    ``confidence``, ``occupancy`` with its ``uncertainty`` (the posterior mean), and those that follow from
+    them. Of a set each name has ``occupancy``, ``relative`` and ``uncertainty``.
     """
 
     @property
@@ -93,8 +94,8 @@ class Result(ABC):
 
     @property
     def _what(self) -> str:
-        """What the maps say of every place: the scale of a single map, or occupancy."""
-        return "scale" if "scale" in self.maps[self.names[0]] else "occupancy"
+        """What the maps say of every place: occupancy, or the scale of a map that has no other."""
+        return answer_in(self.maps[self.names[0]])
 
     def at(self, x: float, y: float, z: float, name: str | None = None) -> Reading:
         """Return what a map reads at a place.
@@ -109,8 +110,8 @@ class Result(ABC):
         Returns
         -------
         Reading
-            ``value``: local scale (of a set, occupancy), interpolated linearly; ``error``: its standard
-            error, NaN where none is stated. InputError for a place outside of the map.
+            ``value``: occupancy (the local scale where none is stated), interpolated linearly; ``error``:
+            its standard error, NaN where none is stated. InputError for a place outside of the map.
         """
         value, error = self._read([(x, y, z)], name)
         return Reading(float(value[0]), float(error[0]))
@@ -167,7 +168,7 @@ class Result(ABC):
         Returns
         -------
         OccupancyTable
-            Occupancy, or of a single map the local scale, with standard errors where they are stated.
+            Occupancy with its standard error, or the local scale of a map for which none is stated.
         """
         what = self._what
         grid = self.maps[self.names[0]][what].volume()
@@ -209,8 +210,8 @@ class Result(ABC):
 class MapResult(Result):
     """What was found of one map.
 
-    All of `Estimate` is there too: ``scale`` and ``confidence`` as arrays, ``full_scale``, ``solvent``,
-    ``lowest_confident_scale``, ``amplify`` and the rest.
+    All of `Estimate` is there too: ``scale``, ``occupancy`` and ``confidence`` as arrays, ``full_scale``,
+    ``solvent``, ``lowest_confident_scale``, ``amplify`` and the rest.
 
     Attributes
     ----------
@@ -383,6 +384,11 @@ class LoadedResult(Result):
     def scale(self) -> Array:
         """Local scale of a single map."""
         return self.maps[self.names[0]]["scale"].data
+
+    @property
+    def occupancy(self) -> Array:
+        """Occupancy of a single map, or of one that has no other its scale (as 0.1 wrote it)."""
+        return self.maps[self.names[0]][self._what].data
 
     @property
     def confidence(self) -> Array:

@@ -71,7 +71,7 @@ class TargetOccupancy:
     full_scale : float
         Full scale at that level.
     error : float or None
-        Standard error; with the calibrated estimator, whose occupancy is the median scale in the mask.
+        Standard error; with the calibrated estimator, whose occupancy is the median in the mask.
     interval_95 : tuple of float or None
         95 % interval, where there is a standard error; see `occupy.statistics.posterior`.
     """
@@ -228,11 +228,11 @@ def _calibrated_target(
     settings: ResolvedSettings,
     calibration: Calibration,
 ) -> TargetOccupancy:
-    """Return the median scale in a mask, perhaps on a finer grid, with its standard error."""
+    """Return the median occupancy in a mask, perhaps on a finer grid, with its standard error."""
     steps = scale_stream(data, settings, calibration.full, 0, len(data), calibration=calibration)
-    scale = np.concatenate([part.copy() for _, _, part in steps])
+    occupancy = np.concatenate([calibration.occupancy_of(part) for _, _, part in steps])
     planes = [int(z) for z in np.flatnonzero(inside.any(axis=(1, 2)))]
-    values = np.concatenate([refine_slab(scale, inside.shape, z, z + 1)[0][inside[z]] for z in planes])
+    values = np.concatenate([refine_slab(occupancy, inside.shape, z, z + 1)[0][inside[z]] for z in planes])
     middle = np.median(values, keepdims=True)
     error = float(calibration.uncertainty_of(middle.astype(np.float32))[0])
     value = float(middle[0])

@@ -15,8 +15,6 @@ from occupy.options import short_repr
 from occupy.resolve import ResolvedSettings
 
 BINS = 1000
-# Voxels that are enough for a median.
-_SAMPLE = 60_000
 Region = Callable[[int, int], npt.NDArray[np.bool_]]
 Array = npt.NDArray[np.float32]
 
@@ -110,7 +108,8 @@ def _histogram_range(
     low, high = value_range(data, threads=threads)
     if published:
         return low, high
-    step = max(1, round((data.size / _SAMPLE) ** (1 / 3)))
+    # 60 000 voxels are enough for a median.
+    step = max(1, round((data.size / 60_000) ** (1 / 3)))
     sample = data[::step, ::step, ::step]
     if region is not None:
         planes = range(0, len(data), step)

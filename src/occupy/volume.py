@@ -311,6 +311,11 @@ class LazyMap:
         return Volume(self.data, self.voxel_size, self.frame, self.name if name is None else name)
 
 
+def answer_in(products: Collection[str]) -> str:
+    """Name the product that says what is there: the occupancy, or of what states none the local scale."""
+    return "occupancy" if "occupancy" in products or "scale" not in products else "scale"
+
+
 def on_finer_grid(coarse: LazyMap, grid: Grid) -> LazyMap:
     """Return a map interpolated to a finer grid over the same extent; the map itself where that is its."""
     if coarse.shape == grid.shape:

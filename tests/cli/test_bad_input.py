@@ -155,7 +155,7 @@ def test_a_folder_in_the_place_of_a_file(cli, the_error, blob, work):
     (work / "out" / "blob_scale.mrc").mkdir(parents=True)
     assert "blob_scale.mrc" in the_error(cli(blob, "-o", "out"))
     # Without a record, nothing there claims to be a result; and no half-written file is left.
-    maps = {f"blob_{name}.mrc" for name in ("scale", "confidence", "uncertainty")}
+    maps = {f"blob_{name}.mrc" for name in ("scale", "confidence", "occupancy", "uncertainty")}
     assert {p.name for p in (work / "out").iterdir()} <= maps
 
 

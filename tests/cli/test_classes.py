@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -199,3 +200,38 @@ def test_agreement_with_the_truth_of_relion_classes(shared_data, name, most, mos
     assert row.numbers["mae_partial"] <= most_partial
     assert row.numbers["r"] >= least_r
     assert row.components >= 1
+
+
+LAYOUTS = {
+    "RECOVAR": "analysis_10/kmeans/center{:03d}.mrc",
+    "cryoSTAR": "density_10073/0004_0014470/vol_pca_1_{:03d}.mrc",
+    "3D Variability": "J25/J25_series_000/J25_series_000_frame_{:03d}.mrc",
+    "3D Flex": "J504/J504_series_000/J504_series_000_frame_{:03d}.mrc",
+}
+
+
+@pytest.mark.parametrize("program", LAYOUTS)
+def test_volumes_of_other_programs_from_their_folder_to_the_table(cli, job, maps, work, program):
+    folder = work / LAYOUTS[program].partition("/")[0]
+    for number, path in enumerate(maps):
+        target = work / LAYOUTS[program].format(number)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(path)
+    if program == "RECOVAR":
+        (folder / "data").mkdir()
+        labels = {"labels": np.repeat([0, 1, 2], [500, 300, 200]), "centers": np.zeros((3, 10))}
+        (folder / "data" / "kmeans_result.pkl").write_bytes(pickle.dumps(labels))
+    assert (
+        cli(
+            "classes", folder, "--model", job / "model.cif", "--by-reading", "--no-components", "-o", "out"
+        ).code
+        == 0
+    )
+    record = read_set_record(work / "out")
+    shares = [entry["share"] for entry in record["maps"]]
+    assert shares == pytest.approx([0.5, 0.3, 0.2] if program == "RECOVAR" else [1 / 3] * 3, abs=1e-4)
+    values = table(work / "out")
+    for chain in "GA":
+        read = [values[chain, entry["name"]] for entry in record["maps"]]
+        assert np.argsort(read)[-1] in np.flatnonzero([part[chain] == 1 for part in PARTS])
+        assert np.argmin(read) == np.argmin([part[chain] for part in PARTS])

@@ -28,7 +28,8 @@ def test_a_map_alone_means_estimate(cli, blob, work, result, body):
     assert long.out == short.out.replace("occupy_blob/", "long/")
     one, other = result(work / "occupy_blob"), result(work / "long")
     assert one.names == other.names == {
-        "blob_scale.mrc", "blob_confidence.mrc", "blob_uncertainty.mrc", "blob_occupy.json", "blob.cxc",
+        "blob_scale.mrc", "blob_confidence.mrc", "blob_occupancy.mrc", "blob_uncertainty.mrc",
+        "blob_occupy.json", "blob.cxc",
         "blob_occupy.log",
     }  # fmt: skip
     for name in ("blob_scale.mrc", "blob_confidence.mrc"):
@@ -56,7 +57,7 @@ def test_everything_in_one_run(estimated, blob):
     got = estimated(*ALL, "--save-intermediate", "--plot")
     outputs = got.record["outputs"]
     assert set(outputs) == {
-        *MAPS, "uncertainty", "lowpass", "chimerax", "log",
+        *MAPS, "occupancy", "uncertainty", "lowpass", "chimerax", "log",
         "slices_picture", "solvent_picture", "modification_picture",
     }  # fmt: skip
     # The record names every file there is, and is there itself.
@@ -66,7 +67,7 @@ def test_everything_in_one_run(estimated, blob):
     for name in outputs.values():
         if name.endswith(".png"):
             assert (got.folder / name).read_bytes().startswith(b"\x89PNG")
-    assert opened(got) == [blob, *(got.path(product) for product in MAPS)]
+    assert opened(got) == [blob, *(got.path(product) for product in (*MAPS, "occupancy"))]
     assert got["lowpass"].std() < read_map(blob).data.std()
     assert got["scale"].min() >= 0
     assert got["scale"].max() == 1
@@ -99,7 +100,8 @@ def test_modifications_do_not_depend_on_each_other(estimated):
     ):  # fmt: skip
         alone = estimated(*options)
         assert alone.names == {
-            "blob_scale.mrc", "blob_confidence.mrc", "blob_uncertainty.mrc", f"blob_{product}.mrc",
+            "blob_scale.mrc", "blob_confidence.mrc", "blob_occupancy.mrc", "blob_uncertainty.mrc",
+        f"blob_{product}.mrc",
             "blob_occupy.json", "blob.cxc", "blob_occupy.log",
         }  # fmt: skip
         assert np.array_equal(alone[product], together[product])
@@ -122,7 +124,7 @@ def test_amplified_and_attenuated_are_what_the_method_says(estimated, blob):
 def test_solvent_exclusion_works_alone(estimated, blob):
     got = estimated("--exclude-solvent")
     assert got.record["outputs"].keys() == {
-        "scale", "confidence", "uncertainty", "solvent_excluded", "chimerax", "log",
+        "scale", "confidence", "occupancy", "uncertainty", "solvent_excluded", "chimerax", "log",
     }  # fmt: skip
     np.testing.assert_allclose(
         got["solvent_excluded"], read_map(blob).data * got["confidence"], rtol=1e-6, atol=1e-7
@@ -275,7 +277,8 @@ def test_names_of_files(cli, blob, work, result, name):
     # ChimeraX opens no compressed maps.
     copy = set() if packed is bytes else {f"{stem}_input.mrc"}
     assert got.names == copy | {
-        f"{stem}_scale.mrc", f"{stem}_confidence.mrc", f"{stem}_uncertainty.mrc", f"{stem}_occupy.json",
+        f"{stem}_scale.mrc", f"{stem}_confidence.mrc", f"{stem}_occupancy.mrc", f"{stem}_uncertainty.mrc",
+        f"{stem}_occupy.json",
         f"{stem}.cxc",
         f"{stem}_occupy.log",
     }  # fmt: skip

@@ -66,7 +66,7 @@ def test_particles_carry_their_state(result: tuple[Path, Path]) -> None:
     true = read_star(result[0] / "truth" / "particles_true.star")["particles"].column("rlnClassNumber")
     pairs = list(zip(found.column("rlnClassNumber"), true, strict=True))
     assert sum(one == other for one, other in pairs) > 0.9 * len(pairs)
-    assert (result[1] / "report.html").read_text().count("<img") == 2
+    assert (result[1] / "report.html").read_text().count("<img") == 4
 
 
 def test_select_by_presence(

@@ -75,7 +75,7 @@ def test_masks_and_selections(cli, blob, halves, half_mask, work, estimated):
     assert said.code == 0
     found = rows(done.folder)
     assert list(found) == ["first", "B only", "half"]
-    inside = done["scale"][read_map(half_mask).data > 0.5]
+    inside = done["occupancy"][read_map(half_mask).data > 0.5]
     assert float(found["half"]["occupancy"]) == pytest.approx(np.median(inside), abs=1e-4)
     assert int(found["half"]["voxels"]) == inside.size
     assert cli("regions", done.folder, "--masks", half_mask.parent / "ha*.mrc", "-o", "m").code == 0

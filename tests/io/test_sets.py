@@ -403,8 +403,9 @@ def test_classes_of_cryosparc_have_the_shares_that_its_groups_say(tmp_path: Path
         (tmp_path / f"J42_particles_class_{number}.csg").write_text(group.format(number, count))
     assert [entry.weight for entry in find_set([tmp_path]).maps] == [0.75, 0.25]
     # A group that is missing or no group at all leaves shares unknown.
-    (tmp_path / "J42_particles_class_1.csg").write_text("results: [")
-    assert [entry.weight for entry in find_set([tmp_path]).maps] == [None, None]
+    for damaged in ("results: [", "[" * 3000, group.format(1, ".inf"), "results: {blob: 3}", "\x00", "3"):
+        (tmp_path / "J42_particles_class_1.csg").write_text(damaged)
+        assert [entry.weight for entry in find_set([tmp_path]).maps] == [None, None]
 
 
 # --- cryoDRGN -----------------------------------------------------------------------------------------

@@ -10,8 +10,7 @@ from occupy.errors import InputError
 from occupy.model.density import map_coefficients
 from occupy.model.fit import _chains_of, fit_parts, fit_set
 from occupy.model.level import full_elsewhere, level_of
-from occupy.model.normal import products_of
-from occupy.model.solve import _inverse, solve
+from occupy.model.solve import _inverse, products_of, solve
 
 
 def test_without_noise_the_truth_is_found():

@@ -123,21 +123,24 @@ def test_the_table_holds_both_and_marks_where_they_differ(tmp_path):
     assert found.beside.values.tolist() == read.values.tolist()
     notes = dict(zip(found.regions, (note for (note,) in found.beside.notes), strict=True))
     assert notes["A"] == notes["D"] == notes["E"] == ""
-    assert notes["B"].startswith("local scale higher")
-    assert notes["C"].startswith("local scale lower")
+    assert notes["B"].startswith("the map reads higher")
+    assert notes["C"].startswith("the map reads lower")
     assert "not a part of the model" in notes["micelle"]
     assert ((found.low <= found.values) & (found.values <= found.high)).all()
     (tmp_path / "t.csv").write_text(_csv_text(found), encoding="utf-8")
     again = read_table(tmp_path / "t.csv")
     np.testing.assert_allclose(again.low, found.low, atol=1e-4)
+    earlier = _csv_text(found).replace("map_occupancy", "local_scale")
+    (tmp_path / "earlier.csv").write_text(earlier, encoding="utf-8")
+    np.testing.assert_array_equal(read_table(tmp_path / "earlier.csv").beside.values, again.beside.values)
     np.testing.assert_allclose(again.beside.values, read.values, atol=1e-4)
     assert again.beside.notes == found.beside.notes
-    assert "local scale\tnote" in _tsv_text(found)
+    assert "in the map\tnote" in _tsv_text(found)
     # Beyond the errors only.
     unsure = with_joint(table(regions, [0.99, 0.4, 0.9, 0.7, 0.02, 1.0], 0.5), joint)
-    assert [note for (note,) in unsure.beside.notes] == [""] + ["local scale: not a part of the model"] + [
-        ""
-    ] * 4
+    assert [note for (note,) in unsure.beside.notes] == [""] + [
+        "read in the map: not a part of the model"
+    ] + [""] * 4
 
 
 def test_parts_that_are_not_told_apart_keep_what_was_read():
@@ -146,7 +149,7 @@ def test_parts_that_are_not_told_apart_keep_what_was_read():
     found = with_joint(table(regions, [1.0, 0.9, 1.0, 0.3, 1.0]), joint)
     assert found.of_map("m")["B"] == 0.9
     assert found.of_map("m")["D"] == 0.3
-    assert found.beside.notes[1] == ("local scale: the joint fit cannot tell it from C",)
+    assert found.beside.notes[1] == ("read in the map: the joint fit cannot tell it from C",)
     assert "unlike its density" in found.beside.notes[0][0]
     record = joint.record(found)
     assert record["parts"][1]["not_separable_from"] == ["C"]
@@ -183,10 +186,10 @@ def test_classes_are_fitted_together_and_noted_by_class():
     np.testing.assert_allclose(found.values[:, 0], list(TRUTH.values()), atol=0.02)
     np.testing.assert_allclose(found.values[:, 1], list(other.values()), atol=0.02)
     assert found.beside is not None
-    assert found.beside.notes[3][0].startswith("local scale higher")
+    assert found.beside.notes[3][0].startswith("the map reads higher")
     assert found.beside.notes[3][1] == ""
     lines = {line.split("\t")[0]: line for line in _tsv_text(found).splitlines()}
     assert lines["region"].endswith("two\tnote")
     assert lines["D"].endswith("(one)")
     assert lines["A"].endswith("\t")
-    assert joints["two"].record(found, "two")["parts"][3]["local_scale"] == 0.5
+    assert joints["two"].record(found, "two")["parts"][3]["map_occupancy"] == 0.5

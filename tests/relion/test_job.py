@@ -127,8 +127,7 @@ def test_a_map(project: Path) -> None:
     assert [row[1:] for row in nodes.rows] == [
         ("6", "DensityMap.mrc", "1"),
         ("7", "Mask3D.mrc", "1"),
-        ("6", "DensityMap.mrc", "1"),
-        ("6", "DensityMap.mrc", "1"),
+        *[("6", "DensityMap.mrc", "1")] * 3,  # amplified, occupancy, its uncertainty
     ]
     names = nodes.column("rlnPipeLineNodeName")
     assert all(name.startswith(JOB) and (project / name).stat().st_size for name in names)
@@ -285,7 +284,7 @@ def test_in_relions_pipeline(project: Path, relion: Callable[..., Any], input_ma
     nodes = pipeline["pipeline_nodes"]
     found = dict(zip(nodes.column("rlnPipeLineNodeName"), nodes.column("rlnPipeLineNodeType"), strict=True))
     if status == "2":
-        kinds = dict.fromkeys(("m_scale.mrc", "m_uncertainty.mrc", "m_amplified.mrc"), "6")
+        kinds = dict.fromkeys(("m_scale.mrc", "m_occupancy.mrc", "m_uncertainty.mrc", "m_amplified.mrc"), "6")
         kinds |= {"m_confidence.mrc": "7", "logfile.pdf": "13"}
         assert found == {"m.mrc": "6"} | {JOB + name: kind for name, kind in kinds.items()}
         assert "lowest confident scale" in (project / JOB / "run.out").read_text()

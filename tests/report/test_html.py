@@ -98,7 +98,7 @@ def test_the_surface_in_the_report_is_that_of_the_map(tmp_path: Path) -> None:
     head, arrays = unpack(zlib.decompress(base64.b64decode(packed[1])))
     xyz = arrays["positions"].reshape(-1, 3) / 65535 * head["extent"] + head["origin"]
     assert np.median(np.linalg.norm(xyz - 19.5 * 2.5, axis=1)) == pytest.approx(11 * 2.5, rel=0.05)
-    assert set(head["ranges"]) == {"scale", "confidence"}
+    assert list(head["ranges"]) == ["occupancy", "scale", "confidence"]
 
 
 def test_what_is_wrong_with_a_map_stands_at_the_top(tmp_path: Path) -> None:

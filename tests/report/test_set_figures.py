@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from occupy.regions.relations import correlations, tree_of
-from occupy.regions.table import OccupancyTable
+from occupy.regions.table import Beside, OccupancyTable
 from occupy.report.set_figures import (
     _correlation_figure,
     _set_figures,
     _tree_lines,
     heat_map,
     map_tree,
+    set_forest,
     strip,
     write_set_figures,
 )
@@ -169,6 +171,34 @@ def test_which_figures_make_sense() -> None:
     assert set(_set_figures(table(4, 1))) == {"strip"}
     assert set(_set_figures(table(4, 2))) == {"heat_map"}
     assert set(_set_figures(table(4, 5))) == {"heat_map", "correlation", "map_tree"}
+
+
+@pytest.mark.parametrize(("rows", "maps", "pages"), [(4, 2, 1), (60, 12, 2)])
+def test_a_forest_shows_each_part_in_each_map_with_its_interval(rows: int, maps: int, pages: int) -> None:
+    plain = table(rows, maps, 0.05)
+    read = plain.values - 0.2
+    notes = tuple(tuple("higher" if i == 1 and k == 1 else "" for k in range(maps)) for i in range(rows))
+    low, high = plain.values - 0.1, plain.values + 0.1
+    made = replace(plain, beside=Beside(read, plain.errors, low, high, notes))
+    assert "forest" in _set_figures(made)
+    figures = set_forest(made)
+    assert len(figures) == pages
+    shown = {}
+    for figure in figures:
+        assert len(figure.axes) == min(maps, 8)
+        names = [label for label in figure.axes[0].get_yticklabels() if label.get_text()]
+        for axes in figure.axes:
+            column = made.maps.index(axes.get_title(loc="left"))
+            dots = next(line for line in axes.lines if line.get_label() == "occupancy").get_xdata()
+            bars = [segment[:, 0] for segment in axes.collections[0].get_segments()]
+            for name, dot, (left, right) in zip(names, dots, bars, strict=True):
+                row = made.regions.index(name.get_text())
+                assert (dot, left, right) == (
+                    made.values[row, column], low[row, column], high[row, column],
+                )  # fmt: skip
+                shown[row, column] = name.get_fontweight()
+    assert len(shown) == rows * min(maps, 8)
+    assert {row for (row, _), weight in shown.items() if weight == "bold"} == {1}
 
 
 def test_files_whatever_the_names(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_the_reader_is_found_by_the_manifest_and_gives_layers_that_napari_takes(
     for data, keywords, kind in io_utils.read([str(results)], stack=False, plugin_name="occupy-em"):
         getattr(viewer, f"add_{kind}")(data, **keywords)
     names = [layer.name for layer in viewer.layers]
-    assert names == ["demo.mrc", "demo scale", "demo uncertainty", "parts"]
+    assert names == ["demo.mrc", "demo scale", "demo occupancy", "demo uncertainty", "parts"]
     scale, parts = viewer.layers["demo scale"], viewer.layers["parts"]
     assert scale.contrast_limits == [0.0, 1.0]
     np.testing.assert_allclose(scale.scale, (3.0, 3.0, 3.0))

@@ -22,7 +22,8 @@ import pytest
 import occupy
 from conftest_browser import FLAGS, Occupy, coloured, find_browser, missing_and_present, need
 from occupy.inputs import Inputs
-from occupy.io.mrc import read_map
+from occupy.io.mrc import read_map, write_map
+from standin_set import write_set
 
 pytestmark = pytest.mark.browser
 
@@ -204,7 +205,7 @@ def test_a_set_its_table_and_its_differences(served: Occupy, visit: Any) -> None
     ]
     page.locator("td[data-region='1'][data-map='2']").click()
     page.wait_for_selector("canvas[data-slot=a][data-map='2'][data-ready=fine]")
-    assert "lobe_a in class_003: occupancy 1, 95 %" in page.locator(".cellfacts").inner_text()
+    assert "lobe_a in class_003: occupancy 1 ± 0.02, 95 %" in page.locator(".cellfacts").inner_text()
     # The region's component comes with it; another by hand.
     assert page.locator("[data-component=lobe_a]").is_checked()
     page.locator("[data-component=lobe_b]").check()
@@ -748,3 +749,143 @@ def test_views_are_kept_by_the_browser_and_shown_again(served: Occupy, visit: An
         raise AssertionError("not the view that was kept")
     page.get_by_role("button", name="Forget view 1").click()
     assert page.locator(".views button", has_text="1").count() == 0
+
+
+def test_up_to_six_maps_share_one_camera_and_their_levels_move_together(
+    shelf_folder: Path, tmp_path: Path, visit: Any
+) -> None:
+    names = [f"m{i}.mrc" for i in range(7)]
+    for i, name in enumerate(names):
+        blob = read_map(shelf_folder / "blob.mrc")
+        # Another unit each: the same share of its own level is the same surface.
+        write_map(tmp_path / name, blob.with_data(blob.data * np.float32(1 + i)))
+    running = Occupy(str(tmp_path))
+    page = visit(running.address())
+    for name in names:
+        to_files(page)
+        page.locator(".welcome .files li", has_text=name).first.click()
+        page.wait_for_selector(f"[role=tab][title='{name}'][aria-selected=true]")
+        page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
+    page.locator("summary", has_text="Other open maps").click()
+    for check in page.locator("[data-beside]").all()[:5]:
+        check.check()
+    assert page.locator("[data-beside]").all()[5].is_disabled()
+    page.wait_for_function("() => document.querySelectorAll('canvas.other[data-ready=fine]').length === 5")
+    page.locator("summary", has_text="Other open maps").click()
+    page.get_by_label("Cross", exact=True).uncheck()
+    settle(page)
+    others = page.locator("canvas.other")
+
+    def sizes() -> list[int]:
+        settle(page)
+        return [int((body(c) > 0.1).sum()) for c in others.all()]
+
+    def body(canvas: Any) -> np.ndarray:
+        from matplotlib.image import imread
+
+        pixels = imread(io.BytesIO(canvas.screenshot()))[30:-8, 8:-8, :3]
+        return np.abs(pixels - pixels[0, 0]).max(axis=2)
+
+    first = sizes()
+    assert min(first) > 500
+    assert max(first) < 1.03 * min(first)
+    for canvas in others.all():
+        box = canvas.bounding_box()
+        assert box["width"] > 100
+        assert box["height"] > 80
+    before = [c.screenshot() for c in others.all()]
+    page.locator("canvas.surface").focus()
+    for _ in range(6):
+        page.keyboard.press("ArrowLeft")
+    settle(page)
+    turned = [c.screenshot() for c in others.all()]
+    assert all(differing(a, b) > 0.02 for a, b in zip(before, turned, strict=True))
+    # Turned by one of the others, the first follows too.
+    picture = page.locator("canvas.surface").screenshot()
+    others.nth(2).focus()
+    page.keyboard.press("ArrowUp")
+    settle(page)
+    assert differing(picture, page.locator("canvas.surface").screenshot()) > 0.005
+    level = float(page.get_by_role("spinbutton", name="Level").input_value())
+    set_slider(page, "Level", f"{2.2 * level:.4g}")
+    page.wait_for_timeout(1500)
+    smaller = sizes()
+    assert all(b < 0.97 * a for a, b in zip(first, smaller, strict=True))
+    page.close()
+    assert running.stop() == (0, "")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1000, 700), (1440, 900)])
+def test_nothing_overflows_and_expert_settings_are_folded_and_explained(
+    served: Occupy, visit: Any, size: tuple[int, int], scheme: str
+) -> None:
+    page = visit(served.address(), size, scheme)
+    open_blob(page)
+    page.wait_for_function("() => document.querySelector('.command').textContent.includes('occupy')")
+    assert page.locator("[data-setting=lowpass]").is_visible()
+    assert not page.locator("[data-setting=tau]").is_visible()
+    for summary in page.locator("summary").all():
+        summary.click()
+    for field in page.locator("[data-setting]").all():
+        row = field.locator("xpath=..")
+        assert "_" not in row.locator("span").inner_text()
+        assert len(row.locator("small").inner_text()) > 5
+    terms = page.locator(".terms").inner_text()
+    assert "tile" in terms
+    assert "power" in terms
+    too_wide = """() => [document.documentElement, ...document.querySelectorAll('main *')].filter((e) =>
+      e instanceof HTMLElement && e.clientWidth && e.scrollWidth > e.clientWidth + 1
+      && !e.matches('input, select, .caption')
+      && !['auto', 'scroll'].includes(getComputedStyle(e).overflowX))
+      .map((e) => `${e.tagName}.${e.className}`)"""
+    outside = """() => [...document.querySelectorAll('.panel :is(button, input, select, p, table)')]
+      .map((e) => [e, e.getBoundingClientRect(), e.closest('.panels').getBoundingClientRect()])
+      .filter(([_, a, b]) => a.width && (a.right > b.right + 1 || a.left < b.left - 1))
+      .map(([e]) => e.outerHTML.slice(0, 80))"""
+    for name in ("Estimate", "Solvent", "Modify", "Masks", "Model", "Export"):
+        page.get_by_role("tab", name=name).click()
+        assert page.evaluate(too_wide) == []
+        assert page.evaluate(outside) == []
+
+
+def test_a_table_of_many_maps_is_paged_sorted_and_filtered(tmp_path: Path, visit: Any) -> None:
+    write_set(tmp_path / "many", 60)
+    running = Occupy(str(tmp_path / "many"))
+    page = visit(running.address())
+    page.wait_for_selector(".gallery[data-ready='0']", timeout=30000)
+
+    def rows() -> list[str]:
+        return page.eval_on_selector_all(
+            ".heat tbody tr:not(.weights) th", "all => all.map((t) => t.textContent)"
+        )
+
+    def columns() -> list[str]:
+        return page.eval_on_selector_all(".heat thead th[role]", "all => all.map((t) => t.textContent)")
+
+    # What all names share is left out, in the table and below the pictures; nothing is cut.
+    assert columns() == [f"{i:03d}" for i in range(1, 25)]
+    assert page.locator(".thumb span").first.inner_text() == "001"
+    for name in page.locator(".heat thead th span, .thumb span").all():
+        assert name.evaluate("(e) => e.clientHeight > 8 && e.scrollWidth <= e.clientWidth + 1")
+    assert rows() == ["lobe_a", "lobe_b", "core"]
+    page.get_by_label("Order of the regions").select_option("name")
+    assert rows() == ["core", "lobe_a", "lobe_b"]
+    page.locator(".heat thead th", has_text="003").click()
+    assert rows() == ["lobe_a", "lobe_b", "core"]
+    page.get_by_label("Filter regions").fill("LOBE")
+    assert rows() == ["lobe_a", "lobe_b"]
+    cell = page.locator("td[data-map='2'][data-region='1']")
+    assert cell.get_attribute("title") == "lobe_a in class_003: occupancy 0.0339 ± 0.02"
+    assert "±" not in cell.inner_text()
+    page.get_by_label("± in cells").check()
+    assert cell.inner_text().split() == ["0.03", "±", "0.02"]
+    # The next page of pictures is the next page of columns; a region's heading orders the maps by it.
+    page.get_by_role("button", name="Next page").click()
+    assert columns()[0] == "025"
+    page.wait_for_selector(".gallery[data-ready='1']", timeout=30000)
+    page.locator(".heat tbody th", has_text="lobe_a").click()
+    assert columns() == [f"{i:03d}" for i in range(60, 36, -1)]
+    assert page.locator(".thumb span").first.inner_text() == "060"
+    page.close()
+    assert running.stop() == (0, "")

@@ -130,12 +130,12 @@ def _say_table(table: OccupancyTable, components: Sequence[str], quiet: bool) ->
 
 
 def _matrix(table: OccupancyTable, rows: Sequence[int], across: int = 80) -> list[str]:
-    """Return lines with every map and its whole name, in as many blocks as a screen of ``across`` takes."""
-    from occupy.report.tables import cell_text
+    """Return lines with every map by its name, in as many blocks as a screen of ``across`` takes."""
+    from occupy.report.tables import cell_text, short_names
 
     cells = [
         [name, *(cell_text(float(table.values[i, c]), float(table.errors[i, c])) for i in rows)]
-        for c, name in enumerate(table.maps)
+        for c, name in enumerate(short_names(table.maps))
     ]
     widths = [max(len(cell) for cell in column) for column in cells]
     first = ["", *(table.regions[i] for i in rows)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -34,10 +34,10 @@ def warn(text: str, quiet: bool = False) -> None:
         tell(f"occupy: warning: {text}")
 
 
-def warn_of(notices: Iterable[Notice], quiet: bool) -> None:
-    """Print notices as warnings."""
+def warn_of(notices: Sequence[Notice], quiet: bool) -> None:
+    """Print notices as warnings, but what is only worth knowing as a plain line."""
     for notice in notices:
-        warn(notice.text, quiet)
+        (warn if notice.doubtful else say)(notice.text, quiet)
 
 
 def say_files(files: Mapping[str, str], folder: Path, quiet: bool) -> None:

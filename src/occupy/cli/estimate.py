@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from occupy.cli.console import Report, fail, progress, say, warn
-from occupy.errors import InputError, OccupyError
+from occupy.errors import InputError, Notice, OccupyError
 from occupy.settings import Output, Reading, Settings
 
 if TYPE_CHECKING:
@@ -194,15 +194,17 @@ def run(inputs: Inputs, folder: Path, job: Job, level: float | None, report: Rep
 def summarise(written: Written, job: Job) -> None:
     """Print what was found and where it is."""
     name = Path(written.record["inputs"]["map"]["path"]).name
-    for notice in written.record["notices"]:
-        # Notices about the file begin with its name.
-        text = notice["text"]
-        warn(text if text.startswith(name) else f"{name}: {text}", job.quiet)
-    if job.quiet:
-        return
     from occupy.report.record import number_lines
 
+    notices = [Notice(n["code"], n["text"]) for n in written.record["notices"]]
+    for notice in (each for each in notices if each.doubtful):
+        # Notices about the file begin with its name.
+        warn(notice.text if notice.text.startswith(name) else f"{name}: {notice.text}", job.quiet)
+    if job.quiet:
+        return
     say(name)
+    for notice in (each for each in notices if not each.doubtful):
+        say(f"  {notice.text}")
     for line in number_lines(written.record["numbers"]):
         say("  " + line)
     if written.removed:

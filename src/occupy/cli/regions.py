@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from occupy.cli.console import Report, progress, say, warn
+from occupy.cli.console import Report, progress, say, warn_of
 from occupy.cli.estimate import Job
 from occupy.errors import InputError, Notice
 from occupy.requests import RegionRequest
@@ -83,8 +83,7 @@ def _summarise(
 
     from occupy.report.tables import cell_text
 
-    for notice in notices:
-        warn(notice.text, quiet)
+    warn_of(notices, quiet)
     shown = 8
     values, errors = table.values[:, 0], table.errors[:, 0]
     full = int((values >= 0.9).sum())

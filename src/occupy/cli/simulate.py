@@ -25,7 +25,7 @@ def run_demo(output: Path, seed: int, quiet: bool) -> None:
     from occupy.io.atomic import make_folder, write_text
     from occupy.io.mrc import read_map, write_map
     from occupy.simulation import chain_values, demo_occupancies, demo_structure, simulate
-    from occupy.volume import Volume
+    from occupy.volume import Volume, answer_in
 
     say("Simulating PDB entry 7PBL (RuvAB on a Holliday junction) with chains of known occupancy …", quiet)
     structure = demo_structure()
@@ -38,7 +38,7 @@ def run_demo(output: Path, seed: int, quiet: bool) -> None:
     with progress("demo", quiet) as report:
         job = Job(settings, wanted=Output(plot=True), quiet=quiet)
         written = run(job.files(path).open(settings), folder, job, None, report)
-    scale = read_map(folder / written.files["scale"])
+    scale = read_map(folder / written.files[answer_in(written.files)])
     values = chain_values(scale.data, made.voxel_size, made.structure)
     rows = [(name, made.occupancies[name], values[name]) for name in values]
     lines = [f"{name}\t{true:.2f}\t{found:.2f}" for name, true, found in rows]

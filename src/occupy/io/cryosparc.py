@@ -133,7 +133,7 @@ def particles_by_class(folder: Path) -> dict[int, int]:
     for group in _groups_in(folder):
         named = _CLASS_GROUP.fullmatch(group.name)
         if named and group.slots:
-            counts[int(named[1])] = max(slot.count for slot in group.slots.values())
+            counts[int(named[1])] = max(0, *(slot.count for slot in group.slots.values()))
     return counts
 
 
@@ -174,7 +174,8 @@ def _groups_in(folder: Path) -> Iterator[_Group]:
                 for name, slot in said["results"].items()
             }
             yield _Group(str(said["group"]["name"]), str(said.get("version", _VERSION)), slots)
-        except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        # Of damaged YAML nearly any error can come.
+        except Exception:
             continue
 
 

@@ -290,6 +290,19 @@ def write_chosen(source: Path, keep: npt.NDArray[np.bool_], target: Path) -> Non
     rows.write_kept(keep.tolist(), target)
 
 
-def _check_count(source: Path, count: int, keep: npt.NDArray[np.bool_]) -> None:
+def write_with_class(source: Path, numbers: npt.NDArray[np.int64], target: Path) -> None:
+    """Write the particles of a .cs file with these class numbers (``alignments3D/class``), from 0."""
+    content, name = read_structured(source), "alignments3D/class"
+    _check_count(source, len(content), numbers)
+    known = content.dtype.descr
+    dtype = content.dtype if name in (content.dtype.names or ()) else np.dtype([*known, (name, "<u4")])
+    table = np.zeros(len(content), dtype=dtype)
+    for column in content.dtype.names or ():
+        table[column] = content[column]
+    table[name] = numbers
+    write_rows(source, table, target)
+
+
+def _check_count(source: Path, count: int, keep: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> None:
     if count != len(keep):
         raise InputError(f"{source}: {count} particles, but the table of presence has {len(keep)}")

@@ -40,8 +40,6 @@ STEPS_PER_RESOLUTION = 3
 """Grid points per finest resolution; with `SAMPLING_B` what aliases into the band is below 2 %."""
 SAMPLING_B = 6.0
 """B-factor of all atoms, in squares of the finest resolution."""
-HALO = 1.6
-"""Around a part's atoms in its local box, in finest resolutions: four widths of the blurred atoms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +250,8 @@ def _calculator(size: Indices, step: float) -> gemmi.DensityCalculatorE:
 def _atoms_and_volumes(atoms: Atoms, resolution: float) -> tuple[_LocalGrid, _LocalGrid]:
     """Return the scattering of atoms, and the sum of their volumes, both at the sampling B-factor."""
     step = resolution / STEPS_PER_RESOLUTION
-    halo = HALO * resolution
+    # Four widths of the blurred atoms around a part.
+    halo = 1.6 * resolution
     low = np.floor((atoms.points.min(axis=0) - halo) / step).astype(np.intp)
     size = np.ceil((atoms.points.max(axis=0) + halo) / step).astype(np.intp) - low + 1
     scattering, volume = _calculator(size, step), _calculator(size, step)

@@ -26,27 +26,15 @@ from occupy.model.density import (
 )
 from occupy.model.level import PARTIAL_ERROR, PARTIAL_ERROR_OF_CLASSES, Level, full_elsewhere, level_of
 from occupy.model.misfit import model_error
-from occupy.model.normal import products_of
-from occupy.model.solve import FIRST_MIX, Solution, damping, ice_mix, ice_of, solve, solve_all
+from occupy.model.solve import FIRST_MIX, Solution, damping, ice_mix, ice_of, products_of, solve, solve_all
 from occupy.options import short_repr
 
 FINEST, FINEST_SMALL = 6.0, 4.0
 """Å: finer detail says more of the atoms' B-factors than of how many there are. But parts of fewer than
 `SMALL` atoms are not told from what is around them at 6 Å: haems in haemoglobin read 0.8, at 4 Å 1.0."""
 SMALL = 100
-MOST_NUMBERS = 1.2e8
-"""Coefficients of all shapes of all parts, at most (8 bytes each): beyond it the fit looks less fine."""
-MARGIN = 15.0
-"""Å around the model that the fit looks at."""
 ICE_ROUNDS, ICE_CONVERGED = 10, 0.003
-COEFFICIENTS_FOR_ICE = 25_000
-"""About so many of the coefficients are used to find the shape of the ice: it concerns all parts together."""
-LEAST_SIZE = 0.3
-"""Parts of less than this share of the median number of atoms, or of fewer than `SMALL`, don't say what full
-is: they read less well, and glycans or lipids that come and go together would count many times."""
 MOST_PARTS = 1500
-TRACE_ATOMS = 1.5
-"""A polymer with fewer atoms per residue is a trace: each atom then stands for its residue."""
 PHOSPHORUS, NUCLEIC_PHOSPHORUS = 15, 0.02
 """A part with so large a share of phosphorus is nucleic acid, which has .045 of it, or 1 if only traced."""
 ATOMS_PER_RESIDUE = {True: 21.0, False: 7.8}
@@ -294,7 +282,8 @@ def _weights(model: AtomicModel) -> Numbers:
     """Return how many atoms each stands for: in traces, all of its residue."""
     polymer = np.array([residue.kind == "polymer" for residue in model.residues], dtype=bool)[model.residue]
     residues = len(np.unique(model.residue[polymer]))
-    if not residues or polymer.sum() > TRACE_ATOMS * residues:
+    # Fewer atoms per residue are a trace: each then stands for its residue.
+    if not residues or polymer.sum() > 1.5 * residues:
         return model.shares
     stands = np.where(model.elements == PHOSPHORUS, ATOMS_PER_RESIDUE[True], ATOMS_PER_RESIDUE[False])
     return np.where(polymer, stands, 1.0) * model.shares
@@ -314,14 +303,16 @@ def _lattice(
         raise InputError(
             f"{1 - inside.mean():.0%} of the model lies outside the map: is it in the map's frame?"
         )
-    margin = MARGIN / np.array(voxel_size)
+    # The fit looks at 15 Å around the model.
+    margin = 15.0 / np.array(voxel_size)
     low = np.clip(np.floor(points[inside].min(axis=0) - margin), 0, None).astype(int)
     high = np.minimum(np.ceil(points[inside].max(axis=0) + margin).astype(int) + 1, size)
     start = (int(low[0]), int(low[1]), int(low[2]))
     shape = (int(high[0] - low[0]), int(high[1] - low[1]), int(high[2] - low[2]))
     volume_angstrom = float(np.prod(shape) * np.prod(voxel_size))
     numbers = SHAPES * len(groups) * volume_angstrom * 2 * np.pi / 3
-    return lattice_of(start, shape, voxel_size, max(resolution, (numbers / MOST_NUMBERS) ** (1 / 3)))
+    # Beyond 1.2e8 coefficients of all shapes of all parts, of 8 bytes each, it looks less fine.
+    return lattice_of(start, shape, voxel_size, max(resolution, (numbers / 1.2e8) ** (1 / 3)))
 
 
 def _mix_of(
@@ -329,7 +320,8 @@ def _mix_of(
 ) -> tuple[Numbers, Solution]:
     """Return the shape of the ice, and the occupancies it goes with in the mean of all maps."""
     mix = np.array(FIRST_MIX)
-    few, kept = thinned(lattice, max(1, lattice.index.shape[1] // COEFFICIENTS_FOR_ICE))
+    # Some 25 000 coefficients will do: the ice concerns all parts together.
+    few, kept = thinned(lattice, max(1, lattice.index.shape[1] // 25_000))
     some = np.take(shapes, kept, axis=2)
     # Each map counts alike, whatever its units.
     strength = np.sqrt((np.abs(observed) ** 2).mean(axis=1, keepdims=True))
@@ -370,7 +362,9 @@ def _level(named: _Named, solution: Solution, amiss: float, likely_full: Numbers
     return level_of(
         solution.occupancy[:count],
         np.sqrt(np.diag(solution.covariance)[:count]),
-        sizes >= max(LEAST_SIZE * float(np.median(sizes)), SMALL),
+        # Small parts read less well, and glycans or lipids that come and go together would count many times:
+        # they don't say what full is.
+        sizes >= max(0.3 * float(np.median(sizes)), SMALL),
         sizes,
         named.partial_error,
         named.nucleic[:count],

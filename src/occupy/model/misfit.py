@@ -25,7 +25,6 @@ _PIECE = 200
 full for a part of usual size; those of the other one by .012 to .025 more."""
 _ATOM, _ATOM_B = 2.4, 25.0
 """Scattering at 0 and fall-off in Å² of a mean heavy atom, for the weight of detail only."""
-_SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +105,7 @@ def model_error(
 
     weight = of_pieces(whole * np.repeat(solution.scale, np.diff(lattice.starts)).astype(np.float32))
     weight = np.maximum(weight, 1e-3 * np.abs(weight).max() + 1e-300)
-    turns = np.random.default_rng(_SEED).random(len(residual), dtype=np.float32)
+    turns = np.random.default_rng(0).random(len(residual), dtype=np.float32)
     noise = residual * np.exp(2j * np.pi * turns).astype(np.complex64)
     found, by_chance = (_scatter(of_pieces(rows), weight, pieces.owner) for rows in (residual, noise))
     return float(np.sqrt(max(found - by_chance, 0.0) * len(pieces.atoms) / len(pieces.starts) / USUAL_SIZE))

@@ -17,22 +17,64 @@ from scipy.optimize import minimize
 
 from occupy.errors import InputError
 from occupy.model.density import Lattice, Numbers, weighted_sum
-from occupy.model.normal import Products, products_of
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """Inner products per shell.
+
+    Attributes
+    ----------
+    parts : ndarray, shape (shells, parts, parts)
+        Of parts with parts.
+    maps : ndarray, shape (maps, shells, parts)
+        Of maps with parts.
+    power : ndarray, shape (maps, shells)
+        Of each map with itself.
+    count : ndarray, shape (shells,)
+        Real numbers in each shell.
+    frequency : ndarray, shape (shells,)
+        1/Å.
+    """
+
+    parts: Numbers
+    maps: Numbers
+    power: Numbers
+    count: Numbers
+    frequency: Numbers
+
+
+def products_of(
+    parts: npt.NDArray[np.complex64], maps: npt.NDArray[np.complex64], lattice: Lattice
+) -> Products:
+    """Return the inner products of parts (parts, n) and maps (maps, n) on a lattice."""
+    weights = lattice.weights
+    of_parts, of_maps, power = [], [], []
+    for low, high in zip(lattice.starts[:-1], lattice.starts[1:], strict=True):
+        rows = np.ascontiguousarray(parts[:, low:high] * weights[low:high]).view(np.float32)
+        data = np.ascontiguousarray(maps[:, low:high] * weights[low:high]).view(np.float32)
+        of_parts.append((rows @ rows.T).astype(np.float64))
+        of_maps.append((data @ rows.T).astype(np.float64))
+        power.append((data.astype(np.float64) ** 2).sum(axis=1))
+    return Products(
+        np.array(of_parts),
+        np.array(of_maps).transpose(1, 0, 2),
+        np.array(power).T,
+        lattice.count,
+        lattice.frequency,
+    )
+
 
 ICE = 0.0775
 """Scattering of displaced ice per Å³: 0.0945 for vitreous ice of 0.93 g/cm³, times 0.82, the heavy atoms'
 share of the scattering of protein, since models leave out the hydrogens. It is not fitted: in maps that
 RELION reconstructed a free value came out a quarter too high and put proteins 12 % above RNA."""
-LAYER_BOUNDS = (-0.3, 1.0)
-"""Ice displaced (or, below 0, taken on: hydration shells are denser) in the layer around the molecule."""
 FIRST_MIX = (0.5, 0.2)
 ROUNDS = 30
-CONVERGED = 1e-5
 B_PRIOR = 60.0
 """Å²: standard deviation of the parts' relative B-factors, before the map is looked at."""
 _B_BETWEEN_MAPS = 10.0
 """Å²: how much a part's B-factor differs between the maps of a set. 30 Å² gives a little less."""
-_POOLING_ROUNDS = 2
 _MOST_B = 1000.0
 """Å²: steps of the fit go no further."""
 OCCUPANCY_PRIOR = 0.8
@@ -134,7 +176,7 @@ def solve(
         occupancy = occupancy + step[:count] / reach
         b_factor = np.clip(b_factor + step[count:] / reach, -_MOST_B, _MOST_B)
         covariance = inverse
-        if np.abs(step[:count]).max() < CONVERGED and reach == 1.0:
+        if np.abs(step[:count]).max() < 1e-5 and reach == 1.0:
             break
     scale, noise = _scale_and_noise(products, which, damping(products.frequency, b_factor) * occupancy)
     return Solution(occupancy, b_factor, covariance, scale, noise)
@@ -171,7 +213,7 @@ def solve_all(products: Products, start: Solution | None = None) -> list[Solutio
     if len(solutions) < 2:
         return solutions
     count = products.parts.shape[1]
-    for _ in range(_POOLING_ROUNDS):
+    for _ in range(2):
         known = np.array([1 / np.diag(s.covariance)[count:] for s in solutions])
         found = np.array([s.b_factor for s in solutions])
         # The prior around 0 counts once, as one more map would.
@@ -265,6 +307,7 @@ def ice_mix(
         # Per number: the optimiser's steps and tolerances are for values around 1.
         return float(found.count @ np.log(noise) / found.count.sum())
 
-    bounds = [(0.0, 1.0), LAYER_BOUNDS]
+    # In the layer around the molecule ice is displaced or, below 0, taken on: hydration shells are denser.
+    bounds = [(0.0, 1.0), (-0.3, 1.0)]
     best = minimize(cost, start, bounds=bounds, method="L-BFGS-B", options={"ftol": 1e-13, "eps": 1e-4})
     return np.asarray(best.x, dtype=np.float64)

@@ -206,7 +206,7 @@ def told_by(block: Block, matrices: Array, fitted: Fitted) -> Told:
     here = turned(matrices, values)
     covariance = inflated(posterior[:, 1:6, 1:6], fitted.inflation)
     variance = displacement_variance(covariance, here, fitted.extent)
-    columns, nuisance, seen = _whitened(block, here, values, fitted)
+    columns, nuisance, seen = whitened(block, here, values, fitted)
     gradient, curvature, normal, right = _marginal(columns, nuisance, seen, values, variance, fitted)
     upper = np.triu_indices(len(right))
     left = np.diagonal(posterior, axis1=1, axis2=2)
@@ -216,7 +216,7 @@ def told_by(block: Block, matrices: Array, fitted: Fitted) -> Told:
     )  # fmt: skip
 
 
-def _whitened(block: Block, here: Array, values: Array, fitted: Fitted) -> tuple[Pairs, Pairs, Pairs]:
+def whitened(block: Block, here: Array, values: Array, fitted: Fitted) -> tuple[Pairs, Pairs, Pairs]:
     """Columns of parts (n, M, 2, C), of what may be off (n, 2M, 6), and images (n, 2M, 1), noise 1."""
     whole = fitted.whole
     column, image = whole.scaling.weights(block.group, whole.band.shell)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,12 +13,14 @@ import numpy.typing as npt
 from occupy.errors import InputError, Notice
 from occupy.numerics.parallel import one_blas_thread
 from occupy.particles.columns import blocks, in_order, read_block
-from occupy.particles.copies import Copies, count_copies, neighbours, presence_alone
+from occupy.particles.copies import Copies
 from occupy.particles.covariance import Spread, false_spread, fit_spread
 from occupy.particles.evidence import Evidence, Fitted, Told, told_by
 from occupy.particles.images import ParticleImages
 from occupy.particles.learning import Job, fitted_of, learn
 from occupy.particles.presence import Levels, empty_images, find_levels
+from occupy.particles.reconstruct import reconstruct
+from occupy.particles.residual import Residual, find_residual, residual_notices
 from occupy.particles.scaling import Scaling
 from occupy.particles.slices import Band, band_between
 from occupy.particles.states import (
@@ -29,7 +31,8 @@ from occupy.particles.states import (
     presence_correlations,
     responsibilities,
 )
-from occupy.particles.symmetry import Copied, Expansion, expanded, find_expansion, with_copies
+from occupy.particles.symmetry import Entries, entries_of
+from occupy.particles.views import Views, look_by_views, view_notices
 
 if TYPE_CHECKING:
     from occupy.particles.agreement import Beside
@@ -49,6 +52,9 @@ _LONGEST = 60.0
 _SAMPLE = 20_000
 """Images, evenly spaced, from which it is learnt which parts vary and which states there are; populations are
 fitted to all images."""
+
+_MAPS, _IN_MAP = 8, 20
+"""States that maps are made of, and particles a map needs."""
 
 _CHUNK = 64
 """Blocks of images whose results are kept together."""
@@ -120,6 +126,12 @@ class ParticleOccupancy:
         Coefficients that were used.
     notices : tuple of Notice
         What is doubtful.
+    views : Views, optional
+        By direction of view.
+    residual : Residual, optional
+        What no part accounts for.
+    maps : dict of int to ndarray of float32, each (m, m, m)
+        Number of a state, from 1, → its reconstruction.
     copies : tuple of Copies
         Of parts that symmetry turns into each other, where particles are symmetry-expanded.
     beside : tuple of Beside
@@ -144,6 +156,9 @@ class ParticleOccupancy:
     scaling: Scaling
     band: Band
     notices: tuple[Notice, ...] = ()
+    views: Views | None = None
+    residual: Residual | None = None
+    maps: Mapping[int, Volumes] = field(default_factory=dict)
     copies: tuple[Copies, ...] = ()
     beside: tuple[Beside, ...] = ()
 
@@ -190,14 +205,16 @@ def particle_occupancy(
         Where finished work is kept, and found again.
     """
     band, _ = grid_for(images, options)
-    entries = _entries(images, names, volumes_zyx)
+    entries = entries_of(images, names, volumes_zyx)
     with one_blas_thread():
         job = Job(entries.images, band, entries.volumes, options.refine, options.threads, report)
         learnt = _kept(store, "learnt", lambda: learn(job))
         fitted = fitted_of(job, learnt)
-        look = entries.look(_look(job, fitted, store))
+        look = _look(job, fitted, store)
+        look = _Look(entries.told(look.evidence), look.offsets[entries.rows], look.left)
         report("states", 0, 0)
-        return _summary(entries, fitted, look)
+        found = _summary(entries, fitted, look, images.matrices)
+        return _seen(found, images, entries, job, fitted, look)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,102 +224,6 @@ class _Look:
     evidence: Evidence
     offsets: npt.NDArray[np.float32]
     left: Array
-
-
-@dataclass(frozen=True, eq=False)
-class _Entries:
-    """Images that are looked at, once each, and the entries that are asked about.
-
-    Attributes
-    ----------
-    images : ParticleImages
-        Each image once, where symmetry relates its entries; otherwise all entries.
-    names, volumes
-        Parts, with their copies.
-    particle : ndarray of int64, shape (N,), optional
-        Number of each entry's image.
-    expansion, copied : optional
-        The symmetry, and what it makes of the parts.
-    notices : tuple of Notice
-        What is worth knowing.
-    """
-
-    images: ParticleImages
-    names: tuple[str, ...]
-    volumes: Volumes
-    particle: npt.NDArray[np.int64] | None = None
-    expansion: Expansion | None = None
-    copied: Copied | None = None
-    notices: tuple[Notice, ...] = ()
-
-    def look(self, look: _Look) -> _Look:
-        """Return what every entry says, from what the images said."""
-        if self.particle is None:
-            return look
-        if self.expansion is None or self.copied is None:
-            return replace(look, evidence=replace(look.evidence, particle=self.particle))
-        evidence = expanded(look.evidence, self.copied, self.expansion, self.particle)
-        return _Look(evidence, look.offsets[self.particle], look.left)
-
-    def copies(
-        self, evidence: Evidence, spread: Spread, levels: Levels, centres_xyz: Array
-    ) -> tuple[Copies, ...]:
-        """Count copies of each part that varies, in every particle."""
-        if self.particle is None:
-            return ()
-        chance = {
-            int(part): presence_alone(evidence, spread, int(part), levels.full)
-            for part in np.flatnonzero(levels.varying)
-        }
-        if self.expansion is None or self.copied is None:
-            return self._of_entries(chance, centres_xyz)
-        first, found = self.expansion.first, []
-        for orbit in self.copied.orbits():
-            if levels.varying[orbit].all():
-                chances = np.stack([chance[int(part)][first] for part in orbit], axis=1)
-                names = [self.names[part] for part in orbit]
-                found.append(count_copies(names, chances, neighbours(centres_xyz[orbit])))
-        return tuple(found)
-
-    def _of_entries(self, chance: Mapping[int, Array], centres_xyz: Array) -> tuple[Copies, ...]:
-        """Count entries that have a part, in the particles that have as many entries as most."""
-        assert self.particle is not None
-        entries = np.bincount(self.particle)
-        most = int(np.bincount(entries).argmax())
-        order = np.argsort(self.particle, kind="stable")
-        rows = order[(entries == most)[self.particle[order]]].reshape(-1, most)
-        found = []
-        for part, each in chance.items() if most > 1 else ():
-            pairs = neighbours(self.images.matrices[rows[0]] @ centres_xyz[part])
-            found.append(count_copies([self.names[part]] * most, each[rows], pairs))
-        return tuple(found)
-
-
-def _entries(images: ParticleImages, names: tuple[str, ...], volumes: Volumes) -> _Entries:
-    """Find which entries are of one image, and what symmetry relates them."""
-    particle = None if images.particle is None else np.unique(images.particle, return_inverse=True)[1]
-    if particle is None or particle.max() + 1 == len(particle):
-        return _Entries(images, names, volumes)
-    count = f"{len(particle)} entries of {particle.max() + 1} images"
-    expansion = find_expansion(images, particle)
-    copied = None if expansion is None else with_copies(names, volumes, expansion)
-    if expansion is None or copied is None:
-        why = (
-            "no common symmetry relates their poses"
-            if expansion is None
-            else "symmetry does not fit the parts"
-        )
-        text = f"{count}: {why}, so each is looked at by itself; errors count images"
-        return _Entries(images, names, volumes, particle, notices=(Notice("expanded", text),))
-    added = ", ".join(copied.names[len(names) :])
-    text = (
-        f"{count}, symmetry of order {len(expansion.operations)}: each image is looked at once, errors count"
-    )
-    text += f" images; parts added by symmetry: {added}" if added else " images"
-    return _Entries(
-        images.of(expansion.first), copied.names, copied.volumes, particle, expansion, copied,
-        (Notice("expanded", text),),
-    )  # fmt: skip
 
 
 def _look(job: Job, fitted: Fitted, store: _Store | None) -> _Look:
@@ -358,6 +279,26 @@ def _read_chunk(job: Job, fitted: Fitted, chunk: list[npt.NDArray[np.int64]]) ->
     }
 
 
+def _seen(
+    found: ParticleOccupancy, images: ParticleImages, entries: Entries, job: Job, fitted: Fitted, look: _Look
+) -> ParticleOccupancy:
+    """Add what is to be looked at: a map of each state, and what no part accounts for."""
+    maps = {}
+    for number in range(min(_MAPS, len(found.states.bits))):
+        job.report("maps", number, min(_MAPS, len(found.states.bits)))
+        rows = np.flatnonzero(found.state == number)
+        if len(rows) >= _IN_MAP:
+            maps[number + 1] = reconstruct(images, look.offsets, found.scaling, job.band, rows, job.threads)
+    there = found.state < len(found.states.bits)
+    # Of entries that are one image, the first.
+    first = np.unique(entries.rows, return_index=True)[1]
+    rows, offsets = np.flatnonzero(there[first]), look.offsets[first]
+    variance = found.levels.relative_variance * (found.mean_amplitude * found.levels.full) ** 2
+    residual = find_residual(job.images, offsets, fitted, variance, job.volumes, rows, job.threads)
+    notices = (*found.notices, *residual_notices(residual, found.names))
+    return replace(found, maps=maps, residual=residual, notices=notices)
+
+
 def _sample(evidence: Evidence) -> Evidence:
     step = -(-len(evidence) // _SAMPLE)
     if step == 1:
@@ -366,7 +307,7 @@ def _sample(evidence: Evidence) -> Evidence:
     return evidence.of(np.flatnonzero(number % step == 0))
 
 
-def _summary(entries: _Entries, fitted: Fitted, look: _Look) -> ParticleOccupancy:
+def _summary(entries: Entries, fitted: Fitted, look: _Look, matrices: Array) -> ParticleOccupancy:
     names = entries.names
     empty = empty_images(look.evidence)
     seen = look.evidence.of(np.flatnonzero(~empty)).about_its_mean() if empty.any() else look.evidence
@@ -388,13 +329,16 @@ def _summary(entries: _Entries, fitted: Fitted, look: _Look) -> ParticleOccupanc
     by_images = levels.standard_error / levels.full * np.sqrt(len(sample) / len(evidence))
     noise = np.where(levels.varying, by_states, by_images)
     error = np.hypot(noise, levels.common_error * np.maximum(occupancy, 0.1))
+    views = look_by_views(evidence, matrices[~empty], spread, levels, occupancy)
     correlation, correlation_error = presence_correlations(sample, mixture)
     return ParticleOccupancy(
         names, occupancy, error, mean, levels, correlation, correlation_error, mixture,
         np.sqrt(np.maximum(np.diag(populations), 0)), presence, state, chance, look.offsets, fitted.spread,
         look.left, fitted.whole.scaling, fitted.whole.band,
-        (*entries.notices, *_doubtful(names, mean, levels, empty), *_far_off(fitted, look.left)),
-        entries.copies(look.evidence.softened(false), spread, levels, fitted.extent.centre),
+        (*entries.notices, *_doubtful(names, mean, levels, empty), *_far_off(fitted, look.left),
+         *view_notices(views, names)),
+        views,
+        copies=entries.copies(look.evidence.softened(false), spread, levels, fitted.extent.centre),
     )  # fmt: skip
 
 

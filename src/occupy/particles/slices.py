@@ -191,6 +191,23 @@ class Plane:
         found *= np.stack([scale, scale * self.signs], axis=1)[:, :, None]
         return np.asarray(found.reshape(*self.shape, 2, volumes.count))
 
+    def back(self, values: npt.NDArray[np.float32]) -> Array:
+        """Put values of the slices where they came from: the adjoint of slicing, without a factor.
+
+        Parameters
+        ----------
+        values : ndarray of float32, shape (N, M, 2) or (N, M)
+            Complex numbers, or real ones.
+
+        Returns
+        -------
+        ndarray of float64, shape (grid points, 2) or (grid points,)
+        """
+        flat = values.reshape(len(self.signs), -1)
+        if values.ndim == 3:
+            flat = flat * np.stack([np.ones_like(self.signs), self.signs], axis=1)
+        return np.asarray((self.weights.T @ flat).reshape(-1, *values.shape[2:]), dtype=np.float64)
+
 
 def plane_of(k_xy: npt.NDArray[np.int64], matrices: Array, volumes: FourierVolumes) -> Plane:
     """Central slices through transforms.
@@ -250,6 +267,52 @@ def fourier_volumes(volumes_zyx: Sequence[npt.NDArray[np.float32]], last: int) -
         spectrum = _transform(volume, reach)
         values[..., 0, number], values[..., 1, number] = spectrum.real, spectrum.imag
     return FourierVolumes(values, reach)
+
+
+def empty_volumes(last: int) -> FourierVolumes:
+    """Return the grid of `fourier_volumes` without volumes."""
+    reach = _PADDING * last + 1
+    return FourierVolumes(np.empty((2 * reach + 1, 2 * reach + 1, reach + 2, 2, 0), dtype=np.float32), reach)
+
+
+def back_transformed(values: Array, weights: Array, grid: FourierVolumes, regular: float) -> Pairs:
+    """Return the volume whose slices, times weights, were put back on a grid.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (grid points, 2)
+        From `Plane.back`.
+    weights : ndarray of float64, shape (grid points,)
+        Of squared factors of the slices.
+    grid : FourierVolumes
+        The grid.
+    regular : float
+        Share of a shell's mean weight that is added to its weights.
+
+    Returns
+    -------
+    ndarray of float32, shape (m, m, m)
+        Centre at voxel m // 2.
+    """
+    from scipy.fft import irfftn
+
+    reach = grid.reach
+    both = np.column_stack([values, weights]).reshape(*grid.values.shape[:3], 3)[:, :, 1:]
+    # Of each pair of conjugates on the plane x = 0 either may have been met.
+    mirrored = both[::-1, ::-1, 0] * np.array([1, -1, 1])
+    both[:, :, 0] += mirrored
+    z, y, x = np.meshgrid(*[np.arange(-reach, reach + 1)] * 2, np.arange(reach + 1), indexing="ij")
+    shell = np.rint(np.sqrt(z**2 + y**2 + x**2)).astype(np.int64)
+    mean = np.bincount(shell.ravel(), both[..., 2].ravel()) / np.bincount(shell.ravel())
+    ratio = both[..., :2] / np.maximum(both[..., 2] + regular * mean[shell], 1e-30)[..., None]
+    size = 2 * (reach - 1) // _PADDING + 2
+    padded = _PADDING * size
+    spectrum = np.zeros((padded, padded, padded // 2 + 1), dtype=np.complex64)
+    rows = np.arange(-reach, reach + 1) % padded
+    spectrum[np.ix_(rows, rows, np.arange(reach + 1))] = ratio[..., 0] + 1j * ratio[..., 1]
+    cube = np.roll(irfftn(spectrum, s=(padded,) * 3), (size // 2,) * 3, axis=(0, 1, 2))[:size, :size, :size]
+    along = np.sinc((np.arange(size) - size // 2) / padded) ** 2
+    return np.asarray(cube / (along[:, None, None] * along[:, None] * along), dtype=np.float32)
 
 
 def cropped(volume_zyx: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from occupy.errors import Notice
+from occupy.particles.copies import Copies, count_copies, neighbours, presence_alone
+from occupy.particles.covariance import Spread
 from occupy.particles.evidence import Evidence
 from occupy.particles.images import ParticleImages
+from occupy.particles.presence import Levels
 from occupy.particles.slices import cropped
 
 Array = npt.NDArray[np.float64]
@@ -203,3 +208,105 @@ def expanded(evidence: Evidence, copied: Copied, expansion: Expansion, particle:
         curvature[rows] = evidence.curvature[images][:, place[parts[upper[0]], parts[upper[1]]]]
     copies = np.array([len(set(column)) for column in copied.turned.T.tolist()], dtype=np.float64)
     return Evidence(gradient, curvature, np.zeros(evidence.parts), particle, copies).about_its_mean()
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """Images that are looked at, once each, and the entries that are asked about.
+
+    Attributes
+    ----------
+    images : ParticleImages
+        Each image once, where symmetry relates its entries; otherwise all entries.
+    names, volumes
+        Parts, with their copies.
+    particle : ndarray of int64, shape (N,), optional
+        Number of each entry's image.
+    expansion, copied : optional
+        The symmetry, and what it makes of the parts.
+    notices : tuple of Notice
+        What is worth knowing.
+    """
+
+    images: ParticleImages
+    names: tuple[str, ...]
+    volumes: Volumes
+    particle: Integers | None = None
+    expansion: Expansion | None = None
+    copied: Copied | None = None
+    notices: tuple[Notice, ...] = ()
+
+    @property
+    def rows(self) -> Integers:
+        """Of each entry, its number among the images."""
+        if self.particle is None or self.expansion is None:
+            return np.arange(len(self.images))
+        return self.particle
+
+    def told(self, evidence: Evidence) -> Evidence:
+        """Return what every entry says, from what the images said."""
+        if self.particle is None:
+            return evidence
+        if self.expansion is None or self.copied is None:
+            return replace(evidence, particle=self.particle)
+        return expanded(evidence, self.copied, self.expansion, self.particle)
+
+    def copies(
+        self, evidence: Evidence, spread: Spread, levels: Levels, centres_xyz: Array
+    ) -> tuple[Copies, ...]:
+        """Count copies of each part that varies, in every particle."""
+        if self.particle is None:
+            return ()
+        chance = {
+            int(part): presence_alone(evidence, spread, int(part), levels.full)
+            for part in np.flatnonzero(levels.varying)
+        }
+        if self.expansion is None or self.copied is None:
+            return self._of_entries(chance, centres_xyz)
+        first, found = self.expansion.first, []
+        for orbit in self.copied.orbits():
+            if levels.varying[orbit].all():
+                chances = np.stack([chance[int(part)][first] for part in orbit], axis=1)
+                names = [self.names[part] for part in orbit]
+                found.append(count_copies(names, chances, neighbours(centres_xyz[orbit])))
+        return tuple(found)
+
+    def _of_entries(self, chance: Mapping[int, Array], centres_xyz: Array) -> tuple[Copies, ...]:
+        """Count entries that have a part, in the particles that have as many entries as most."""
+        assert self.particle is not None
+        entries = np.bincount(self.particle)
+        most = int(np.bincount(entries).argmax())
+        order = np.argsort(self.particle, kind="stable")
+        rows = order[(entries == most)[self.particle[order]]].reshape(-1, most)
+        found = []
+        for part, each in chance.items() if most > 1 else ():
+            pairs = neighbours(self.images.matrices[rows[0]] @ centres_xyz[part])
+            found.append(count_copies([self.names[part]] * most, each[rows], pairs))
+        return tuple(found)
+
+
+def entries_of(images: ParticleImages, names: tuple[str, ...], volumes: Volumes) -> Entries:
+    """Find which entries are of one image, and what symmetry relates them."""
+    particle = None if images.particle is None else np.unique(images.particle, return_inverse=True)[1]
+    if particle is None or particle.max() + 1 == len(particle):
+        return Entries(images, names, volumes)
+    count = f"{len(particle)} entries of {particle.max() + 1} images"
+    expansion = find_expansion(images, particle)
+    copied = None if expansion is None else with_copies(names, volumes, expansion)
+    if expansion is None or copied is None:
+        why = (
+            "no common symmetry relates their poses"
+            if expansion is None
+            else "symmetry does not fit the parts"
+        )
+        text = f"{count}: {why}, so each is looked at by itself; errors count images"
+        return Entries(images, names, volumes, particle, notices=(Notice("expanded", text),))
+    added = ", ".join(copied.names[len(names) :])
+    text = (
+        f"{count}, symmetry of order {len(expansion.operations)}: each image is looked at once, errors count"
+    )
+    text += f" images; parts added by symmetry: {added}" if added else " images"
+    return Entries(
+        images.of(expansion.first), copied.names, copied.volumes, particle, expansion, copied,
+        (Notice("expanded", text),),
+    )  # fmt: skip

@@ -97,8 +97,8 @@ class JointRegions:
             if name in self.untold:
                 about["not_separable_from"] = list(self.untold[name])
             if k in shown and table.beside is not None:
-                about["local_scale"] = float(table.beside.values[shown[k], column])
-                about["local_scale_error"] = float(table.beside.errors[shown[k], column])
+                about["map_occupancy"] = float(table.beside.values[shown[k], column])
+                about["map_occupancy_error"] = float(table.beside.errors[shown[k], column])
                 about["note"] = table.beside.notes[shown[k]][column]
             parts.append(about)
         return {
@@ -211,7 +211,7 @@ def fit_regions_of_set(
 
 def not_fitted(reason: str) -> Notice:
     """Return the notice that occupancies are read, and why."""
-    text = f"occupancies are local scales read at the atoms, not a joint fit: {reason}"
+    text = f"occupancies are read at the atoms, not a joint fit: {reason}"
     return Notice("no-joint-fit", text)
 
 
@@ -341,7 +341,7 @@ def with_joint(table: OccupancyTable, joints: JointRegions | Mapping[str, JointR
         joints = dict.fromkeys(table.maps, joints)
     values, errors = table.values.copy(), table.errors.copy()
     low, high = table.low.copy(), table.high.copy()
-    read = "local scale: not a part of the model"
+    read = "read in the map: not a part of the model"
     notes = [[read] * len(table.maps) for _ in table.regions]
     for column, map_name in enumerate(table.maps):
         joint = joints[map_name]
@@ -350,7 +350,7 @@ def with_joint(table: OccupancyTable, joints: JointRegions | Mapping[str, JointR
             name = fit.names[part]
             if name in joint.untold:
                 others = ", ".join(joint.untold[name]) or "what is around it"
-                notes[row][column] = f"local scale: the joint fit cannot tell it from {others}"
+                notes[row][column] = f"read in the map: the joint fit cannot tell it from {others}"
                 continue
             values[row, column], errors[row, column] = fit.values[part], fit.errors[part]
             low[row, column], high[row, column] = fit.low[part], fit.high[part]
@@ -361,7 +361,7 @@ def with_joint(table: OccupancyTable, joints: JointRegions | Mapping[str, JointR
 
 
 def _notes(joint: JointRegions, part: int, table: OccupancyTable, at: tuple[int, int]) -> list[str]:
-    """Say where occupancy and local scale differ beyond their errors, and where the density is another."""
+    """Say where joint fit and reading differ beyond their errors, and where the density is another."""
     fit, notes = joint.fit, []
     read, error = float(table.values[at]), float(np.nan_to_num(table.errors[at]))
     reach = np.hypot(table.reach_95 * error, STANDARD_ERRORS_95 * fit.errors[part])
@@ -370,11 +370,11 @@ def _notes(joint: JointRegions, part: int, table: OccupancyTable, at: tuple[int,
     if abs(more) > max(reach, 0.05):
         b = float(fit.b_factors[part] - np.median(fit.b_factors))
         if more > 0:
-            notes.append("local scale higher: fuller or denser neighbours?")
+            notes.append("the map reads higher: fuller or denser neighbours?")
         elif b > 20:  # Å² above the median part: flexibility is the likely reason
-            notes.append(f"local scale lower: flexible (relative B {b:+.0f} Å²)?")
+            notes.append(f"the map reads lower: flexible (relative B {b:+.0f} Å²)?")
         else:
-            notes.append("local scale lower: weak neighbours, thin part or lighter material?")
+            notes.append("the map reads lower: weak neighbours, thin part or lighter material?")
     name = fit.names[part]
     if name in joint.poor:
         notes.append(f"unlike its density (local correlation {joint.correlations[name]:.2f}): misplaced?")

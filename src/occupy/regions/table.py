@@ -36,11 +36,11 @@ class Beside:
     Attributes
     ----------
     values, errors : ndarray of float64, shape (R, M)
-        Local scale read in the regions, and its standard error.
+        Occupancy that the map reads in the regions, and its standard error.
     low, high : ndarray of float64, shape (R, M)
         95 % interval of the occupancy.
     notes : tuple of tuples of str, R of M each
-        Where occupancy and local scale differ beyond their errors, with the likely reason; else empty.
+        Where both differ beyond their errors, with the likely reason; else empty.
     """
 
     values: Numbers
@@ -69,7 +69,7 @@ class OccupancyTable:
     reach_95 : float
         Half a 95 % interval, in standard errors; where ``beside`` is given, its interval counts.
     beside : Beside, optional
-        Where the occupancies are of a joint fit: the local scales.
+        Where the occupancies are of a joint fit: what the map reads.
     """
 
     regions: tuple[str, ...]
@@ -238,7 +238,7 @@ def read_regions(
     volume : Volume
         Any map on the grid.
     resolution : float
-        Å: how far apart voxels must be to be independent, see `_independent_voxels`.
+        Å: how far apart voxels must be to be independent.
     systematic : float
         Part of the standard error that does not average out over a region.
     common_error : bool

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from occupy.io.atomic import atomic_file
-from occupy.report.palette import DIFFERENCE, SCALE
+from occupy.report.palette import CONFIDENCE, DIFFERENCE, SCALE, UNCERTAINTY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,6 +86,16 @@ def scale_colormap() -> LinearSegmentedColormap:
 def difference_colormap() -> LinearSegmentedColormap:
     """Return the palette of differences as a matplotlib colour map."""
     return _colormap("occupy_difference", DIFFERENCE)
+
+
+def confidence_colormap() -> LinearSegmentedColormap:
+    """Return the palette of confidence as a matplotlib colour map."""
+    return _colormap("occupy_confidence", CONFIDENCE)
+
+
+def uncertainty_colormap() -> LinearSegmentedColormap:
+    """Return the palette of standard errors as a matplotlib colour map."""
+    return _colormap("occupy_uncertainty", UNCERTAINTY)
 
 
 def _colormap(name: str, colours: tuple[str, ...]) -> LinearSegmentedColormap:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +22,11 @@ from occupy.numerics.quantiles import Tile
 from occupy.pipeline import Estimate
 from occupy.report.palette import ALARM, DIFFERENCE, MINIMUM_SCALE, SCALE, SCALE_PALETTE
 from occupy.report.surfaces import content_level
+from occupy.report.tables import short_names
+from occupy.volume import answer_in
 
 _MODIFIED = ("amplified", "attenuated", "sigmoid", "solvent_excluded")
-_ROLES = ("map", "scale", "confidence", *_MODIFIED)
+_ROLES = ("map", "scale", "confidence", *_MODIFIED, "occupancy")
 # Far above the maps, labels and the key, which take the lowest free numbers.
 _FULL_TILE, _SMALLEST_TILE = "#101", "#102"
 
@@ -113,8 +114,9 @@ def chimerax_script(
         What was found.
     files : mapping
         Role → file: ``map`` and ``scale``, where written ``confidence``, ``amplified``, ``attenuated``,
-        ``sigmoid``, ``solvent_excluded``. Best relative to the script's folder. Models get the numbers 1,
-        2, … in this order.
+        ``sigmoid``, ``solvent_excluded``, ``occupancy``. Best relative to the script's folder. Models get
+        the numbers 1, 2, … in this order. Surfaces have the colours of the occupancy, or of the scale where
+        there is none.
     level : float, optional
         Contour level in the map's units; otherwise `contour_level`.
     minimum_scale : float, default 0
@@ -143,7 +145,7 @@ def chimerax_script(
         ["set bgColor white", "lighting soft"],
         _surfaces(est, number, contour, minimum_scale),
         _aliases(number, minimum_scale),
-        scale_key("local scale" + " (resolution mode)" * (est.settings.mode != "occupancy"), minimum_scale),
+        scale_key(_coloured_by(number, est.settings.mode), minimum_scale),
         _tiles(est),
         _warnings(est),
         ["view"],
@@ -151,16 +153,21 @@ def chimerax_script(
     return joined(*parts)
 
 
+def _coloured_by(files: Collection[str], mode: str = "occupancy") -> str:
+    what = answer_in(files)
+    return what if what == "occupancy" else "local scale" + " (resolution mode)" * (mode != "occupancy")
+
+
 def _head(est: Estimate, number: Mapping[str, int]) -> list[str]:
     return [
-        f"# OccuPy {__version__}: local scale of {' '.join(est.volume.name.split())}",
+        f"# OccuPy {__version__}: {' '.join(est.volume.name.split())}, coloured by {_coloured_by(number)}",
         f"# {est.settings.mode} mode, low-pass {est.settings.lowpass:.4g} Å, full scale at map value "
         f"{est.full_scale.value:.4g}, lowest confident scale {est.lowest_confident_scale:.3g}",
         "# Models: " + ", ".join(f"#{i} {role.replace('_', ' ')}" for role, i in number.items()),
         "# Open it in a fresh session (close session), so that models get these numbers. Then:",
         "#   occupy_level 0.05             contour level of all maps; colours follow",
         "#   occupy_scale_range 0.4 1      other range of colours",
-        f"#   scale_color #1 #{number['scale']}             colour any surface by any scale",
+        f"#   scale_color #1 #{number['scale']}             colour any surface by any map: the scale",
         f"# Colours are read {DEPTH:g} Å beneath the surface, since contours lie in the rim.",
     ]
 
@@ -200,7 +207,7 @@ def _surfaces(est: Estimate, number: Mapping[str, int], level: float, minimum: f
     return [
         f"volume #{','.join(str(i) for i in number.values())} step 1",
         f"volume {shown} style surface level {level:.5g}",
-        sampled(shown, f"#{number['scale']}", f"{minimum:g}"),
+        sampled(shown, f"#{number[answer_in(number)]}", f"{minimum:g}"),
         # Pieces smaller than the low-pass resolution are noise.
         f"surface dust {shown} size {est.settings.lowpass:.4g}",
         f"volume #{','.join(hidden)} hide",
@@ -209,7 +216,7 @@ def _surfaces(est: Estimate, number: Mapping[str, int], level: float, minimum: f
 
 
 def _aliases(number: Mapping[str, int], minimum: float) -> list[str]:
-    shown, scale = _shown(number), f"#{number['scale']}"
+    shown, scale = _shown(number), f"#{number[answer_in(number)]}"
     middle = " ".join(f"{colour}:" for _, colour in SCALE_PALETTE[1:-1])
     key = f"key {SCALE_PALETTE[0][1]}:$1 {middle} {SCALE_PALETTE[-1][1]}:$2"
     return [
@@ -261,7 +268,6 @@ def _warnings(est: Estimate) -> list[str]:
 _TILED, MOST_SHOWN = 16, 60
 
 _UNKNOWN = "#b0b0b0"
-_CLASS = re.compile(r"^.*_class0*(\d+)$")
 LOOKS = ["set bgColor white", "lighting soft"]
 
 
@@ -283,9 +289,7 @@ def _titles(shown: Sequence[Shown]) -> list[str]:
 
     Of RELION's names only the class's number is told, where that is enough to tell all maps apart.
     """
-    names = [spoken(each.name) for each in shown]
-    short = [_CLASS.sub(r"class \1", name) for name in names]
-    names = short if len(set(short)) == len(short) else names
+    names = short_names([spoken(each.name) for each in shown])
     shares = ["" if each.share is None else f" ({100 * each.share:.0f} %)" for each in shown]
     return [name + share for name, share in zip(names, shares, strict=True)]
 

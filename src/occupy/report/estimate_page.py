@@ -28,10 +28,11 @@ from occupy.report.html import (
     write_page,
 )
 from occupy.report.palette import CONFIDENCE, MINIMUM_SCALE, SCALE
-from occupy.report.record import fit_text, full_scale_source, number_text, read_input, read_output, tile_place
+from occupy.report.record import fit_text, full_scale_source, number_text, read_input, read_output
 from occupy.report.set_figures import strip
 from occupy.report.set_page import interval_table
 from occupy.report.surfaces import LIMITS, level_in, surface_message, unpack
+from occupy.volume import answer_in
 
 _BAD = "The solvent fit is bad: do not trust the confidence, nor maps weighted by it."
 _UNSUITABLE = "This map is not suitable: "
@@ -42,10 +43,23 @@ _READING = (
     "membranes, micelles and amorphous parts have another contrast than protein: their scale is not an "
     "occupancy."
 )
-COLOURINGS = (
-    Colouring("local scale", "scale", MINIMUM_SCALE, 1.0, SCALE),
-    Colouring("confidence", "confidence", 0.0, 1.0, CONFIDENCE),
+_OCCUPANCY = (
+    " That is what was measured. Occupancy is what it most likely stands for, given that many parts are full "
+    "and readings have errors: what reads nearly full most likely is."
 )
+_COLOURINGS = {
+    "occupancy": Colouring("occupancy", "occupancy", MINIMUM_SCALE, 1.0, SCALE),
+    "scale": Colouring("local scale", "scale", MINIMUM_SCALE, 1.0, SCALE),
+    "confidence": Colouring("confidence", "confidence", 0.0, 1.0, CONFIDENCE),
+}
+
+
+def colourings(est: Estimate) -> tuple[Colouring, ...]:
+    """Return how the surface of a map can be coloured; by default by its occupancy, where one is stated.
+
+    What is full reads full there, while scales of full parts scatter below 1 (benchmarks/surfaces.py).
+    """
+    return tuple(colouring for layer, colouring in _COLOURINGS.items() if layer in est.maps)
 
 
 def write_report(path: Path, est: Estimate, record: Mapping[str, Any], *, level: float | None = None) -> Path:
@@ -73,7 +87,10 @@ def _estimate_page(est: Estimate, record: Mapping[str, Any], *, level: float | N
     subtitle = f"{Path(source['path']).name} · {size} voxels of {voxel} Å · {est.settings.mode} mode"
     sections = [
         Section("Surface", _surface(est, level)),
-        Section("Numbers", _numbers(record["numbers"]) + paragraph(_READING)),
+        Section(
+            "Numbers",
+            _numbers(record["numbers"]) + paragraph(_READING + _OCCUPANCY * ("occupancy" in est.maps)),
+        ),
         Section("Slices", figure_png(slices_figure(est), "Central slices of input, scale and confidence.")),
         Section(
             "Solvent", figure_png(solvent_figure(est), "Histogram, solvent fit and the confidence it gives.")
@@ -103,12 +120,12 @@ def _opening(notices: Sequence[Notice], *, bad_fit: bool) -> str:
 def surface_of(
     est: Estimate, level: float | None = None, limits: tuple[int, int] = LIMITS["report"]
 ) -> tuple[bytes, float]:
-    """Return the surface of a map with its scale and confidence, packed for the browser, and its level."""
+    """Return the surface of a map with what colours it, packed for the browser, and its level."""
     volume = est.volume
     contour = contour_level(est) if level is None else level
     layers = {
-        "scale": (volume.with_data(est.scale).standard(), 0.0, 1.0),
-        "confidence": (volume.with_data(est.confidence).standard(), 0.0, 1.0),
+        each.layer: (volume.with_data(est.maps[each.layer].data).standard(), 0.0, 1.0)
+        for each in colourings(est)
     }
     origin = [float(v) for v in volume.position((0, 0, 0))]
     message = surface_message(
@@ -130,10 +147,10 @@ def _surface(est: Estimate, level: float | None) -> str:
     others = [share * contour for share in (0.6, 1.6)]
     levels = [surface_of(est, other, limits)[0] for other in others if 0 < other < 0.9 * est.facts.high]
     if est.full_scale.source != "tile":
-        return surface_block(message, COLOURINGS, levels=levels, caption=caption)
+        return surface_block(message, colourings(est), levels=levels, caption=caption)
     lines = _circles(*tile_sphere(est, est.full_scale.largest))
     caption += " Green: the tile that gave full scale."
-    return surface_block(message, COLOURINGS, levels=levels, lines=lines, caption=caption)
+    return surface_block(message, colourings(est), levels=levels, lines=lines, caption=caption)
 
 
 def _circles(centre: npt.NDArray[np.float64], radius: float) -> npt.NDArray[np.float64]:
@@ -165,9 +182,6 @@ def _numbers(numbers: Mapping[str, Any]) -> str:
          misfit if solvent["good_fit"] else f"{misfit} – BAD FIT"),
         ("Range of the map", " to ".join(number_text(v) for v in numbers["map_range"]), "map units", ""),
     ]  # fmt: skip
-    if "calibration" in numbers:
-        tile = numbers["full_scale_tile"]
-        rows.insert(1, ("Fullest tile", number_text(tile["value"]), "map units", tile_place(tile)))
     if "target" in numbers:
         target = numbers["target"]
         rows.append(
@@ -187,10 +201,10 @@ def _made(record: Mapping[str, Any]) -> str:
     return table(rows) + settings_table(record["settings_asked"], record["settings"])
 
 
-_SHOWN = 5
 _READING_REGIONS = (
     "1 is as strong as the strongest well-filled region of the map, taken to be present in all particles. "
-    "Values are medians of the local scale over a region's voxels: in a single map, low ones read too high, "
+    "Values are medians over a region's voxels, of the occupancy where the estimate states one, otherwise of "
+    "the local scale: in a single map, low ones read too high, "
     "and parts at lower local resolution, membranes and micelles read lower than they are."
 )
 
@@ -246,7 +260,7 @@ def _region_page(
 def _summary(found: OccupancyTable, order: list[int]) -> str:
     values = found.values[:, 0]
     full = int((values >= 0.9).sum())
-    lowest = ", ".join(f"{found.regions[i]} ({values[i]:.2f})" for i in order[:_SHOWN])
+    lowest = ", ".join(f"{found.regions[i]} ({values[i]:.2f})" for i in order[:5])
     text = f"{len(values)} regions, {full} of them at 0.9 or above. The lowest: {lowest}."
     if not np.isfinite(found.errors).any():
         text += " A single map gives no standard errors."
@@ -254,11 +268,11 @@ def _summary(found: OccupancyTable, order: list[int]) -> str:
 
 
 def _region_surface(estimated: Mapping[str, Any], source: Path) -> str:
-    scale = read_output(source, estimated, "scale")
+    colouring = _COLOURINGS[answer_in(estimated["outputs"])]
+    scale = read_output(source, estimated, colouring.layer)
     volume = read_input(estimated, scale)
     if isinstance(volume, str):
         return paragraph(f"{volume}, so its surface is not shown.")
-    colouring = COLOURINGS[0]
     data, scales = volume.standard(), scale.standard()
     given = estimated["options"].get("level")
     level = float(given) if given is not None else level_in(data, estimated["numbers"])
@@ -267,7 +281,7 @@ def _region_surface(estimated: Mapping[str, Any], source: Path) -> str:
         origin=[float(v) for v in volume.position((0, 0, 0))],
         dust=float(estimated["settings"]["lowpass"]) ** 3, limits=LIMITS["report"],
     )  # fmt: skip
-    caption = f"Input map at level {level:.4g} (map units), coloured by the local scale beneath its surface."
+    caption = f"Input map at level {level:.4g} (map units), coloured by the {colouring.title} beneath."
     return surface_block(message, (colouring,), caption=caption)
 
 

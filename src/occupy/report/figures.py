@@ -13,7 +13,7 @@ import numpy.typing as npt
 from occupy import modify
 from occupy.io.atomic import make_folder
 from occupy.pipeline import Estimate
-from occupy.report.canvas import Page, new_figure, plain, scale_colormap, write_picture
+from occupy.report.canvas import Page, confidence_colormap, new_figure, plain, scale_colormap, write_picture
 from occupy.report.chimerax import tile_bounds, tile_sphere
 from occupy.report.palette import ALARM, MINIMUM_SCALE, SOLVENT
 from occupy.report.slices import (
@@ -145,7 +145,7 @@ def _looks(est: Estimate, inputs: list[Array]) -> list[dict[str, Any]]:
     return [
         {"cmap": "gray", "norm": Normalize(float(low), float(high))},
         {"cmap": colours, "norm": Normalize(MINIMUM_SCALE, 1.0)},
-        {"cmap": "gray", "norm": Normalize(0.0, 1.0)},
+        {"cmap": confidence_colormap(), "norm": Normalize(0.0, 1.0)},
     ]
 
 

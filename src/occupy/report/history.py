@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _REGIONS = ("iteration", "region", "class", "occupancy", "standard_error")
 _CLASSES = ("iteration", "class", "share_by_probability", "particles")
-_SHOWN = 10
 _COLUMNS = 3
 
 Numbers = npt.NDArray[np.float64]
@@ -175,7 +174,7 @@ def _shown_regions(steps: Sequence[Step]) -> list[str]:
     """Return the regions to draw: those in which the classes of the last iteration differ most."""
     table = steps[-1].table
     spread = np.nan_to_num(_difference(table).spread, nan=-1.0)
-    return [table.regions[row] for row in np.argsort(-spread, kind="stable")[:_SHOWN]]
+    return [table.regions[row] for row in np.argsort(-spread, kind="stable")[:10]]
 
 
 def _history_figure(steps: Sequence[Step]) -> Figure:

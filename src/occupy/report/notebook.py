@@ -9,7 +9,7 @@ from typing import Any
 
 from occupy.pipeline import Estimate
 from occupy.report.canvas import png_text
-from occupy.report.estimate_page import COLOURINGS, surface_of
+from occupy.report.estimate_page import colourings, surface_of
 from occupy.report.figures import slices_figure
 from occupy.report.html import in_one_module
 from occupy.report.record import number_lines, numbers_of
@@ -21,7 +21,7 @@ def _module_text() -> str:
 
 
 def surface_widget(est: Estimate, *, level: float | None = None, height: int = 420) -> Any:
-    """Return a widget with the surface of a map, coloured by its scale or confidence.
+    """Return a widget with the surface of a map, coloured by its occupancy, scale or confidence.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def surface_widget(est: Estimate, *, level: float | None = None, height: int = 4
         "height": traitlets.Int(420).tag(sync=True),
     }
     kind = type("OccupySurface", (base,), members)
-    colours = [asdict(colouring) for colouring in COLOURINGS]
+    colours = [asdict(colouring) for colouring in colourings(est)]
     message, _ = surface_of(est, level)
     return kind(mesh=message, colours=colours, height=height)
 

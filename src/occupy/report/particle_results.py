@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.io.atomic import write_text
+from occupy.io.mrc import write_map
 from occupy.particles.columns import NUISANCES
 from occupy.particles.pipeline import ParticleOccupancy
+from occupy.particles.views import Views
 from occupy.report.canvas import new_figure
 from occupy.report.html import Section, figure_png, page, paragraph, table, verdict, write_page
 from occupy.report.record import opening
+from occupy.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +33,11 @@ _BESIDE_COLUMNS = (
 )  # fmt: skip
 _COPY_COLUMNS = ("part", "copies", "share_of_particles", "standard_error")
 _NEIGHBOUR_COLUMNS = ("part", "both_of_two_neighbours", "standard_error", "over_chance", "error_over_chance")
+_VIEW_COLUMNS = (
+    "part", "rot", "tilt", "particles", "occupancy", "standard_error", "expected_auc", "most_like",
+)  # fmt: skip
+_VIEWS = "views.tsv"
+_SPHERES = 12
 _COPIES, _NEIGHBOURS = "copies.tsv", "neighbours.tsv"
 PARTS = "parts.tsv"
 CORRELATIONS = "correlations.tsv"
@@ -40,6 +49,13 @@ _READING = (
     "Occupancy is the share of the particles that have a part, relative to the parts that are there in all "
     "of them. Correlation is that of presence, over the particles: 1 means that two parts always come "
     "together, below 0 that they tend to exclude each other."
+)
+
+_VIEWS_READING = (
+    "A part's occupancy should not depend on the direction from which particles are seen. Where it does, it "
+    "may be damaged at an interface (which also orients the particles), move, or poses are wrong. The "
+    "expected area under the curve says how well a single image tells whether it has the part: 0.5 is "
+    "guessing. A part is hidden behind the one whose projection is most like its own."
 )
 
 _COPIES_READING = (
@@ -120,6 +136,21 @@ def neighbour_rows(found: ParticleOccupancy) -> list[list[object]]:
     ]
 
 
+def view_rows(found: ParticleOccupancy) -> list[list[object]]:
+    """One row per part and direction of view: RELION's rot and tilt, what is seen from there, how well."""
+    views = found.views
+    if views is None:
+        return []
+    x, y, z = views.directions.T
+    rot, tilt = np.degrees(np.arctan2(y, x)), np.degrees(np.arccos(z))
+    return [
+        [name, float(rot[v]), float(tilt[v]), int(views.particles[v]), float(views.occupancy[v, i]),
+         float(views.standard_error[v, i]), float(views.tells[v, i]), found.names[views.hides[v, i]]]
+        for i, name in enumerate(found.names)
+        for v in range(len(rot))
+    ]  # fmt: skip
+
+
 def write_tables(folder: Path, found: ParticleOccupancy) -> dict[str, str]:
     """Write the tables; return product → file name."""
     write_text(folder / PARTS, _tsv(_COLUMNS, _part_rows(found)))
@@ -128,6 +159,9 @@ def write_tables(folder: Path, found: ParticleOccupancy) -> dict[str, str]:
     write_text(folder / STATES, _tsv(states, state_rows(found)))
     write_text(folder / PRESENCE, _presence_text(found))
     files = {"parts": PARTS, "correlations": CORRELATIONS, "states": STATES, "presence": PRESENCE}
+    if found.views is not None:
+        write_text(folder / _VIEWS, _tsv(_VIEW_COLUMNS, view_rows(found)))
+        files["views"] = _VIEWS
     if found.copies:
         write_text(folder / _COPIES, _tsv(_COPY_COLUMNS, copy_rows(found)))
         write_text(folder / _NEIGHBOURS, _tsv(_NEIGHBOUR_COLUMNS, neighbour_rows(found)))
@@ -168,6 +202,15 @@ def particle_record(
                         "parts": [n for n, b in zip(found.names, bits, strict=True) if b]}
                        for w, e, bits in zip(found.states.weights, found.state_error, found.states.bits,
                                              strict=True)],
+            "by_view": [] if found.views is None else [
+                {"part": name, "deviation": float(found.views.deviation[i]),
+                 "by_chance": float(found.views.chance[i]), "depends": bool(found.views.dependent[i])}
+                for i, name in enumerate(found.names)
+            ],
+            "residual": None if found.residual is None else {
+                "agreement": found.residual.agreement, "power": found.residual.power,
+                "mean": found.residual.mean, "sure": found.residual.sure,
+            },
             "copies": [dict(zip(_COPY_COLUMNS, row, strict=True)) for row in copy_rows(found)],
             "neighbours": [dict(zip(_NEIGHBOUR_COLUMNS, row, strict=True)) for row in neighbour_rows(found)],
             "images_and_map": [dict(zip(_BESIDE_COLUMNS, row, strict=True)) for row in _beside_rows(found)],
@@ -190,9 +233,17 @@ def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> 
     ]
     header = ("state", "population", "particles (most probable)", "lacks")
     sections = [Section("Parts", paragraph(_READING) + forest), Section("States", table(states, header))]
+    if found.maps:
+        picture = figure_png(_maps_plot(found), "Projections of each state's reconstruction along z, y and x")
+        sections[1] = Section("States", table(states, header) + picture)
     if found.levels.varying.sum() > 1:
         caption = "Correlation between parts over the particles"
         sections.insert(1, Section("Which come together", figure_png(_correlation_plot(found), caption)))
+    if found.views is not None:
+        picture = figure_png(_sphere_plot(found, found.views), "Occupancy by direction of view")
+        sections.append(
+            Section("Views", paragraph(_VIEWS_READING) + picture + _views_table(found, found.views))
+        )
     if found.copies:
         sections.append(Section("Copies", paragraph(_COPIES_READING) + _copies_tables(found)))
     if found.beside:
@@ -205,6 +256,70 @@ def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> 
         sections.append(Section("Images and map", paragraph(_BESIDE_READING) + table(both, columns)))
     count = f"{len(found.state)} particles of {source}"
     return write_page(path, page("Who has what", count, verdict(found.notices), sections))
+
+
+def write_maps(folder: Path, found: ParticleOccupancy, origin: tuple[float, float, float]) -> dict[str, str]:
+    """Write reconstructions of states, and what no part accounts for; return product → file name."""
+    maps = {f"state_{number}": volume for number, volume in found.maps.items()}
+    if found.residual is not None:
+        maps["residual"] = found.residual.volume
+    for name, values in maps.items():
+        volume = Volume.from_array(values, found.band.side / len(values), name)
+        write_map(folder / f"{name}.mrc", replace(volume, frame=replace(volume.frame, origin=origin)), name)
+    return {name: f"{name}.mrc" for name in maps}
+
+
+def _maps_plot(found: ParticleOccupancy) -> Figure:
+    """Projections of the reconstructions, a row for each state, all on one grey scale."""
+    projections = [[volume.sum(axis=axis) for axis in (0, 1, 2)] for volume in found.maps.values()]
+    top = float(np.percentile(projections, 99.8))
+    figure = new_figure(6.0, 2.0 * len(projections), dpi=100, layout="constrained")
+    for row, (number, images) in enumerate(zip(found.maps, projections, strict=True)):
+        for column, image in enumerate(images):
+            axes = figure.add_subplot(len(projections), 3, 3 * row + column + 1)
+            axes.imshow(image, cmap="gray", vmin=-0.1 * top, vmax=top, origin="lower")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if column == 0:
+                axes.set_ylabel(f"state {number}")
+    return figure
+
+
+def _views_table(found: ParticleOccupancy, views: Views) -> str:
+    """One row per part: deviation by view, how well the best and the worst view tell, behind what."""
+    rows = []
+    for i, name in enumerate(found.names):
+        there = np.flatnonzero(np.isfinite(views.tells[:, i]))
+        best, worst = there[views.tells[there, i].argmax()], there[views.tells[there, i].argmin()]
+        depends = "depends" if views.dependent[i] else ""
+        tells = [f"{views.tells[cell, i]:.2f}" for cell in (best, worst)]
+        numbers = [f"{views.deviation[i]:.3f}", f"{views.chance[i]:.2g}"]
+        rows.append([name, *numbers, depends, *tells, found.names[views.hides[worst, i]]])
+    header = ("part", "deviation", "by chance", "", "area, best view", "worst view", "there behind")
+    return table(rows, header)
+
+
+def _sphere_plot(found: ParticleOccupancy, views: Views) -> Figure:
+    """Occupancy over the sphere of views (rot and 90° − tilt): parts that depend on the view most, first."""
+    order = np.argsort(views.chance, kind="stable")
+    chosen = [int(i) for i in order if found.levels.varying[i] or views.dependent[i]][:_SPHERES]
+    chosen = chosen or [int(order[0])]
+    rows = -(-len(chosen) // 3)
+    figure = new_figure(9.5, 2.2 * rows + 0.4, dpi=100, layout="constrained")
+    x, y, z = views.directions.T
+    size = 8 + 90 * views.particles / max(1, int(views.particles.max()))
+    for number, i in enumerate(chosen, start=1):
+        axes = figure.add_subplot(rows, 3, number, projection="mollweide")
+        values = np.where(views.particles > 0, views.occupancy[:, i], np.nan)
+        shown = axes.scatter(
+            np.arctan2(y, x), np.arcsin(z), c=values, s=size, vmin=0, vmax=1.1, cmap="viridis"
+        )
+        axes.set_xticklabels([])
+        axes.set_yticklabels([])
+        axes.grid(alpha=0.3)
+        axes.set_title(found.names[i] + (" (depends)" if views.dependent[i] else ""), size=9)
+    figure.colorbar(shown, ax=figure.axes, shrink=0.8, label="occupancy")
+    return figure
 
 
 def _copies_tables(found: ParticleOccupancy) -> str:

@@ -15,6 +15,7 @@ from occupy.io.atomic import make_folder, write_text
 from occupy.io.models import read_model
 from occupy.io.mrc import map_stem, read_map
 from occupy.io.particle_images import FolderStore, forget_pieces, read_particle_images, state_of
+from occupy.io.particles import write_with_class
 from occupy.io.star import StarRows, read_star
 from occupy.io.tables import read_selections
 from occupy.model import AtomicModel
@@ -25,7 +26,7 @@ from occupy.particles.pipeline import SHORTEST, Options, ParticleOccupancy, grid
 from occupy.particles.slices import cropped
 from occupy.regions.joint import fit_regions
 from occupy.regions.region import Region, check_same_grid, regions_of_model
-from occupy.report.particle_results import particle_record, write_particle_report, write_tables
+from occupy.report.particle_results import particle_record, write_maps, write_particle_report, write_tables
 from occupy.report.record import file_of, to_json
 from occupy.report.region_results import mask_files
 from occupy.requests import ParticleRequest, RegionRequest
@@ -107,8 +108,9 @@ def write_parts(
     record.unlink(missing_ok=True)
     report.unlink(missing_ok=True)
     files = write_tables(folder, found)
-    if source.name.lower().endswith((".star", ".star.gz")):
-        files["particles"] = _write_states(source, folder, found)
+    origin = (0.0, 0.0, 0.0) if asked.map is None else tuple(read_map(asked.map).position((0, 0, 0)))
+    files |= write_maps(folder, found, origin)
+    files["particles"] = _write_states(source, folder, found)
     write_particle_report(report, found, source.name)
     files["report"] = report.name
     inputs: dict[str, Any] = {"particles": file_of(source)}
@@ -222,7 +224,10 @@ def _parts_of_masks(parts: RegionRequest, path: Path | None, images: ParticleIma
 
 
 def _write_states(source: Path, folder: Path, found: ParticleOccupancy) -> str:
-    """Write the particles with the number of their state as class, for RELION."""
+    """Write the particles with their state as class: RELION counts from 1, cryoSPARC from 0."""
+    if source.name.lower().endswith(".cs"):
+        write_with_class(source, found.state, folder / "particles_states.cs")
+        return "particles_states.cs"
     block = next(iter(read_star(source, columns=("rlnImageName",))))
     target = folder / "particles_states.star"
     values = [str(number + 1) for number in found.state]

@@ -33,7 +33,7 @@ from occupy.report.record import (
 from occupy.report.refinement import ModelFiles
 from occupy.report.set_results import write_set_tables
 from occupy.requests import RegionRequest
-from occupy.volume import Volume
+from occupy.volume import Volume, answer_in
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,12 @@ def _fits_of(found: FoundRegions, maps: Mapping[str, Callable[[], Volume]]) -> d
     try:
         return fit_regions_of_set(maps, found.model.model, found.regions, found.asked.alternatives)
     except InputError as error:
-        advice = "--by-reading reads the local scale at its atoms all the same"
+        advice = "--by-reading reads the map at its atoms all the same"
         raise InputError(f"{error} ({advice})") from error
 
 
 def read_found(path: Path, found: FoundRegions) -> tuple[OccupancyTable, list[Notice]]:
-    """Read regions in the scale of an estimate; with its uncertainty where the estimate wrote one.
+    """Read regions in the occupancy of an estimate, with its uncertainty; in its scale where it has none.
 
     Parameters
     ----------
@@ -199,7 +199,8 @@ def judged(table: OccupancyTable, found: FoundRegions, lowest: float) -> tuple[O
 
 
 def _table(path: Path, record: Mapping[str, Any], regions: Sequence[Region]) -> OccupancyTable:
-    scale = read_output(path, record, "scale")
+    what = answer_in(record["outputs"])
+    values = read_output(path, record, what)
     uncertainty = None
     if "uncertainty" in record["outputs"]:
         uncertainty = read_output(path, record, "uncertainty").data
@@ -211,9 +212,9 @@ def _table(path: Path, record: Mapping[str, Any], regions: Sequence[Region]) -> 
             f"{path}: the record is damaged: it lacks the low-pass or the calibration"
         ) from error
     name = path.name.removesuffix("_occupy.json")
-    maps: Iterator[tuple[str, Any]] = iter([(name, (scale.data, uncertainty))])
+    maps: Iterator[tuple[str, Any]] = iter([(name, (values.data, uncertainty))])
     return read_regions(
-        regions, maps, scale, resolution=lowpass, common_error=True, kind="scale", reach_95=reach
+        regions, maps, values, resolution=lowpass, common_error=True, kind=what, reach_95=reach
     )
 
 

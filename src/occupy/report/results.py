@@ -203,7 +203,8 @@ def write_results(
     output = output or Output()
     stem = est.volume.name
     paths = {role: f.path if isinstance(f, ReadFile) else f for role, (_, f) in inputs.items()}
-    shown = {p: f"{stem}_{p}.mrc" for p in ("scale", "confidence", *modifications(est.settings))}
+    named = ("scale", "confidence", *modifications(est.settings), "occupancy")
+    shown = {p: f"{stem}_{p}.mrc" for p in named if p in est.maps}
     opens = opens_as_read(folder, paths["map"], est.volume.voxel_size)
     shown["map"] = seen_from(folder, paths["map"]) if opens else copy_name(stem)
     # Before anything is written: a name that ChimeraX cannot open, a bad level, or an input that changed

@@ -1,10 +1,11 @@
-"""Figures of a table of occupancies: heat map, correlations, tree of maps, strip and forest of one map."""
+"""Figures of a table of occupancies: heat map, forest, correlations, tree of maps; strip of one map."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from occupy.regions.relations import Correlation, Tree, correlations, pairs, tre
 from occupy.regions.table import OccupancyTable
 from occupy.report.canvas import Page, difference_colormap, plain, scale_colormap, write_pdf, write_picture
 from occupy.report.palette import ink_on, scale_colour
+from occupy.report.tables import short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,7 +172,7 @@ def _cells(
 
 def _with_share(table: OccupancyTable, column: int) -> str:
     weight = table.weights[column]
-    name = plain(table.maps[column], 22)
+    name = plain(short_names(table.maps)[column], 22)
     return f"{name} {100 * weight:.0f}%" if np.isfinite(weight) else name
 
 
@@ -354,29 +356,70 @@ def strip(table: OccupancyTable, column: int = 0) -> list[Figure]:
 
 
 def _forest(table: OccupancyTable, column: int = 0) -> list[Figure]:
-    """Draw occupancies by a joint fit with 95 % intervals in the table's order, local scales as pale marks.
+    """Draw occupancies by a joint fit with 95 % intervals in the table's order, readings as pale marks.
 
     Where the two differ beyond their errors, the region's name is bold.
     """
-    assert table.beside is not None
-    read, notes, low, high = table.beside.values[:, column], table.beside.notes, table.low, table.high
-    longest = max(1.02, float(np.nanmax(read)) + 0.02)
-
-    def draw(axes: Axes, rows: Sequence[int]) -> None:
-        at = np.arange(len(rows))
-        axes.plot(read[rows], at, "D", color="#c9c9c9", ms=5, mew=0, label="local scale at the atoms")
-        axes.hlines(at, low[rows, column], high[rows, column], color="black", lw=1.2)
-        axes.plot(table.values[rows, column], at, "o", color="black", ms=4, label="occupancy")
-        for label, row in zip(axes.get_yticklabels(), rows, strict=False):
-            label.set_fontweight("bold" if notes[row][column] else "normal")
-        axes.set_xlim(-0.02, longest)
-
     title = f"Occupancy of {len(table.regions)} parts in {plain(table.maps[column])}, 95 % intervals"
-    figures = _side_by_side(table, range(len(table.regions)), title, draw)
+    figures = _side_by_side(table, range(len(table.regions)), title, partial(_draw_forest, table, column))
     for figure in figures:
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="lower center", ncols=2, fontsize=7.5, frameon=False)
+        _explain(figure)
     return figures
+
+
+def set_forest(table: OccupancyTable) -> list[Figure]:
+    """Draw the same of a set, maps beside each other, the parts that differ most first.
+
+    Of more than eight maps the first eight in the order of the heat map; parts are folded onto pages.
+    """
+    order, maps = by_difference(table), tree_of(table.values.T).order[:_PAGES]
+    down = _Labels.of(1, _ROW, _TALLEST)
+    space, wide = _label_space(table.regions, down.size), max(1.2, min(2.6, 10.4 / len(maps)))
+    folds, figures = [order[i : i + _FOLD] for i in range(0, len(order), _FOLD)][:_PAGES], []
+    of = f"{len(table.maps)} maps" + (f" ({len(maps)} here)" if len(maps) < len(table.maps) else "")
+    title = f"Occupancy of {len(table.regions)} parts in {of}, 95 % intervals (0 absent, 1 fully present)"
+    for number, rows in enumerate(folds):
+        page = Page.of(max(7.0, space + (wide + 0.15) * len(maps) + 0.2), down.cell * len(rows) + 1.6)
+        page.text(0.2, 0.12, _numbered(title, [[each] for each in folds], number, len(order)), 10)
+        for k, column in enumerate(maps):
+            axes = page.axes(space + k * (wide + 0.15), 0.75, wide, down.cell * len(rows))
+            down.put(axes.yaxis, [table.regions[i] if k == 0 else "" for i in rows])
+            _draw_forest(table, int(column), axes, rows)
+            _finish_rows(axes, len(rows))
+            axes.set(xlabel="", xticks=[0, 0.5, 1])
+            axes.set_title(_with_share(table, int(column)), size=8.5, loc="left")
+        _explain(page.figure)
+        figures.append(page.figure)
+    return figures
+
+
+def _draw_forest(table: OccupancyTable, column: int, axes: Axes, rows: Sequence[int]) -> None:
+    """Draw occupancy ± 95 % and local scale of some parts in one map."""
+    assert table.beside is not None
+    read, at = table.beside.values[:, column], np.arange(len(rows))
+    axes.plot(read[rows], at, "D", color="#c9c9c9", ms=5, mew=0, label="read at the atoms")
+    axes.hlines(at, table.low[rows, column], table.high[rows, column], color="black", lw=1.2)
+    axes.plot(table.values[rows, column], at, "o", color="black", ms=4, label="occupancy")
+    for label, row in zip(axes.get_yticklabels(), rows, strict=False):
+        # Of parts that are not the model's, only what was read is known.
+        apart = any(table.beside.notes[row]) and read[row] != table.values[row, column]
+        label.set_fontweight("bold" if apart else "normal")
+    axes.set_xlim(-0.02, max(1.02, float(np.nanmax(table.beside.values, initial=1.0)) + 0.02))
+
+
+def _explain(figure: Figure) -> None:
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=2, fontsize=7.5, frameon=False)
+
+
+def _finish_rows(axes: Axes, count: int) -> None:
+    """Set what all rows of parts share: first row on top, an axis from absent to fully present."""
+    axes.set_ylim(count - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0, pad=2)
+    axes.tick_params(axis="x", labelsize=7.5)
+    axes.grid(axis="x", color="#dddddd", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("0 absent, 1 fully present", size=8)
 
 
 def _side_by_side(
@@ -394,12 +437,7 @@ def _side_by_side(
             axes = page.axes(space + k * (space + wide + 0.2), 0.45, wide, height * len(rows) / len(folds[0]))
             down.put(axes.yaxis, [table.regions[i] for i in rows])
             draw(axes, rows)
-            axes.set_ylim(len(rows) - 0.5, -0.5)
-            axes.tick_params(axis="y", length=0, pad=2)
-            axes.tick_params(axis="x", labelsize=7.5)
-            axes.grid(axis="x", color="#dddddd", lw=0.6)
-            axes.set_axisbelow(True)
-            axes.set_xlabel("0 absent, 1 fully present", size=8)
+            _finish_rows(axes, len(rows))
         figures.append(page.figure)
     return figures
 
@@ -409,9 +447,12 @@ def _set_figures(table: OccupancyTable) -> dict[str, list[Figure]]:
     if len(table.maps) == 1:
         return {"strip": strip(table)} | ({} if table.beside is None else {"forest": _forest(table)})
     single = {"correlation": _correlation_figure(correlations(table)), "map_tree": map_tree(table)}
-    return {"heat_map": heat_map(table)} | {
-        name: [figure] for name, figure in single.items() if figure is not None
-    }
+    fitted = {} if table.beside is None else {"forest": set_forest(table)}
+    return (
+        {"heat_map": heat_map(table)}
+        | fitted
+        | {name: [figure] for name, figure in single.items() if figure is not None}
+    )
 
 
 def write_set_figures(table: OccupancyTable, folder: Path, stem: str = "occupancy") -> dict[str, str]:

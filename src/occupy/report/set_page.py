@@ -163,7 +163,7 @@ def interval_table(found: OccupancyTable, order: Sequence[int], maps: int = _MAP
     low, high = found.low, found.high
     further: tuple[str, ...] = ()
     if found.beside is not None:
-        further = ("note",) if len(found.maps) > 1 else ("local scale", "note")
+        further = ("note",) if len(found.maps) > 1 else ("in the map", "note")
 
     def beside(i: int) -> tuple[str, ...]:
         if found.beside is None:

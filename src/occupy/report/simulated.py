@@ -26,9 +26,6 @@ from occupy.volume import Volume
 if TYPE_CHECKING:
     import gemmi
 
-_ITERATION = 25
-"""Number of the iteration that a class set is written as."""
-
 _NO_RESOLUTION = 999.0
 
 
@@ -106,7 +103,8 @@ def _write_class_set(
     """
     record = make_folder(folder) / "simulation.json"
     record.unlink(missing_ok=True)
-    run = f"run_it{_ITERATION:03d}"
+    # As RELION's last iteration is called by default.
+    run = "run_it025"
     names = [f"class{k:03d}" for k in range(1, len(made.classes) + 1)]
     files: dict[str, str] = {}
     maps = {name: (f"{run}_{name}", one) for name, one in zip(names, made.classes, strict=True)}

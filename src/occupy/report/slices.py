@@ -9,7 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.pipeline import Estimate
-from occupy.report.canvas import new_figure, plain, scale_colormap
+from occupy.report.canvas import (
+    confidence_colormap,
+    new_figure,
+    plain,
+    scale_colormap,
+    uncertainty_colormap,
+)
 from occupy.report.palette import SOLVENT
 from occupy.report.surfaces import LEVEL
 from occupy.scale import scale_stream
@@ -153,7 +159,7 @@ def lazy_slices(maps: Mapping[str, Mapping[str, LazyMap]]) -> Figure:
         for axes, what in zip(row, columns, strict=True):
             middle = maps[name][what].shape[0] // 2
             image: Any = maps[name][what].planes(middle, middle + 1)[0]
-            colours: Any = "gray"
+            colours: Any = uncertainty_colormap() if what == "uncertainty" else confidence_colormap()
             if what in ("scale", "occupancy", "relative"):
                 image = np.ma.masked_less(image, LOWEST_SHOWN)
                 colours = scale_colormap().with_extremes(bad=SOLVENT)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +29,10 @@ COLUMNS = (
     "independent_voxels",
     "interval_95_in_standard_errors",
 )
-_JOINT_COLUMNS = ("local_scale", "local_scale_error", "note")
-"""Further columns where the occupancies are of a joint fit."""
+_JOINT_COLUMNS = ("map_occupancy", "map_occupancy_error", "note")
+"""Further columns where the occupancies are of a joint fit: what the map reads in the region."""
+# What tables called them while the map that was read was called local scale.
+_EARLIER_COLUMNS = ("local_scale", "local_scale_error", "note")
 _WHAT = {
     "occupancy": "occupancy",
     "relative": "occupancy relative to the best map at each place",
@@ -59,6 +62,12 @@ def _csv_text(table: OccupancyTable) -> str:
     return rows_as_csv(COLUMNS + (() if beside is None else _JOINT_COLUMNS), rows)
 
 
+def short_names(names: Sequence[str]) -> list[str]:
+    """Return names of maps for people: class 1 for run_it025_class001, where that tells all apart."""
+    short = [re.sub(r"^.*_class0*(\d+)$", r"class \1", name) for name in names]
+    return short if len(set(short)) == len(short) else list(names)
+
+
 def cell_text(value: float, error: float) -> str:
     """Return a value for people: ``0.62 ± 0.05``, ``0.62``, or ``–`` where there is none."""
     if not math.isfinite(value):
@@ -80,8 +89,8 @@ def _tsv_text(table: OccupancyTable, notes: Iterable[str] = ()) -> str:
     if np.isfinite(table.weights).any():
         shares = (_text(100 * weight, 1) for weight in table.weights)
         head.append("\t".join(["# share of particles, %", "", *shares]))
-    # Of one map there is room for the local scale too.
-    further = () if beside is None else ("local scale", "note")[len(table.maps) > 1 :]
+    # Of one map there is room for what it reads too.
+    further = () if beside is None else ("in the map", "note")[len(table.maps) > 1 :]
     rows = ["\t".join(["region", "voxels", *map(_plain, table.maps), *further])]
     for row, region in enumerate(table.regions):
         cells = map(cell_text, table.values[row].tolist(), table.errors[row].tolist())
@@ -140,7 +149,7 @@ def read_table(path: str | Path) -> OccupancyTable:
     """
     source = Path(path)
     read = read_rows(source, _wrong_with)
-    joint = all(name in read.header for name in _JOINT_COLUMNS)
+    further = next((c for c in (_JOINT_COLUMNS, _EARLIER_COLUMNS) if set(c) <= set(read.header)), ())
     found: dict[tuple[str, str], dict[str, float]] = {}
     notes: dict[tuple[str, str], str] = {}
     reaches = set()
@@ -151,19 +160,19 @@ def read_table(path: str | Path) -> OccupancyTable:
             raise InputError(f"{where}: no name of region or map")
         if key in found:
             raise InputError(f"{where}: {key[0]} in {key[1]} comes twice")
-        names = (*COLUMNS[2:-1], *(name for name in _JOINT_COLUMNS[:-1] if name in row))
+        names = (*COLUMNS[2:-1], *further[:-1])
         found[key] = {name: number_in(row[name], f"{where}: {name}") for name in names}
-        notes[key] = row.get(_JOINT_COLUMNS[-1]) or ""
+        notes[key] = row.get("note") or ""
         reaches.add(number_in(row.get(COLUMNS[-1], ""), f"{where}: {COLUMNS[-1]}"))
     known = [reach for reach in reaches if math.isfinite(reach)]
     if len(known) > 1:
         raise InputError(f"{source}: intervals of several widths ({', '.join(map(str, sorted(known)))})")
     table = _assembled(found, source, known[0] if known else None)
-    if not joint:
+    if not further:
         return table
     low, high, local, spread = (
         np.array([[found[region, name][column] for name in table.maps] for region in table.regions])
-        for column in ("low_95", "high_95", *_JOINT_COLUMNS[:-1])
+        for column in ("low_95", "high_95", *further[:-1])
     )
     said = tuple(tuple(notes[region, name] for name in table.maps) for region in table.regions)
     return replace(table, beside=Beside(local, spread, low, high, said))

@@ -206,7 +206,7 @@ class LocalScale(_OccupyJob):
         )
 
     def create_output_nodes(self) -> None:
-        for ending in ("scale", "confidence", "uncertainty"):
+        for ending in ("scale", "confidence", "occupancy", "uncertainty"):
             self.add_output_node(f"{self.stem()}_{ending}.mrc", nodes.NODE_DENSITYMAP, ["occupy", ending])
 
     def create_post_run_output_nodes(self) -> None:

@@ -35,7 +35,8 @@ Array = npt.NDArray[np.float32]
 LOOKS = {
     "scale": Look("Local scale", "scale", 0.0, 1.0),
     "confidence": Look("Confidence", "confidence"),
-    "uncertainty": Look("Uncertainty of the scale", "uncertainty", 0.0, 0.5),
+    "occupancy": Look("Occupancy", "scale", 0.0, 1.0),
+    "uncertainty": Look("Uncertainty of the occupancy", "uncertainty", 0.0, 0.5),
     "solvent_mask": Look("Solvent definition", "mask"),
     "subtraction_mask": Look("Subtraction mask", "mask"),
 }
@@ -233,9 +234,15 @@ class MapDocument(ReadMap):
 
     def prepare(self) -> None:
         """Compute what the first picture needs."""
-        for name in ("scale", "confidence"):
+        for name in ("scale", "confidence", *self._answer):
             self._array(name)
         _ = self.level, self.deviation, self.window
+
+    @property
+    def _answer(self) -> tuple[str, ...]:
+        """The occupancy where there is one, as a layer: not of folders in which the scale is the answer."""
+        named = self.est.maps if self.result is None else self._outputs
+        return ("occupancy",) if "occupancy" in named else ()
 
     @property
     def looks(self) -> dict[str, Look]:
@@ -243,7 +250,7 @@ class MapDocument(ReadMap):
         low, high = self.window
         grey = Look("Input map", "grey", low, high, "map units")
         out = {"input": grey, "scale": LOOKS["scale"], "confidence": LOOKS["confidence"]}
-        for name in (*self._outputs, *self._masks):
+        for name in (*self._answer, *self._outputs, *self._masks):
             if name not in out:
                 out[name] = LOOKS.get(name, replace(grey, title=WHAT.get(name, name).capitalize()))
         out["lowpass"] = replace(grey, title="Low-passed input")
@@ -259,7 +266,7 @@ class MapDocument(ReadMap):
                 return self.cache.get((self.id, name), lambda: self._read(path))
             if name == "input":
                 return self.est.volume.data
-            if name in ("scale", "confidence"):
+            if name in ("scale", "confidence", *self._answer):
                 return self.est.maps[name].data
             if name == "lowpass":
                 low = self.est.maps[name]

@@ -12,7 +12,12 @@ const pages = new Map();
 let current = null;
 
 /** What all parts share. */
-export const app = { info: null, open: openPath, watch, showScene };
+export const app = { info: null, open: openPath, watch, showScene, maps };
+
+/** Maps that are open, sets left out. */
+function maps() {
+  return [...pages].filter(([, page]) => page.kind === "map").map(([id, { title }]) => ({ id, title }));
+}
 
 async function start() {
   app.info = await get("state");

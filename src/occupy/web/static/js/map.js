@@ -1,4 +1,5 @@
 // The page of one map: the surface on the left, slices in the middle, panels on the right.
+import { besideView } from "./beside.js";
 import { getBytes, latest, paced, postBytes, saveAs } from "./api.js";
 import { h, hex, key, linkedView, nice, roundLength, segments, slider, theme, wishes } from "./dom.js";
 import { panels, waitingPanel } from "./panels.js";
@@ -12,9 +13,9 @@ function colourings(scene, app) {
   const out = [];
   const plain = { name: "uniform", title: "One colour", layers: [], palette: null, low: 0, high: 1 };
   if (!scene.looks.scale) return [plain];
-  for (const name of ["scale", "confidence", "uncertainty"]) {
+  for (const name of ["occupancy", "scale", "confidence", "uncertainty"]) {
     const look = scene.looks[name];
-    if (look) out.push({ name, title: look.title, layers: [name], palette: look.palette, low: name === "scale" ? app.info.minimum_scale : look.low, high: look.high });
+    if (look) out.push({ name, title: look.title, layers: [name], palette: look.palette, low: look.palette === "scale" ? app.info.minimum_scale : look.low, high: look.high });
   }
   out.push({ name: "modification", title: "Modification factor", layers: ["scale", "confidence"], palette: "difference", low: -2, high: 2 });
   return [...out, plain];
@@ -34,12 +35,13 @@ export function mapPage(app, first) {
   return {
     element,
     title: first.title,
+    kind: "map",
     progress: waiting?.progress,
-    activate() { surface.view.draw(); slices.resize(); },
+    activate() { surface.beside.refresh(); surface.view.draw(); slices.resize(); },
     deactivate() {},
     undo: ctx.history.undo,
     redo: ctx.history.redo,
-    close() { surface.view.close(); ctx.closed = true; window.removeEventListener("occupy-theme", surface.retheme); },
+    close() { surface.beside.close(); surface.view.close(); ctx.closed = true; window.removeEventListener("occupy-theme", surface.retheme); },
     update(scene) {
       const estimated = ctx.scene.kind === "read" && scene.kind === "map";
       ctx.before = ctx.scene.numbers ?? null;
@@ -166,6 +168,7 @@ function surfaceView(ctx) {
     ruler(perPixel);
     axes.turn(view.camera.turn);
     ctx.history.changed();
+    ctx.emit("drawn");
   }
   function ruler(perPixel) {
     const length = roundLength(Math.max(140 * perPixel, 1e-6));
@@ -181,7 +184,7 @@ function surfaceView(ctx) {
 
   async function load(signal, quality) {
     const { scene } = ctx;
-    const colours = ["scale", "confidence", "uncertainty"].filter((name) => name in scene.looks);
+    const colours = ["occupancy", "scale", "confidence", "uncertainty"].filter((name) => name in scene.looks);
     const said = { id: scene.id, source, level, dust, quality, revision: scene.revision };
     const began = performance.now();
     const bytes = source === "modified"
@@ -439,12 +442,13 @@ function surfaceView(ctx) {
   const more = h("details.more", { open: wishes.get("more", false), ontoggle: () => wishes.set("more", more.open) }, h("summary", {}, "Opacity, clipping, dust, kept views"),
     see, clipBar, cropBar,
     h("div.row", {}, h("label.inline", { title: "Smaller pieces are hidden as noise" }, "Dust ", dustBar, h("i", {}, "Å³")), keptViews(ctx)));
-  const element = h("div.left.pane", {}, wrap,
+  const beside = besideView(ctx, { view, state }, wrap);
+  const element = h("div.left.pane", {}, beside.grid,
     h("div.controls", {}, levelBar,
-      h("div.row", {}, h("label.inline", {}, "Colour ", choice), h("span.inline.range", {}, low, "to", high)),
+      h("div.row", {}, h("label.inline", {}, "Colour ", choice), h("span.inline.range", {}, low, "to", high), h("span.spacer"), share, picture),
       h("div.row", {}, shows,
         toggle("cross", "Cross", "Where the slices meet"), tileCheck, toggle("box", "Box", "The map's box"), h("span.spacer"),
-        undo, redo, share, picture, h("button", { title: "Start view (Home)", onclick: () => view.camera.reset() }, "Reset")),
-      more, facts));
-  return { element, view, retheme, image, state, restore };
+        undo, redo, h("button", { title: "Start view (Home)", onclick: () => view.camera.reset() }, "Reset")),
+      more, beside.choice, facts));
+  return { element, view, beside, retheme, image, state, restore };
 }

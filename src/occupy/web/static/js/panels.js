@@ -1,7 +1,7 @@
 // The panels on the right of a map: estimate, solvent, modification, masks, model, export.
 import { download, paced, post, saveAs } from "./api.js";
 import { modificationChart, solventChart } from "./charts.js";
-import { h, nice, note, segments, slider, standing } from "./dom.js";
+import { h, nice, note, segments, slider, standing, wishes } from "./dom.js";
 import { modelPanel } from "./model.js";
 
 const PARTS = [["estimate", "Estimate"], ["solvent", "Solvent"], ["modify", "Modify"], ["masks", "Masks"], ["model", "Model"], ["export", "Export"]];
@@ -49,6 +49,20 @@ export function waitingPanel(ctx) {
 }
 
 // ------------------------------------------------------------------ estimate
+
+// In words: what a setting is called on the page, the few that most people need first.
+const COMMON = { lowpass: "Low-pass", mode: "What is compared" };
+const EXPERT = {
+  estimator: "Estimator", resolution: "Worst resolution", kernel_radius: "Radius of the footprint", kernel_size: "Box of the footprint",
+  tile_size: "Size of a tile", tau: "Quantile for full scale", naive: "Full scale from the maximum", recalibrate: "Zero at the lowest confident value",
+  hedge: "Power of the confidence", fdr: "False-discovery rate", bfactor: "Relative B-factors", max_box: "Largest box", threads: "Threads",
+};
+const TERMS = [
+  ["footprint", "the ball around each voxel in which the highest value is taken: what the voxel reads"],
+  ["full scale", "what a fully occupied part reads; everything else is a share of it"],
+  ["tile", "a block of the map; where full scale comes from tiles, the one that reads most like a full part gives it"],
+  ["power", "how strongly something is applied: 1 changes nothing"],
+];
 
 /** What the program chose for a setting, as text. */
 function automatic(name, resolved) {
@@ -122,7 +136,8 @@ function estimatePanel(ctx) {
     }
   });
   function row(field) {
-    const label = field.name.replaceAll("_", " ");
+    const label = COMMON[field.name] ?? EXPERT[field.name] ?? field.name.replaceAll("_", " ");
+    const explained = field.help.replace(/ ?\[default: [^\]]*\]/, "");
     const changed = () => resolve();
     let input;
     if (field.kind === "bool") input = h("input", { type: "checkbox", onchange: changed });
@@ -130,9 +145,12 @@ function estimatePanel(ctx) {
     else input = h("input", { type: field.kind === "text" ? "text" : "number", step: "any", onchange: changed });
     input.dataset.setting = field.name;
     fields.set(field.name, input);
-    return h("label.setting", { title: field.help }, h("span", {}, label), input, h("i", {}, field.unit));
+    return h("label.setting", {}, h("span", {}, label), input, h("i", {}, field.unit), h("small", {}, explained));
   }
-  const form = h("form.settings", { onsubmit: (event) => { event.preventDefault(); start(); } }, schema.map(row));
+  const isCommon = (field) => field.name in COMMON;
+  const expert = h("details.more", { open: wishes.get("expert", false), ontoggle: () => wishes.set("expert", expert.open) }, h("summary", {}, "Expert settings"),
+    h("dl.terms", {}, TERMS.map(([term, means]) => [h("dt", {}, term), h("dd", {}, means)])), schema.filter((field) => !isCommon(field)).map(row));
+  const form = h("form.settings", { onsubmit: (event) => { event.preventDefault(); start(); } }, schema.filter(isCommon).map(row), expert);
   async function start() {
     const asked = settings();
     run.disabled = true;
@@ -168,7 +186,7 @@ function estimatePanel(ctx) {
   ctx.on("modified", () => resolve());
   return [
     h("h3", {}, "What was found"), numbers, read,
-    h("h3", {}, "Settings"), h("p.faint", {}, "Empty fields are chosen by the program; what it chooses stands in grey."),
+    h("h3", {}, "Settings"), h("p.faint", {}, "Empty fields are chosen by the program; what it chose stands in grey."),
     form, besideRow,
     h("div.row", {}, run, stop, h("label.check", { title: "Estimate again whenever a setting changes" }, auto, "at every change")),
     said,
@@ -239,6 +257,13 @@ function solventPanel(ctx) {
 
 // ------------------------------------------------------------------ modify
 
+const MEANS = {
+  none: "The map as it is. Choose what is done to parts that are not fully occupied.",
+  amplify: "Weak parts are made stronger. The power says how much: 1 leaves them, large powers make all parts equally strong.",
+  attenuate: "Weak parts are made weaker. The power says how much: 1 leaves them, large powers delete all that is not full.",
+  sigmoid: "Parts above the pivot are made stronger, parts below it weaker. The power says how much; at 1 nothing changes.",
+};
+
 function modifyPanel(ctx) {
   const said = note();
   const chart = h("div.chartbox");
@@ -297,8 +322,10 @@ function modifyPanel(ctx) {
     change(true);
   });
   ctx.on("scene", () => change());
+  const means = h("p.faint");
+  ctx.on("factors", () => { means.textContent = MEANS[kind]; });
   return [
-    choose, power, pivot, limit,
+    choose, means, power, pivot, limit,
     h("div.row", {}, h("label.check", {}, exclude, "Leave solvent out"), h("label.check", { title: "Modify only where content is confident" }, weight, "Weight by confidence")),
     h("label.setting", { title: "Shown in the surface and written; not in the slices' preview" }, h("span", {}, "low-pass output"), lowpass, h("i", {}, "Å")),
     chart, said,

@@ -36,49 +36,87 @@ export function setPage(app, first) {
   };
 }
 
-/** Rows of the table, those that differ most between maps first. */
-function byDifference(scene) {
-  const spread = scene.cells.map((cells) => {
-    const found = cells.filter((cell) => cell !== null).map((cell) => cell.occupancy);
-    return found.length ? Math.max(...found) - Math.min(...found) : -1;
-  });
-  return scene.regions.map((_, r) => r).sort((a, b) => spread[b] - spread[a]);
+/** Rows of the table in an order: those that differ most between maps first, by name, or by what one map reads. */
+function ordered(scene, by) {
+  const read = (cells) => cells.filter((cell) => cell !== null).map((cell) => cell.occupancy);
+  const value = {
+    difference: (r) => { const found = read(scene.cells[r]); return found.length ? Math.max(...found) - Math.min(...found) : -1; },
+    lowest: (r) => -Math.min(2, ...read(scene.cells[r])),
+  }[by] ?? ((r) => -(scene.cells[r][by]?.occupancy ?? 2));
+  const rows = scene.regions.map((_, r) => r);
+  if (by === "name") return rows.sort((a, b) => scene.regions[a].localeCompare(scene.regions[b], "en", { numeric: true }));
+  return rows.sort((a, b) => value(b) - value(a));
 }
 
-/** Names as they fit a heading: of RELION's only the class's number, where that tells all maps apart. */
-function shortNames(scene) {
-  const short = scene.maps.map((m) => m.name.replace(/^.*_class0*(\d+)$/, "class $1"));
-  return new Set(short).size === short.length ? short : scene.maps.map((m) => m.name);
+/** What tells names apart: without what all of them begin and end with; of RELION's only the class's number. */
+function shortNames(names) {
+  const numbered = names.map((name) => name.replace(/^.*_class0*(\d+)$/, "class $1"));
+  if (names.length < 2 || (new Set(numbered).size === names.length && numbered.every((name) => name.startsWith("class ")))) return numbered;
+  const same = (at) => names.every((name) => at(name) !== undefined && at(name) === at(names[0]));
+  let start = 0;
+  while (same((name) => name[start])) start += 1;
+  let end = 0;
+  while (same((name) => (name.length - end > start ? name[name.length - 1 - end] : undefined))) end += 1;
+  // Neither a word nor a number is cut in two.
+  while (start > 0 && /[A-Za-z0-9]/.test(names[0][start - 1])) start -= 1;
+  while (end > 0 && /[A-Za-z0-9]/.test(names[0][names[0].length - end])) end -= 1;
+  const short = names.map((name) => name.slice(start, name.length - end));
+  return short.every(Boolean) ? short : names;
 }
+
+const plusMinus = (cell) => ("standard_error" in cell ? ` ± ${Math.max(cell.standard_error, 0.001).toFixed(cell.standard_error < 0.01 ? 3 : 2)}` : "");
 
 function heatMap(ctx) {
   const { scene, app } = ctx;
   if (!scene.regions.length) return h("p.faint", {}, "No table of occupancies in this folder.");
-  const said = h("p.faint.cellfacts", {}, "Rows are regions, columns maps. Click a cell to see its map coloured by occupancy.");
+  const short = shortNames(scene.maps.map((m) => m.name));
+  const said = h("p.faint.cellfacts", {}, "Rows are regions, columns maps. Click a cell to see its map coloured by occupancy, a heading to sort by it.");
+  const head = h("thead");
+  const body = h("tbody");
+  let by = "difference";
+  const filter = h("input", { type: "search", placeholder: "Filter regions", "aria-label": "Filter regions", oninput: () => draw() });
+  const errors = h("input", { type: "checkbox", onchange: () => draw() });
+  const sort = h("select", { "aria-label": "Order of the regions", onchange: () => { by = sort.value; draw(); } });
+  const about = (region, index, cell) => `${region} in ${scene.maps[index].name}: occupancy ${nice(cell.occupancy, 3)}${plusMinus(cell)}`;
   const tell = (region, index, cell) => {
-    const bar = "low_95" in cell ? `, 95 % from ${nice(cell.low_95, 2)} to ${nice(cell.high_95, 2)}` : "standard_error" in cell ? ` ± ${nice(cell.standard_error, 2)}` : "";
-    const size = "voxels" in cell ? `, ${cell.voxels} voxels` : "";
-    said.textContent = `${region} in ${scene.maps[index].name}: occupancy ${nice(cell.occupancy, 3)}${bar}${size}`;
+    const bar = "low_95" in cell ? `, 95 % from ${nice(cell.low_95, 2)} to ${nice(cell.high_95, 2)}` : "";
+    said.textContent = `${about(region, index, cell)}${bar}${"voxels" in cell ? `, ${cell.voxels} voxels` : ""}`;
   };
-  const row = (region, r) => h("tr", {}, h("th", { title: region }, region), scene.cells[r].map((cell, index) => {
+  const heading = (name, title, act) => h("th", { title, tabIndex: 0, role: "button", onclick: act, onkeydown: (event) => { if (event.key === "Enter") act(); } }, h("span", {}, name));
+  function cellOf(r, index) {
+    const [region, cell] = [scene.regions[r], scene.cells[r][index]];
     if (cell === null) return h("td.none", { title: "not known" }, "–");
     const { paint, ink } = colourOf(app, "scale", cell.occupancy, 0, 1);
-    const made = h("td", { tabIndex: 0, role: "button", "data-region": r, "data-map": index, title: `${region} in ${scene.maps[index].name}: ${nice(cell.occupancy, 3)}`,
+    const made = h("td", { tabIndex: 0, role: "button", "data-region": r, "data-map": index, title: about(region, index, cell),
       onclick: () => { tell(region, index, cell); ctx.choose("a", index); views3d(ctx, region); },
       onkeydown: (event) => { if (event.key === "Enter") made.click(); },
-      onpointerenter: () => tell(region, index, cell) }, cell.occupancy.toFixed(2));
-    made.style.background = paint;
-    made.style.color = ink;
+      onpointerenter: () => tell(region, index, cell) }, cell.occupancy.toFixed(2), errors.checked && h("small", {}, plusMinus(cell)));
+    Object.assign(made.style, { background: paint, color: ink });
     return made;
-  }));
-  const head = h("tr", {}, h("th", {}, ""), shortNames(scene).map((name, i) => h("th", { title: scene.maps[i].name }, h("span", {}, name))));
-  const weights = scene.maps.some((m) => m.weight !== null && m.weight !== undefined)
-    ? [h("tr.weights", {}, h("th", {}, "weight"), scene.maps.map((m) => h("td", {}, nice(m.weight, 2))))] : [];
-  const table = h("table.heat", {}, h("thead", {}, head), h("tbody", {}, byDifference(scene).map((r) => row(scene.regions[r], r)), weights));
-  ctx.listeners.push(() => {
-    for (const cell of table.querySelectorAll("td[data-map]")) cell.classList.toggle("chosen", Number(cell.dataset.map) === ctx.a);
-  });
-  return h("div.heatbox", {}, h("div.heatscroll", {}, table), said);
+  }
+  function draw() {
+    const word = filter.value.toLowerCase();
+    const rows = ordered(scene, by).filter((r) => scene.regions[r].toLowerCase().includes(word));
+    const choices = [["difference", "what differs most"], ["lowest", "lowest anywhere"], ["name", "name"], ...scene.maps.map((m, i) => [i, `as in ${m.name}`])];
+    if (!sort.options.length) sort.replaceChildren(...choices.map(([value, title]) => h("option", { value }, title)));
+    sort.value = by;
+    head.replaceChildren(h("tr", {}, h("th", {}, ""), ctx.here.map((i) => heading(short[i], `${scene.maps[i].name}: sort regions by it`, () => { by = i; draw(); }))));
+    const weights = scene.maps.some((m) => m.weight !== null && m.weight !== undefined)
+      ? [h("tr.weights", {}, h("th", {}, "weight"), ctx.here.map((i) => h("td", {}, nice(scene.maps[i].weight, 2))))] : [];
+    const named = (r) => heading(scene.regions[r], `${scene.regions[r]}: order the maps by it`, () => ctx.orderBy(r));
+    body.replaceChildren(...rows.map((r) => h("tr", {}, named(r), ctx.here.map((index) => cellOf(r, index)))), ...weights);
+    mark();
+  }
+  function mark() {
+    for (const cell of body.querySelectorAll("td[data-map]")) cell.classList.toggle("chosen", Number(cell.dataset.map) === ctx.a);
+  }
+  const table = h("table.heat", {}, head, body);
+  // Names that are long even so stand upright.
+  table.classList.toggle("upright", Math.max(...short.map((name) => name.length)) > 9);
+  ctx.listeners.push((what) => (what === "page" ? draw() : mark()));
+  draw();
+  return h("div.heatbox", {}, h("div.row", {}, h("label.inline", {}, "Regions by ", sort), filter, h("label.check", { title: "The standard error in every cell" }, errors, "± in cells")),
+    h("div.heatscroll", {}, table), said);
 }
 
 /** A region whose component was found is shown with the map. */
@@ -127,6 +165,8 @@ function gallery(ctx) {
   const on = h("button", { "aria-label": "Next page", onclick: () => turn(1) }, "›");
   const sort = h("select", { "aria-label": "Order of the maps", onchange: () => { arrange(); page = 0; build(); load(); } },
     h("option", { value: "order" }, "as in the set"), h("option", { value: "weight" }, "by weight"), ctx.scene.regions.map((r, i) => h("option", { value: i }, `by ${r}`)));
+  const short = shortNames(ctx.scene.maps.map((m) => m.name));
+  ctx.orderBy = (region) => { sort.value = region; sort.dispatchEvent(new Event("change")); };
   let view = null;
   let tiles = [];
 
@@ -144,6 +184,8 @@ function gallery(ctx) {
   function build() {
     const from = page * PER_PAGE;
     const here = order.slice(from, from + PER_PAGE);
+    ctx.here = here;
+    ctx.tell("page");
     where.textContent = `${from + 1}–${from + here.length} of ${order.length}`;
     back.disabled = page === 0;
     on.disabled = from + PER_PAGE >= order.length;
@@ -151,7 +193,7 @@ function gallery(ctx) {
       const picture = h("canvas", { width: 180, height: 150, "data-map": index });
       const weight = ctx.scene.maps[index].weight;
       const tile = h("button.thumb", { type: "button", role: "listitem", title: `Show ${ctx.scene.maps[index].name}; shift-click to compare`, onclick: (e) => ctx.choose(e.shiftKey ? "b" : "a", index) },
-        picture, h("span", {}, ctx.scene.maps[index].name), h("i", {}, weight === null || weight === undefined ? "" : `${nice(100 * weight, 3)} %`));
+        picture, h("span", {}, short[index]), h("i", {}, weight === null || weight === undefined ? "" : `${nice(100 * weight, 3)} %`));
       return { index, picture, tile };
     });
     grid.replaceChildren(...tiles.map((t) => t.tile));

@@ -172,7 +172,7 @@ export function slicesView(ctx) {
       const bytes = cell.name === PREVIEW ? preview(found) : found.arrays[cell.name];
       if (!bytes) continue;
       const look = cell.name === PREVIEW ? ctx.scene.looks.input : ctx.scene.looks[cell.name];
-      draw(cell, bytes, found, palette(look.palette), cell.name === "scale");
+      draw(cell, bytes, found, palette(look.palette), look.palette === "scale");
       cell.canvas.dataset.index = found.index;
     }
     performance.mark("slice-painted");
@@ -233,7 +233,7 @@ export function slicesView(ctx) {
   }
 
   const read = paced(async (at) => {
-    const names = ["input", "scale", "confidence", ...needed()].filter((n, i, all) => all.indexOf(n) === i && n in ctx.scene.looks);
+    const names = ["input", "scale", "occupancy", "confidence", ...needed()].filter((n, i, all) => all.indexOf(n) === i && n in ctx.scene.looks);
     try {
       const values = await get("values", { id: ctx.scene.id, z: at[0], y: at[1], x: at[2], layers: names.join(",") });
       const place = ctx.place(at).map((v) => v.toFixed(1)).join(", ");
