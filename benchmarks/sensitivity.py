@@ -307,9 +307,9 @@ Each number was moved by 30 % down and up, the others left. The last two columns
 the mean error (of partial parts; Å² for B-factors; share of atoms wrongly in or out for components) and of
 the *stated error* (how far standard errors are from deviations: mean of |ln| of their ratio over partial
 parts). A change below zero is an improvement on these few maps; it was not followed, as these numbers were
-chosen on more of them. `edge` was moved in what it leaves out, `leakage_share` upwards to 0.79 only; `radius` is
-at most 2.24 voxels, so more of it changes nothing. Chances and weights that enter the estimate (`full_prior`, `prior_of_change`,
-`level_trust`) are chosen numbers, not measured probabilities.
+chosen on more of them. `edge` was moved in what it leaves out, `leakage_share` upwards to 0.79 only;
+`radius` is at most 2.24 voxels, so more of it changes nothing. Chances and weights that enter the estimate
+(`full_prior`, `prior_of_change`, `level_trust`) are chosen numbers, not measured probabilities.
 
 One map: {maps} of `benchmarks/accuracy/kinds.py`. B-factors: {trapped}. Sets and components: {sets}.
 
