@@ -74,7 +74,7 @@ def test_axes_may_be_permuted():
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=20), st.floats(0.05, 0.9))
 def test_occupancy_rises_from_nothing_to_full_and_only_upwards(values, prior):
     x = np.sort(np.array(values))
-    found = occupancy(x, prior)
+    found = occupancy(x, 0.1, prior)
     assert (np.diff(found) >= -1e-12).all()
     assert (found >= x - 1e-12).all()
     assert (found <= 1).all()
@@ -99,6 +99,13 @@ def test_full_is_what_nothing_is_above_and_not_the_commonest_value():
     values = np.concatenate([rng.normal(1.9, 0.1, 17000), rng.normal(3.0, 0.15, 3000)])
     found, _, _ = _full_level(np.log(values).astype(np.float32))
     assert found == pytest.approx(3.0, rel=0.05)
+
+
+def test_in_noise_what_reads_a_little_less_than_full_is_more_likely_full():
+    quiet, noisy = (occupancy(np.array([0.8, 1.0]), noise, 0.6) for noise in (0.05, 0.5))
+    assert quiet[0] == pytest.approx(0.8, abs=0.01)
+    assert noisy[0] > quiet[0] + 0.05
+    assert noisy[1] == pytest.approx(1)
 
 
 def test_what_lies_in_a_crowd_reads_more_and_is_taken_down_to_what_lies_at_the_rim():

@@ -112,15 +112,16 @@ class Calibration:
         sums = np.zeros(_COARSE)
         unit = np.linspace(0.0, 1.0, _COARSE)
         prior = self.chance_of_full
-        value = occupancy(unit, prior)
+        value = occupancy(unit, self.noise, prior)
         for ratio, chance in self.others:
             other = np.minimum(unit / ratio, 1.0)
             sums += chance * (
-                (occupancy(other, prior) - value) ** 2 + _standard_error(other, self.noise, prior) ** 2
+                (occupancy(other, self.noise, prior) - value) ** 2
+                + _standard_error(other, self.noise, prior) ** 2
             )
         # Nothing between 0 and 1 has a standard deviation above one half.
         error = np.minimum(np.interp(steps, value, tuning.MAP.error_scale * np.sqrt(sums)), 0.5)
-        value = occupancy(steps, prior)
+        value = occupancy(steps, self.noise, prior)
         value[0] = 0.0
         return relative.astype(np.float32), value.astype(np.float32), error.astype(np.float32)
 
@@ -165,22 +166,25 @@ def _look_up(table: Array, unit: Array, out: Array | None = None) -> Array:
     return np.asarray(table.take(index, mode="clip", out=out))
 
 
-def occupancy(relative: Numbers, prior: float) -> Numbers:
+def occupancy(relative: Numbers, noise: float, prior: float) -> Numbers:
     """Return the expected occupancy of parts that read ``relative`` in [0, 1].
 
     Parameters
     ----------
     relative : ndarray
         Relative readings.
+    noise : float
+        Noise floor relative to full scale.
     prior : float
         Chance that a part is full before it is looked at.
     """
-    return posterior_mean(relative, _chance(relative, prior))
+    return posterior_mean(relative, _chance(relative, noise, prior))
 
 
-def _chance(relative: Numbers, prior: float) -> Numbers:
+def _chance(relative: Numbers, noise: float, prior: float) -> Numbers:
+    t = tuning.MAP
     # The more of a map reads nearly full, the likelier is what reads a little less full as well.
-    spread = max(tuning.MAP.full_spread * prior, tuning.MAP.least_error)
+    spread = max(float(np.hypot(t.full_spread * prior, t.noise_error * noise)), t.least_error)
     return chance_of_full(relative, spread, prior)
 
 
@@ -198,7 +202,7 @@ def _standard_error(relative: Numbers, noise: float, prior: float) -> Numbers:
     """
     t = tuning.MAP
     partial = np.sqrt((t.relative_error * relative) ** 2 + (t.noise_error * noise) ** 2 + t.least_error**2)
-    return np.hypot(posterior_error(relative, _chance(relative, prior), partial), t.least_error)
+    return np.hypot(posterior_error(relative, _chance(relative, noise, prior), partial), t.least_error)
 
 
 def noise_floor(dilated: Array) -> float:

@@ -162,7 +162,7 @@ class _MapTuning:
         "Chance to be full before a part is looked at, at most; else the share of places that read so.",
     )
     full_spread: float = tuned(
-        0.08,
+        0.07,
         "full scales",
         "Standard deviation of readings of full parts, per share of places that read nearly full.",
         KINDS,
