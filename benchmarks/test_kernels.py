@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from occupy.numerics.fourier import lowpass, sphere_band
+from occupy.numerics.fourier import FourierBand, lowpass
 from occupy.numerics.histogram import two_histograms
 from occupy.numerics.morphology import ball_footprint, ball_widths, dilate
 from occupy.numerics.quantiles import Tiling, extreme_tile
@@ -29,7 +29,7 @@ def test_dilation(benchmark, data, radius, side):
 
 @pytest.mark.parametrize("shells", [17.0, 42.7])
 def test_low_pass(benchmark, data, shells):
-    out = benchmark(lowpass, data, sphere_band(data.shape, (shells,) * 3))
+    out = benchmark(lowpass, data, FourierBand.sphere(data.shape, (shells,) * 3))
     assert out.mean() == pytest.approx(data.mean(), abs=1e-6)
     assert 0 < out.std() < data.std()
 

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from occupy.model import AtomicModel, Residue
-from occupy.model.density import Atoms, Lattice, lattice_of, on_grid, shape_coefficients
+from occupy.model.density import Atoms, Lattice, on_grid, shape_coefficients
 from occupy.model.fit import _chains_of, mixed
 
 VOXEL = (2.5, 2.5, 2.5)
@@ -37,7 +37,7 @@ def molecule() -> AtomicModel:
 def densities() -> tuple[Lattice, np.ndarray]:
     """Coefficients of the chains with some ice, on the lattice of the whole box."""
     model = molecule()
-    lattice = lattice_of((0, 0, 0), SHAPE, VOXEL, 6.0)
+    lattice = Lattice.of((0, 0, 0), SHAPE, VOXEL, 6.0)
     shapes = shape_coefficients(
         Atoms(model.xyz, model.elements, model.shares), list(_chains_of(model).values()), lattice
     )

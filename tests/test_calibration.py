@@ -213,14 +213,14 @@ def test_a_mask_holds_its_false_discovery_rate(rate):
     # Independent voxels, so that the rate itself can be counted; weak content among them.
     rng = np.random.default_rng(3)
     from occupy.confidence import fdr_threshold
-    from occupy.solvent import _fit_solvent, truncated_null
+    from occupy.solvent import _fit_solvent
 
     data = rng.normal(0, 1, (60, 60, 60)).astype(np.float32)
     content = np.zeros(data.shape, dtype=bool)
     content[20:40, 20:40, 20:40] = True
     data[content] += rng.uniform(2, 8, content.sum()).astype(np.float32)
     model = _fit_solvent(data, lambda start, stop: np.ones((stop - start, 60, 60), dtype=bool))
-    mean, sigma, share = truncated_null(model)
+    mean, sigma, share = model.truncated_null()
     assert (mean, sigma) == (pytest.approx(0, abs=0.02), pytest.approx(1, rel=0.02))
     assert share == pytest.approx(1 - content.mean(), abs=0.02)
     chosen = data > fdr_threshold(model, rate)

@@ -27,7 +27,7 @@ from occupy.particles.images import ParticleImages, _ImageSource
 from occupy.particles.pipeline import Options, grid_for, particle_occupancy
 from occupy.particles.slices import cropped, rotations
 from occupy.simulation.models import heavy_atoms, place
-from occupy.simulation.potential import MODEL_B, PartAtoms, part_densities
+from occupy.simulation.potential import MODEL_B, PartAtoms
 
 SMOKE = replace(SETS["pol2"], particles=400, box=48, voxel_size=5.4, snr=0.2)
 ALL_SETS = SETS | {
@@ -156,7 +156,7 @@ def run(settings: ParticleSet, folder: Path, models: Path, threads: int, variant
     band, size = grid_for(images, options)
     atoms = atoms_of(settings, models, asked.coordinates)
     resolution = images.side / (band.first + band.shells)
-    densities = part_densities(atoms, images.side, size, resolution, asked.b_factor)
+    densities = atoms.densities(images.side, size, resolution, asked.b_factor)
     if asked.densities:
         densities = true_densities(settings, models, atoms.names, size)
     volumes = np.stack(list(densities))

@@ -23,7 +23,7 @@ from occupy.io.particle_images import read_particle_images
 from occupy.particles.ctf import Ctf
 from occupy.particles.images import ParticleImages, _ImageSource
 from occupy.particles.pipeline import Options, grid_for, particle_occupancy
-from occupy.simulation.potential import PartAtoms, part_densities
+from occupy.simulation.potential import PartAtoms
 
 SIZE, PARTS, MANY, LEARNT_FROM = 256, 20, 100_000, 5_000
 
@@ -95,7 +95,7 @@ def main() -> int:
     options = Options(threads=2)
     band, size = grid_for(images, options)
     atoms = cut(atoms_of(settings, asked.models))
-    densities = part_densities(atoms, images.side, size, images.side / (band.last + 1))
+    densities = atoms.densities(images.side, size, images.side / (band.last + 1))
     volumes = np.stack(list(densities))
     spent: dict[str, float] = {}
     last: list[tuple[str, float]] = [("", process_time())]

@@ -13,7 +13,7 @@ from occupy.errors import Notice
 from occupy.numerics.histogram import bin_index
 from occupy.options import short_repr
 from occupy.scale import FullScale
-from occupy.solvent import SolventModel, expected_solvent, truncated_null
+from occupy.solvent import SolventModel, expected_solvent
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def fdr_threshold(model: SolventModel, rate: float) -> float:
     """
     from scipy.special import ndtr
 
-    mean, sigma, _ = truncated_null(model)
+    mean, sigma, _ = model.truncated_null()
     counted, beyond = (
         (model.region, model.beyond[0]) if model.partly_flat else (model.everything, model.beyond[1])
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from occupy.numerics.fourier import lowpass, sphere_band
+from occupy.numerics.fourier import FourierBand, lowpass
 from occupy.numerics.histogram import match_histogram
 from occupy.numerics.parallel import for_each_slab, ordinary_unit, planes_per_slab
 from occupy.resolve import ResolvedSettings
@@ -379,7 +379,7 @@ def _finished(settings: ResolvedSettings, volume: Volume, data: Array) -> Array:
     if settings.lowpass_output is not None:
         d = settings.lowpass_output
         radius = [n * a / d for n, a in zip(volume.shape, volume.voxel_size, strict=True)]
-        band = sphere_band(volume.shape, (radius[0], radius[1], radius[2]))
+        band = FourierBand.sphere(volume.shape, (radius[0], radius[1], radius[2]))
         data = lowpass(data, band, threads=settings.threads)
         np.clip(data, volume.data.min(), volume.data.max(), out=data)
     if settings.match_histogram:

@@ -26,14 +26,13 @@ from occupy.estimated import Estimate as Estimate
 from occupy.numerics.fourier import fourier_crop, lowpass, lowpass_onto
 from occupy.numerics.histogram import Histogram
 from occupy.numerics.parallel import one_blas_thread, ordinary_unit
-from occupy.resolve import ResolvedSettings, resolve, setting_notices
+from occupy.resolve import ResolvedSettings, resolve
 from occupy.scale import (
     FullScale,
-    calibrated_full_scale,
+    TargetOccupancy,
     find_full_scale,
     lowpass_band,
     strided_maxima,
-    target_occupancy,
 )
 from occupy.settings import Settings
 from occupy.solvent import SolventModel, inscribed_ellipsoid, solvent_of
@@ -117,7 +116,7 @@ def estimate(
         masks = {"solvent_mask": solvent_mask, "target_mask": target_mask}
         scaled = estimate(_in_unit(volume, unit), settings, **masks, half_maps=halves, progress=progress)
         return _from_unit(scaled, volume, facts, unit)
-    warnings = [*volume.notices, *input_notices(volume, facts), *setting_notices(resolved, volume.voxel_size)]
+    warnings = [*volume.notices, *input_notices(volume, facts), *resolved.notices(volume.voxel_size)]
     _check_halves(half_maps, volume, resolved)
     solvent_data = _mask_data(solvent_mask, volume, "solvent", resolved)
     target_data = _mask_data(target_mask, volume, "target", resolved)
@@ -139,7 +138,7 @@ def estimate(
         log.warning("%s", notice.text)
     target = None
     if target_data is not None:
-        target = target_occupancy(maps.working, target_data, resolved, full.calibration)
+        target = TargetOccupancy.of(maps.working, target_data, resolved, full.calibration)
     report("done", 4, 4)
     return Estimate(
         volume,
@@ -183,7 +182,7 @@ def _full_scale(maps: _Maps) -> tuple[FullScale, list[Notice]]:
     full = (
         find_full_scale(maps.working, maps.settings)
         if found is None
-        else calibrated_full_scale(maps.working, maps.settings, found)
+        else FullScale.calibrated(maps.working, maps.settings, found)
     )
     return full, _calibration_notices(found)
 

@@ -69,6 +69,41 @@ class ResolvedSettings:
         """Return the settings as plain values for a record."""
         return asdict(self)
 
+    def notices(self, voxel_size: Triple) -> list[Notice]:
+        """Return what is doubtful about the settings for a map of that voxel size (Å).
+
+        Raises
+        ------
+        InputError
+            Where they can't be right.
+        """
+        extent = min(n * a for n, a in zip(self.shape, self.voxel_size, strict=True))
+        if extent < self.lowpass:
+            raise InputError(
+                f"the low-pass of {self.lowpass:g} Å is longer than the box ({extent:.3g} Å): is the voxel "
+                "size right?"
+            )
+        # The map's own voxels: the grid that is worked on may be finer.
+        finest = 2 * max(voxel_size)
+        fine = [
+            Notice(
+                "fine-lowpass",
+                f"the low-pass of {self.lowpass:g} Å is finer than the voxels allow: those of "
+                f"{finest / 2:.4g} Å hold no details below {finest:.4g} Å; "
+                f"give --lowpass {finest:.4g} or more",
+            )
+        ] * (self.lowpass < finest * (1 - 1e-3))
+        if extent >= 5 * self.lowpass:
+            return fine
+        return [
+            *fine,
+            Notice(
+                "small-box",
+                f"the box is only {extent:.0f} Å wide, {extent / self.lowpass:.1f} low-pass resolutions: too "
+                "little for a scale relative to full; give a whole map, or a finer --lowpass",
+            ),
+        ]
+
 
 def _working_grid(shape: IntTriple, voxel_size: Triple, max_box: int | None) -> tuple[IntTriple, Triple]:
     """Return shape and voxel size of the grid the estimate is made on.
@@ -181,38 +216,3 @@ def _tile(settings: Settings, lowpass: float, shape: IntTriple, size: Triple) ->
         sides = [min(t, n // 3) for t, n in zip(sides, shape, strict=True)]
     fitted = [max(1, min(t, n)) for t, n in zip(sides, shape, strict=True)]
     return fitted[0], fitted[1], fitted[2]
-
-
-def setting_notices(settings: ResolvedSettings, voxel_size: Triple) -> list[Notice]:
-    """Return what is doubtful about the settings for a map of that voxel size (Å).
-
-    Raises
-    ------
-    InputError
-        Where they can't be right.
-    """
-    extent = min(n * a for n, a in zip(settings.shape, settings.voxel_size, strict=True))
-    if extent < settings.lowpass:
-        raise InputError(
-            f"the low-pass of {settings.lowpass:g} Å is longer than the box ({extent:.3g} Å): is the voxel "
-            "size right?"
-        )
-    # The map's own voxels: the grid that is worked on may be finer.
-    finest = 2 * max(voxel_size)
-    fine = [
-        Notice(
-            "fine-lowpass",
-            f"the low-pass of {settings.lowpass:g} Å is finer than the voxels allow: those of "
-            f"{finest / 2:.4g} Å hold no details below {finest:.4g} Å; give --lowpass {finest:.4g} or more",
-        )
-    ] * (settings.lowpass < finest * (1 - 1e-3))
-    if extent >= 5 * settings.lowpass:
-        return fine
-    return [
-        *fine,
-        Notice(
-            "small-box",
-            f"the box is only {extent:.0f} Å wide, {extent / settings.lowpass:.1f} low-pass resolutions: too "
-            "little for a scale relative to full; give a whole map, or a finer --lowpass",
-        ),
-    ]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from occupy.calibration import Calibration
 from occupy.errors import InputError
-from occupy.numerics.fourier import FourierBand, published_band, sphere_band
+from occupy.numerics.fourier import FourierBand
 from occupy.numerics.morphology import ball_widths, dilate_stream, dilate_strided
 from occupy.numerics.parallel import planes_per_slab, scratch
 from occupy.numerics.quantiles import Tile, Tiling, coarse_tile, extreme_tile, tau_of
@@ -55,6 +55,19 @@ class FullScale:
             return "calibration"
         return "maximum" if self.naive else "tile"
 
+    @classmethod
+    def calibrated(
+        cls, data: npt.NDArray[np.float32], settings: ResolvedSettings, calibration: Calibration
+    ) -> FullScale:
+        """Return the full scale of a calibration, with the fullest and the emptiest tile beside it."""
+        tiling = Tiling.central(data.shape, settings.tile_size)
+        largest, smallest = (
+            coarse_tile(data, tiling, settings.tau, largest=fullest) for fullest in (True, False)
+        )
+        return cls(
+            calibration.full, largest, smallest, settings.tile_size, naive=False, calibration=calibration
+        )
+
 
 @dataclass(frozen=True)
 class TargetOccupancy:
@@ -83,6 +96,41 @@ class TargetOccupancy:
     error: float | None = None
     interval_95: tuple[float, float] | None = None
 
+    @classmethod
+    def of(
+        cls,
+        data: npt.NDArray[np.float32],
+        mask: npt.NDArray[np.floating],
+        settings: ResolvedSettings,
+        calibration: Calibration | None = None,
+    ) -> TargetOccupancy:
+        """Return the occupancy of one target given by a mask.
+
+        Parameters
+        ----------
+        data : ndarray of float32
+            Low-passed map (or map), as for the scale.
+        mask : ndarray, same shape
+            The target is where it exceeds ½; with a calibration it may be on a finer grid over the same
+            extent.
+        settings : ResolvedSettings
+            As for the scale.
+        calibration : Calibration, optional
+            Of the calibrated estimator.
+        """
+        if mask.shape != data.shape and calibration is None:
+            raise InputError(f"the target mask is {mask.shape} voxels, the map {data.shape}")
+        inside = mask > 0.5
+        voxels = int(np.count_nonzero(inside))
+        if voxels == 0:
+            raise InputError("the target mask is empty: no voxel is above 0.5")
+        if calibration is not None:
+            return _calibrated_target(data, inside, settings, calibration)
+        tau = tau_of(voxels)
+        full = find_full_scale(data, settings, tau).value
+        occupancy = float(np.clip(data[inside].max() / full, 0.0, 1.0))
+        return cls(occupancy, voxels, tau, full)
+
 
 def lowpass_band(settings: ResolvedSettings) -> FourierBand:
     """Return the Fourier coefficients the low-pass filter keeps.
@@ -93,8 +141,8 @@ def lowpass_band(settings: ResolvedSettings) -> FourierBand:
     extent = [n * a / settings.lowpass for n, a in zip(settings.shape, settings.voxel_size, strict=True)]
     if settings.estimator == "nlf":
         shells = [int(e + 1e-6) for e in extent]
-        return published_band(settings.shape, (shells[0], shells[1], shells[2]))
-    return sphere_band(settings.shape, (extent[0], extent[1], extent[2]))
+        return FourierBand.published(settings.shape, (shells[0], shells[1], shells[2]))
+    return FourierBand.sphere(settings.shape, (extent[0], extent[1], extent[2]))
 
 
 def find_full_scale(
@@ -126,19 +174,6 @@ def find_full_scale(
             f"full scale is {value:.3g}: no region of the map is positive. Is its contrast inverted?"
         )
     return FullScale(value, largest, smallest, settings.tile_size, settings.naive)
-
-
-def calibrated_full_scale(
-    data: npt.NDArray[np.float32], settings: ResolvedSettings, calibration: Calibration
-) -> FullScale:
-    """Return the full scale of a calibration, with the fullest and the emptiest tile to show beside it."""
-    tiling = Tiling.central(data.shape, settings.tile_size)
-    largest, smallest = (
-        coarse_tile(data, tiling, settings.tau, largest=fullest) for fullest in (True, False)
-    )
-    return FullScale(
-        calibration.full, largest, smallest, settings.tile_size, naive=False, calibration=calibration
-    )
 
 
 def scale_stream(
@@ -187,39 +222,6 @@ def scale_stream(
         out *= factor
         np.clip(out, 0.0, 1.0, out=out)
         yield first, last, out
-
-
-def target_occupancy(
-    data: npt.NDArray[np.float32],
-    mask: npt.NDArray[np.floating],
-    settings: ResolvedSettings,
-    calibration: Calibration | None = None,
-) -> TargetOccupancy:
-    """Return the occupancy of one target given by a mask.
-
-    Parameters
-    ----------
-    data : ndarray of float32
-        Low-passed map (or map), as for the scale.
-    mask : ndarray, same shape
-        The target is where it exceeds ½; with a calibration it may be on a finer grid over the same extent.
-    settings : ResolvedSettings
-        As for the scale.
-    calibration : Calibration, optional
-        Of the calibrated estimator.
-    """
-    if mask.shape != data.shape and calibration is None:
-        raise InputError(f"the target mask is {mask.shape} voxels, the map {data.shape}")
-    inside = mask > 0.5
-    voxels = int(np.count_nonzero(inside))
-    if voxels == 0:
-        raise InputError("the target mask is empty: no voxel is above 0.5")
-    if calibration is not None:
-        return _calibrated_target(data, inside, settings, calibration)
-    tau = tau_of(voxels)
-    full = find_full_scale(data, settings, tau).value
-    occupancy = float(np.clip(data[inside].max() / full, 0.0, 1.0))
-    return TargetOccupancy(occupancy, voxels, tau, full)
 
 
 def _calibrated_target(

@@ -58,6 +58,48 @@ class SolventModel:
         """Return the solvent's share of the histogram at ``values``."""
         return gaussian(values, self.height, self.mean, self.sigma)
 
+    def truncated_null(self, reach: float = 1.0) -> tuple[float, float, float]:
+        """Fit the solvent's Gaussian by likelihood to the values below its upper flank only.
+
+        Content lies above the solvent, so what is below mean + ``reach`` · sigma is nearly all solvent. Its
+        values are a Gaussian cut off there; mean and sigma are found by maximum likelihood of the cut-off
+        Gaussian, with the cut moved along until it no longer moves.
+
+        Parameters
+        ----------
+        reach : float, default 1
+            Where to cut, in sigma above the mean.
+
+        Returns
+        -------
+        mean, sigma : float
+            The Gaussian.
+        share : float
+            Share of the region's voxels that it accounts for, at most 1.
+
+        References
+        ----------
+        Efron, Large-Scale Inference (2010), section 6.3: maximum likelihood estimation of the empirical null.
+        """
+        from scipy.optimize import minimize
+
+        x, counts = self.region.centres, self.region.counts.astype(np.float64)
+        mean, sigma = self.mean, max(self.sigma, self.region.width)
+        # In units of sigma, as the search begins and ends with steps of a size of its own.
+        search = {"initial_simplex": [[0.0, 0.0], [0.1, 0.0], [0.0, 0.1]], "xatol": 1e-5, "fatol": 1e-9}
+        for _ in range(10):
+            below = x <= mean + reach * sigma
+            weights = counts[below] / max(counts[below].sum(), 1.0)
+            # Cut where a bin ends: half a bin more or less would move the mean.
+            cut = self.region.low + np.count_nonzero(below) * self.region.width
+            given = (x[below] - mean) / sigma, weights, (cut - mean) / sigma
+            moved, growth = minimize(_cut_off_loss, [0.0, 0.0], given, method="Nelder-Mead", options=search).x
+            mean, sigma = float(mean + moved * sigma), float(sigma * np.exp(growth))
+            if abs(moved) + abs(growth) < 1e-3:
+                break
+        inside = expected_solvent(self.region, mean, sigma)
+        return mean, sigma, float(min(1.0, inside / (counts.sum() + self.beyond[0])))
+
 
 def inscribed_ellipsoid(shape: tuple[int, int, int]) -> Region:
     """Return the region within the ellipsoid that touches the box's faces (a sphere in a cubic box)."""
@@ -130,51 +172,6 @@ def _cut_off_loss(
     sigma = np.exp(q[1])
     z = (values - q[0]) / sigma
     return float((weights * 0.5 * z**2).sum() + q[1] + log_ndtr((cut - q[0]) / sigma))
-
-
-def truncated_null(model: SolventModel, reach: float = 1.0) -> tuple[float, float, float]:
-    """Fit the solvent's Gaussian by likelihood to the values below its upper flank only.
-
-    Content lies above the solvent, so what is below mean + ``reach`` · sigma is nearly all solvent. Its
-    values are a Gaussian cut off there; mean and sigma are found by maximum likelihood of the cut-off
-    Gaussian, with the cut moved along until it no longer moves.
-
-    Parameters
-    ----------
-    model : SolventModel
-        Where to start, and the histogram of the region.
-    reach : float, default 1
-        Where to cut, in sigma above the mean.
-
-    Returns
-    -------
-    mean, sigma : float
-        The Gaussian.
-    share : float
-        Share of the region's voxels that it accounts for, at most 1.
-
-    References
-    ----------
-    Efron, Large-Scale Inference (2010), section 6.3: maximum likelihood estimation of the empirical null.
-    """
-    from scipy.optimize import minimize
-
-    x, counts = model.region.centres, model.region.counts.astype(np.float64)
-    mean, sigma = model.mean, max(model.sigma, model.region.width)
-    # In units of sigma, as the search begins and ends with steps of a size of its own.
-    search = {"initial_simplex": [[0.0, 0.0], [0.1, 0.0], [0.0, 0.1]], "xatol": 1e-5, "fatol": 1e-9}
-    for _ in range(10):
-        below = x <= mean + reach * sigma
-        weights = counts[below] / max(counts[below].sum(), 1.0)
-        # Cut where a bin ends: half a bin more or less would move the mean.
-        cut = model.region.low + np.count_nonzero(below) * model.region.width
-        given = (x[below] - mean) / sigma, weights, (cut - mean) / sigma
-        moved, growth = minimize(_cut_off_loss, [0.0, 0.0], given, method="Nelder-Mead", options=search).x
-        mean, sigma = float(mean + moved * sigma), float(sigma * np.exp(growth))
-        if abs(moved) + abs(growth) < 1e-3:
-            break
-    inside = expected_solvent(model.region, mean, sigma)
-    return mean, sigma, float(min(1.0, inside / (counts.sum() + model.beyond[0])))
 
 
 def expected_solvent(counted: Histogram, mean: float, sigma: float, reach: float = 1.0) -> float:

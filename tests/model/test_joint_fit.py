@@ -8,9 +8,9 @@ import pytest
 from joint_model import SHAPE, TRUTH, VOXEL, clean_map, densities, molecule
 from occupy.errors import InputError
 from occupy.model.density import map_coefficients
-from occupy.model.fit import _chains_of, fit_parts, fit_set
-from occupy.model.level import full_elsewhere, level_of
-from occupy.model.solve import _inverse, products_of, solve
+from occupy.model.fit import _chains_of, finest_detail, fit_parts, fit_set
+from occupy.model.level import Level, full_elsewhere
+from occupy.model.solve import Products, _inverse, solve
 
 
 def test_without_noise_the_truth_is_found():
@@ -73,7 +73,7 @@ def test_covariance_is_the_scatter_over_noise_draws():
     lattice, rows = densities()
     clean, rng = clean_map(), np.random.default_rng(1)
     draws = np.array([clean + rng.normal(size=SHAPE) * clean.std() for _ in range(100)])
-    products = products_of(rows, np.array([map_coefficients(d, lattice) for d in draws]), lattice)
+    products = Products.of(rows, np.array([map_coefficients(d, lattice) for d in draws]), lattice)
     solutions = [solve(products, which) for which in range(100)]
     # On a common scale: the gauge fixes the mean over parts, which the noise moves a little.
     found = np.array([s.occupancy for s in solutions])
@@ -96,7 +96,7 @@ def test_intervals_hold_with_noise():
 def test_the_highest_parts_are_full_where_few_are():
     rng = np.random.default_rng(3)
     truth = np.array([1.0, 1.0, 1.0, 0.5, 0.45, 0.5, 0.55, 0.3, 0.6, 0.4, 0.5, 0.2])
-    level = level_of(3 * truth + rng.normal(size=12) * 0.03, np.full(12, 0.03))
+    level = Level.of(3 * truth + rng.normal(size=12) * 0.03, np.full(12, 0.03))
     assert level.full == pytest.approx(3, rel=0.03)
     np.testing.assert_allclose(level.values, truth, atol=0.05)
     assert level.chance_full[:3].min() > 0.3
@@ -149,7 +149,7 @@ def test_a_set_shares_the_b_factors_of_its_parts():
 
 def test_at_least_one_part_is_full():
     """Where one of three parts is highest it is full, though two in three of the priors say that none is."""
-    level = level_of(np.array([2.0, 1.0, 0.4]), np.full(3, 0.01))
+    level = Level.of(np.array([2.0, 1.0, 0.4]), np.full(3, 0.01))
     np.testing.assert_allclose(level.values, [1, 0.5, 0.2], atol=0.02)
     assert level.error / level.full < 0.06
 
@@ -157,7 +157,7 @@ def test_at_least_one_part_is_full():
 def test_small_parts_have_larger_errors_of_the_model():
     occupancy, errors = np.array([1.0, 1.0, 0.98, 1.02, 0.5, 0.5]), np.full(6, 0.005)
     sizes = np.array([4000.0, 4000, 4000, 4000, 4000, 250])
-    level = level_of(occupancy, errors, sizes=sizes)
+    level = Level.of(occupancy, errors, sizes=sizes)
     assert level.model_errors[5] == pytest.approx(4 * level.model_errors[4], rel=0.01)
     assert level.high[5] - level.low[5] > 1.5 * (level.high[4] - level.low[4])
 
@@ -189,7 +189,7 @@ def test_what_rounding_leaves_below_zero_is_unknown_and_no_error():
 
 def test_what_is_drawn_to_full_keeps_the_error_from_before():
     read = np.array([1.02, 0.97, 1.02, 0.98])
-    level = level_of(read, np.full(4, 0.005), sizes=np.full(4, 1100.0))
+    level = Level.of(read, np.full(4, 0.005), sizes=np.full(4, 1100.0))
     np.testing.assert_allclose(level.values, 1, atol=1e-3)
     assert level.errors.min() > 0.01
     assert ((level.low <= read) & (level.low < 0.985) & (level.high == 1)).all()
@@ -199,19 +199,19 @@ def test_nucleic_acid_may_have_a_full_level_of_its_own():
     truth = np.array([1, 1, 1, 1, 0.5, 1, 1, 1, 0.4])
     nucleic = np.arange(9) >= 5
     read = truth * np.where(nucleic, 1.09, 1.0)
-    level = level_of(read, np.full(9, 0.008), nucleic=nucleic)
+    level = Level.of(read, np.full(9, 0.008), nucleic=nucleic)
     np.testing.assert_allclose(level.values, truth, atol=0.015)
     assert level.fulls[-1] / level.fulls[0] == pytest.approx(1.09, abs=0.02)
-    assert np.abs(level_of(read, np.full(9, 0.008)).values - truth).max() > 0.02
+    assert np.abs(Level.of(read, np.full(9, 0.008)).values - truth).max() > 0.02
 
 
 def test_a_part_that_is_partial_in_one_class_is_seldom_full_in_another():
     read = np.array([[1, 1, 1, 0.94], [1, 1, 1, 0.5], [1, 1, 1, 0.2]])
-    levels = [level_of(row, np.full(4, 0.03)) for row in read]
+    levels = [Level.of(row, np.full(4, 0.03)) for row in read]
     likely = full_elsewhere(levels)
     assert likely[0, 3] == pytest.approx(0.2, abs=0.02)
     assert likely[:, :3].min() > 0.6
-    alone, together = levels[0], level_of(read[0], np.full(4, 0.03), likely_full=likely[0])
+    alone, together = levels[0], Level.of(read[0], np.full(4, 0.03), likely_full=likely[0])
     assert together.chance_full[3] < 0.6 * alone.chance_full[3]
     # One map says nothing about itself.
     np.testing.assert_allclose(full_elsewhere(levels[:1])[0], levels[0].share)
@@ -224,3 +224,8 @@ def test_the_error_of_a_wrong_model_is_seen_in_the_pieces_of_its_parts():
     right, wrong = (fit_parts(noisy, VOXEL, model) for model in (molecule(), moved))
     assert wrong.level.model_error > 1.5 * right.level.model_error
     assert wrong.errors.mean() > 1.5 * right.errors.mean()
+
+
+def test_small_parts_are_looked_at_more_closely_where_the_grid_allows():
+    assert finest_detail(43, (1.2, 1.2, 1.2)) < finest_detail(430, (1.2, 1.2, 1.2))
+    assert finest_detail(43, (1.2, 1.2, 2.75)) == finest_detail(430, (1.2, 1.2, 1.2))

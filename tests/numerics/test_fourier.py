@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 
 from occupy.numerics import fourier
 from occupy.numerics.fourier import (
+    FourierBand,
     _map_from_band,
     _spectrum_in_band,
     fourier_crop,
     lowpass,
-    published_band,
-    sphere_band,
 )
 from occupy.numerics.parallel import planes_per_slab
 from strategies import arrays, shapes
@@ -64,18 +63,21 @@ def noise(shape, seed=0):
 
 @given(shapes(1, 14), st.tuples(*[st.floats(0.3, 9)] * 3))
 def test_sphere_band_is_its_definition(shape, radius):
-    np.testing.assert_array_equal(dense(sphere_band(shape, radius)), plain_sphere(shape, radius))
+    np.testing.assert_array_equal(dense(FourierBand.sphere(shape, radius)), plain_sphere(shape, radius))
 
 
 @given(st.data())
 def test_published_band_is_its_definition(data):
     shape = data.draw(shapes(2, 13))
     shells = tuple(data.draw(st.integers(1, n // 2)) for n in shape)
-    np.testing.assert_array_equal(dense(published_band(shape, shells)), plain_published(shape, shells))
+    np.testing.assert_array_equal(dense(FourierBand.published(shape, shells)), plain_published(shape, shells))
 
 
 def test_published_band_stops_at_nyquist():
-    far, nyquist = published_band((8, 9, 10), (99, 99, 99)), published_band((8, 9, 10), (4, 4, 5))
+    far, nyquist = (
+        FourierBand.published((8, 9, 10), (99, 99, 99)),
+        FourierBand.published((8, 9, 10), (4, 4, 5)),
+    )
     np.testing.assert_array_equal(dense(far), dense(nyquist))
 
 
@@ -83,7 +85,7 @@ def test_published_band_stops_at_nyquist():
 def test_lowpass_equals_the_plain_formula(data):
     array = data.draw(arrays(data.draw(shapes(1, 14))))
     radius = data.draw(st.tuples(*[st.floats(0.3, 9)] * 3))
-    result = lowpass(array, sphere_band(array.shape, radius))
+    result = lowpass(array, FourierBand.sphere(array.shape, radius))
     assert result.dtype == np.float32
     close(result, plain_lowpass(array, plain_sphere(array.shape, radius)), array)
 
@@ -92,14 +94,14 @@ def test_lowpass_equals_the_plain_formula(data):
 def test_published_lowpass_equals_the_plain_formula(shape):
     data, shells = noise(shape), tuple(n // 3 for n in shape)
     wanted = plain_lowpass(data, plain_published(shape, shells))
-    close(lowpass(data, published_band(shape, shells)), wanted, data)
+    close(lowpass(data, FourierBand.published(shape, shells)), wanted, data)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("slab", [1, 100, 700])
 def test_slabs_and_threads_change_nothing(monkeypatch, threads, slab):
     data = noise((13, 12, 11))
-    band = sphere_band(data.shape, (4, 3.5, 3))
+    band = FourierBand.sphere(data.shape, (4, 3.5, 3))
     whole = lowpass(data, band)
     monkeypatch.setattr(fourier, "VOXELS_IN_CACHE", slab)
     monkeypatch.setattr(fourier, "planes_per_slab", lambda shape: planes_per_slab(shape, slab))
@@ -109,7 +111,7 @@ def test_slabs_and_threads_change_nothing(monkeypatch, threads, slab):
 @settings(max_examples=25)
 @given(shapes(1, 12), st.tuples(*[st.floats(0.5, 6)] * 3), st.floats(-3, 3))
 def test_lowpass_is_a_linear_projection_that_keeps_the_mean(shape, radius, factor):
-    a, b, band = noise(shape, 1), noise(shape, 2), sphere_band(shape, radius)
+    a, b, band = noise(shape, 1), noise(shape, 2), FourierBand.sphere(shape, radius)
     low = lowpass(a, band)
     close(lowpass(low, band), low, a)
     close(lowpass(a + np.float32(factor) * b, band), low + factor * lowpass(b, band), 20 * np.ones(1))
@@ -122,21 +124,21 @@ def test_lowpass_is_a_linear_projection_that_keeps_the_mean(shape, radius, facto
 @pytest.mark.parametrize("shape", [(12, 13, 14), (9, 16, 7)])
 def test_lowpass_does_not_know_the_order_of_axes(shape, axes):
     data, radius = noise(shape), (3.2, 4.1, 2.7)
-    turned_band = sphere_band(tuple(shape[a] for a in axes), tuple(radius[a] for a in axes))
+    turned_band = FourierBand.sphere(tuple(shape[a] for a in axes), tuple(radius[a] for a in axes))
     turned = lowpass(data.transpose(axes), turned_band)
-    close(turned, lowpass(data, sphere_band(shape, radius)).transpose(axes), data)
+    close(turned, lowpass(data, FourierBand.sphere(shape, radius)).transpose(axes), data)
 
 
 @pytest.mark.parametrize("shape", BOXES)
 def test_a_band_beyond_nyquist_changes_nothing(shape):
     data = noise(shape)
     radius = tuple(n * 1.0 for n in shape)
-    close(lowpass(data, sphere_band(shape, radius)), data, data)
+    close(lowpass(data, FourierBand.sphere(shape, radius)), data, data)
 
 
 def test_spectrum_there_and_back():
     data = noise((10, 11, 12))
-    band = sphere_band(data.shape, (3, 3, 3))
+    band = FourierBand.sphere(data.shape, (3, 3, 3))
     spectrum = _spectrum_in_band(data, band)
     full = np.fft.rfftn(data.astype(float)) * plain_sphere(data.shape, (3, 3, 3))
     wanted = full[np.ix_(band.rows[0], band.rows[1], np.arange(band.columns))]

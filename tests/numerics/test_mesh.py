@@ -14,7 +14,6 @@ from occupy.numerics.mesh import (
     _keep_vertices,
     sample,
     surface,
-    without_dust,
 )
 from strategies import arrays, shapes
 
@@ -75,17 +74,17 @@ def test_vertices_lie_in_cells_that_the_surface_crosses(data: np.ndarray, level:
 def test_nothing_above_the_level_is_an_empty_surface() -> None:
     mesh = surface(np.zeros((4, 5, 6), dtype=np.float32), 1.0)
     assert mesh.vertices.shape == mesh.faces.shape == (0, 3)
-    assert without_dust(mesh, 10).faces.shape == (0, 3)
+    assert mesh.without_dust(10).faces.shape == (0, 3)
 
 
 def test_dust_goes_and_the_particle_stays() -> None:
     both = np.maximum(ball(radius=9, centre=(20, 20, 14)), ball(radius=2.5, centre=(20, 20, 34)))
     mesh = surface(both, 0.0)
-    clean = without_dust(mesh, 500.0)
+    clean = mesh.without_dust(500.0)
     assert clean.vertices[:, 2].max() < 25
     assert enclosed(clean) == pytest.approx(4 / 3 * np.pi * 9**3, rel=0.02)
-    assert len(without_dust(mesh, 20.0).faces) == len(mesh.faces)
-    assert len(without_dust(mesh, 1e6).faces) == 0
+    assert len(mesh.without_dust(20.0).faces) == len(mesh.faces)
+    assert len(mesh.without_dust(1e6).faces) == 0
 
 
 def test_keep_renumbers_faces() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from occupy.regions.relations import correlations, tree_of
+from occupy.regions.relations import Correlation, Tree
 from occupy.regions.table import Beside, OccupancyTable
 from occupy.report.set_figures import (
     _correlation_figure,
@@ -105,13 +105,13 @@ def test_unknown_values_are_no_colour() -> None:
 
 
 def test_correlations_are_shown_with_what_they_are_worth() -> None:
-    figure = _correlation_figure(correlations(table(6, 4)))
+    figure = _correlation_figure(Correlation.of(table(6, 4)))
     said = texts(figure)
     assert "4 maps: by chance, one pair in twenty has |r| above 0.95" in said
     assert "0 of 15 pairs stand out" in said
     assert "With so few maps" in said
-    assert _correlation_figure(correlations(table(6, 2))) is None
-    assert _correlation_figure(correlations(table(1, 9))) is None
+    assert _correlation_figure(Correlation.of(table(6, 2))) is None
+    assert _correlation_figure(Correlation.of(table(1, 9))) is None
 
 
 def test_pairs_that_do_not_stand_out_are_pale() -> None:
@@ -119,7 +119,7 @@ def test_pairs_that_do_not_stand_out_are_pale() -> None:
     state = rng.random(20)
     values = np.array([state, state, rng.random(20)])
     made = table(3, 20)
-    found = correlations(
+    found = Correlation.of(
         OccupancyTable(
             made.regions, made.maps, values, made.errors, made.voxels, made.independent, made.weights
         )
@@ -140,7 +140,7 @@ def test_the_tree_of_maps_names_them_all() -> None:
 
 
 def test_brackets_join_neighbours_at_their_distance() -> None:
-    tree = tree_of(np.array([[0.0], [1.0], [0.1]]))
+    tree = Tree.of(np.array([[0.0], [1.0], [0.1]]))
     across, depth = _tree_lines(tree)
     place = {leaf: i for i, leaf in enumerate(tree.order)}
     assert sorted((across[0, 0], across[0, 2])) == sorted((place[0], place[2]))

@@ -348,11 +348,12 @@ def test_the_report_opens_from_a_file_and_prints(shelf_folder: Path, visit: Any,
 
 
 def test_the_notebook_widget_draws_its_surface(visit: Any, tmp_path: Path, shelf_folder: Path) -> None:
-    from occupy.report.estimate_page import COLOURINGS, surface_of
+    from occupy.report.estimate_page import colourings, surface_of
     from occupy.report.notebook import _module_text
 
-    message, _ = surface_of(occupy.estimate(read_map(shelf_folder / "blob.mrc")))
-    colours = [asdict(c) for c in COLOURINGS]
+    est = occupy.estimate(read_map(shelf_folder / "blob.mrc"))
+    message, _ = surface_of(est)
+    colours = [asdict(c) for c in colourings(est)]
     said = json.dumps({"colours": colours, "height": 400, "mesh": base64.b64encode(message).decode()})
     module = _module_text().replace("export default", "const widget =")
     (tmp_path / "notebook.html").write_text(

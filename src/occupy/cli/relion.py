@@ -84,7 +84,7 @@ def watch_job(
     from functools import partial
 
     from occupy.cli.console import say, warn
-    from occupy.relion.watch import Watch, follow, set_reader
+    from occupy.relion.watch import Watch, set_reader
 
     regions.check()
     options = (
@@ -92,6 +92,7 @@ def watch_job(
         | regions.options
         | {
             "model": [str(path.resolve()) for path in regions.models],
+            "by_reading": regions.by_reading,
             "regions": None if regions.selections is None else str(regions.selections.resolve()),
         }
     )
@@ -106,4 +107,4 @@ def watch_job(
         say=partial(say, quiet=quiet),
         warn=partial(warn, quiet=quiet),
     )
-    follow(watch, set_reader(regions, asked.lowpass, target))
+    watch.follow(set_reader(regions, asked.lowpass, target))

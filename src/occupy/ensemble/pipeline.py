@@ -34,7 +34,7 @@ from occupy.ensemble.execution import (
     Storage,
 )
 from occupy.ensemble.members import Member, OnGrid, read_members, shares_of
-from occupy.ensemble.scaling import ScaledMaps, match_within, scale_maps
+from occupy.ensemble.scaling import ScaledMaps, scale_maps
 from occupy.errors import InputError, Notice
 from occupy.numerics.morphology import ball_widths, box_of_ball, dilate
 from occupy.numerics.smoothing import scipy_smoothed
@@ -251,7 +251,7 @@ def compare_members(members: Sequence[Member], execution: Execution, lowpass: fl
     ratios, highest = compare(scaled, weights, execution)
     if any(member.ssnr is None for member in kept):
         # Nobody said how these maps were scaled and filtered: what they share tells.
-        scaled = match_within(scaled, weights, conserved_region(scaled, ratios, execution), execution)
+        scaled = scaled.matched_within(weights, conserved_region(scaled, ratios, execution), execution)
         ratios.clear()
         ratios, highest = compare(scaled, weights, execution)
     scatter = scatter_of(scaled, ratios, execution)

@@ -20,7 +20,7 @@ from occupy.ensemble.execution import Execution, Storage
 from occupy.ensemble.members import Stack
 from occupy.errors import InputError, Notice
 from occupy.numerics.smoothing import scipy_smoothed
-from occupy.numerics.spectra import Shells, shells_of
+from occupy.numerics.spectra import Shells
 from occupy.volume import Grid, LazyMap, on_finer_grid
 
 Numbers = npt.NDArray[np.float64]
@@ -235,6 +235,36 @@ class ScaledMaps:
         )
         return on_finer_grid(coarse, grid)
 
+    def matched_within(self, weights: Numbers, conserved: Array, execution: Execution) -> ScaledMaps:
+        """Bring grey scale and fall-off of maps together by what they show within a conserved region.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (K,)
+            With a sum of 1.
+        conserved : ndarray
+            Soft mask, on the box, of what all classes share.
+        execution : Execution
+            Where the work runs and arrays are kept.
+
+        Returns
+        -------
+        Ground
+            With a new mean and new noise; ``gains`` as found here.
+        """
+        count, shape = len(self.maps), self.maps.shape
+        shells = Shells.of(shape, self.voxel_size)
+        total = _transform(self.total * conserved)
+        shared, power = _shell_products(self.maps, weights, total, shells, conserved, execution, "matching")
+        beyond = shells.frequency * self.resolution > 1
+        gains = _matched_gains(shared, power, weights)
+        gains[:, beyond] = gains[:, ~beyond][:, -1:]
+        maps = execution.storage(count, shape)
+        filtering = _Filtering(self.maps, maps, gains, shells, weights, self.solvent)
+        (mean,), noise = execution.folded("matching", _filter_one, filtering, count)
+        self.maps.clear()
+        return replace(self, maps=maps, total=mean, noise=np.array(noise), gains=gains)
+
 
 def _box(corner: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))
@@ -264,7 +294,7 @@ def scale_maps(
         Where the work runs and arrays are kept.
     """
     shape, count = stack.data.shape, len(stack)
-    shells = shells_of(shape, stack.voxel_size)
+    shells = Shells.of(shape, stack.voxel_size)
     gains, ratios = _wiener(stack, weights, ssnr, shells, execution)
     resolutions = _resolution_of(ratios, shells.frequency)
     resolution, notices = _common_resolution(resolutions, stack.voxel_size, lowpass)
@@ -325,39 +355,6 @@ def _cut_one(shared: tuple[Any, ...], k: int) -> float:
     data = passed[k]
     out[k] = data[inside]
     return _variance(data[away])
-
-
-def match_within(scaled: ScaledMaps, weights: Numbers, conserved: Array, execution: Execution) -> ScaledMaps:
-    """Bring grey scale and fall-off of maps together by what they show within a conserved region.
-
-    Parameters
-    ----------
-    scaled : ScaledMaps
-        The storage of its maps is given back.
-    weights : ndarray, shape (K,)
-        With a sum of 1.
-    conserved : ndarray
-        Soft mask, on the box, of what all classes share.
-    execution : Execution
-        Where the work runs and arrays are kept.
-
-    Returns
-    -------
-    Ground
-        With a new mean and new noise; ``gains`` as found here.
-    """
-    count, shape = len(scaled.maps), scaled.maps.shape
-    shells = shells_of(shape, scaled.voxel_size)
-    total = _transform(scaled.total * conserved)
-    shared, power = _shell_products(scaled.maps, weights, total, shells, conserved, execution, "matching")
-    beyond = shells.frequency * scaled.resolution > 1
-    gains = _matched_gains(shared, power, weights)
-    gains[:, beyond] = gains[:, ~beyond][:, -1:]
-    maps = execution.storage(count, shape)
-    filtering = _Filtering(scaled.maps, maps, gains, shells, weights, scaled.solvent)
-    (mean,), noise = execution.folded("matching", _filter_one, filtering, count)
-    scaled.maps.clear()
-    return replace(scaled, maps=maps, total=mean, noise=np.array(noise), gains=gains)
 
 
 def _shell_products(

@@ -108,35 +108,36 @@ class Lattice:
         per = np.add.reduceat(np.where(self.index[2] > 0, 2.0, 1.0), self.starts[:-1])
         return np.asarray(per, dtype=np.float64)
 
+    @classmethod
+    def of(
+        cls, start: tuple[int, int, int], shape: tuple[int, int, int], voxel_size: Triple, resolution: float
+    ) -> Lattice:
+        """Return the coefficients of a box up to a resolution, without the mean."""
+        lengths = [n * a for n, a in zip(shape, voxel_size, strict=True)]
+        reach = [
+            min(int(length / resolution), (n - 1) // 2) for length, n in zip(lengths, shape, strict=True)
+        ]
+        along = [np.arange(-r, r + 1) for r in reach[:2]] + [np.arange(reach[2] + 1)]
+        grid = np.stack(np.meshgrid(*along, indexing="ij")).reshape(3, -1)
+        squared = sum((grid[i] / lengths[i]) ** 2 for i in range(3))
+        step = 1 / max(lengths)
+        frequency = np.sqrt(squared)
+        shell = np.rint(frequency / step).astype(np.intp)
+        inside = (shell > 0) & (frequency <= 1 / resolution)
+        order = np.flatnonzero(inside)[np.argsort(shell[inside], kind="stable")]
+        counts = np.bincount(shell[order])[1:]
+        counts = counts[counts > 0]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        mean = np.add.reduceat(frequency[order], starts[:-1]) / counts
+        return cls(start, shape, voxel_size, resolution, grid[:, order], starts, mean)
 
-def thinned(lattice: Lattice, every: int) -> tuple[Lattice, Indices]:
-    """Return a lattice of every so many coefficients, and which these are; each shell keeps at least one."""
-    lengths = np.diff(lattice.starts)
-    within = np.arange(lattice.starts[-1]) - np.repeat(lattice.starts[:-1], lengths)
-    kept = np.flatnonzero(within % every == 0)
-    starts = np.concatenate([[0], np.cumsum((lengths + every - 1) // every)])
-    return replace(lattice, index=lattice.index[:, kept], starts=starts), kept
-
-
-def lattice_of(
-    start: tuple[int, int, int], shape: tuple[int, int, int], voxel_size: Triple, resolution: float
-) -> Lattice:
-    """Return the coefficients of a box up to a resolution, without the mean."""
-    lengths = [n * a for n, a in zip(shape, voxel_size, strict=True)]
-    reach = [min(int(length / resolution), (n - 1) // 2) for length, n in zip(lengths, shape, strict=True)]
-    along = [np.arange(-r, r + 1) for r in reach[:2]] + [np.arange(reach[2] + 1)]
-    grid = np.stack(np.meshgrid(*along, indexing="ij")).reshape(3, -1)
-    squared = sum((grid[i] / lengths[i]) ** 2 for i in range(3))
-    step = 1 / max(lengths)
-    frequency = np.sqrt(squared)
-    shell = np.rint(frequency / step).astype(np.intp)
-    inside = (shell > 0) & (frequency <= 1 / resolution)
-    order = np.flatnonzero(inside)[np.argsort(shell[inside], kind="stable")]
-    counts = np.bincount(shell[order])[1:]
-    counts = counts[counts > 0]
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    mean = np.add.reduceat(frequency[order], starts[:-1]) / counts
-    return Lattice(start, shape, voxel_size, resolution, grid[:, order], starts, mean)
+    def thinned(self, every: int) -> tuple[Lattice, Indices]:
+        """Return a lattice of every so many coefficients, one of each shell at least, and which these are."""
+        lengths = np.diff(self.starts)
+        within = np.arange(self.starts[-1]) - np.repeat(self.starts[:-1], lengths)
+        kept = np.flatnonzero(within % every == 0)
+        starts = np.concatenate([[0], np.cumsum((lengths + every - 1) // every)])
+        return replace(self, index=self.index[:, kept], starts=starts), kept
 
 
 def map_coefficients(data: npt.NDArray[np.floating], lattice: Lattice) -> npt.NDArray[np.complex64]:

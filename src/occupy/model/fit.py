@@ -17,21 +17,20 @@ from occupy.model.density import (
     Lattice,
     Numbers,
     Triple,
-    lattice_of,
     map_coefficients,
     on_grid,
     shape_coefficients,
-    thinned,
     weighted_sum,
 )
-from occupy.model.level import PARTIAL_ERROR, PARTIAL_ERROR_OF_CLASSES, Level, full_elsewhere, level_of
+from occupy.model.level import PARTIAL_ERROR, PARTIAL_ERROR_OF_CLASSES, Level, full_elsewhere
 from occupy.model.misfit import model_error
-from occupy.model.solve import FIRST_MIX, Solution, damping, ice_mix, ice_of, products_of, solve, solve_all
+from occupy.model.solve import FIRST_MIX, Products, Solution, damping, ice_mix, ice_of, solve, solve_all
 from occupy.options import short_repr
 
-FINEST, FINEST_SMALL = 6.0, 4.0
+_FINEST, _FINEST_SMALL, _FINER = 6.0, 4.0, 5.0
 """Å: finer detail says more of the atoms' B-factors than of how many there are. But parts of fewer than
-`SMALL` atoms are not told from what is around them at 6 Å: haems in haemoglobin read 0.8, at 4 Å 1.0."""
+`SMALL` atoms are not told from what is around them at 6 Å: haems in haemoglobin read 0.8, at 4 Å 1.0. Grids
+that end above 5 Å are not worth it: for the 50S subunit 5.5 Å takes a third more time, and errs alike."""
 SMALL = 100
 ICE_ROUNDS, ICE_CONVERGED = 10, 0.003
 MOST_PARTS = 1500
@@ -188,7 +187,7 @@ def fit_set(
     """
     names, groups = _complete(dict(_chains_of(model) if parts is None else parts), model)
     atoms = Atoms(model.xyz - np.array(origin), model.elements, _weights(model))
-    finest = resolution or (FINEST_SMALL if min(map(len, groups)) < SMALL else FINEST)
+    finest = resolution or finest_detail(min(map(len, groups)), voxel_size)
     rows: dict[str, npt.NDArray[np.complex64]] = {}
     sizes: set[tuple[int, ...]] = set()
     lattice: Lattice | None = None
@@ -209,7 +208,7 @@ def fit_set(
     mix, start = _mix_of(shapes, observed, lattice)
     coefficients = mixed(shapes, mix, out=shapes[0])
     del shapes
-    solutions = solve_all(products_of(coefficients, observed, lattice), start)
+    solutions = solve_all(Products.of(coefficients, observed, lattice), start)
     phosphorus = np.array([(atoms.elements[group] == PHOSPHORUS).mean() for group in groups])
     partial_error = PARTIAL_ERROR if len(rows) == 1 else PARTIAL_ERROR_OF_CLASSES
     named = _Named(names, groups, atoms.points, phosphorus > NUCLEIC_PHOSPHORUS, partial_error)
@@ -230,6 +229,11 @@ def fit_set(
             rows.items(), explained, solutions, levels, strict=True
         )
     }
+
+
+def finest_detail(atoms: int, voxel_size: Triple) -> float:
+    """Return the finest detail to look at, in Å, where the smallest part has so many atoms."""
+    return _FINEST_SMALL if atoms < SMALL and 2.02 * max(voxel_size) < _FINER else _FINEST
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,7 +316,7 @@ def _lattice(
     volume_angstrom = float(np.prod(shape) * np.prod(voxel_size))
     numbers = SHAPES * len(groups) * volume_angstrom * 2 * np.pi / 3
     # Beyond 1.2e8 coefficients of all shapes of all parts, of 8 bytes each, it looks less fine.
-    return lattice_of(start, shape, voxel_size, max(resolution, (numbers / 1.2e8) ** (1 / 3)))
+    return Lattice.of(start, shape, voxel_size, max(resolution, (numbers / 1.2e8) ** (1 / 3)))
 
 
 def _mix_of(
@@ -321,18 +325,18 @@ def _mix_of(
     """Return the shape of the ice, and the occupancies it goes with in the mean of all maps."""
     mix = np.array(FIRST_MIX)
     # Some 25 000 coefficients will do: the ice concerns all parts together.
-    few, kept = thinned(lattice, max(1, lattice.index.shape[1] // 25_000))
+    few, kept = lattice.thinned(max(1, lattice.index.shape[1] // 25_000))
     some = np.take(shapes, kept, axis=2)
     # Each map counts alike, whatever its units.
     strength = np.sqrt((np.abs(observed) ** 2).mean(axis=1, keepdims=True))
     seen = (observed[:, kept] / strength).mean(axis=0)
-    solution = solve(products_of(mixed(some, mix), seen[None], few))
+    solution = solve(Products.of(mixed(some, mix), seen[None], few))
     for _ in range(ICE_ROUNDS):
         before = mix
         mix = ice_mix(some, seen, few, solution, mix)
         if np.abs(mix - before).max() < ICE_CONVERGED:
             break
-        solution = solve(products_of(mixed(some, mix), seen[None], few), start=solution)
+        solution = solve(Products.of(mixed(some, mix), seen[None], few), start=solution)
     return mix, solution
 
 
@@ -359,7 +363,7 @@ def _level(named: _Named, solution: Solution, amiss: float, likely_full: Numbers
     """Return what full is in a map, and the parts' occupancies."""
     count = len(named.names)
     sizes = np.array([len(group) for group in named.groups[:count]], dtype=np.float64)
-    return level_of(
+    return Level.of(
         solution.occupancy[:count],
         np.sqrt(np.diag(solution.covariance)[:count]),
         # Small parts read less well, and glycans or lipids that come and go together would count many times:

@@ -90,6 +90,83 @@ class Level:
     chance_full: Numbers
     share: float
 
+    @classmethod
+    def of(
+        cls,
+        occupancy: Numbers,
+        errors: Numbers,
+        use: Flags | None = None,
+        sizes: Numbers | None = None,
+        partial_error: float = PARTIAL_ERROR,
+        nucleic: Flags | None = None,
+        of_pieces: float | None = None,
+        likely_full: Numbers | None = None,
+    ) -> Level:
+        """Find the full level of relative occupancies and judge each part by it.
+
+        Parameters
+        ----------
+        occupancy, errors : (parts,) arrays
+            From the fit, with standard errors from noise.
+        use : (parts,) array of bool, optional
+            Parts that may say what full is; all by default.
+        sizes : (parts,) array, optional
+            Atoms of each part; by default all are of usual size.
+        partial_error : float
+            Standard deviation on top for parts that are not full.
+        nucleic : (parts,) array of bool, optional
+            Parts whose full level may differ a little from the others'; none by default.
+        of_pieces : float, optional
+            Error of the model as its pieces say, in units of the occupancies
+            (`occupy.model.misfit.model_error`).
+        likely_full : (parts,) array, optional
+            Chance of each part to be full before this map is looked at, see `full_elsewhere`.
+        """
+        count = len(occupancy)
+        chosen = np.ones(count, dtype=bool) if use is None or not use.any() else use
+        factors = np.ones(count)
+        if sizes is not None:
+            factors = np.clip(np.sqrt(USUAL_SIZE / np.maximum(sizes, 1)), 0.3, 4.0)
+        other = np.zeros(count, dtype=bool) if nucleic is None else nucleic
+        # One part alone has nothing to be compared with: it is what full is.
+        shares = _FULL_SHARES if chosen.sum() > 1 else np.ones(1)
+        steps = _NUCLEIC_STEPS if other.any() and not other.all() else np.zeros(1, dtype=np.intp)
+        usual = _USUAL_MODEL_ERROR
+        if of_pieces is not None:
+            usual = float(np.hypot(_LEAST_MODEL_ERROR, _OF_PIECES * of_pieces / np.max(occupancy[chosen])))
+        readings = _Readings(occupancy, errors, factors, other, partial_error, usual)
+        levels, weight = _posterior(readings.of(chosen), shares, steps)
+        over_levels = weight.sum(axis=(0, 2, 3))
+        full = float(over_levels @ levels)
+        model_error = float(np.exp(weight.sum(axis=(0, 1, 3)) @ np.log(_MODEL_ERRORS)))
+        ratio = float(weight.sum(axis=(1, 2, 3)) @ np.exp(steps * _LEVEL_STEP))
+        # Systematic draws from the grid: the same for the same input.
+        flat = np.cumsum(weight.reshape(-1))
+        at = np.unravel_index(np.searchsorted(flat, (np.arange(_DRAWS) + 0.5) / _DRAWS), weight.shape)
+        drawn = levels[at[1]][:, None] * np.where(other, np.exp(steps[at[0]] * _LEVEL_STEP)[:, None], 1.0)
+        x, wide = occupancy / drawn, np.hypot(errors / drawn, _MODEL_ERRORS[at[2]][:, None] * factors)
+        grid = np.linspace(0.0, 1.0, _POINTS)
+        mass, chance = np.zeros((count, _POINTS)), np.zeros(count)
+        for read, error, share in zip(x, wide, shares[at[3]].tolist(), strict=True):
+            prior = share if likely_full is None else likely_full
+            each, is_full = _mass(read, error, prior, grid, partial_error)
+            mass, chance = mass + each / _DRAWS, chance + is_full / _DRAWS
+        values = grid[(np.cumsum(mass, axis=1) < 0.5).sum(axis=1).clip(max=_POINTS - 1)]
+        spread, low, high = _interval(x, np.hypot(wide, partial_error * (1 - chance)), values)
+        return cls(
+            full=full,
+            error=float(np.sqrt(over_levels @ (levels - full) ** 2)),
+            fulls=full * np.where(other, ratio, 1.0),
+            model_error=model_error,
+            model_errors=model_error * factors,
+            values=values,
+            errors=spread,
+            low=low,
+            high=high,
+            chance_full=chance,
+            share=float(weight.sum(axis=(0, 1, 2)) @ shares),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class _Readings:
@@ -187,81 +264,6 @@ def _interval(x: Numbers, error: Numbers, values: Numbers) -> tuple[Numbers, Num
     low = np.minimum(np.clip(middle - reach * spread, 0, 1), values)
     high = np.maximum(np.clip(middle + reach * spread, 0, 1), values)
     return spread, low, high
-
-
-def level_of(
-    occupancy: Numbers,
-    errors: Numbers,
-    use: Flags | None = None,
-    sizes: Numbers | None = None,
-    partial_error: float = PARTIAL_ERROR,
-    nucleic: Flags | None = None,
-    of_pieces: float | None = None,
-    likely_full: Numbers | None = None,
-) -> Level:
-    """Find the full level of relative occupancies and judge each part by it.
-
-    Parameters
-    ----------
-    occupancy, errors : (parts,) arrays
-        From the fit, with standard errors from noise.
-    use : (parts,) array of bool, optional
-        Parts that may say what full is; all by default.
-    sizes : (parts,) array, optional
-        Atoms of each part; by default all are of usual size.
-    partial_error : float
-        Standard deviation on top for parts that are not full.
-    nucleic : (parts,) array of bool, optional
-        Parts whose full level may differ a little from the others'; none by default.
-    of_pieces : float, optional
-        Error of the model as its pieces say, in units of the occupancies (`occupy.model.misfit.model_error`).
-    likely_full : (parts,) array, optional
-        Chance of each part to be full before this map is looked at, see `full_elsewhere`.
-    """
-    count = len(occupancy)
-    chosen = np.ones(count, dtype=bool) if use is None or not use.any() else use
-    factors = np.ones(count)
-    if sizes is not None:
-        factors = np.clip(np.sqrt(USUAL_SIZE / np.maximum(sizes, 1)), 0.3, 4.0)
-    other = np.zeros(count, dtype=bool) if nucleic is None else nucleic
-    # One part alone has nothing to be compared with: it is what full is.
-    shares = _FULL_SHARES if chosen.sum() > 1 else np.ones(1)
-    steps = _NUCLEIC_STEPS if other.any() and not other.all() else np.zeros(1, dtype=np.intp)
-    usual = _USUAL_MODEL_ERROR
-    if of_pieces is not None:
-        usual = float(np.hypot(_LEAST_MODEL_ERROR, _OF_PIECES * of_pieces / np.max(occupancy[chosen])))
-    readings = _Readings(occupancy, errors, factors, other, partial_error, usual)
-    levels, weight = _posterior(readings.of(chosen), shares, steps)
-    over_levels = weight.sum(axis=(0, 2, 3))
-    full = float(over_levels @ levels)
-    model_error = float(np.exp(weight.sum(axis=(0, 1, 3)) @ np.log(_MODEL_ERRORS)))
-    ratio = float(weight.sum(axis=(1, 2, 3)) @ np.exp(steps * _LEVEL_STEP))
-    # Systematic draws from the grid: the same for the same input.
-    flat = np.cumsum(weight.reshape(-1))
-    at = np.unravel_index(np.searchsorted(flat, (np.arange(_DRAWS) + 0.5) / _DRAWS), weight.shape)
-    drawn = levels[at[1]][:, None] * np.where(other, np.exp(steps[at[0]] * _LEVEL_STEP)[:, None], 1.0)
-    x, wide = occupancy / drawn, np.hypot(errors / drawn, _MODEL_ERRORS[at[2]][:, None] * factors)
-    grid = np.linspace(0.0, 1.0, _POINTS)
-    mass, chance = np.zeros((count, _POINTS)), np.zeros(count)
-    for read, error, share in zip(x, wide, shares[at[3]].tolist(), strict=True):
-        prior = share if likely_full is None else likely_full
-        each, is_full = _mass(read, error, prior, grid, partial_error)
-        mass, chance = mass + each / _DRAWS, chance + is_full / _DRAWS
-    values = grid[(np.cumsum(mass, axis=1) < 0.5).sum(axis=1).clip(max=_POINTS - 1)]
-    spread, low, high = _interval(x, np.hypot(wide, partial_error * (1 - chance)), values)
-    return Level(
-        full=full,
-        error=float(np.sqrt(over_levels @ (levels - full) ** 2)),
-        fulls=full * np.where(other, ratio, 1.0),
-        model_error=model_error,
-        model_errors=model_error * factors,
-        values=values,
-        errors=spread,
-        low=low,
-        high=high,
-        chance_full=chance,
-        share=float(weight.sum(axis=(0, 1, 2)) @ shares),
-    )
 
 
 def full_elsewhere(levels: Sequence[Level]) -> Numbers:

@@ -43,26 +43,26 @@ class Products:
     count: Numbers
     frequency: Numbers
 
-
-def products_of(
-    parts: npt.NDArray[np.complex64], maps: npt.NDArray[np.complex64], lattice: Lattice
-) -> Products:
-    """Return the inner products of parts (parts, n) and maps (maps, n) on a lattice."""
-    weights = lattice.weights
-    of_parts, of_maps, power = [], [], []
-    for low, high in zip(lattice.starts[:-1], lattice.starts[1:], strict=True):
-        rows = np.ascontiguousarray(parts[:, low:high] * weights[low:high]).view(np.float32)
-        data = np.ascontiguousarray(maps[:, low:high] * weights[low:high]).view(np.float32)
-        of_parts.append((rows @ rows.T).astype(np.float64))
-        of_maps.append((data @ rows.T).astype(np.float64))
-        power.append((data.astype(np.float64) ** 2).sum(axis=1))
-    return Products(
-        np.array(of_parts),
-        np.array(of_maps).transpose(1, 0, 2),
-        np.array(power).T,
-        lattice.count,
-        lattice.frequency,
-    )
+    @classmethod
+    def of(
+        cls, parts: npt.NDArray[np.complex64], maps: npt.NDArray[np.complex64], lattice: Lattice
+    ) -> Products:
+        """Return the inner products of parts (parts, n) and maps (maps, n) on a lattice."""
+        weights = lattice.weights
+        of_parts, of_maps, power = [], [], []
+        for low, high in zip(lattice.starts[:-1], lattice.starts[1:], strict=True):
+            rows = np.ascontiguousarray(parts[:, low:high] * weights[low:high]).view(np.float32)
+            data = np.ascontiguousarray(maps[:, low:high] * weights[low:high]).view(np.float32)
+            of_parts.append((rows @ rows.T).astype(np.float64))
+            of_maps.append((data @ rows.T).astype(np.float64))
+            power.append((data.astype(np.float64) ** 2).sum(axis=1))
+        return cls(
+            np.array(of_parts),
+            np.array(of_maps).transpose(1, 0, 2),
+            np.array(power).T,
+            lattice.count,
+            lattice.frequency,
+        )
 
 
 ICE = 0.0775
@@ -296,7 +296,7 @@ def ice_mix(
     """
     weight = damping(lattice.frequency, solution.b_factor) * solution.occupancy
     whole = np.stack([weighted_sum(shape, weight, lattice) for shape in shapes])
-    found = products_of(whole, data[None], lattice)
+    found = Products.of(whole, data[None], lattice)
     power = found.power[0] / found.count
 
     def cost(mix: Numbers) -> float:

@@ -42,56 +42,57 @@ class FourierBand:
     columns: int
     keep: npt.NDArray[np.bool_]
 
+    @classmethod
+    def published(cls, shape: Shape, shells: tuple[int, int, int]) -> FourierBand:
+        """Keep the window of coefficients that OccuPy 0.1.13 was observed to keep.
+
+        With ``s`` shells: indices −s … s − 1 along z and y, 0 … s along x, and of these the ones whose
+        distance from (−½, −½, +½) is at most s + 1. It is off the origin by half a Fourier voxel;
+        `FourierBand.sphere` is not. Measured by dividing the transforms of its output and of white noise
+        given to it.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            The map (nz, ny, nx).
+        shells : tuple of int
+            ⌊n·a/d⌋ per axis (z, y, x), at most n // 2.
+        """
+        s = [min(int(k), n // 2) for k, n in zip(shells, shape, strict=True)]
+        k = [_signed(n) for n in shape[:2]]
+        rows = tuple(
+            np.flatnonzero((i >= -m) & (i < max(m, 1))).astype(np.intp) for i, m in zip(k, s[:2], strict=True)
+        )
+        columns = min(s[2], shape[2] // 2) + 1
+        z, y = ((i[r] + 0.5) / (m + 1) for i, r, m in zip(k, rows, s[:2], strict=True))
+        x = (np.arange(columns) - 0.5) / (s[2] + 1)
+        r2 = z[:, None, None] ** 2 + y[None, :, None] ** 2 + x**2
+        return cls(shape, (rows[0], rows[1]), columns, r2 <= 1 + 1e-9)
+
+    @classmethod
+    def sphere(cls, shape: Shape, radius: Triple) -> FourierBand:
+        """Keep the coefficients within an ellipsoid around the origin.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            The map (nz, ny, nx).
+        radius : tuple of float
+            Semi-axes in Fourier voxels (z, y, x): n·a/d for a cut-off of d Å with voxels of a Å. The bound
+            itself is kept.
+        """
+        k = [_signed(n) for n in shape[:2]] + [np.arange(shape[2] // 2 + 1)]
+        scaled = [(i / r) ** 2 for i, r in zip(k, radius, strict=True)]
+        rows = tuple(np.flatnonzero(s <= 1 + 1e-9).astype(np.intp) for s in scaled[:2])
+        columns = int(np.count_nonzero(scaled[2] <= 1 + 1e-9))
+        r2 = scaled[0][rows[0]][:, None, None] + scaled[1][rows[1]][None, :, None] + scaled[2][:columns]
+        return cls(shape, (rows[0], rows[1]), columns, r2 <= 1 + 1e-9)
+
 
 def _signed(n: int) -> npt.NDArray[np.int_]:
     """Return the signed frequency index of each coefficient of an FFT of length n."""
     index = np.arange(n)
     return np.where(index < (n + 1) // 2, index, index - n)
-
-
-def sphere_band(shape: Shape, radius: Triple) -> FourierBand:
-    """Keep the coefficients within an ellipsoid around the origin.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        The map (nz, ny, nx).
-    radius : tuple of float
-        Semi-axes in Fourier voxels (z, y, x): n·a/d for a cut-off of d Å with voxels of a Å. The bound
-        itself is kept.
-    """
-    k = [_signed(n) for n in shape[:2]] + [np.arange(shape[2] // 2 + 1)]
-    scaled = [(i / r) ** 2 for i, r in zip(k, radius, strict=True)]
-    rows = tuple(np.flatnonzero(s <= 1 + 1e-9).astype(np.intp) for s in scaled[:2])
-    columns = int(np.count_nonzero(scaled[2] <= 1 + 1e-9))
-    r2 = scaled[0][rows[0]][:, None, None] + scaled[1][rows[1]][None, :, None] + scaled[2][:columns]
-    return FourierBand(shape, (rows[0], rows[1]), columns, r2 <= 1 + 1e-9)
-
-
-def published_band(shape: Shape, shells: tuple[int, int, int]) -> FourierBand:
-    """Keep the window of coefficients that OccuPy 0.1.13 was observed to keep.
-
-    With ``s`` shells: indices −s … s − 1 along z and y, 0 … s along x, and of these the ones whose distance
-    from (−½, −½, +½) is at most s + 1. It is off the origin by half a Fourier voxel; `sphere_band` is not.
-    Measured by dividing the transforms of its output and of white noise given to it.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        The map (nz, ny, nx).
-    shells : tuple of int
-        ⌊n·a/d⌋ per axis (z, y, x), at most n // 2.
-    """
-    s = [min(int(k), n // 2) for k, n in zip(shells, shape, strict=True)]
-    k = [_signed(n) for n in shape[:2]]
-    rows = tuple(
-        np.flatnonzero((i >= -m) & (i < max(m, 1))).astype(np.intp) for i, m in zip(k, s[:2], strict=True)
-    )
-    columns = min(s[2], shape[2] // 2) + 1
-    z, y = ((i[r] + 0.5) / (m + 1) for i, r, m in zip(k, rows, s[:2], strict=True))
-    x = (np.arange(columns) - 0.5) / (s[2] + 1)
-    r2 = z[:, None, None] ** 2 + y[None, :, None] ** 2 + x**2
-    return FourierBand(shape, (rows[0], rows[1]), columns, r2 <= 1 + 1e-9)
 
 
 @cache
@@ -276,7 +277,7 @@ def lowpass_onto(
     shape : tuple of int
         The new shape.
     radius : tuple of float
-        Semi-axes of the coefficients kept, in Fourier voxels, as for `sphere_band`.
+        Semi-axes of the coefficients kept, in Fourier voxels, as for `FourierBand.sphere`.
 
     Returns
     -------
@@ -287,7 +288,7 @@ def lowpass_onto(
     # Nyquist coefficients of an even side have no partner of the other sign.
     most = [(min(n, o) - 1) // 2 + 0.5 for n, o in zip(shape, old, strict=True)]
     reach = [min(r, m) for r, m in zip(radius, most, strict=True)]
-    source = sphere_band(old, (reach[0], reach[1], reach[2]))
+    source = FourierBand.sphere(old, (reach[0], reach[1], reach[2]))
     rows = [(_signed(o)[k] % n).astype(np.intp) for o, k, n in zip(old, source.rows, shape, strict=False)]
     spectrum = _spectrum_in_band(data, source, threads=threads)
     spectrum *= np.float32(np.prod(shape) / np.prod(old))

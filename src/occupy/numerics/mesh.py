@@ -34,6 +34,30 @@ class Mesh:
     normals: Float
     faces: Index
 
+    def without_dust(self, smallest: float) -> Mesh:
+        """Drop the pieces that enclose a volume (in voxels) below ``smallest``.
+
+        Pieces that reach the border are open; what they enclose is counted up to planes through the centre of
+        their vertices, so that a large open piece stays.
+        """
+        if smallest <= 0 or len(self.faces) == 0:
+            return self
+        f = self.faces
+        links = np.concatenate([f[:, 0], f[:, 0]]), f[:, 1:].T.ravel()
+        _, piece = np.unique(_connected(len(self.vertices), *links), return_inverse=True)
+        pieces = int(piece.max()) + 1
+        corners = self.vertices[f].astype(np.float64)
+        # Relative to the middle of each piece, so that open ones don't depend on where the origin is.
+        members = np.bincount(piece, minlength=pieces)
+        middle = np.stack(
+            [np.bincount(piece, self.vertices[:, a], pieces) / members for a in range(3)], axis=1
+        )
+        of_face = piece[f[:, 0]]
+        corners -= middle[of_face][:, None, :]
+        signed = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
+        enclosed = np.abs(np.bincount(of_face, signed, pieces))
+        return _keep_vertices(self, (enclosed >= smallest)[piece])
+
 
 class TooManyCellsError(ValueError):
     """A surface passes through more cells than the caller can use."""
@@ -157,29 +181,6 @@ def _quadrangles(
                 b, d = d, b
             faces += [np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)]
     return np.concatenate(faces)
-
-
-def without_dust(mesh: Mesh, smallest: float) -> Mesh:
-    """Drop the pieces that enclose a volume (in voxels) below ``smallest``.
-
-    Pieces that reach the border are open; what they enclose is counted up to planes through the centre of
-    their vertices, so that a large open piece stays.
-    """
-    if smallest <= 0 or len(mesh.faces) == 0:
-        return mesh
-    f = mesh.faces
-    links = np.concatenate([f[:, 0], f[:, 0]]), f[:, 1:].T.ravel()
-    _, piece = np.unique(_connected(len(mesh.vertices), *links), return_inverse=True)
-    pieces = int(piece.max()) + 1
-    corners = mesh.vertices[f].astype(np.float64)
-    # Relative to the middle of each piece, so that open ones don't depend on where the origin is.
-    members = np.bincount(piece, minlength=pieces)
-    middle = np.stack([np.bincount(piece, mesh.vertices[:, a], pieces) / members for a in range(3)], axis=1)
-    of_face = piece[f[:, 0]]
-    corners -= middle[of_face][:, None, :]
-    signed = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
-    enclosed = np.abs(np.bincount(of_face, signed, pieces))
-    return _keep_vertices(mesh, (enclosed >= smallest)[piece])
 
 
 def _connected(count: int, first: Index, second: Index) -> Index:

@@ -164,30 +164,30 @@ class Shells:
         x = (self.frequency * resolution - (1 - edge / 2)) / edge
         return (0.5 + 0.5 * np.cos(np.pi * np.clip(x, 0, 1))).astype(np.float32)
 
+    @classmethod
+    def of(cls, shape: tuple[int, int, int], voxel_size: tuple[float, float, float]) -> Shells:
+        """Divide the transform of a grid into shells as wide as the finest of its three frequency steps.
 
-def shells_of(shape: tuple[int, int, int], voxel_size: tuple[float, float, float]) -> Shells:
-    """Divide the transform of a grid into shells as wide as the finest of its three frequency steps.
+        Parameters
+        ----------
+        shape : tuple of int
+            Voxels along z, y, x.
+        voxel_size : tuple of float
+            Å along z, y, x.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Voxels along z, y, x.
-    voxel_size : tuple of float
-        Å along z, y, x.
-
-    Returns
-    -------
-    Shells
-        Up to the Nyquist frequency of the coarsest axis. In a cubic box shell s is the s-th of RELION's.
-    """
-    step = 1 / max(n * a for n, a in zip(shape, voxel_size, strict=True))
-    last = int(0.5 / max(voxel_size) / step + 1e-6)
-    frequencies = [np.fft.fftfreq(n, a) for n, a in zip(shape[:2], voxel_size[:2], strict=True)]
-    along_x = np.fft.rfftfreq(shape[2], voxel_size[2])
-    squared = frequencies[0][:, None, None] ** 2 + frequencies[1][:, None] ** 2 + along_x**2
-    index = np.minimum(np.rint(np.sqrt(squared) / step), last).astype(np.intp)
-    weight = np.full(index.shape, 2, dtype=np.float32)
-    weight[..., 0] = 1
-    if shape[2] % 2 == 0:
-        weight[..., -1] = 1
-    return Shells(index, weight, np.arange(last + 1, dtype=np.float64) * float(step), shape)
+        Returns
+        -------
+        Shells
+            Up to the Nyquist frequency of the coarsest axis. In a cubic box shell s is the s-th of RELION's.
+        """
+        step = 1 / max(n * a for n, a in zip(shape, voxel_size, strict=True))
+        last = int(0.5 / max(voxel_size) / step + 1e-6)
+        frequencies = [np.fft.fftfreq(n, a) for n, a in zip(shape[:2], voxel_size[:2], strict=True)]
+        along_x = np.fft.rfftfreq(shape[2], voxel_size[2])
+        squared = frequencies[0][:, None, None] ** 2 + frequencies[1][:, None] ** 2 + along_x**2
+        index = np.minimum(np.rint(np.sqrt(squared) / step), last).astype(np.intp)
+        weight = np.full(index.shape, 2, dtype=np.float32)
+        weight[..., 0] = 1
+        if shape[2] % 2 == 0:
+            weight[..., -1] = 1
+        return cls(index, weight, np.arange(last + 1, dtype=np.float64) * float(step), shape)

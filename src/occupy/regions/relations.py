@@ -30,6 +30,34 @@ class Tree:
     merges: Numbers
     order: npt.NDArray[np.intp]
 
+    @classmethod
+    def of(cls, rows: npt.ArrayLike) -> Tree:
+        """Cluster rows by the root of their mean squared difference; unknown values take the row's mean.
+
+        Parameters
+        ----------
+        rows : array_like, shape (n, k)
+            One item per row.
+
+        Returns
+        -------
+        Tree
+            Up to 600 leaves are in optimal order (neighbours as alike as the tree allows).
+        """
+        from scipy.spatial.distance import pdist
+
+        data = np.array(rows, dtype=np.float64)
+        known = np.isfinite(data)
+        mean = np.where(known, data, 0).sum(1) / np.maximum(known.sum(1), 1)
+        data = np.where(known, data, mean[:, None])
+        return _tree(len(data), pdist(data) / np.sqrt(max(1, data.shape[1])))
+
+    @classmethod
+    def of_correlation(cls, r: npt.ArrayLike) -> Tree:
+        """Cluster regions by 1 − r: what comes together lies together, what excludes each other apart."""
+        matrix = np.asarray(r, dtype=np.float64)
+        return _tree(len(matrix), np.maximum(1 - matrix[np.triu_indices(len(matrix), 1)], 0))
+
 
 @dataclass(frozen=True, eq=False)
 class Correlation:
@@ -67,25 +95,37 @@ class Correlation:
         t = float(stdtrit(self.maps - 2, 1 - LEVEL / 2))
         return float(t / np.sqrt(self.maps - 2 + t**2))
 
+    @classmethod
+    def of(cls, table: OccupancyTable) -> Correlation:
+        """Correlate the regions of a table over its maps.
 
-def correlations(table: OccupancyTable) -> Correlation:
-    """Correlate the regions of a table over its maps.
+        Every map counts once, whatever its weight. Regions that vary by less than 0.1, or (where errors are
+        known) by no more than their errors, are left out: their correlations would be those of noise. p
+        assumes that maps are independent draws, which classes of one experiment are not quite; read it as a
+        guide.
+        """
+        values = table.values
+        spread = np.where(np.isfinite(values).all(1), np.ptp(values, axis=1), 0)
+        noise = np.nan_to_num(np.mean(np.square(table.errors), axis=1))
+        varies = (spread >= 0.1) & (np.var(values, axis=1) > noise)
+        names = tuple(name for name, keep in zip(table.regions, varies, strict=True) if keep)
+        constant = tuple(name for name, keep in zip(table.regions, varies, strict=True) if not keep)
+        maps = len(table.maps)
+        r = np.atleast_2d(np.corrcoef(values[varies])) if len(names) > 1 else np.ones((len(names),) * 2)
+        r = np.clip(r, -1, 1)
+        p = _probability(r, maps)
+        return cls(names, r, p, _significant(p), maps, constant)
 
-    Every map counts once, whatever its weight. Regions that vary by less than 0.1, or (where errors are
-    known) by no more than their errors, are left out: their correlations would be those of noise. p assumes
-    that maps are independent draws, which classes of one experiment are not quite; read it as a guide.
-    """
-    values = table.values
-    spread = np.where(np.isfinite(values).all(1), np.ptp(values, axis=1), 0)
-    noise = np.nan_to_num(np.mean(np.square(table.errors), axis=1))
-    varies = (spread >= 0.1) & (np.var(values, axis=1) > noise)
-    names = tuple(name for name, keep in zip(table.regions, varies, strict=True) if keep)
-    constant = tuple(name for name, keep in zip(table.regions, varies, strict=True) if not keep)
-    maps = len(table.maps)
-    r = np.atleast_2d(np.corrcoef(values[varies])) if len(names) > 1 else np.ones((len(names),) * 2)
-    r = np.clip(r, -1, 1)
-    p = _probability(r, maps)
-    return Correlation(names, r, p, _significant(p), maps, constant)
+    def pairs(self, most: int = 5) -> tuple[list[tuple[str, str, float]], ...]:
+        """Return the strongest significant pairs: those that come together, those that exclude each other."""
+        upper = np.triu(self.significant, 1)
+        rows, columns = np.nonzero(upper)
+        every = [
+            (self.regions[a], self.regions[b], float(self.r[a, b]))
+            for a, b in zip(rows, columns, strict=True)
+        ]
+        with_, without = ([e for e in every if e[2] > 0], [e for e in every if e[2] < 0])
+        return sorted(with_, key=lambda e: -e[2])[:most], sorted(without, key=lambda e: e[2])[:most]
 
 
 def _probability(r: Numbers, maps: int) -> Numbers:
@@ -113,34 +153,6 @@ def _significant(p: Numbers) -> npt.NDArray[np.bool_]:
     return out | out.T
 
 
-def tree_of(rows: npt.ArrayLike) -> Tree:
-    """Cluster rows by the root of their mean squared difference; unknown values take the row's mean.
-
-    Parameters
-    ----------
-    rows : array_like, shape (n, k)
-        One item per row.
-
-    Returns
-    -------
-    Tree
-        Up to 600 leaves are in optimal order (neighbours as alike as the tree allows).
-    """
-    from scipy.spatial.distance import pdist
-
-    data = np.array(rows, dtype=np.float64)
-    known = np.isfinite(data)
-    mean = np.where(known, data, 0).sum(1) / np.maximum(known.sum(1), 1)
-    data = np.where(known, data, mean[:, None])
-    return _tree(len(data), pdist(data) / np.sqrt(max(1, data.shape[1])))
-
-
-def tree_of_correlation(r: npt.ArrayLike) -> Tree:
-    """Cluster regions by 1 − r: what comes together lies together, what excludes each other apart."""
-    matrix = np.asarray(r, dtype=np.float64)
-    return _tree(len(matrix), np.maximum(1 - matrix[np.triu_indices(len(matrix), 1)], 0))
-
-
 def _tree(leaves: int, distance: Numbers) -> Tree:
     from scipy.cluster.hierarchy import leaves_list, linkage
 
@@ -149,14 +161,3 @@ def _tree(leaves: int, distance: Numbers) -> Tree:
     # Sorting the branches takes time with the cube of the leaves.
     merges = linkage(distance, "average", optimal_ordering=leaves <= 600)
     return Tree(merges, leaves_list(merges).astype(np.intp))
-
-
-def pairs(found: Correlation, most: int = 5) -> tuple[list[tuple[str, str, float]], ...]:
-    """Return the strongest significant pairs: those that come together, and those that exclude each other."""
-    upper = np.triu(found.significant, 1)
-    rows, columns = np.nonzero(upper)
-    every = [
-        (found.regions[a], found.regions[b], float(found.r[a, b])) for a, b in zip(rows, columns, strict=True)
-    ]
-    with_, without = ([e for e in every if e[2] > 0], [e for e in every if e[2] < 0])
-    return sorted(with_, key=lambda e: -e[2])[:most], sorted(without, key=lambda e: e[2])[:most]

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import map_coordinates
 
 from occupy.errors import InputError
 from occupy.options import short_repr
@@ -382,6 +381,9 @@ def _values_at(volume: Volume, points: npt.ArrayLike) -> Numbers:
     InputError
         For a place outside of the map, that is more than half a voxel from its outermost voxels.
     """
+    # Readings of regions need no SciPy.
+    from scipy.ndimage import map_coordinates
+
     xyz = np.asarray(points, dtype=np.float64)
     if xyz.ndim != 2 or xyz.shape[1] != 3 or not np.isfinite(xyz).all():
         raise InputError(f"a place is three numbers x, y, z in Å, not {points!r}")

@@ -20,11 +20,11 @@ from occupy.io.mapset import MapSet
 from occupy.io.mrc import read_map
 from occupy.io.relion_job import FinishedIteration, finished_iterations, has_ended
 from occupy.io.sets import find_set
-from occupy.regions.region import Region
+from occupy.regions.joint import with_joint
 from occupy.regions.table import OccupancyTable
 from occupy.report.history import Step, read_history, write_history
 from occupy.report.record import plain, to_json
-from occupy.report.region_results import find_regions
+from occupy.report.region_results import FoundRegions, find_regions, fit_members
 from occupy.requests import RegionRequest
 from occupy.set_inputs import execution_for, members_of, without_small
 
@@ -65,9 +65,43 @@ class Watch:
     say: Tell = lambda _: None
     warn: Tell = lambda _: None
 
+    def follow(self, read: _ReadSet, sleep: Callable[[float], None] = time.sleep) -> list[Step]:
+        """Follow a job to its end, writing tables and pictures after each iteration; return all steps.
+
+        Parameters
+        ----------
+        read : callable
+            From a set of maps to the table of its regions. InputError skips an iteration.
+        sleep : callable
+            Waits for so many seconds.
+        """
+        finished_iterations(self.folder)
+        make_folder(self.output)
+        known = _Known(*_earlier(self))
+        waiting = False
+        while True:
+            # Looked at before the iterations that are read: what is written in between counts next time.
+            seen = finished_iterations(self.folder)
+            ended = self.once or has_ended(self.folder, seen[-1] if seen else None)
+            fresh = known.fresh(finished_iterations(self.folder), self.every, ended)
+            for each in fresh:
+                known.forget_from(each.number)
+                step = _step(self, each, read, known.said)
+                if step is None:
+                    known.failed[each.number] = each.written
+                    continue
+                known.steps[each.number], known.done[each.number] = step, each.written
+                _write(self, known.done, known.steps)
+            if ended:
+                return _finished(self, known.steps)
+            if not (fresh or waiting):
+                self.say(f"waiting for {self.folder} …")
+            waiting = True
+            sleep(self.interval)
+
 
 def set_reader(regions: RegionRequest, lowpass: float | None, scratch: Path) -> _ReadSet:
-    """Return what reads the regions asked for, by the estimate of a set.
+    """Return what finds the regions asked for: by the joint fit where there is a model, or read.
 
     Parameters
     ----------
@@ -78,56 +112,21 @@ def set_reader(regions: RegionRequest, lowpass: float | None, scratch: Path) -> 
     scratch : Path
         Folder for scratch files of large sets; nothing else is written.
     """
-    made: list[Region] = []
+    made: list[FoundRegions] = []
 
     def read(found: MapSet) -> OccupancyTable:
         used, _ = without_small(found)
         paths = [entry.path for entry in used.maps]
         grid = partial(read_map, paths[0])
         if not made:
-            made.extend(find_regions(regions, grid()).regions)
+            made.append(find_regions(regions, grid()))
+        members = members_of(used)
         with execution_for(paths, grid, scratch, lambda *_: None, lowpass=lowpass) as execution:
-            est = compare_members(members_of(used), execution, lowpass)
-            return read_set(est, made, execution)
+            table = read_set(compare_members(members, execution, lowpass), made[0].regions, execution)
+        fits, _ = fit_members(made[0], members)
+        return with_joint(table, fits) if fits else table
 
     return read
-
-
-def follow(watch: Watch, read: _ReadSet, sleep: Callable[[float], None] = time.sleep) -> list[Step]:
-    """Follow a job to its end, writing tables and pictures after each iteration; return all steps.
-
-    Parameters
-    ----------
-    watch : Watch
-        What to follow and how.
-    read : callable
-        From a set of maps to the table of its regions. InputError skips an iteration.
-    sleep : callable
-        Waits for so many seconds.
-    """
-    finished_iterations(watch.folder)
-    make_folder(watch.output)
-    known = _Known(*_earlier(watch))
-    waiting = False
-    while True:
-        # Looked at before the iterations that are read: what is written in between counts next time.
-        seen = finished_iterations(watch.folder)
-        ended = watch.once or has_ended(watch.folder, seen[-1] if seen else None)
-        fresh = known.fresh(finished_iterations(watch.folder), watch.every, ended)
-        for each in fresh:
-            known.forget_from(each.number)
-            step = _step(watch, each, read, known.said)
-            if step is None:
-                known.failed[each.number] = each.written
-                continue
-            known.steps[each.number], known.done[each.number] = step, each.written
-            _write(watch, known.done, known.steps)
-        if ended:
-            return _finished(watch, known.steps)
-        if not (fresh or waiting):
-            watch.say(f"waiting for {watch.folder} …")
-        waiting = True
-        sleep(watch.interval)
 
 
 @dataclass

@@ -30,7 +30,7 @@ from occupy.report.particle_results import particle_record, write_maps, write_pa
 from occupy.report.record import file_of, to_json
 from occupy.report.region_results import mask_files
 from occupy.requests import ParticleRequest, RegionRequest
-from occupy.simulation.potential import PartAtoms, part_densities
+from occupy.simulation.potential import PartAtoms
 from occupy.volume import Volume
 
 _REST = "rest"
@@ -181,7 +181,7 @@ def _parts_of_model(
     atoms = PartAtoms(model.xyz - first, model.elements, part, names)
     return (
         names,
-        np.stack(list(part_densities(atoms, images.side, size, max(shortest, 2 * images.side / size)))),
+        np.stack(list(atoms.densities(images.side, size, max(shortest, 2 * images.side / size)))),
         (),
     )
 

@@ -153,12 +153,21 @@ def _write_maps(
     return Written(folder, files, limit, sums=sums, removed=tuple(removed))
 
 
-def _pictures(est: Estimate, folder: Path, stem: str) -> dict[str, str]:
-    """Draw all pictures of an estimate; return product → file name."""
-    from occupy.report.figures import write_figures
+def _pictures(est: Estimate, folder: Path, stem: str, output: Output, report: Progress) -> dict[str, str]:
+    """Draw the pictures of an estimate that are wanted; return product → file name."""
+    files: dict[str, str] = {}
+    if output.plot:
+        from occupy.report.figures import write_figures
 
-    paths = write_figures(est, folder, stem)
-    return {path.stem.removeprefix(f"{stem}_") + "_picture": path.name for path in paths}
+        report("pictures", 0, 0)
+        paths = write_figures(est, folder, stem)
+        files |= {path.stem.removeprefix(f"{stem}_") + "_picture": path.name for path in paths}
+    if output.figure_width is not None:
+        from occupy.report.figures import write_paper_figure
+
+        report("figure for a paper", 0, 0)
+        files |= write_paper_figure(est, folder, stem, output.figure_width)
+    return files
 
 
 def recorded_options(output: Output, voxel_size: float | None) -> dict[str, Any]:
@@ -223,14 +232,7 @@ def write_results(
     files["chimerax"] = f"{stem}.cxc"
     write_text(folder / files["chimerax"], script)
     report = progress or (lambda *_: None)
-    if output.plot:
-        report("pictures", 0, 0)
-        files |= _pictures(est, folder, stem)
-    if output.figure_width is not None:
-        from occupy.report.figures import write_paper_figure
-
-        report("figure for a paper", 0, 0)
-        files |= write_paper_figure(est, folder, stem, output.figure_width)
+    files |= _pictures(est, folder, stem, output, report)
     if output.report:
         files["report"] = f"{stem}_report.html"
     files["log"] = f"{stem}_occupy.log"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from occupy.regions.relations import Correlation, Tree, correlations, pairs, tree_of, tree_of_correlation
+from occupy.regions.relations import Correlation, Tree
 from occupy.regions.table import OccupancyTable
 from occupy.report.canvas import Page, difference_colormap, plain, scale_colormap, write_pdf, write_picture
 from occupy.report.palette import ink_on, scale_colour
@@ -99,7 +99,7 @@ def heat_map(table: OccupancyTable) -> list[Figure]:
         Up to 45 regions in up to 100 maps are clustered, on one page. Of more regions those that vary most
         come first, in columns side by side and on up to eight pages; more maps follow each other likewise.
     """
-    maps = tree_of(table.values.T)
+    maps = Tree.of(table.values.T)
     parts = ceil(len(table.maps) / _BESIDE)
     if len(table.regions) <= _FOLD and parts == 1:
         return [_clustered(table, maps)]
@@ -110,7 +110,7 @@ def heat_map(table: OccupancyTable) -> list[Figure]:
 
 
 def _clustered(table: OccupancyTable, columns: Tree) -> Figure:
-    rows = tree_of(table.values)
+    rows = Tree.of(table.values)
     values = table.values[rows.order][:, columns.order]
     regions = [table.regions[i] for i in rows.order]
     maps = [_with_share(table, i) for i in columns.order]
@@ -243,12 +243,12 @@ def _correlation_figure(found: Correlation) -> Figure | None:
     Parameters
     ----------
     found : Correlation
-        From `occupy.regions.relations.correlations`.
+        From `occupy.regions.relations.Correlation.of`.
     """
     count = len(found.regions)
     if count < 2 or found.maps < 3:
         return None
-    tree = tree_of_correlation(found.r)
+    tree = Tree.of_correlation(found.r)
     names = [found.regions[i] for i in tree.order]
     r = found.r[tree.order][:, tree.order]
     significant = found.significant[tree.order][:, tree.order] | np.eye(count, dtype=bool)
@@ -302,7 +302,7 @@ def _honest_words(found: Correlation) -> list[str]:
         words.append(
             "With so few maps a correlation says how these maps differ, not a rule of how the parts assemble."
         )
-    together, apart = pairs(found, 3)
+    together, apart = found.pairs(3)
     if together:
         words.append("Together: " + "; ".join(f"{a} with {b} ({r:+.2f})" for a, b, r in together))
     if apart:
@@ -319,7 +319,7 @@ def map_tree(table: OccupancyTable) -> Figure | None:
     """
     if len(table.maps) < 3:
         return None
-    tree = tree_of(table.values.T)
+    tree = Tree.of(table.values.T)
     names = [_with_share(table, i) for i in tree.order]
     down = _Labels.of(len(names), 0.24, _TALLEST)
     height, space = max(0.8, down.cell * len(names)), _label_space(names, down.size)
@@ -372,7 +372,7 @@ def set_forest(table: OccupancyTable) -> list[Figure]:
 
     Of more than eight maps the first eight in the order of the heat map; parts are folded onto pages.
     """
-    order, maps = by_difference(table), tree_of(table.values.T).order[:_PAGES]
+    order, maps = by_difference(table), Tree.of(table.values.T).order[:_PAGES]
     down = _Labels.of(1, _ROW, _TALLEST)
     space, wide = _label_space(table.regions, down.size), max(1.2, min(2.6, 10.4 / len(maps)))
     folds, figures = [order[i : i + _FOLD] for i in range(0, len(order), _FOLD)][:_PAGES], []
@@ -446,7 +446,7 @@ def _set_figures(table: OccupancyTable) -> dict[str, list[Figure]]:
     """Return the figures that make sense for a table: what it shows → its pages."""
     if len(table.maps) == 1:
         return {"strip": strip(table)} | ({} if table.beside is None else {"forest": _forest(table)})
-    single = {"correlation": _correlation_figure(correlations(table)), "map_tree": map_tree(table)}
+    single = {"correlation": _correlation_figure(Correlation.of(table)), "map_tree": map_tree(table)}
     fitted = {} if table.beside is None else {"forest": set_forest(table)}
     return (
         {"heat_map": heat_map(table)}

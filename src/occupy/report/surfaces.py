@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from occupy.numerics.mesh import Mesh, TooManyCellsError, climb, sample, surface, without_dust
+from occupy.numerics.mesh import Mesh, TooManyCellsError, climb, sample, surface
 from occupy.numerics.resampling import block_means
 from occupy.numerics.smoothing import smooth_volume
 
@@ -149,7 +149,7 @@ def _fitting_mesh(data: Array, level: float, limits: tuple[int, int], dust: floa
         except TooManyCellsError:
             step += 1
             continue
-        return without_dust(mesh, dust / step**3), step
+        return mesh.without_dust(dust / step**3), step
 
 
 def spread_of(data: Array) -> tuple[float, float, float]:

@@ -178,34 +178,31 @@ class PartAtoms:
     part: npt.NDArray[np.int64]
     names: tuple[str, ...]
 
+    def densities(
+        self, side: float, size: int, resolution: float, b_factor: float = MODEL_B
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """Density of each part, one after another.
 
-def part_densities(
-    atoms: PartAtoms, side: float, size: int, resolution: float, b_factor: float = MODEL_B
-) -> Iterator[npt.NDArray[np.float32]]:
-    """Density of each part, one after another.
+        Parameters
+        ----------
+        side : float
+            Of the box in Å.
+        size : int
+            Voxels along each side.
+        resolution : float
+            Å; densities are complete up to it. At least two voxels.
+        b_factor : float
+            Å², of every atom.
 
-    Parameters
-    ----------
-    atoms : PartAtoms
-        The model.
-    side : float
-        Of the box in Å.
-    size : int
-        Voxels along each side.
-    resolution : float
-        Å; densities are complete up to it. At least two voxels.
-    b_factor : float
-        Å², of every atom.
-
-    Yields
-    ------
-    ndarray of float32, shape (size, size, size)
-        z, y, x.
-    """
-    for number in range(len(atoms.names)):
-        chosen = np.flatnonzero(atoms.part == number)
-        # The band's soft edge lies beyond the resolution asked for.
-        yield potential_of(_structure(atoms, chosen, side, b_factor), size, side / size, 0.85 * resolution)
+        Yields
+        ------
+        ndarray of float32, shape (size, size, size)
+            z, y, x.
+        """
+        for number in range(len(self.names)):
+            chosen = np.flatnonzero(self.part == number)
+            # The band's soft edge lies beyond the resolution asked for.
+            yield potential_of(_structure(self, chosen, side, b_factor), size, side / size, 0.85 * resolution)
 
 
 def _structure(
