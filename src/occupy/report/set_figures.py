@@ -370,7 +370,8 @@ def _forest(table: OccupancyTable, column: int = 0) -> list[Figure]:
 def set_forest(table: OccupancyTable) -> list[Figure]:
     """Draw the same of a set, maps beside each other, the parts that differ most first.
 
-    In the order of the set; of more than eight maps the first eight in the order of the heat map; parts are folded onto pages.
+    In the order of the set; of more than eight maps the first eight in the order of the heat map. Parts are
+    folded onto pages.
     """
     order, count = by_difference(table), len(table.maps)
     maps = list(range(count)) if count <= _PAGES else Tree.of(table.values.T).order[:_PAGES]
