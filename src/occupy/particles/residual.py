@@ -28,9 +28,6 @@ Array = npt.NDArray[np.float64]
 Real = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
-_RESOLUTION = 20.0
-"""Å to which residuals are looked at: finer shells of single images hold mostly noise."""
-
 _IMAGES, _ROUNDS = 2_000, 12
 _REGULAR = 0.3
 _AGREE, _BESIDE, _WITHIN = 0.1, 0.02, 0.1
@@ -107,7 +104,8 @@ def find_residual(
     threads : int
         How many.
     """
-    coarse = replace(fitted, whole=replace(fitted.whole, band=fitted.whole.band.down_to(_RESOLUTION)))
+    # Shells of single images finer than 20 Å hold mostly noise.
+    coarse = replace(fitted, whole=replace(fitted.whole, band=fitted.whole.band.down_to(20.0)))
     band, rows = coarse.whole.band, rows[:: -(-len(rows) // _IMAGES)]
     grid = empty_volumes(band.last)
 
