@@ -159,7 +159,8 @@ def unlike(made: Path, shown: Path) -> str:
     small = [picture.resize((96, 96), Image.Resampling.BOX) for picture in (one, other)]
     off = max(ImageStat.Stat(ImageChops.difference(*small)).mean) / 255
     same_shape = abs(shapes[0] / shapes[1] - 1) < TOLERANCE
-    alike = same_shape and off < TOLERANCE
+    # The same picture from another run is off by 0.003 at most, one of another map by 0.05.
+    alike = same_shape and off < 0.01
     return "" if alike else f"{shown.name} is not what is made now (off by {off:.3f})"
 
 

@@ -60,8 +60,8 @@ def test_the_chains_of_the_demo(cli, made, done):
     # Today's reading stands beside, and --by-reading gives it alone.
     assert cli("regions", done, "--model", made / "demo.cif", "--by-reading", "-o", made / "read").code == 0
     read = rows(made / "read")
-    assert "map_occupancy" not in read["A"]
-    assert {n: r["map_occupancy"] for n, r in found.items()} == {n: r["occupancy"] for n, r in read.items()}
+    assert "local_scale" not in read["A"]
+    assert {n: r["local_scale"] for n, r in found.items()} == {n: r["occupancy"] for n, r in read.items()}
     record = json.loads((made / "read" / "demo_regions.json").read_text(encoding="utf-8"))
     assert record["values"] == "occupancy"
     assert "joint_fit" not in record
@@ -97,7 +97,7 @@ def test_an_earlier_estimate_is_fitted_in_its_map_while_that_is_there(cli, made,
         (made / "elsewhere.mrc").rename(hidden)
     assert said.code == 0
     assert "not a joint fit: the map is no longer at" in said.err
-    assert "map_occupancy" not in rows(work / "without")["A"]
+    assert "local_scale" not in rows(work / "without")["A"]
 
 
 def test_residues_are_read_and_that_is_said(cli, made, done, work):

@@ -97,8 +97,8 @@ class JointRegions:
             if name in self.untold:
                 about["not_separable_from"] = list(self.untold[name])
             if k in shown and table.beside is not None:
-                about["map_occupancy"] = float(table.beside.values[shown[k], column])
-                about["map_occupancy_error"] = float(table.beside.errors[shown[k], column])
+                about["local_scale"] = float(table.beside.values[shown[k], column])
+                about["local_scale_error"] = float(table.beside.errors[shown[k], column])
                 about["note"] = table.beside.notes[shown[k]][column]
             parts.append(about)
         return {

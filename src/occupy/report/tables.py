@@ -29,10 +29,8 @@ COLUMNS = (
     "independent_voxels",
     "interval_95_in_standard_errors",
 )
-_JOINT_COLUMNS = ("map_occupancy", "map_occupancy_error", "note")
+_JOINT_COLUMNS = ("local_scale", "local_scale_error", "note")
 """Further columns where the occupancies are of a joint fit: what the map reads in the region."""
-# What tables called them while the map that was read was called local scale.
-_EARLIER_COLUMNS = ("local_scale", "local_scale_error", "note")
 _WHAT = {
     "occupancy": "occupancy",
     "relative": "occupancy relative to the best map at each place",
@@ -149,7 +147,7 @@ def read_table(path: str | Path) -> OccupancyTable:
     """
     source = Path(path)
     read = read_rows(source, _wrong_with)
-    further = next((c for c in (_JOINT_COLUMNS, _EARLIER_COLUMNS) if set(c) <= set(read.header)), ())
+    further = _JOINT_COLUMNS if set(_JOINT_COLUMNS) <= set(read.header) else ()
     found: dict[tuple[str, str], dict[str, float]] = {}
     notes: dict[tuple[str, str], str] = {}
     reaches = set()
