@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.accuracy import collection
 from benchmarks.modelfit.cases import Made, all_samples, of_project
-from benchmarks.modelfit.columns import METHODS, Reading, timed
+from benchmarks.modelfit.columns import METHODS, Reading, by_fit_of_set, timed
 from occupy.simulation import demo_structure
 
 FULL = 0.99
@@ -105,6 +105,16 @@ def measured(made: Sequence[Made], methods: Sequence[str]) -> list[Row]:
     return rows
 
 
+def measured_sets(made: Sequence[Made]) -> list[Row]:
+    """Return (set, map, method, reading) of every chain in maps of one classification, fitted together."""
+    rows: list[Row] = []
+    for half in dict.fromkeys(half for _, half, _ in made if half.startswith("job")):
+        samples = [make() for _, of, make in made if of == half]
+        for sample, readings in zip(samples, by_fit_of_set(samples), strict=True):
+            rows += [(half, sample.name, "joint fit, all maps together", reading) for reading in readings]
+    return rows
+
+
 def per_map(rows: Sequence[Row]) -> dict[tuple[str, str], list[dict[str, float]]]:
     """Return (set, method) → summary of each map."""
     maps: dict[tuple[str, str, str], list[Reading]] = defaultdict(list)
@@ -136,6 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not made:
             sys.exit("nothing to measure")
         rows = measured(made, a.methods)
+        if "joint fit" in a.methods:
+            rows += measured_sets(made)
         write_readings(folder / "readings.csv", rows)
         print(table(per_map(rows)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import gemmi
@@ -13,7 +13,7 @@ from benchmarks.accuracy.scoring import read_units
 from benchmarks.modelfit.cases import Sample
 from occupy import Settings, Volume, estimate
 from occupy.model import AtomicModel, Kind, Residue
-from occupy.model.fit import fit_parts
+from occupy.model.fit import PartFit, fit_parts, fit_set
 from occupy.statistics.posterior import STANDARD_ERRORS_95
 
 
@@ -68,8 +68,17 @@ def by_scale(sample: Sample, settings: Settings) -> list[Reading]:
 
 def by_fit(sample: Sample) -> list[Reading]:
     """Fit all chains jointly."""
-    model = model_of(sample.structure)
-    fit = fit_parts(sample.data, (sample.voxel_size,) * 3, model)
+    return _readings(fit_parts(sample.data, (sample.voxel_size,) * 3, model_of(sample.structure)), sample)
+
+
+def by_fit_of_set(samples: Sequence[Sample]) -> list[list[Reading]]:
+    """Fit all chains jointly in maps of one classification; readings of each map."""
+    voxel, model = samples[0].voxel_size, model_of(samples[0].structure)
+    fits = fit_set({sample.name: sample.data for sample in samples}, (voxel,) * 3, model)
+    return [_readings(fits[sample.name], sample) for sample in samples]
+
+
+def _readings(fit: PartFit, sample: Sample) -> list[Reading]:
     scored = read_units(np.zeros(sample.data.shape, np.float32), sample.voxel_size, sample.structure)
     rows = zip(fit.names, fit.values.tolist(), fit.low.tolist(), fit.high.tolist(), strict=True)
     return [

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,11 @@ from occupy.errors import InputError
 from occupy.io.mapset import MapSet
 from occupy.io.mrc import write_map
 from occupy.io.relion_job import finished_iterations, has_ended
+from occupy.io.sets import find_set
 from occupy.regions.table import OccupancyTable
-from occupy.relion.watch import Watch
+from occupy.relion.watch import Watch, set_reader
 from occupy.report.history import Step, _difference, read_history, write_history
+from occupy.requests import RegionRequest
 from occupy.volume import Volume
 
 CLASSES = 2
@@ -227,3 +232,20 @@ def test_without_errors_nothing_is_called_significant() -> None:
     step = steps_of([[[0.1, 0.9]]], np.nan, 2)[0]
     assert _difference(step.table).significant is None
     assert "regions differ" not in step.line()
+
+
+def test_with_a_model_its_parts_are_fitted(work: Path, shared_data: Callable[[str], Path]) -> None:
+    home = shared_data("relion_50s")
+    found = find_set([home / "Class3D" / "job004"], count_particles=True)
+    asked = RegionRequest(models=(home / "model.cif",))
+    table = set_reader(asked, None, work / "fitted")(found)
+    read = set_reader(replace(asked, by_reading=True), None, work / "read")(found)
+    with (home / "truth" / "job004_class_occupancy.csv").open() as stream:
+        truth = {
+            row["unit"]: [float(row[f"class00{k}"]) for k in range(1, 5)] for row in csv.DictReader(stream)
+        }
+    known = np.array([truth[name] for name in table.regions])
+    assert table.kind == "occupancy"
+    # Median over parts: small ones are not all told apart in the maps of 15 Å.
+    assert np.median(np.abs(table.values - known)) < 0.01
+    assert np.abs(table.values - known).mean() < 0.5 * np.abs(read.values - known).mean()

@@ -8,7 +8,7 @@ import pytest
 from joint_model import SHAPE, TRUTH, VOXEL, clean_map, densities, molecule
 from occupy.errors import InputError
 from occupy.model.density import map_coefficients
-from occupy.model.fit import _chains_of, fit_parts, fit_set
+from occupy.model.fit import _chains_of, finest_detail, fit_parts, fit_set
 from occupy.model.level import Level, full_elsewhere
 from occupy.model.solve import Products, _inverse, solve
 
@@ -224,3 +224,8 @@ def test_the_error_of_a_wrong_model_is_seen_in_the_pieces_of_its_parts():
     right, wrong = (fit_parts(noisy, VOXEL, model) for model in (molecule(), moved))
     assert wrong.level.model_error > 1.5 * right.level.model_error
     assert wrong.errors.mean() > 1.5 * right.errors.mean()
+
+
+def test_small_parts_are_looked_at_more_closely_where_the_grid_allows():
+    assert finest_detail(43, (1.2, 1.2, 1.2)) < finest_detail(430, (1.2, 1.2, 1.2))
+    assert finest_detail(43, (1.2, 1.2, 2.75)) == finest_detail(430, (1.2, 1.2, 1.2))

@@ -327,7 +327,7 @@ def _view(
 @command(
     "watch",
     app,
-    without={"by_reading", "exclusive"},
+    without={"exclusive"},
     examples=(
         "occupy watch Class3D/job012 --model model.cif",
         "occupy watch Class3D/job012 --masks 'masks/*.mrc' --every 5 --once",

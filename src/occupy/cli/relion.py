@@ -92,6 +92,7 @@ def watch_job(
         | regions.options
         | {
             "model": [str(path.resolve()) for path in regions.models],
+            "by_reading": regions.by_reading,
             "regions": None if regions.selections is None else str(regions.selections.resolve()),
         }
     )

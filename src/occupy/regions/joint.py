@@ -12,7 +12,7 @@ import numpy as np
 from occupy.errors import InputError, Notice
 from occupy.model import AtomicModel
 from occupy.model.density import Indices
-from occupy.model.fit import FINEST, FINEST_SMALL, MOST_PARTS, SMALL, PartFit, fit_set
+from occupy.model.fit import MOST_PARTS, PartFit, finest_detail, fit_set
 from occupy.model.judge import (
     at_most_one,
     check_placement,
@@ -194,7 +194,7 @@ def fit_regions_of_set(
     if len(parts) < 2:
         return "a single part has nothing to be compared with in a joint fit"
     smallest = min(len(parts[region.name]) for region in chosen)
-    resolution = FINEST_SMALL if smallest < SMALL else FINEST
+    resolution = finest_detail(smallest, volume.spacing)
     fits = _fit(maps, model, parts, resolution)
     # A class may hold next to nothing; the frame is right if it is right for one of them.
     best = max(fits, key=lambda name: likely_shift(fits[name])[1])

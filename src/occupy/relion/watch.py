@@ -20,11 +20,11 @@ from occupy.io.mapset import MapSet
 from occupy.io.mrc import read_map
 from occupy.io.relion_job import FinishedIteration, finished_iterations, has_ended
 from occupy.io.sets import find_set
-from occupy.regions.region import Region
+from occupy.regions.joint import with_joint
 from occupy.regions.table import OccupancyTable
 from occupy.report.history import Step, read_history, write_history
 from occupy.report.record import plain, to_json
-from occupy.report.region_results import find_regions
+from occupy.report.region_results import FoundRegions, find_regions, fit_members
 from occupy.requests import RegionRequest
 from occupy.set_inputs import execution_for, members_of, without_small
 
@@ -101,7 +101,7 @@ class Watch:
 
 
 def set_reader(regions: RegionRequest, lowpass: float | None, scratch: Path) -> _ReadSet:
-    """Return what reads the regions asked for, by the estimate of a set.
+    """Return what finds the regions asked for: by the joint fit where there is a model, or read.
 
     Parameters
     ----------
@@ -112,17 +112,19 @@ def set_reader(regions: RegionRequest, lowpass: float | None, scratch: Path) -> 
     scratch : Path
         Folder for scratch files of large sets; nothing else is written.
     """
-    made: list[Region] = []
+    made: list[FoundRegions] = []
 
     def read(found: MapSet) -> OccupancyTable:
         used, _ = without_small(found)
         paths = [entry.path for entry in used.maps]
         grid = partial(read_map, paths[0])
         if not made:
-            made.extend(find_regions(regions, grid()).regions)
+            made.append(find_regions(regions, grid()))
+        members = members_of(used)
         with execution_for(paths, grid, scratch, lambda *_: None, lowpass=lowpass) as execution:
-            est = compare_members(members_of(used), execution, lowpass)
-            return read_set(est, made, execution)
+            table = read_set(compare_members(members, execution, lowpass), made[0].regions, execution)
+        fits, _ = fit_members(made[0], members)
+        return with_joint(table, fits) if fits else table
 
     return read
 

@@ -307,7 +307,7 @@ class MapDocument(ReadMap):
             "settings": est.settings.as_dict(),
             "numbers": numbers,
             "lines": number_lines(numbers),
-            "notices": [vars(n) for n in est.notices],
+            "notices": [vars(n) | {"grave": n.grave} for n in est.notices],
             "bad_fit": est.solvent_fit_is_bad,
             "tile": {"centre": [float(c) for c in centre], "radius": radius},
             "graph": self.graph(),
