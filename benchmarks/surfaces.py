@@ -1,4 +1,4 @@
-"""What is painted on surfaces: how much of complete particles reads full, and chains against their inside.
+"""What is painted on surfaces: how much of complete particles reads full, chains as inside; masks.
 
 python -m benchmarks.surfaces MAP …            share of vertices at or above 0.9, per contour level
 python -m benchmarks.surfaces --model FILE …   simulated from models: complete, and with partial chains
@@ -16,6 +16,7 @@ import numpy as np
 
 from occupy import Volume
 from occupy.io.mrc import read_map
+from occupy.masks import solvent_definition, usual_content
 from occupy.numerics.mesh import Mesh, sample
 from occupy.pipeline import Estimate, estimate
 from occupy.report.chimerax import DEPTH, contour_level
@@ -56,6 +57,18 @@ def full_shares(est: Estimate, near: Any = None) -> None:
         )
 
 
+def mask_fit(est: Estimate, tree: Any, present: Any, places: Any) -> None:
+    """Print what the usual mask holds: atoms of parts above 0.2, and how much more than the particle."""
+    usual = usual_content(est.lowest_confident_scale)
+    size = est.volume.voxel_size
+    mask = solvent_definition(est.scale, voxel_size=size, **usual)
+    held = sample([mask], places[np.asarray(present)])[0] >= 0.5
+    # Within 3 Å of an atom: the particle with what it excludes.
+    near = tree.query(np.argwhere(mask > -1), distance_upper_bound=3.0 / size[0])[0]
+    times = (mask >= 0.5).sum() / np.isfinite(near).sum()
+    print(f"  mask      {100 * held.mean():.1f} % of atoms, {times:.2f} times the particle")
+
+
 def simulated(path: Path, voxel_size: float, resolution: float, snr: float) -> None:
     """Print the same of a simulated complete particle, and of chains of a partial one."""
     import gemmi
@@ -82,6 +95,7 @@ def simulated(path: Path, voxel_size: float, resolution: float, snr: float) -> N
             print(f"  inside: {100 * (inside >= 0.9).mean():.1f} % of atoms read at least 0.9")
             full_shares(est, lambda points, tree=tree: tree.query(points)[0] * voxel_size < 5)
             continue
+        mask_fit(est, tree, [shares.get(names[i], 1.0) > 0.2 for i in chain], places)
         points, values = painted(est, contour_level(est))
         distance, nearest = tree.query(points)
         owner = np.where(distance * voxel_size < 5, chain[nearest], -1)

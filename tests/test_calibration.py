@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from occupy import InputError, Settings, Volume, estimate, tuning
 from occupy.calibration import (
     Calibration,
-    _averaged_logs,
+    _content_places,
     _full_level,
     _standard_error,
     calibrate,
@@ -17,6 +17,7 @@ from occupy.calibration import (
     occupancy,
 )
 from occupy.pipeline import _calibration_notices
+from occupy.statistics.context import crowding_gain
 
 
 def smooth(shape, seed, width=1.2):
@@ -73,7 +74,7 @@ def test_axes_may_be_permuted():
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=20), st.floats(0.05, 0.9))
 def test_occupancy_rises_from_nothing_to_full_and_only_upwards(values, prior):
     x = np.sort(np.array(values))
-    found = occupancy(x, prior)
+    found = occupancy(x, 0.1, prior)
     assert (np.diff(found) >= -1e-12).all()
     assert (found >= x - 1e-12).all()
     assert (found <= 1).all()
@@ -100,6 +101,25 @@ def test_full_is_what_nothing_is_above_and_not_the_commonest_value():
     assert found == pytest.approx(3.0, rel=0.05)
 
 
+def test_in_noise_what_reads_a_little_less_than_full_is_more_likely_full():
+    quiet, noisy = (occupancy(np.array([0.8, 1.0]), noise, 0.6) for noise in (0.05, 0.5))
+    assert quiet[0] == pytest.approx(0.8, abs=0.01)
+    assert noisy[0] > quiet[0] + 0.05
+    assert noisy[1] == pytest.approx(1)
+
+
+def test_what_lies_in_a_crowd_reads_more_and_is_taken_down_to_what_lies_at_the_rim():
+    density = np.zeros((40, 40, 40), dtype=np.float32)
+    density[8:32, 8:32, 8:32] = 1
+    inside = density > 0
+    gain = crowding_gain(density, inside, (5.0,) * 3, 0.15)
+    assert np.median(gain[inside]) == pytest.approx(1, abs=0.01)
+    assert gain[20, 20, 20] < 1 < gain[8, 8, 8] < gain[0, 0, 0] <= 10**0.15 + 1e-3
+    # A power of 0 changes nothing, nor does the unit.
+    assert_allclose(crowding_gain(density, inside, (5.0,) * 3, 0), 1)
+    assert_allclose(crowding_gain(7 * density, inside, (5.0,) * 3, 0.15), gain, rtol=1e-4)
+
+
 def test_the_floor_of_noise_does_not_see_content():
     rng = np.random.default_rng(1)
     noise = np.abs(rng.normal(2.0, 0.3, 50000)).astype(np.float32)
@@ -112,7 +132,7 @@ def test_the_floor_of_noise_does_not_see_content():
 def test_nothing_to_calibrate_on_gives_none():
     flat = np.zeros((20, 20, 20), dtype=np.float32)
     assert calibrate(flat, flat, (4.0,) * 3) is None
-    assert _averaged_logs(flat, flat, 0.0, (1.0,) * 3).size == 0
+    assert _content_places(flat, flat, 0.0) is None
 
 
 def test_uncertainty_grows_with_noise_and_is_a_function_of_the_scale():

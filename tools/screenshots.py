@@ -107,8 +107,10 @@ def run(*words: str | Path) -> None:
 def trace(page: Any) -> None:
     """Show the model that lies beside a map."""
     look(page)
+    page.get_by_role("tab", name="Model").click()
     page.locator(".panel .files li", has_text="model").first.click()
-    page.wait_for_timeout(4000)
+    page.wait_for_selector("body[data-trace='1']", timeout=120000)
+    page.wait_for_timeout(1500)
 
 
 def whole(browser: Any, url: str, path: Path, *, width: int = 1100, media: str = "screen") -> None:
@@ -204,11 +206,24 @@ def contact_sheets(folder: Path, across: int = 4, down: int = 3) -> None:
         pen = ImageDraw.Draw(sheet)
         for k, path in enumerate(paths[first : first + each]):
             left, top = k % across * width, k // across * height
-            small = Image.open(path).convert("RGB")
+            small = _in_columns(Image.open(path).convert("RGB"))
             small.thumbnail((width - 16, height - 34))
             sheet.paste(small, (left + 8, top + 26))
             pen.text((left + 8, top + 6), path.stem, fill="black")
         sheet.save(folder / f"sheet_{first // each + 1:02}.png")
+
+
+def _in_columns(picture: Any) -> Any:
+    """Return a tall picture cut into columns side by side, to fill a place that is about square."""
+    from PIL import Image
+
+    width, height = picture.size
+    count = max(1, round((height / width) ** 0.5))
+    part = -(-height // count)
+    out = Image.new("RGB", (count * width, part), "white")
+    for k in range(count):
+        out.paste(picture.crop((0, k * part, width, min(height, (k + 1) * part))), (k * width, 0))
+    return out
 
 
 def every_picture(browser: Any, said: argparse.Namespace) -> None:

@@ -1,21 +1,28 @@
 """More kinds of particle, by two forward models: what the calibrated estimator's numbers were chosen on.
 
-    python -m benchmarks.accuracy.kinds --data DATA [--models FOLDER] [--only 5gjv 1aon]
+    python -m benchmarks.accuracy.kinds --data DATA [--models FOLDER] [--keep FOLDER] [--only 5gjv 1aon]
+        [--leave-out]
 
 Eleven models of eight kinds, cut into domains in half of the maps, few and many of them full, in crowds
 (a third absent amid full ones), with a belt of detergent around membrane parts, sharpened and not, 4 to 8 Å.
 Entries 6WG6, 7CFN and 7DDO are files of Biopython's source package (Tests/PDB): give their folder as
 ``--models``; without, they are left out. Prints errors by kind beside those of the published estimator
-(our repetition of it) at the better of its two tiles.
+(our repetition of it) at the better of its two tiles. With ``--keep`` maps are made once: half a minute a
+run then. ``--leave-out`` chooses each number that matters on all kinds but one, and prints the errors of
+that one.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -23,16 +30,27 @@ import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from benchmarks.accuracy import collection
-from benchmarks.accuracy.scoring import FULL, read_units
+from benchmarks.accuracy.samples import relion_sets
+from benchmarks.accuracy.scoring import FULL, marked_points, voxels_around
 from benchmarks.modelfit.forward import OtherForward, simulate_otherwise
-from occupy import Settings, Volume
+from occupy import Settings, Volume, tuning
 from occupy.pipeline import estimate
 from occupy.simulation import Processing, draw_occupancies, simulate
 from occupy.simulation.models import marker_points
 from occupy.statistics.posterior import STANDARD_ERRORS_95
 
 Array = npt.NDArray[np.float32]
+Readings = Mapping[str, npt.NDArray[np.float64]]
 LEAST_RESIDUES = 8
+RELION = "RELION, 50S"
+CHOICES: Mapping[str, tuple[float, ...]] = {
+    "crowding_power": (0.0, 0.1, 0.2),
+    "edge": (0.97, 0.98),
+    "below_edge": (0.12, 0.18),
+    "leakage_share": (0.69, 0.75),
+    "full_spread": (0.05, 0.11),
+}
+"""What the numbers that matter most may be instead, for ``--leave-out``."""
 HYDROPHOBIC = frozenset(["LEU", "ILE", "VAL", "PHE", "MET", "ALA", "TRP", "GLY"])
 
 
@@ -228,27 +246,156 @@ def make(kind: Kind, structure: gemmi.Structure) -> tuple[Array, gemmi.Structure
     return data, placed, scored
 
 
-def readings(kind: Kind, structure: gemmi.Structure) -> dict[str, npt.NDArray[np.float64]]:
-    """Return truth, and what the default and the published estimator at either tile read, per part."""
+@dataclass(frozen=True)
+class Made:
+    """A map in memory, with truth and voxels of each part, and what the published estimator reads there."""
+
+    particle: str
+    name: str
+    voxel_size: float
+    data: Array
+    truth: npt.NDArray[np.float64]
+    places: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+    published: npt.NDArray[np.float64]
+
+    def read(self, data: Array | None) -> npt.NDArray[np.float64]:
+        """Return the median around the trace of each part; 0 without a map."""
+        if data is None:
+            return np.zeros(len(self.truth))
+        parts = np.split(data[tuple(self.places)], np.cumsum(self.counts)[:-1])
+        return np.array([np.median(part) for part in parts], dtype=np.float64)
+
+
+def with_places(
+    particle: str,
+    name: str,
+    data: Array,
+    voxel_size: float,
+    points: Mapping[str, npt.NDArray[np.float64]],
+    truth: Mapping[str, float],
+) -> Made:
+    """Find the voxels of each part, and read the published estimator at either tile."""
+    voxels = [voxels_around(points[part], voxel_size, data.shape) for part in truth]
+    made = Made(
+        particle,
+        name,
+        voxel_size,
+        data,
+        np.array(list(truth.values())),
+        np.concatenate(voxels).T,
+        np.array([len(each) for each in voxels]),
+        np.empty((0, len(truth))),
+    )
+    volume = Volume.from_array(data, voxel_size)
+    tiles = (12, max(1, len(data) // 20))
+    scales = [estimate(volume, Settings(estimator="nlf", tile_size=tile)).scale for tile in tiles]
+    return replace(made, published=np.array([made.read(scale) for scale in scales]))
+
+
+def kept(folder: Path | None, key: str, make: Callable[[], Made]) -> Made:
+    """Return a map from a folder; it is made, and put there, where it is missing."""
+    path = None if folder is None else folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+    if path is None or not path.exists():
+        made = make()
+        if path is not None:
+            np.savez(path, **vars(made))
+        return made
+    with np.load(path) as file:
+        found: dict[str, Any] = {name: v if v.ndim else v.item() for name, v in file.items()}
+    return Made(**found)
+
+
+def _made(kind: Kind, structure: gemmi.Structure) -> Made:
     data, placed, truth = make(kind, structure)
-    volume = Volume.from_array(data, kind.voxel_size)
-    est = estimate(volume)
-    found: dict[str, npt.NDArray[np.float64]] = {"truth": np.array(list(truth.values()))}
-    tiles = {"published 12": 12, "published N/20": max(1, kind.box // 20)}
-    maps = {"default": est.occupancy, "error": est.uncertainty}
-    maps |= {n: estimate(volume, Settings(estimator="nlf", tile_size=t)).scale for n, t in tiles.items()}
-    for name, values in maps.items():
-        units = {} if values is None else read_units(values, kind.voxel_size, placed)
-        found[name] = np.array([units[part][0] if part in units else 0.0 for part in truth])
+    points = marked_points(placed)
+    return with_places(KINDS[kind.model], kind.name, data, kind.voxel_size, points, truth)
+
+
+def relion_maps(data: Path, folder: Path | None) -> list[Made]:
+    """Return the consensus and the unregularised classes that RELION made of simulated particles."""
+    found = []
+    for sample in relion_sets(data):
+        if sample.model in ("consensus", "job004 unregularised"):
+            volume, _, structure = sample.read()
+            points = marked_points(structure)
+            truth = {part: value for part, value in sample.truth.items() if part in points}
+            make = partial(with_places, RELION, sample.name, volume.data, volume.voxel_size[0], points, truth)
+            found.append(kept(folder, f"relion {sample.name}", make))
     return found
 
 
-def row(name: str, maps: list[dict[str, npt.NDArray[np.float64]]]) -> str:
+def readings(made: Made) -> dict[str, npt.NDArray[np.float64]]:
+    """Return truth, and what the default and the published estimator at either tile read, per part."""
+    est = estimate(Volume.from_array(made.data, made.voxel_size))
+    maps = {"default": est.occupancy, "error": est.uncertainty}
+    found = {"truth": made.truth} | {name: made.read(values) for name, values in maps.items()}
+    return found | {f"published {tile}": made.published[k] for k, tile in enumerate(("12", "N/20"))}
+
+
+def mean_error(maps: Sequence[Readings], of: str, partial_ones: bool) -> float:
+    """Return the mean absolute error of all or of partial parts, each map weighing the same."""
+    off = [np.abs(m[of] - m["truth"])[(m["truth"] < FULL) | (not partial_ones)] for m in maps]
+    return float(np.mean([each.mean() for each in off if each.size]))
+
+
+def biases(maps: Sequence[Readings]) -> str:
+    """Return the mean deviations of absent, of more and more, and of full parts, and maps that got worse."""
+    truth, found = (np.concatenate([m[name] for m in maps]) for name in ("truth", "default"))
+    ranges = {"absent": (0, 0), "to 0.35": (1e-9, 0.35), "to 0.65": (0.35, 0.65), "to 0.9": (0.65, FULL)}
+    off = {name: (found - truth)[(truth >= low) & (truth <= high)] for name, (low, high) in ranges.items()}
+    off["full"] = (found - truth)[truth >= FULL]
+    worse = sum(
+        mean_error([m], "default", False)
+        > 1.2 * min(mean_error([m], f"published {t}", False) for t in ("12", "N/20"))
+        for m in maps
+    )
+    said = ", ".join(f"{name} {values.mean():+.3f}" for name, values in off.items() if values.size)
+    return f"bias: {said}; {worse} of {len(maps)} maps worse than 1.2 times the published estimator"
+
+
+@contextmanager
+def moved(group: str, **values: Any) -> Iterator[None]:
+    """Give tuned numbers of one group other values."""
+    before = getattr(tuning, group)
+    setattr(tuning, group, replace(before, **values))
+    try:
+        yield
+    finally:
+        setattr(tuning, group, before)
+
+
+def leave_out(maps: Mapping[str, Sequence[Made]], say: Callable[[str], None]) -> None:
+    """Choose each number on all kinds but one, one at a time, and print the errors of that one."""
+
+    def errors(made: Sequence[Made], numbers: Mapping[str, float]) -> npt.NDArray[np.float64]:
+        with moved("MAP", **numbers):
+            found = [readings(one) for one in made]
+        return np.array([mean_error(found, "default", True), mean_error(found, "default", False)])
+
+    settings: list[dict[str, float]] = [{}]
+    settings += [{name: v} for name, values in CHOICES.items() for v in values]
+    table = [{kind: errors(made, numbers) for kind, made in maps.items()} for numbers in settings]
+    say("| kind left out | partial | all | partial, chosen with it | all | chosen otherwise |")
+    say("|---" * 6 + "|")
+    rows = []
+    for kind, made in maps.items():
+        others = [float(np.mean([row[other] for other in maps if other != kind])) for row in table]
+        chosen: dict[str, float] = {}
+        for name in CHOICES:
+            at = min((k for k, s in enumerate(settings) if not s or name in s), key=lambda k: others[k])
+            chosen |= settings[at]
+        rows.append((*errors(made, chosen), *table[0][kind]))
+        words = ", ".join(f"`{name}` {value:g}" for name, value in chosen.items()) or "–"
+        say(f"| {kind} | " + " | ".join(f"{c:.3f}" for c in rows[-1]) + f" | {words} |")
+    say("| **mean** | " + " | ".join(f"{c:.3f}" for c in np.mean(rows, axis=0)) + " | |")
+
+
+def row(name: str, maps: Sequence[Readings]) -> str:
     """Return one row of the table: means over maps."""
 
-    def error(of: str, partial: bool) -> float:
-        off = [np.abs(m[of] - m["truth"])[(m["truth"] < FULL) | (not partial)] for m in maps]
-        return float(np.mean([each.mean() for each in off if each.size]))
+    def error(of: str, partial_ones: bool) -> float:
+        return mean_error(maps, of, partial_ones)
 
     hold = [np.abs(m["default"] - m["truth"]) <= STANDARD_ERRORS_95 * m["error"] for m in maps]
     best = [min(error(f"published {t}", p) for t in ("12", "N/20")) for p in (True, False)]
@@ -275,6 +422,28 @@ def _source(model: str, data: Path, models: Path | None) -> gemmi.Structure | No
     return structure
 
 
+def collected(
+    data: Path, models: Path | None, keep: Path | None, only: Sequence[str], say: Callable[[str], None]
+) -> dict[str, list[Made]]:
+    """Return maps by kind: all, or those whose names begin so; they are kept in a folder, if one is given."""
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+    source = cache(partial(_source, data=data, models=models))
+    maps: dict[str, list[Made]] = {}
+    for kind in MAPS:
+        if only and not kind.name.startswith(tuple(only)):
+            continue
+        structure = source(kind.model)
+        if structure is None:
+            say(f"left out: {kind.name}, for want of {kind.model}")
+            continue
+        made = kept(keep, repr(kind), partial(_made, kind, structure))
+        maps.setdefault(KINDS[kind.model], []).append(made)
+    if (data / "relion_50s").is_dir() and (not only or "relion" in only):
+        maps[RELION] = relion_maps(data, keep)
+    return maps
+
+
 def main(arguments: list[str] | None = None, say: Callable[[str], None] = print) -> None:
     """Make the maps asked for, estimate them, and print the table."""
     parser = argparse.ArgumentParser(
@@ -282,27 +451,24 @@ def main(arguments: list[str] | None = None, say: Callable[[str], None] = print)
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path)
+    parser.add_argument("--keep", type=Path)
     parser.add_argument("--only", nargs="*", default=())
+    parser.add_argument("--leave-out", action="store_true")
     a = parser.parse_args(arguments)
     logging.getLogger("occupy").setLevel(logging.ERROR)
-    by_kind: dict[str, list[dict[str, npt.NDArray[np.float64]]]] = {}
-    sources: dict[str, gemmi.Structure | None] = {}
-    for kind in MAPS:
-        if a.only and not kind.name.startswith(tuple(a.only)):
-            continue
-        if kind.model not in sources:
-            sources[kind.model] = _source(kind.model, a.data, a.models)
-        source = sources[kind.model]
-        if source is None:
-            say(f"left out: {kind.name}, for want of {kind.model}")
-            continue
-        by_kind.setdefault(KINDS[kind.model], []).append(readings(kind, source))
+    maps = collected(a.data, a.models, a.keep, a.only, say)
+    if a.leave_out:
+        leave_out(maps, say)
+        return
+    by_kind = {kind: [readings(one) for one in made] for kind, made in maps.items()}
     say("| kind | maps | partial | published | all | published | 95 % intervals hold |")
     say("|---" * 7 + "|")
-    for name, maps in by_kind.items():
-        say(row(name, maps))
-    if by_kind:
-        say(row("all", [one for maps in by_kind.values() for one in maps]))
+    for name, found in by_kind.items():
+        say(row(name, found))
+    simulated = [one for kind, found in by_kind.items() if kind != RELION for one in found]
+    if simulated:
+        say(row("all but RELION's", simulated))
+        say(biases(simulated))
 
 
 if __name__ == "__main__":

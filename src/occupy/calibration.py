@@ -15,7 +15,7 @@ import numpy.typing as npt
 from occupy import tuning
 from occupy.numerics.parallel import scratch
 from occupy.numerics.smoothing import smooth_curve, smooth_volume
-from occupy.statistics.context import LocalContext
+from occupy.statistics.context import LocalContext, crowding_gain
 from occupy.statistics.noise import mode_of_maxima, with_noise, without_noise
 from occupy.statistics.posterior import STANDARD_ERRORS_95, chance_of_full, posterior_error, posterior_mean
 
@@ -62,8 +62,8 @@ class Calibration:
 
     @property
     def chance_of_full(self) -> float:
-        """Chance that a part of this map is full before it is looked at."""
-        return min(tuning.MAP.most_full, tuning.MAP.full_prior * self.share)
+        """Chance that a part of this map is full before it is looked at: the share of places that read so."""
+        return min(tuning.MAP.most_full, self.share)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -112,15 +112,16 @@ class Calibration:
         sums = np.zeros(_COARSE)
         unit = np.linspace(0.0, 1.0, _COARSE)
         prior = self.chance_of_full
-        value = occupancy(unit, prior)
+        value = occupancy(unit, self.noise, prior)
         for ratio, chance in self.others:
             other = np.minimum(unit / ratio, 1.0)
             sums += chance * (
-                (occupancy(other, prior) - value) ** 2 + _standard_error(other, self.noise, prior) ** 2
+                (occupancy(other, self.noise, prior) - value) ** 2
+                + _standard_error(other, self.noise, prior) ** 2
             )
         # Nothing between 0 and 1 has a standard deviation above one half.
         error = np.minimum(np.interp(steps, value, tuning.MAP.error_scale * np.sqrt(sums)), 0.5)
-        value = occupancy(steps, prior)
+        value = occupancy(steps, self.noise, prior)
         value[0] = 0.0
         return relative.astype(np.float32), value.astype(np.float32), error.astype(np.float32)
 
@@ -165,24 +166,26 @@ def _look_up(table: Array, unit: Array, out: Array | None = None) -> Array:
     return np.asarray(table.take(index, mode="clip", out=out))
 
 
-def occupancy(relative: Numbers, prior: float) -> Numbers:
+def occupancy(relative: Numbers, noise: float, prior: float) -> Numbers:
     """Return the expected occupancy of parts that read ``relative`` in [0, 1].
 
     Parameters
     ----------
     relative : ndarray
         Relative readings.
+    noise : float
+        Noise floor relative to full scale.
     prior : float
         Chance that a part is full before it is looked at.
     """
-    return posterior_mean(relative, _chance(relative, prior))
+    return posterior_mean(relative, _chance(relative, noise, prior))
 
 
-def _chance(relative: Numbers, prior: float) -> Numbers:
+def _chance(relative: Numbers, noise: float, prior: float) -> Numbers:
     t = tuning.MAP
-    # Where most of a map reads nearly full, what reads a little less most likely is full as well.
-    much = min(max((prior - t.much_full) / (t.most_full - t.much_full), 0.0), 1.0)
-    return chance_of_full(relative, t.full_spread + much * (t.crowd_spread - t.full_spread), prior)
+    # The more of a map reads nearly full, the likelier is what reads a little less full as well.
+    spread = max(float(np.hypot(t.full_spread * prior, t.noise_error * noise)), t.least_error)
+    return chance_of_full(relative, spread, prior)
 
 
 def _standard_error(relative: Numbers, noise: float, prior: float) -> Numbers:
@@ -199,7 +202,7 @@ def _standard_error(relative: Numbers, noise: float, prior: float) -> Numbers:
     """
     t = tuning.MAP
     partial = np.sqrt((t.relative_error * relative) ** 2 + (t.noise_error * noise) ** 2 + t.least_error**2)
-    return np.hypot(posterior_error(relative, _chance(relative, prior), partial), t.least_error)
+    return np.hypot(posterior_error(relative, _chance(relative, noise, prior), partial), t.least_error)
 
 
 def noise_floor(dilated: Array) -> float:
@@ -215,13 +218,8 @@ def noise_floor(dilated: Array) -> float:
     return tuning.MAP.floor_of_mode * mode_of_maxima(dilated)
 
 
-def _averaged_logs(
-    data: Array,
-    dilated: Array,
-    floor: float,
-    sigma: tuple[float, ...],
-) -> Array:
-    """Return ln of local maxima without noise at the places inside density, averaged over their neighbours.
+def _content_places(data: Array, dilated: Array, floor: float) -> npt.NDArray[np.bool_] | None:
+    """Return which places lie inside density well above the noise; None where there are too few.
 
     Parameters
     ----------
@@ -229,25 +227,33 @@ def _averaged_logs(
         The low-passed map and its local maxima.
     floor : float
         From `noise_floor`.
+    """
+    t = tuning.MAP
+    strong = dilated[dilated > 2 * floor]
+    if strong.size < t.least_places:
+        return None
+    least = max(t.above_floor * floor, floor + t.least_share * (float(np.quantile(strong, 0.99)) - floor))
+    inside = np.asarray((data > np.float32(t.core) * dilated) & (dilated > np.float32(least)))
+    return inside if np.count_nonzero(inside) >= t.least_places // 10 else None
+
+
+def _averaged_logs(readings: Array, inside: npt.NDArray[np.bool_], sigma: tuple[float, ...]) -> Array:
+    """Return ln of readings at the places inside density, averaged over their neighbours.
+
+    Parameters
+    ----------
+    readings : ndarray of float32, shape (nz, ny, nx)
+        Local maxima without noise; positive inside.
+    inside : ndarray of bool, same shape
+        From `_content_places`.
     sigma : tuple of float
         Of the Gaussian average, in voxels.
     """
-    strong = dilated[dilated > 2 * floor]
-    if strong.size < tuning.MAP.least_places:
-        return np.empty(0, dtype=np.float32)
-    least = max(
-        tuning.MAP.above_floor * floor,
-        floor + tuning.MAP.least_share * (float(np.quantile(strong, 0.99)) - floor),
-    )
-    inside = (data > np.float32(tuning.MAP.core) * dilated) & (dilated > np.float32(least))
-    if not inside.any():
-        return np.empty(0, dtype=np.float32)
     # Only the box around the density takes part.
     sides = [np.any(inside, axis=tuple(k for k in range(3) if k != axis)) for axis in range(3)]
     part = tuple(_span(np.asarray(side)) for side in sides)
-    inside, dilated = inside[part], dilated[part]
-    raised = without_noise(np.where(inside, dilated, np.float32(2 * least)), floor, tuning.SHARED.noise_power)
-    logs = np.log(raised).astype(np.float32) * inside
+    inside, readings = inside[part], readings[part]
+    logs = np.log(np.where(inside, readings, np.float32(1)))
     weight = smooth_volume(inside.astype(np.float32), sigma, 2.5)
     total = smooth_volume(logs, sigma, 2.5)
     return np.asarray(total[inside] / weight[inside])
@@ -345,16 +351,21 @@ def calibrate(
     from_halves = floor is not None and (masked or floor > t.halves_over_solvent * zero)
     if floor is not None and from_halves:
         zero = floor
-    logs = _averaged_logs(data, dilated, zero, tuple(t.averaging / a for a in spacing))
-    if logs.size < t.least_places // 10 or not float(logs.max()) > log(1e-30):
+    inside = _content_places(data, dilated, zero)
+    if inside is None:
         return None
-    above, share, others = _full_level(logs)
+    readings = without_noise(dilated, zero, tuning.SHARED.noise_power).astype(np.float32)
+
+    def voxels(length: float) -> tuple[float, ...]:
+        return tuple(length / a for a in spacing)
+
+    gain = crowding_gain(data, inside, voxels(t.crowding_reach), t.crowding_power)
+    above, share, others = _full_level(_averaged_logs(readings * gain, inside, voxels(t.averaging)))
     off = np.array([[log(ratio), chance] for ratio, chance in others])
     error = float(np.sqrt((off[:, 1] * off[:, 0] ** 2).sum()))
-    readings = without_noise(dilated, zero, tuning.SHARED.noise_power).astype(np.float32)
-    sigma = tuple(t.leakage_reach / a for a in spacing)
     # Relative to full scale, as readings are there.
-    context = LocalContext.of(readings / np.float32(above), data, sigma, strides, t.leakage_share)
+    relative = readings / np.float32(above)
+    context = LocalContext.of(relative, data, gain, voxels(t.leakage_reach), strides, t.leakage_share)
     return Calibration(
         zero,
         with_noise(above, zero, tuning.SHARED.noise_power),

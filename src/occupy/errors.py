@@ -40,3 +40,8 @@ class Notice:
     def doubtful(self) -> bool:
         """Whether the result is worse for it; half-maps that were found beside a map make it better."""
         return self.code != "neighbours"
+
+    @property
+    def grave(self) -> bool:
+        """Whether numbers must not be used as they are: pages, pictures and the viewer show it in red."""
+        return self.code in ("masked", "contrast", "stack", "solvent-fit", "misaligned", "iteration-0")

@@ -10,10 +10,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from blob_images import blobs, off_by, projected
-from occupy.particles.copies import count_copies, neighbours
 from occupy.particles.images import ParticleImages
 from occupy.particles.pipeline import Options, ParticleOccupancy, grid_for, particle_occupancy
-from occupy.particles.symmetry import _turned, find_expansion, with_copies
+from occupy.particles.symmetry import _turned, count_copies, find_expansion, neighbours, with_copies
 
 ORDER = 4
 OPERATIONS = Rotation.from_rotvec(2 * np.pi / ORDER * np.arange(ORDER)[:, None] * [0, 0, 1]).as_matrix()

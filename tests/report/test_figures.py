@@ -16,7 +16,9 @@ import pytest
 from occupy.errors import Notice, OutputError
 from occupy.pipeline import Estimate, estimate
 from occupy.report import canvas, figures, slices
-from occupy.report.palette import MINIMUM_SCALE, SCALE_PALETTE
+from occupy.report.chimerax import chimerax_script
+from occupy.report.estimate_page import _opening
+from occupy.report.palette import ALARM, MINIMUM_SCALE, SCALE_PALETTE, WARNING
 from occupy.report.slices import LOWEST_SHOWN, lowest_shown_scale
 from occupy.resolve import resolve
 from occupy.settings import Settings
@@ -180,6 +182,22 @@ def test_a_bad_solvent_fit_is_loud_in_both_figures(plain: Estimate) -> None:
         assert "BAD SOLVENT FIT" in said
         assert "! bad solvent fit" in said
     assert lowest_shown_scale(masked) == LOWEST_SHOWN
+
+
+@pytest.mark.parametrize(("code", "colour"), [("masked", ALARM), ("small-box", WARNING)])
+def test_one_severity_has_one_colour_in_picture_script_and_report(
+    plain: Estimate, code: str, colour: str
+) -> None:
+    from matplotlib.text import Text
+
+    told = replace(plain, notices=(Notice(code, "look here"),))
+    said = [t for t in figures.slices_figure(told).findobj(Text) if "look here" in t.get_text()]
+    assert [t.get_color() for t in said] == [colour]
+    label = next(line for line in chimerax_script(told, {"map": "m", "scale": "s"}).splitlines()
+                 if "look here" in line)  # fmt: skip
+    assert f"color {colour}" in label
+    loud = 'class="verdict bad"' in _opening(told.notices, bad_fit=False)
+    assert loud == told.notices[0].grave == (colour == ALARM)
 
 
 def test_other_notices_are_written_without_the_band() -> None:

@@ -10,8 +10,9 @@ from occupy.statistics.context import LocalContext, _mended
 SHARE = 0.77
 
 
-def context(readings, density, share=SHARE):
-    return LocalContext.of(readings, density, (1.25,) * 3, (1, 1, 1), share)
+def context(readings, density, share=SHARE, gain=1.0):
+    gains = np.full(density.shape, gain, dtype=np.float32)
+    return LocalContext.of(readings, density, gains, (1.25,) * 3, (1, 1, 1), share)
 
 
 def mend(readings, density):
@@ -63,6 +64,12 @@ def test_mending_does_not_depend_on_units(one, other):
     assert_allclose(mend(np.float32(one) * readings, np.float32(other) * density), expected, atol=2e-3 * one)
 
 
+def test_a_gain_that_is_the_same_everywhere_is_a_factor():
+    readings, density = bar((1.0, 0.2, 0.6)), bar((1.0, 0.1, 0.5))
+    found = context(readings, density, gain=0.5).mend(readings.copy(), 0)
+    assert_allclose(found, 0.5 * mend(readings, density), atol=2e-3)
+
+
 def test_where_nothing_is_nothing_leaks():
     nothing = np.zeros((5, 5, 5), dtype=np.float32)
     assert_array_equal(mend(nothing, nothing), 0)
@@ -71,7 +78,8 @@ def test_where_nothing_is_nothing_leaks():
 
 def test_planes_of_a_part_are_those_of_the_whole():
     rng = np.random.default_rng(2)
-    field = LocalContext(rng.random((5, 6, 7), dtype=np.float32), (3, 3, 3), SHARE)
+    around, gain = rng.random((2, 5, 6, 7), dtype=np.float32)
+    field = LocalContext(around, gain, (3, 3, 3), SHARE)
     readings = rng.random((15, 18, 21), dtype=np.float32)
     whole = field.mend(readings.copy(), 0)
     assert_allclose(field.mend(readings[4:9].copy(), 4), whole[4:9], rtol=1e-6)

@@ -9,7 +9,7 @@ import hashlib
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ _PARTICLE = {"rlnDefocusU": None, "rlnDefocusV": None, "rlnDefocusAngle": None, 
 _NOT_APPLIED = ("rlnBeamTiltX", "rlnBeamTiltY", "rlnOddZernike", "rlnEvenZernike")
 _COLUMNS = (
     "rlnImageName", "rlnOpticsGroup", *_ANGLES, "rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX",
-    "rlnOriginY", *_PARTICLE, *_OPTICS, *_NOT_APPLIED,
+    "rlnOriginY", "rlnRandomSubset", *_PARTICLE, *_OPTICS, *_NOT_APPLIED,
 )  # fmt: skip
 
 
@@ -123,6 +123,7 @@ def state_of(images: ParticleImages) -> Iterator[npt.NDArray[Any] | str]:
     """Yield all that results depend on: poses, transfer functions, and size and age of the stacks."""
     yield repr((images.size, images.pixel_size))
     yield from (images.matrices, images.shifts, images.group)
+    yield from () if images.half is None else (images.half,)
     yield from (getattr(images.ctf, each.name) for each in fields(images.ctf))
     if isinstance(images.source, _Stacks):
         yield from (images.source.stack, images.source.index)
@@ -151,7 +152,13 @@ def _relion(path: Path) -> tuple[ParticleImages, tuple[Notice, ...]]:
     ctf = Ctf(u, v, angle, voltage, aberration, contrast, phase, b_factor)
     angles = np.stack([_numbers(particles, name) for name in _ANGLES], axis=1)
     images = _checked(path, stacks, size, pixel, rotations(angles), _origins(particles, pixel), ctf, group)
-    return images, _not_applied(path, particles, optics)
+    half = _numbers(particles, "rlnRandomSubset") if particles.has("rlnRandomSubset") else np.zeros(len(u))
+    return replace(images, half=_half(half - 1)), _not_applied(path, particles, optics)
+
+
+def _half(number: _Array) -> npt.NDArray[np.int64] | None:
+    """Return which half each image is in, 0 or 1; None where there are not two."""
+    return number.astype(np.int64) if set(np.unique(number)) == {0, 1} else None
 
 
 def _groups(particles: StarTable, optics: StarTable) -> npt.NDArray[np.int64]:
@@ -238,7 +245,8 @@ def _cryosparc(path: Path, passthrough: Sequence[Path]) -> tuple[ParticleImages,
     scale = column("alignments3D/psize_A").astype(np.float64)
     shifts = column("alignments3D/shift").astype(np.float64) * scale[:, None]
     group = np.unique(column("ctf/exp_group_id", 0.0), return_inverse=True)[1].astype(np.int64)
-    return _checked(path, stacks, size, pixel, matrices, shifts, ctf, group), ()
+    images = _checked(path, stacks, size, pixel, matrices, shifts, ctf, group)
+    return replace(images, half=_half(column("alignments3D/split", 0.0))), ()
 
 
 def _joined(table: npt.NDArray[Any], first: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:

@@ -54,6 +54,8 @@ class ParticleImages:
         Optics group of each image, from 0.
     particle : ndarray of int64, shape (N,), optional
         Which images are one and the same, as after symmetry expansion; by default none.
+    half : ndarray of int64, shape (N,), optional
+        0 or 1: which half of the data an image is in, where halves were refined apart.
     """
 
     source: _ImageSource
@@ -64,6 +66,7 @@ class ParticleImages:
     ctf: Ctf
     group: npt.NDArray[np.int64]
     particle: npt.NDArray[np.int64] | None = None
+    half: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.shifts)

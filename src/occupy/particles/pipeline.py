@@ -13,14 +13,12 @@ import numpy.typing as npt
 from occupy.errors import InputError, Notice
 from occupy.numerics.parallel import one_blas_thread
 from occupy.particles.columns import blocks, in_order, read_block
-from occupy.particles.copies import Copies
 from occupy.particles.covariance import Spread, false_spread, fit_spread
 from occupy.particles.evidence import Evidence, Fitted, Told, told_by
 from occupy.particles.images import ParticleImages
 from occupy.particles.learning import Job, fitted_of, learn
+from occupy.particles.maps import Residual, find_residual, reconstruct, residual_notices
 from occupy.particles.presence import Levels, empty_images, find_levels
-from occupy.particles.reconstruct import reconstruct
-from occupy.particles.residual import Residual, find_residual, residual_notices
 from occupy.particles.scaling import Scaling
 from occupy.particles.slices import Band, band_between
 from occupy.particles.states import (
@@ -31,7 +29,7 @@ from occupy.particles.states import (
     presence_correlations,
     responsibilities,
 )
-from occupy.particles.symmetry import Entries, entries_of
+from occupy.particles.symmetry import Copies, Entries, entries_of
 from occupy.particles.views import Views, look_by_views, view_notices
 
 if TYPE_CHECKING:
@@ -82,12 +80,16 @@ class Options:
         Whether small errors of the poses are estimated; they are marginalised in any case.
     threads : int
         How many.
+    full_densities : bool
+        Whether densities are those of parts that are there, as a model's are; a map's are lower where parts
+        are missing in some particles, and what their amplitude is where they are present is then left open.
     """
 
     longest: float = _LONGEST
     shortest: float = SHORTEST
     refine: bool = True
     threads: int = 1
+    full_densities: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,9 +196,9 @@ def particle_occupancy(
         At known poses.
     names : tuple of str, length C
         Parts.
-    volumes_zyx : ndarray of float32, shape (C, m, m, m)
+    volumes_zyx : ndarray of float32, shape (C, m, m, m) or (2, C, m, m, m)
         Density of each part in the box of the images, with m of `grid_for`. Common scale and sign do not
-        matter.
+        matter. Of two sets, the images of each half are compared with theirs.
     options : Options
         Settings.
     report : callable
@@ -205,16 +207,43 @@ def particle_occupancy(
         Where finished work is kept, and found again.
     """
     band, _ = grid_for(images, options)
-    entries = entries_of(images, names, volumes_zyx)
+    apart = volumes_zyx.ndim == 5
+    entries = Entries(images, names, volumes_zyx[0]) if apart else entries_of(images, names, volumes_zyx)
     with one_blas_thread():
         job = Job(entries.images, band, entries.volumes, options.refine, options.threads, report)
-        learnt = _kept(store, "learnt", lambda: learn(job))
-        fitted = fitted_of(job, learnt)
-        look = _look(job, fitted, store)
+        fitted, look = _halves(job, volumes_zyx, store) if apart else _learn_and_look(job, store)
         look = _Look(entries.told(look.evidence), look.offsets[entries.rows], look.left)
         report("states", 0, 0)
-        found = _summary(entries, fitted, look, images.matrices)
+        found = _summary(entries, fitted, look, images.matrices, options.full_densities)
         return _seen(found, images, entries, job, fitted, look)
+
+
+def _learn_and_look(job: Job, store: _Store | None, prefix: str = "") -> tuple[Fitted, _Look]:
+    fitted = fitted_of(job, _kept(store, f"{prefix}learnt", lambda: learn(job)))
+    return fitted, _look(job, fitted, store, prefix)
+
+
+def _halves(job: Job, volumes_zyx: Volumes, store: _Store | None) -> tuple[Fitted, _Look]:
+    """Compare each half of the images with its own densities; what was learnt from the first is returned."""
+    half = job.images.half
+    assert half is not None
+    rows = [np.flatnonzero(half == number) for number in (0, 1)]
+    jobs = [
+        replace(job, images=job.images.of(some), volumes=volumes)
+        for some, volumes in zip(rows, volumes_zyx, strict=True)
+    ]
+    (fitted, one), (_, other) = (_learn_and_look(each, store, f"half-{n}-") for n, each in enumerate(jobs))
+    order = np.argsort(np.concatenate(rows))
+    onto, curvature, offsets = (
+        np.concatenate(both)[order]
+        for both in (
+            (one.evidence.onto, other.evidence.onto),
+            (one.evidence.curvature, other.evidence.curvature),
+            (one.offsets, other.offsets),
+        )
+    )
+    evidence = Evidence(onto, curvature, np.zeros(onto.shape[1])).about_its_mean()
+    return fitted, _Look(evidence, offsets, np.sqrt((one.left**2 + other.left**2) / 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +255,7 @@ class _Look:
     left: Array
 
 
-def _look(job: Job, fitted: Fitted, store: _Store | None) -> _Look:
+def _look(job: Job, fitted: Fitted, store: _Store | None, prefix: str = "") -> _Look:
     """Read every image once, chunk by chunk; chunks that are in the store are taken from there."""
     images, count = job.images, len(fitted.outside)
     gradient = np.empty((len(images), count), dtype=np.float32)
@@ -238,7 +267,7 @@ def _look(job: Job, fitted: Fitted, store: _Store | None) -> _Look:
     for number, chunk in enumerate(chunks):
         job.report("images", number, len(chunks))
         rows = np.concatenate(chunk)
-        told = _kept(store, f"images-{number}", partial(_read_chunk, job, fitted, chunk))
+        told = _kept(store, f"{prefix}images-{number}", partial(_read_chunk, job, fitted, chunk))
         gradient[rows], curvature[rows], offsets[rows] = (
             told[name] for name in ("gradient", "curvature", "offsets")
         )
@@ -307,14 +336,16 @@ def _sample(evidence: Evidence) -> Evidence:
     return evidence.of(np.flatnonzero(number % step == 0))
 
 
-def _summary(entries: Entries, fitted: Fitted, look: _Look, matrices: Array) -> ParticleOccupancy:
+def _summary(
+    entries: Entries, fitted: Fitted, look: _Look, matrices: Array, full_densities: bool
+) -> ParticleOccupancy:
     names = entries.names
     empty = empty_images(look.evidence)
     seen = look.evidence.of(np.flatnonzero(~empty)).about_its_mean() if empty.any() else look.evidence
     sample = _sample(seen)
     spread = fit_spread(sample)
     levels = find_levels(sample, spread)
-    level = np.full(len(names), levels.full)
+    level = np.where(levels.varying & (not full_densities), levels.present, levels.full)
     false = _false(sample, spread, levels)
     evidence, sample = seen.softened(false), sample.softened(false)
     mixture = find_states(sample, levels.varying, level, spread.covariance)
@@ -328,6 +359,8 @@ def _summary(entries: Entries, fitted: Fitted, look: _Look, matrices: Array) -> 
     by_states = np.sqrt(np.maximum(np.einsum("si,st,ti->i", bits, populations, bits), 0))
     by_images = levels.standard_error / levels.full * np.sqrt(len(sample) / len(evidence))
     noise = np.where(levels.varying, by_states, by_images)
+    # Of what is neither always there nor present or absent next to nothing is known.
+    noise = np.where(levels.unclear, 0.5, noise)
     error = np.hypot(noise, levels.common_error * np.maximum(occupancy, 0.1))
     views = look_by_views(evidence, matrices[~empty], spread, levels, occupancy)
     correlation, correlation_error = presence_correlations(sample, mixture)
@@ -378,6 +411,14 @@ def _doubtful(
             Notice(
                 "no-core", "no part is there in all particles: occupancies are relative to the fullest parts"
             )
+        )
+    unclear = [name for name, each in zip(names, levels.unclear, strict=True) if each]
+    if unclear:
+        text = (
+            f"varies, but not between absent and present: {', '.join(unclear)}; its occupancy is not known. "
+        )
+        notices.append(
+            Notice("unclear", text + "It moves, or its mask or model holds more than comes and goes")
         )
     error = np.hypot(levels.standard_error / levels.full, levels.common_error)
     above = [name for name, value, e in zip(names, mean, error, strict=True) if value > 1.05 + 4 * e]

@@ -50,6 +50,10 @@ class Levels:
         Relative error of amplitudes that more images do not reduce.
     standard_error : ndarray of float64, shape (C,)
         Of each part's mean amplitude by the images' noise.
+    present : ndarray of float64, shape (C,)
+        Amplitude of each part where it is present, by itself.
+    unclear : ndarray of bool, shape (C,)
+        Parts whose amplitude surely varies widely, but not between absent and present.
     """
 
     gain: Array
@@ -58,13 +62,15 @@ class Levels:
     full: float
     common_error: float
     standard_error: Array
+    present: Array
+    unclear: Bits
 
 
 def find_levels(evidence: Evidence, spread: Spread) -> Levels:
     """Tell parts that vary from parts that are always there, and find the latter's amplitude."""
     # Entries of one particle are no further evidence.
     gains = np.array([_gains(evidence, spread, part) for part in range(evidence.parts)])
-    gain, wider = evidence.part_shares * gains.T
+    gain, wider = evidence.part_shares * gains.T[:2]
     information = symmetric(evidence.curvature.sum(axis=0, dtype=np.float64)[None], evidence.parts)[0]
     errors = np.sqrt(np.diag(np.linalg.inv(information)) / evidence.part_shares)
     amplitudes = evidence.amplitudes
@@ -73,15 +79,16 @@ def find_levels(evidence: Evidence, spread: Spread) -> Levels:
     # A part that is absent in a quarter of the particles has a relative variance of 0.3: it varies, if that
     # is sure, even where images are too few or too noisy to tell present-or-absent from a normal
     # distribution.
-    clear |= (gain > 0) & (wider > _SURELY) & (relative > 0.3)
-    sizeable = ~clear if not clear.all() else amplitudes >= _LOW * amplitudes.max()
+    wide = (wider > _SURELY) & (relative > 0.3)
+    clear |= wide & (gain > 0)
+    sizeable = ~(clear | wide) if not (clear | wide).all() else amplitudes >= _LOW * amplitudes.max()
     # A median: small parts that are often absent, and that no single image tells of, must not lower it.
     middle = _weighted_median(amplitudes[sizeable], 1 / errors[sizeable] ** 2)
     constant = sizeable & (amplitudes >= _LOW * middle)
     full, common = _common_level(amplitudes[constant], errors[constant])
     significant = full - amplitudes > 3 * np.hypot(errors, common * full)
     varying = clear | ((amplitudes < _LOW * full) & significant)
-    return Levels(gain, relative, varying, full, common, errors)
+    return Levels(gain, relative, varying, full, common, errors, gains[:, 2], wide & ~varying)
 
 
 def _weighted_median(values: Array, weights: Array) -> float:
@@ -117,13 +124,14 @@ def alone(evidence: Evidence, spread: Spread, part: int) -> tuple[Array, Array]:
     return gradient, curvature
 
 
-def _gains(evidence: Evidence, spread: Spread, part: int) -> tuple[float, float]:
-    """Log-likelihood of present-or-absent over a normal distribution, and of that over one amplitude."""
+def _gains(evidence: Evidence, spread: Spread, part: int) -> tuple[float, float, float]:
+    """Log-likelihood of present-or-absent over a normal distribution, of that over one amplitude; level."""
     amplitude = float(evidence.amplitudes[part])
     gradient, curvature = alone(evidence, spread, part)
     normal = _normal(gradient, curvature, amplitude)
     single = float(gradient.sum() ** 2 / (2 * curvature.sum()))
-    return _two_points(gradient, curvature, amplitude)[0] - normal, normal - single
+    total, _, away = _two_points(gradient, curvature, amplitude)
+    return total - normal, normal - single, amplitude + away
 
 
 def empty_images(evidence: Evidence) -> Bits:
@@ -140,7 +148,7 @@ def empty_images(evidence: Evidence) -> Bits:
     products = amplitudes[first] * amplitudes[second] * np.where(first == second, 1.0, 2.0)
     gradient = evidence.gradient.astype(np.float64) @ amplitudes
     curvature = evidence.curvature.astype(np.float64) @ products
-    total, chance = _two_points(gradient, curvature, 1.0)
+    total, chance, _ = _two_points(gradient, curvature, 1.0)
     if evidence.share * (total - _normal(gradient, curvature, 1.0)) < _SURELY:
         return np.zeros(len(evidence), dtype=bool)
     return chance < 0.5
@@ -160,10 +168,11 @@ def _normal(gradient: Array, curvature: Array, amplitude: float) -> float:
     return float(value.sum())
 
 
-def _two_points(gradient: Array, curvature: Array, amplitude: float) -> tuple[float, Array]:
+def _two_points(gradient: Array, curvature: Array, amplitude: float) -> tuple[float, Array, float]:
     """Fit a part that is absent (amplitude 0) or present (best amplitude) in the best shares.
 
-    Returns the log-likelihood, and the probability of presence in each image.
+    Returns the log-likelihood, the probability of presence in each image, and by how much the best amplitude
+    is above the mean one.
     """
     absent = -gradient * amplitude - curvature * amplitude**2 / 2
     level, share, total, chance = 0.1 * amplitude, 0.8, -np.inf, np.ones_like(gradient)
@@ -175,4 +184,4 @@ def _two_points(gradient: Array, curvature: Array, amplitude: float) -> tuple[fl
         chance = odds[0] / (odds[0] + odds[1])
         share = float(np.clip(chance.mean(), 1e-6, 1 - 1e-6))
         level = float((chance @ gradient) / (chance @ curvature))
-    return total, chance
+    return total, chance, level

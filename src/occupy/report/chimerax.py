@@ -20,7 +20,7 @@ from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.numerics.quantiles import Tile
 from occupy.pipeline import Estimate
-from occupy.report.palette import ALARM, DIFFERENCE, MINIMUM_SCALE, SCALE, SCALE_PALETTE
+from occupy.report.palette import ALARM, DIFFERENCE, MINIMUM_SCALE, SCALE, SCALE_PALETTE, WARNING
 from occupy.report.surfaces import content_level
 from occupy.report.tables import short_names
 from occupy.volume import answer_in
@@ -259,7 +259,7 @@ def _warnings(est: Estimate) -> list[str]:
         top = 0.89
     for notice in (notice for notice in est.notices if notice.doubtful):
         for text in textwrap.wrap(notice.text, 90):
-            lines.append(_label(text, 0.02, top, 16, ALARM))
+            lines.append(_label(text, 0.02, top, 16, ALARM if notice.grave else WARNING))
             top -= 0.03
     return lines
 

@@ -15,7 +15,7 @@ from occupy.io.atomic import make_folder
 from occupy.pipeline import Estimate
 from occupy.report.canvas import Page, confidence_colormap, new_figure, plain, scale_colormap, write_picture
 from occupy.report.chimerax import tile_bounds, tile_sphere
-from occupy.report.palette import ALARM, MINIMUM_SCALE, SOLVENT
+from occupy.report.palette import ALARM, MINIMUM_SCALE, SOLVENT, WARNING
 from occupy.report.slices import (
     central_slice,
     confidence_slice,
@@ -67,6 +67,11 @@ def _notice_lines(est: Estimate, width: int) -> list[str]:
     texts = ["! " + plain(notice.text, 10_000) for notice in est.notices if notice.doubtful]
     wrapped = (textwrap.wrap(text, width, subsequent_indent="  ") for text in texts)
     return [line for lines in wrapped for line in lines]
+
+
+def _severity(est: Estimate) -> str:
+    """Return the colour of the worst notice."""
+    return ALARM if any(notice.grave for notice in est.notices) else WARNING
 
 
 def _headline(figure: Figure, est: Estimate, title: str) -> float:
@@ -204,7 +209,7 @@ def _slices_grid(est: Estimate) -> tuple[Figure, list[list[Axes]], list[Axes]]:
     _headline(figure, est, plain(est.volume.name, 50) + ": local scale")
     if est.full_scale.source == "tile":
         _footer(figure, [_tile_note(est)], 0.18 + 0.155 * len(lines), "#444444")
-    _footer(figure, lines, 0.14, ALARM)
+    _footer(figure, lines, 0.14, _severity(est))
     grid, y0 = [], total - top
     for height in heights:
         y0 -= height
@@ -272,7 +277,7 @@ def solvent_figure(est: Estimate) -> Figure:
     height = 4.9 + 0.155 * len(lines) + (0.43 if est.solvent_fit_is_bad else 0)
     figure = new_figure(_WIDTH, height)
     used = _headline(figure, est, plain(est.volume.name, 50) + ": solvent and confidence")
-    _footer(figure, lines, 0.14, ALARM)
+    _footer(figure, lines, 0.14, _severity(est))
     bottom = (0.25 + 0.155 * len(lines) + 1.0) / height
     top = 1 - (used + 0.62) / height
     titles = ("Solvent peak", "Up to full scale")

@@ -27,6 +27,7 @@ from occupy.io.atomic import write_text
 from occupy.report.canvas import png_text
 from occupy.report.palette import ink_on, scale_colour
 from occupy.report.surfaces import unpack
+from occupy.requests import RegionRequest, SetRequest
 from occupy.settings import Settings
 
 LARGEST = 5_000_000
@@ -218,7 +219,8 @@ def write_page(path: Path, text: str) -> Path:
 def settings_table(asked: Mapping[str, Any], held: Mapping[str, Any]) -> str:
     """Return settings as they were asked for and as they held."""
     names = dict.fromkeys((*held, *asked))
-    words = {each.name: _in_words(each) for each in fields(Settings)} | _WORDS
+    kinds = (RegionRequest, SetRequest, Settings)
+    words = {each.name: _in_words(each) for kind in kinds for each in fields(kind)} | _WORDS
     units = {each.name: each.metadata["unit"] for each in fields(Settings)}
     rows = []
     for name in names:

@@ -39,7 +39,8 @@ UNCERTAINTY = ("#f1eef6", "#d7b5d8", "#df65b0", "#c2187a", "#67001f")
 MINIMUM_SCALE = 0.0
 # Where nothing is shown of the scale: below the lowest confident one.
 SOLVENT = "#8d96a0"
-ALARM = "#c4001a"
+# Severities, as in reports and the viewer: numbers must not be used as they are; read this first.
+ALARM, WARNING = "#c4001a", "#7a4b00"
 
 
 def ink_on(colour: str) -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from occupy.errors import InputError, Notice
 from occupy.io.atomic import make_folder, write_text
+from occupy.io.mapset import find_half_maps
 from occupy.io.models import read_model
 from occupy.io.mrc import map_stem, read_map
 from occupy.io.particle_images import FolderStore, forget_pieces, read_particle_images, state_of
@@ -65,7 +66,10 @@ def estimate_parts(
         raise InputError("--masks cut parts out of a map: give --map CONSENSUS, and no --model")
     images, notices = read_particle_images(source, asked.passthrough)
     options = Options(
-        shortest=asked.shortest or SHORTEST, refine=asked.refine, threads=asked.threads or available_cores()
+        shortest=asked.shortest or SHORTEST,
+        refine=asked.refine,
+        threads=asked.threads or available_cores(),
+        full_densities=not parts.masks,
     )
     size = grid_for(images, options)[1]
     report("parts", 0, 0)
@@ -205,22 +209,45 @@ def _check_side(volume: Volume, images: ParticleImages) -> None:
 
 
 def _parts_of_masks(parts: RegionRequest, path: Path | None, images: ParticleImages, size: int) -> _Parts:
+    """Parts cut out of the consensus, or for each half of the images out of the other half's map."""
     assert path is not None
     consensus = read_map(path)
     _check_side(consensus, images)
-    names, volumes = [], []
+    names, weights = [], []
     left = np.ones(consensus.shape, dtype=np.float32)
     for file in mask_files(parts.masks):
         mask = read_map(file)
         check_same_grid(mask, consensus)
-        weight = np.minimum(np.clip(mask.data, 0, 1), left)
-        left = left - weight
+        weights.append(np.minimum(np.clip(mask.data, 0, 1), left))
+        left = left - weights[-1]
         names.append(map_stem(file))
-        volumes.append(cropped(consensus.data * weight, size))
-    names.append(_REST)
-    volumes.append(cropped(consensus.data * left, size))
-    text = "parts were cut out of a map of these particles, which holds their noise: prefer a model"
-    return tuple(names), np.stack(volumes), (Notice("same-particles", text),)
+    names, weights = [*names, _REST], [*weights, left]
+    sources, notice = _apart(path, consensus, images)
+    cut = [np.stack([cropped(each.data * weight, size) for weight in weights]) for each in sources]
+    return tuple(names), cut[0] if len(cut) == 1 else np.stack(cut), (notice,)
+
+
+def _apart(path: Path, consensus: Volume, images: ParticleImages) -> tuple[list[Volume], Notice]:
+    """Return what parts are cut out of: for each half of the images the other's map, where there are such."""
+    pair = find_half_maps(path)
+    once = images.particle is None or len(np.unique(images.particle)) == len(images)
+    if pair is None or images.half is None or not once:
+        why = (
+            "no half-maps lie beside it" if pair is None
+            else "the particles' file does not say which half each is in" if images.half is None
+            else "particles are symmetry-expanded"
+        )  # fmt: skip
+        text = (
+            f"parts were cut out of a map of these particles, which holds their noise ({why}): prefer a model"
+        )
+        return [consensus], Notice("same-particles", text)
+    halves = [read_map(each) for each in pair]
+    for each in halves:
+        check_same_grid(each, consensus)
+    text = (
+        f"parts were cut out of {pair[0].name} and {pair[1].name}: no particle is compared with its own noise"
+    )
+    return halves[::-1], Notice("halves-apart", text)
 
 
 def _write_states(source: Path, folder: Path, found: ParticleOccupancy) -> str:

@@ -28,10 +28,10 @@ from occupy.report.html import (
     write_page,
 )
 from occupy.report.palette import SCALE, UNCERTAINTY
-from occupy.report.set_figures import by_difference, map_tree
+from occupy.report.set_figures import by_difference, map_tree, set_forest
 from occupy.report.set_figures import heat_map as heat_map_figure
 from occupy.report.surfaces import LIMITS, Array, clear_level, spread_of, surface_message
-from occupy.report.tables import cell_text, note_text
+from occupy.report.tables import cell_text, note_text, short_names
 from occupy.volume import Volume
 
 NAME = "occupy_report.html"
@@ -127,7 +127,7 @@ def _extremes(found: OccupancyTable, row: int) -> tuple[str, ...]:
     out = [found.regions[row]]
     for k in (int(np.nanargmin(values)), int(np.nanargmax(values))):
         text = cell_text(float(values[k]), float(found.errors[row, k]))
-        out += [text.replace(" ", "\N{NO-BREAK SPACE}"), found.maps[k]]
+        out += [text.replace(" ", "\N{NO-BREAK SPACE}"), short_names(found.maps)[k]]
     return tuple(out)
 
 
@@ -141,17 +141,24 @@ def _numbers(found: OccupancyTable | None) -> list[Section]:
         if len(shown) < len(found.regions):
             caption += f" The {len(shown)} of {len(found.regions)} regions that differ most."
         names = [found.regions[i] for i in shown]
-        drawn = heat_map(names, found.maps, found.values[shown].tolist(), caption)
+        drawn = heat_map(names, short_names(found.maps), found.values[shown].tolist(), caption)
     else:
         drawn = "".join(figure_png(page, caption) for page in heat_map_figure(found)[:_PAGES])
     sections = [
         Section("Occupancy", drawn + paragraph(_READING)),
-        Section("Occupancy with 95 % intervals", interval_table(found, order)),
+        Section("Occupancy with 95 % intervals", _forest(found) + interval_table(found, order)),
     ]
     tree = map_tree(found)
     if tree is not None:
         sections.append(Section("How alike the classes are", figure_png(tree, "Tree of the classes.")))
     return sections
+
+
+def _forest(found: OccupancyTable) -> str:
+    """Return the first page of the forest plot, where a joint fit gave the occupancies."""
+    if found.beside is None:
+        return ""
+    return figure_png(set_forest(found)[0], "The parts that differ most; pale: what is read at their atoms.")
 
 
 def interval_table(found: OccupancyTable, order: Sequence[int], maps: int = _MAPS) -> str:
@@ -181,7 +188,7 @@ def interval_table(found: OccupancyTable, order: Sequence[int], maps: int = _MAP
         (found.regions[i], f"{found.voxels[i]:.0f}", *(cell(i, k) for k in columns), *beside(i))
         for i in order[:_ROWS]
     ]
-    header = ("region", "voxels", *(found.maps[k] for k in columns), *further)
+    header = ("region", "voxels", *(short_names(found.maps)[k] for k in columns), *further)
     text = table(rows, header, sortable=len(rows) > 1)
     left = []
     if len(found.regions) > len(rows):
@@ -220,6 +227,7 @@ def _surfaces(folder: Path, record: Mapping[str, Any], composite: Volume, level:
     """Return surfaces of the classes with most particles, as many as there is room for."""
     chosen = sorted(record["maps"], key=lambda entry: -entry["share"])[:6]
     blocks: list[str] = []
+    told = dict(zip(names := [e["name"] for e in record["maps"]], short_names(names), strict=True))
     for entry in chosen:
         relative, occupancy = (
             read_map(folder / entry["outputs"][kind]).standard() for kind in ("relative", "occupancy")
@@ -229,7 +237,7 @@ def _surfaces(folder: Path, record: Mapping[str, Any], composite: Volume, level:
         message = _surface(drawn, level, layers, composite, LIMITS["part"])
         caption = f"{100 * entry['share']:.1f} % of particles"
         block = surface_block(message, (_OCCUPANCY,), caption=caption, group=_GROUP, small=True)
-        block = f"<div><h3>{escaped(entry['name'])}</h3>{block}</div>"
+        block = f"<div><h3>{escaped(told[entry['name']])}</h3>{block}</div>"
         room -= len(block)
         if room < 0:
             break

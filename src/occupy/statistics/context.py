@@ -1,7 +1,8 @@
 """Local context: density around each place, and what that does to its local maximum.
 
-Beside strong density nothing reads like something: the strong density is within reach. And at the flank of
-its own density a part reads less than where it is densest. See docs/explanation/estimator.md.
+Beside strong density nothing reads like something: the strong density is within reach. At the flank of its
+own density a part reads less than where it is densest, and at the rim of a particle less than in its midst.
+See docs/explanation/estimator.md.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.numerics.parallel import scratch
-from occupy.numerics.resampling import interpolated_planes
+from occupy.numerics.resampling import block_means, interpolated_planes
+from occupy.numerics.smoothing import smooth_volume
 from occupy.statistics.leakage import Neighbourhood
 
 Array = npt.NDArray[np.float32]
@@ -24,12 +26,14 @@ _STEPS = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class LocalContext:
-    """Mean reading around each place, weighted by density.
+    """Mean reading around each place, weighted by density, and how crowded the places are.
 
     Attributes
     ----------
     around : ndarray of float32, shape (nz', ny', nx')
         Means on every n-th voxel along each axis, in the units of the readings.
+    gain : ndarray of float32, same shape
+        What readings are multiplied by, as density far around makes them larger; from `crowding_gain`.
     strides : tuple of int
         n.
     share : float
@@ -39,6 +43,7 @@ class LocalContext:
     """
 
     around: Array
+    gain: Array
     strides: tuple[int, int, int]
     share: float
     start: tuple[int, int, int] = (0, 0, 0)
@@ -48,6 +53,7 @@ class LocalContext:
         cls,
         readings: Array,
         density: Array,
+        gain: Array,
         sigma: tuple[float, ...],
         strides: tuple[int, int, int],
         share: float,
@@ -60,6 +66,8 @@ class LocalContext:
             Local maxima without noise there, not negative.
         density : ndarray of float32, same shape
             The low-passed map there.
+        gain : ndarray of float32, same shape
+            From `crowding_gain`.
         sigma : tuple of float
             Gaussian over which the mean is taken, in these places.
         strides : tuple of int
@@ -67,7 +75,7 @@ class LocalContext:
         share : float
             See `_mended`.
         """
-        return cls(Neighbourhood.of(density, sigma).mean(readings), strides, share)
+        return cls(Neighbourhood.of(density, sigma).mean(readings * gain), gain, strides, share)
 
     def within(self, start: tuple[int, int, int]) -> LocalContext:
         """Return the same for a part of the map that begins at this voxel."""
@@ -89,7 +97,10 @@ class LocalContext:
         """
         z, y, x = self.start
         last = first + len(readings)
-        around = interpolated_planes(self.around, self.strides, first, last, readings.shape[1:], (-z, -y, -x))
+        across, back = readings.shape[1:], (-z, -y, -x)
+        # Both are interpolated into the same scratch array, one after the other.
+        readings *= interpolated_planes(self.gain, self.strides, first, last, across, back)
+        around = interpolated_planes(self.around, self.strides, first, last, across, back)
         np.maximum(around, np.float32(1e-9), out=around)
         below = readings < around
         ratio = np.divide(readings, around, out=scratch("ratio", readings.shape))
@@ -102,12 +113,42 @@ class LocalContext:
         return readings
 
 
+def crowding_gain(
+    density: Array, inside: npt.NDArray[np.bool_], sigma: tuple[float, ...], power: float
+) -> Array:
+    """Return the factors that make readings in the midst of a particle comparable to those at its rim.
+
+    What lies far around adds to a reading (and poses are less well known to the rim): it grows with a small
+    power of the mean density there. Relative to the median of the places inside; nowhere more than if ten
+    times less density were around.
+
+    Parameters
+    ----------
+    density : ndarray of float32, shape (nz, ny, nx)
+        Low-passed map.
+    inside : ndarray of bool, same shape
+        Places inside density; at least one.
+    sigma : tuple of float
+        Gaussian over which density is averaged, in voxels: many of them, so blocks of two are averaged first.
+    power : float
+        Of the mean density.
+    """
+    coarse = smooth_volume(
+        block_means(np.maximum(density, np.float32(0)), (2, 2, 2)), tuple(s / 2 for s in sigma), 2.5
+    )
+    around = interpolated_planes(coarse, (2, 2, 2), 0, len(density), density.shape[1:], (0.5, 0.5, 0.5))
+    around /= np.median(around[inside])
+    np.maximum(around, np.float32(0.1), out=around)
+    return np.asarray(around ** np.float32(-power))
+
+
 def _mended(ratio: npt.NDArray[np.float64], share: float, flank: float = 0.2) -> npt.NDArray[np.float64]:
     """Return what a reading becomes, both relative to the mean around it.
 
-    What reads less than a share b of the mean around it is mostly its neighbours': it loses, by a step of
-    van Cittert's iteration, r becoming 2r − b. What reads more, but less than the mean, lies at the flank of
-    density of its own kind, and is given that mean; in between the one goes over into the other.
+    What reads less than a share b of the mean around it is mostly its neighbours': it loses twice what it
+    reads less, as by two of van Cittert's steps, r becoming 3r − 2b. What reads more, but less than the mean,
+    lies at the flank of density of its own kind, and is given that mean; in between the one goes over into
+    the other.
 
     Parameters
     ----------
@@ -124,4 +165,4 @@ def _mended(ratio: npt.NDArray[np.float64], share: float, flank: float = 0.2) ->
     """
     given = np.clip((ratio - share) / flank, 0, 1)
     own = np.maximum(ratio, 1e-9) ** (1 - given)
-    return np.where(ratio < share, np.maximum(2 * ratio - share, 0), own)
+    return np.where(ratio < share, np.maximum(3 * ratio - 2 * share, 0), own)

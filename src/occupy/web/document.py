@@ -307,7 +307,7 @@ class MapDocument(ReadMap):
             "settings": est.settings.as_dict(),
             "numbers": numbers,
             "lines": number_lines(numbers),
-            "notices": [vars(n) for n in est.notices],
+            "notices": [vars(n) | {"grave": n.grave} for n in est.notices],
             "bad_fit": est.solvent_fit_is_bad,
             "tile": {"centre": [float(c) for c in centre], "radius": radius},
             "graph": self.graph(),
@@ -361,7 +361,7 @@ class MapDocument(ReadMap):
             return {"product": None, "doubtful": one.tolist(), "certain": one.tolist()}
         ones, change = np.ones_like(scale), modifications(resolved)[product]
         factors = {
-            name: modified_values(change, resolved, (0.0, np.inf), ones, scale, confidence)
+            name: modified_values(change, resolved, (0.0, np.inf), ones, scale, confidence).copy()
             for name, confidence in (("doubtful", np.zeros_like(scale)), ("certain", ones))
         }
         return {"product": product, **{name: factor.tolist() for name, factor in factors.items()}}

@@ -20,7 +20,7 @@ export function panels(ctx) {
   ctx.on("scene", () => {
     const { scene } = ctx;
     const loud = scene.bad_fit ? [h("p.alarm", { role: "alert" }, "Bad solvent fit: do not trust the confidence, nor maps weighted by it.")] : [];
-    notices.replaceChildren(...loud, ...scene.notices.map((n) => h(n.code === "neighbours" ? "p.faint" : "p.warn", {}, n.text)));
+    notices.replaceChildren(...loud, ...scene.notices.map((n) => h(n.code === "neighbours" ? "p.faint" : n.grave ? "p.alarm" : "p.warn", {}, n.text)));
   });
   const element = h("aside.panels.pane", {}, nav, notices, ...Object.values(bodies));
   return { element, pick };

@@ -1,4 +1,4 @@
-"""What images show that no part accounts for: the leading direction of their residuals' second moment."""
+"""Maps from single images: of each state, and of what no part accounts for."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from occupy.particles.columns import Block, blocks, in_order, read_block
 from occupy.particles.evidence import Fitted, whitened
 from occupy.particles.images import ParticleImages
 from occupy.particles.poses import turned
+from occupy.particles.scaling import Scaling
 from occupy.particles.slices import (
+    Band,
     FourierVolumes,
     Pairs,
     Plane,
     back_transformed,
+    band_between,
     cropped,
+    displaced,
     empty_volumes,
     fourier_volumes,
     plane_of,
@@ -27,6 +31,86 @@ from occupy.particles.slices import (
 Array = npt.NDArray[np.float64]
 Real = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
+
+_IN_STATE = 4_000
+"""Images, evenly spaced, that one map is made of: a check by eye needs no more."""
+
+_OF_STATE = 0.1
+"""Share of a shell's mean weight that is added to all its weights, so that what nobody sees stays 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Back-projections on the grid of padded transforms.
+
+    Attributes
+    ----------
+    values : ndarray of float64, shape (grid points, 2)
+        Of weighted images: real and imaginary parts.
+    weights : ndarray of float64, shape (grid points,)
+        Of squared transfer functions.
+    """
+
+    values: Array
+    weights: Array
+
+
+def reconstruct(
+    images: ParticleImages,
+    offsets: Real,
+    scaling: Scaling,
+    band: Band,
+    rows: npt.NDArray[np.int64],
+    threads: int,
+) -> Real:
+    """Reconstruct the map of some images.
+
+    Parameters
+    ----------
+    images : ParticleImages
+        All of them.
+    offsets : ndarray of float32, shape (N, 7)
+        What was found to be off in each (`occupy.particles.columns.NUISANCES`).
+    scaling : Scaling
+        Scale and noise of each shell of the band.
+    band : Band
+        Up to its finest shell the map is made.
+    rows : ndarray of int64
+        Which images.
+    threads : int
+        How many.
+
+    Returns
+    -------
+    ndarray of float32, shape (m, m, m)
+        With m voxels along the side of the images; the particle's density is positive.
+    """
+    rows = rows[:: -(-len(rows) // _IN_STATE)]
+    whole = band_between(images.side, images.side, images.side / (band.last + 0.5))
+    grid = empty_volumes(whole.last)
+    shell = np.clip(whole.shell + whole.first - band.first, 0, band.shells - 1)
+
+    def work(rows: npt.NDArray[np.int64]) -> Sums:
+        return _projected_back(images, offsets, scaling, whole, shell, grid, rows)
+
+    total: Sums | None = None
+    for each in in_order(work, blocks(images.group, rows), threads):
+        total = each if total is None else Sums(total.values + each.values, total.weights + each.weights)
+    assert total is not None
+    return back_transformed(total.values, total.weights, grid, _OF_STATE)
+
+
+def _projected_back(
+    images: ParticleImages, offsets: Real, scaling: Scaling, band: Band, shell: npt.NDArray[np.int64],
+    grid: FourierVolumes, rows: npt.NDArray[np.int64],
+) -> Sums:  # fmt: skip
+    """Back-projections of a block of images, and of their weights."""
+    block, values = read_block(images, band, rows), offsets[rows].astype(np.float64)
+    column, image = scaling.weights(block.group, shell)
+    plane = plane_of(band.k_xy, turned(images.matrices[rows], values), grid)
+    filtered = displaced(block.coefficients, band, values[:, 1:3]) * (block.ctf * column * image)[:, :, None]
+    return Sums(plane.back(filtered), plane.back((block.ctf * column) ** 2))
+
 
 _RESOLUTION = 20.0
 """Å to which residuals are looked at: finer shells of single images hold mostly noise."""
