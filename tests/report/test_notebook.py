@@ -56,6 +56,7 @@ def test_the_surface_is_at_the_level_asked_for(est: MapResult) -> None:
     assert head["level"] == 0.4
     assert len(arrays["indices"]) == 3 * head["triangles"] > 300
     assert {c["layer"] for c in made.colours} == set(head["ranges"])
+    assert surface_widget(est).colours == made.colours
     made.close()
 
 

@@ -351,7 +351,7 @@ def test_the_notebook_widget_draws_its_surface(visit: Any, tmp_path: Path, shelf
     from occupy.report.estimate_page import colourings, surface_of
     from occupy.report.notebook import _module_text
 
-    est = occupy.estimate(read_map(shelf_folder / "blob.mrc"))
+    est = occupy.estimate(read_map(shelf_folder / "blob.mrc")).estimate
     message, _ = surface_of(est)
     colours = [asdict(c) for c in colourings(est)]
     said = json.dumps({"colours": colours, "height": 400, "mesh": base64.b64encode(message).decode()})
@@ -534,7 +534,8 @@ def test_the_map_is_shown_first_and_the_estimate_tells_its_stage_and_time(
     page.locator(".welcome .files li", has_text="blob.mrc").first.click()
     page.wait_for_selector("canvas.surface[data-ready=read-fine]")
     canvas = page.locator("canvas.surface")
-    assert missing_and_present(canvas.screenshot())[0] == 0
+    # One of the axes is about as red as what is missing.
+    assert missing_and_present(canvas.screenshot())[0] < 150
     assert coloured_box(canvas.screenshot()) > 100
     stage = page.locator(".stageline")
     assert re.fullmatch(r"low-pass, \d+\.\d s", stage.inner_text())
@@ -550,7 +551,7 @@ def test_the_map_is_shown_first_and_the_estimate_tells_its_stage_and_time(
     assert page.get_by_role("spinbutton", name="Level").input_value() == "0.5"
     assert page.get_by_role("slider", name="Slice along z").input_value() == "20"
     assert page.locator(".axis canvas").count() == 9
-    assert page.locator(".panels nav button").count() == 5
+    assert page.locator(".panels nav button").count() == 6
     assert page.locator("[role=tab][title='blob.mrc']").count() == 1
 
 
@@ -616,7 +617,7 @@ def set_slider(page: Any, name: str, value: str) -> None:
 def test_clipping_and_cropping_cut_the_surface_and_clicks_go_through(served: Occupy, visit: Any) -> None:
     page = visit(served.address())
     open_blob(page)
-    page.locator(".more summary").click()
+    page.locator("summary", has_text="clipping").click()
     page.get_by_label("Cross", exact=True).uncheck()
     page.get_by_label("Colour by").select_option("uniform")
     whole, before = surface_box(page)
@@ -680,7 +681,7 @@ def test_what_changed_is_undone_and_done_again(served: Occupy, visit: Any) -> No
     page = visit(served.address())
     open_blob(page)
     level = page.get_by_role("spinbutton", name="Level")
-    first = level.input_value()
+    first, colour = level.input_value(), page.get_by_label("Colour by").input_value()
     page.wait_for_timeout(800)
     assert page.get_by_role("button", name="Undo").is_disabled()
     set_slider(page, "Level", "0.9")
@@ -704,7 +705,7 @@ def test_what_changed_is_undone_and_done_again(served: Occupy, visit: Any) -> No
     page.keyboard.press("Control+z")
     assert page.locator(".axis canvas").count() == 9
     page.keyboard.press("Control+z")
-    assert page.get_by_label("Colour by").input_value() == "scale"
+    assert page.get_by_label("Colour by").input_value() == colour
     assert level.input_value() == "0.9"
     undo.click()
     assert level.input_value() == first
@@ -721,7 +722,7 @@ def test_what_changed_is_undone_and_done_again(served: Occupy, visit: Any) -> No
 def test_views_are_kept_by_the_browser_and_shown_again(served: Occupy, visit: Any) -> None:
     page = visit(served.address())
     open_blob(page)
-    page.locator(".more summary").click()
+    page.locator("summary", has_text="clipping").click()
     page.locator("canvas.surface").focus()
     for key in ("ArrowLeft", "ArrowUp", "+"):
         page.keyboard.press(key)

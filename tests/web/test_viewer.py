@@ -102,6 +102,27 @@ def test_a_map_is_seen_before_it_is_estimated(viewer: Any, finished: Wait, held:
     assert np.array_equal(same["input"], planes["input"])
 
 
+def test_a_map_that_cannot_be_estimated_is_shown_with_the_reason_or_not_at_all(
+    shelf_folder: Path, tmp_path: Path, finished: Wait
+) -> None:
+    flat = read_map(shelf_folder / "blob.mrc")
+    write_map(tmp_path / "flat.mrc", flat.with_data(np.ones_like(flat.data)))
+    holed = flat.data.copy()
+    holed[3, 4, 5] = np.nan
+    write_map(tmp_path / "holed.mrc", flat.with_data(holed))
+    viewer = Viewer(Shelf.of(tmp_path))
+    job = finished(viewer, viewer.open({"path": "flat.mrc"}))
+    assert (job["state"], "constant" in job["error"]) == ("failed", True)
+    scene = viewer.describe({"id": job["scene"]})
+    assert scene["kind"] == "read"
+    low, high = scene["looks"]["input"]["low"], scene["looks"]["input"]["high"]
+    assert high > low
+    assert unpack(viewer.mesh({"id": job["scene"], "level": scene["level"]}))[0]["triangles"] == 0
+    job = finished(viewer, viewer.open({"path": "holed.mrc"}))
+    assert (job["state"], job["scene"], "not a finite number" in job["error"]) == ("failed", None, True)
+    viewer.close()
+
+
 def test_closing_a_map_stops_its_estimate(viewer: Any, finished: Wait, held: Any) -> None:
     started = viewer.open({"path": "blob.mrc"})
     job = under_way(viewer, started)
@@ -420,7 +441,7 @@ def test_parts_of_a_model_read_what_the_command_line_reads(
     assert main.run([*words, "-o", str(tmp_path), "--quiet"]) == 0
     table = read_table(next(tmp_path.glob("*regions.csv")))
     assert list(found) == list(table.regions)
-    assert job["result"]["kind"] == ("scale" if by_reading else "occupancy")
+    assert (job["result"]["kind"], job["result"]["fitted"]) == (table.kind, not by_reading)
     for row, name in enumerate(table.regions):
         part = found[name]
         assert part["value"] == pytest.approx(table.values[row, 0], abs=2e-4)

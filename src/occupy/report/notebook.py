@@ -37,6 +37,8 @@ def surface_widget(est: Estimate, *, level: float | None = None, height: int = 4
     ModuleNotFoundError
         Without anywidget (the extra ``jupyter``).
     """
+    # A result stands for its estimate.
+    est = getattr(est, "estimate", est)
     base, traitlets = import_module("anywidget").AnyWidget, import_module("traitlets")
     members = {
         "_esm": _module_text(),

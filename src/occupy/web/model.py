@@ -12,6 +12,7 @@ import numpy.typing as npt
 from occupy.errors import InputError
 from occupy.io.models import read_model
 from occupy.model.atomic import AtomicModel
+from occupy.regions.joint import JointRegions
 from occupy.report.region_results import FoundRegions, find_regions, judged, with_fit
 from occupy.report.surfaces import pack
 from occupy.requests import RegionRequest
@@ -86,6 +87,7 @@ def parts_of(document: MapDocument, path: Path, by: str, by_reading: bool, job: 
     return {
         "name": path.name,
         "kind": table.kind,
+        "fitted": isinstance(found.joint, JointRegions),
         "parts": parts,
         "part_of": _part_of(model, found),
         "notices": [notice.text for notice in notices],

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import count
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile
@@ -171,9 +172,10 @@ class Viewer:
 
         def read(path: Path, voxel_size: float | None = None) -> tuple[Volume, ReadFile]:
             volume, source = watched.read(path, voxel_size)
-            if path == files.map:
+            first = ReadMap(which, files, volume, settings, watched, self.cache, level=level)
+            if path == files.map and all(map(isfinite, first.span)):
                 # Seen before the rest is read and anything is estimated.
-                self.scenes.add(ReadMap(which, files, volume, settings, watched, self.cache, level=level))
+                self.scenes.add(first)
                 job.scene = which
             return volume, source
 

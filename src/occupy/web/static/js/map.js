@@ -142,7 +142,6 @@ function surfaceView(ctx) {
     wrap.replaceChildren(h("p.note.bad", {}, `${error.message}. Slices and numbers work without it.`));
     view = new Proxy({}, { get: () => () => {} });
   }
-  let framed = false;
   let shown = null; // the head of the mesh on screen
   let level = ctx.scene.level;
   let chosenLevel = null; // by the user; else that of the map
@@ -150,7 +149,7 @@ function surfaceView(ctx) {
   let dust = ctx.scene.dust;
   let source = "input";
   const known = colourings(ctx.scene, ctx.app);
-  let wanted = "scale";
+  let wanted = null; // the colouring the user chose; else the first that the map has
   let colouring = known[0];
   let range = [colouring.low, colouring.high];
   const keybox = h("div.keybox");
@@ -192,13 +191,14 @@ function surfaceView(ctx) {
       : await getBytes("mesh", { ...said, colours: colours.join(",") }, signal);
     const mesh = unpack(bytes);
     if (scene.id !== ctx.scene.id || ctx.closed) return;
-    const fresh = shown === null || scene.revision !== shown.revision;
+    // Framed by the first surface of the estimate, wherever the one before it was drawn.
+    const framed = shown !== null && shown.revision > 0;
     shown = { ...mesh, revision: scene.revision, quality };
     view.setMesh("surface", {
       positions: mesh.arrays.positions, normals: mesh.arrays.normals, indices: mesh.arrays.indices,
       values: values(), origin: mesh.origin, extent: mesh.extent,
     }, look());
-    if (fresh && (quality === "fine" || !framed)) { frame(mesh); framed = true; }
+    if (!framed) frame(mesh);
     view.drawNow();
     canvas.dataset.ready = scene.kind === "read" ? `read-${quality}` : quality;
     canvas.dataset.triangles = mesh.triangles;
@@ -317,7 +317,7 @@ function surfaceView(ctx) {
   function state() {
     const { turn = [0, 0, 0, 1], pan = [0, 0], zoom = 1 } = view.camera ?? {};
     const centre = view.centre === view.home ? null : view.centre;
-    return { level, opacity, colour: wanted, range: [...range], source, dust, clip, crop: Number.isFinite(crop) ? crop : null, camera: { turn: [...turn], pan: [...pan], zoom, centre } };
+    return { level, opacity, colour: colouring.name, range: [...range], source, dust, clip, crop: Number.isFinite(crop) ? crop : null, camera: { turn: [...turn], pan: [...pan], zoom, centre } };
   }
   function restore(to) {
     const before = `${level} ${dust} ${source}`;

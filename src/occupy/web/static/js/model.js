@@ -58,7 +58,7 @@ export function modelPanel(ctx) {
       const { job } = await post("parts", { id, path, by: by.value, by_reading: reading.checked });
       const done = await ctx.app.watch(job, (now) => said.good(standing(now)));
       if (path !== asked || of !== revision) return;
-      said.good(`${done.result.name}: ${done.result.parts.length} parts, ${done.result.kind === "scale" ? "local scale at their atoms" : "occupancies fitted together"}. Click on one to go there.`);
+      said.good(`${done.result.name}: ${done.result.parts.length} parts, ${done.result.fitted ? "occupancies fitted together" : `${done.result.kind === "scale" ? "local scale" : "occupancy"} at their atoms`}. Click on one to go there.`);
       notices.replaceChildren(...done.result.notices.map((text) => h("p.warn", {}, text)));
       list.show(done.result.parts);
       ctx.emit("trace", tubes(trace, done.result));
