@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from occupy.numerics.fourier import FourierBand, lowpass
 from occupy.numerics.histogram import match_histogram
-from occupy.numerics.parallel import for_each_slab, ordinary_unit, planes_per_slab
+from occupy.numerics.parallel import for_each_slab, ordinary_unit, planes_per_slab, scratch
 from occupy.resolve import ResolvedSettings
 from occupy.volume import LazyMap, Volume
 
@@ -304,6 +304,11 @@ def modified_values(
         Lowest and highest value of the input.
     data, *others : ndarray of float32, same shape
         The map, its scale and confidence, and noise for attenuation.
+
+    Returns
+    -------
+    ndarray of float32
+        Perhaps a scratch array of this thread: use it before the next call.
     """
     low, high = np.float32(span[0]), np.float32(span[1])
     if not settings.use_confidence:
@@ -312,8 +317,9 @@ def modified_values(
     # Where confidence is zero (most of a box) the outcome is known: nothing, or the map as it was.
     # (Of a boolean array: finding the non-zero floats takes six times as long.)
     certain = np.flatnonzero(others[1] > 0)
-    out = np.zeros_like(data) if settings.exclude_solvent else data.copy()
-    changed = change(*(array.reshape(-1)[certain] for array in (data, *others)))
+    out = scratch("modified", data.shape)
+    out[...] = 0 if settings.exclude_solvent else data
+    changed = change(*(array.take(certain) for array in (data, *others)))
     out.reshape(-1)[certain] = np.clip(changed, low, high, out=changed)
     return out
 

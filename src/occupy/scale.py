@@ -14,7 +14,7 @@ from occupy.numerics.fourier import FourierBand
 from occupy.numerics.morphology import ball_widths, dilate_stream, dilate_strided
 from occupy.numerics.parallel import planes_per_slab, scratch
 from occupy.numerics.quantiles import Tile, Tiling, coarse_tile, extreme_tile, tau_of
-from occupy.numerics.resampling import refine_slab
+from occupy.numerics.resampling import Refiner
 from occupy.options import short_repr
 from occupy.resolve import ResolvedSettings
 from occupy.statistics.posterior import interval_95
@@ -233,8 +233,9 @@ def _calibrated_target(
     """Return the median occupancy in a mask, perhaps on a finer grid, with its standard error."""
     steps = scale_stream(data, settings, calibration.full, 0, len(data), calibration=calibration)
     occupancy = np.concatenate([calibration.occupancy_of(part) for _, _, part in steps])
+    finer = Refiner(occupancy.shape, inside.shape, occupancy.__getitem__)
     planes = [int(z) for z in np.flatnonzero(inside.any(axis=(1, 2)))]
-    values = np.concatenate([refine_slab(occupancy, inside.shape, z, z + 1)[0][inside[z]] for z in planes])
+    values = np.concatenate([finer.planes(z, z + 1)[0][inside[z]] for z in planes])
     middle = np.median(values, keepdims=True)
     error = float(calibration.uncertainty_of(middle.astype(np.float32))[0])
     value = float(middle[0])

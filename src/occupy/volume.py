@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from occupy.errors import Notice
 from occupy.numerics.parallel import for_each_slab, large_empty, one_blas_thread, planes_per_slab, slabs
-from occupy.numerics.resampling import refine_slab
+from occupy.numerics.resampling import Refiner
 
 Triple = tuple[float, float, float]
 IntTriple = tuple[int, int, int]
@@ -320,12 +320,10 @@ def on_finer_grid(coarse: LazyMap, grid: Grid) -> LazyMap:
     """Return a map interpolated to a finer grid over the same extent; the map itself where that is its."""
     if coarse.shape == grid.shape:
         return coarse
-    return LazyMap.on(
-        grid,
-        lambda start, stop: refine_slab(coarse.data, grid.shape, start, stop),
-        needs=(coarse,),
-        threads=coarse.threads,
-    )
+    finer = Refiner(coarse.shape, grid.shape, lambda z: coarse.planes(z, z + 1)[0])
+    # Planes that share work with their neighbours' are made together and kept, others when they are wanted.
+    shared = tuple(lazy for lazy in _with_sources([coarse]) if lazy.make is None)
+    return LazyMap.on(grid, finer.planes, needs=shared, threads=coarse.threads)
 
 
 @dataclass(frozen=True, eq=False)

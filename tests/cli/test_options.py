@@ -12,10 +12,10 @@ import pytest
 import typer
 
 from occupy import requests, settings
-from occupy.cli.app import app
+from occupy.cli.app import app_for
 from occupy.cli.classes import _matrix
 from occupy.cli.main import _with_lists, run
-from occupy.cli.options import command
+from occupy.cli.options import command, with_options
 from occupy.errors import InputError
 from occupy.options import as_written, flags_of, names_of, option
 from occupy.regions.table import OccupancyTable
@@ -53,7 +53,7 @@ def bake():
         seen.append((cake, where))
 
     def run(*words: object) -> Any:
-        app(args=list(map(str, words)), standalone_mode=False)
+        with_options(app)(args=list(map(str, words)), standalone_mode=False)
         return seen[-1]
 
     return run
@@ -97,7 +97,7 @@ def test_help_stands_in_sections_and_names_units_and_defaults(bake, capsys):
 
 def _commands() -> list[tuple[str, Any]]:
     """Return every command that a user sees, with its words."""
-    top = typer.main.get_command(app).commands
+    top = typer.main.get_command(app_for("--help")).commands
     groups = [(name, each) for name, each in top.items() if not each.hidden]
     return [
         (" ".join([name, *more]), made)

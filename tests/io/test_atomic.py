@@ -164,7 +164,7 @@ class FullAfter:
 @pytest.mark.parametrize("room", [0, 1024, 1100, 1024 + 240])
 def test_a_disk_that_fills_while_a_map_is_written(tmp_path, monkeypatch, room):
     writer = mrc._MapWriter
-    monkeypatch.setattr(mrc, "_MapWriter", lambda stream, *rest: writer(FullAfter(stream, room), *rest))
+    monkeypatch.setattr(mrc, "_MapWriter", lambda stream, *a, **b: writer(FullAfter(stream, room), *a, **b))
     with pytest.raises(OutputError, match="no space left") as caught:
         write_map(tmp_path / "a.mrc", VOLUME)
     one_line(caught.value, tmp_path / "a.mrc")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from occupy.errors import InputError
 from occupy.io import checksum, mrc
@@ -166,6 +168,17 @@ def test_the_checksum_of_what_was_written_is_the_files(tmp_path):
     whole = write_map(path, VOLUME, checksum=True)
     assert isinstance(whole, FileSum)
     assert whole.about() == written(path)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=8), st.randoms(use_true_random=False))
+def test_a_checksum_can_be_put_together_from_parts(parts, random):
+    starts = np.cumsum([0, *map(len, parts)]).tolist()
+    told = [
+        (start, (len(part), zlib.crc32(part))) for start, part in zip(starts, parts, strict=False) if part
+    ]
+    random.shuffle(told)
+    raw = b"".join(parts)
+    assert FileSum.of_parts(dict(told)) == FileSum(len(raw), zlib.crc32(raw))
 
 
 def test_what_another_library_reads_must_not_change_meanwhile(tmp_path):

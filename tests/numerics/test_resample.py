@@ -5,8 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.numerics.resampling import refine_slab
+from occupy.numerics.resampling import Refiner
 from strategies import arrays, cuts, shapes
+
+
+def refiner(coarse, fine):
+    """Return what interpolates an array."""
+    return Refiner(coarse.shape, fine, coarse.__getitem__)
 
 
 @st.composite
@@ -19,7 +24,7 @@ def refinements(draw):
 @given(refinements(), st.floats(-10, 10, width=32))
 def test_constants_stay(shapes_, value):
     coarse, fine = shapes_
-    out = refine_slab(np.full(coarse, value, dtype=np.float32), fine, 0, fine[0])
+    out = refiner(np.full(coarse, value, dtype=np.float32), fine).planes(0, fine[0])
     assert out.shape == fine
     np.testing.assert_allclose(out, value, rtol=1e-6, atol=1e-37)
 
@@ -30,7 +35,7 @@ def test_ramps_stay_ramps_up_to_the_last_coarse_sample(shapes_, axis):
     ramp = np.broadcast_to(
         np.expand_dims(np.arange(coarse[axis], dtype=np.float32), [a for a in range(3) if a != axis]), coarse
     )
-    out = refine_slab(np.ascontiguousarray(ramp), fine, 0, fine[0])
+    out = refiner(np.ascontiguousarray(ramp), fine).planes(0, fine[0])
     wanted = np.minimum(np.arange(fine[axis]) * coarse[axis] / fine[axis], coarse[axis] - 1)
     line = np.moveaxis(out, axis, 0).reshape(fine[axis], -1)
     np.testing.assert_allclose(line, np.broadcast_to(wanted[:, None], line.shape), atol=3e-6)
@@ -40,11 +45,12 @@ def test_ramps_stay_ramps_up_to_the_last_coarse_sample(shapes_, axis):
 def test_values_stay_in_range_and_slabs_join(data):
     coarse, fine = data.draw(refinements())
     array = data.draw(arrays(coarse))
-    whole = refine_slab(array, fine, 0, fine[0])
+    whole = refiner(array, fine).planes(0, fine[0])
     slack = 1e-6 * float(np.abs(array).max())
     assert whole.min() >= array.min() - slack
     assert whole.max() <= array.max() + slack
-    parts = [refine_slab(array, fine, *slab) for slab in data.draw(cuts(fine[0]))]
+    finer = refiner(array, fine)
+    parts = [finer.planes(*slab).copy() for slab in data.draw(cuts(fine[0]))]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
@@ -52,5 +58,5 @@ def test_values_stay_in_range_and_slabs_join(data):
 def test_coarse_samples_are_kept(factor):
     array = np.random.default_rng(1).standard_normal((4, 5, 6), dtype=np.float32)
     fine = tuple(n * factor for n in array.shape)
-    out = refine_slab(array, fine, 0, fine[0])
+    out = refiner(array, fine).planes(0, fine[0])
     np.testing.assert_array_equal(out[::factor, ::factor, ::factor], array)

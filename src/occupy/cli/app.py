@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from copy import copy
+from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from occupy._version import __version__
-from occupy.cli.legacy import legacy
-from occupy.cli.options import Run, command
-from occupy.cli.relion import relion_app
+from occupy.cli.options import Run, command, with_options
 from occupy.options import names_of
-from occupy.requests import (
-    ClassMixture,
-    ClassWish,
-    ContentRequest,
-    ImagingWithHalves,
-    Numbering,
-    ParticleRequest,
-    PartWish,
-    Processing,
-    RegionRequest,
-    RunsRequest,
-    SetRequest,
-    SimulationRequest,
-    SubtractionRequest,
-    Truth,
-    WatchRequest,
-)
 from occupy.settings import Estimation, Modification, Output, Reading, Settings
+
+if TYPE_CHECKING:  # `options.with_options` imports them for the commands that take them
+    from occupy.requests import (
+        ClassMixture,
+        ClassWish,
+        ContentRequest,
+        ImagingWithHalves,
+        Numbering,
+        ParticleRequest,
+        PartWish,
+        Processing,
+        RegionRequest,
+        RunsRequest,
+        SetRequest,
+        SubtractionRequest,
+        Truth,
+        WatchRequest,
+    )
 
 app = typer.Typer(
     name="occupy",
@@ -429,6 +429,7 @@ def _simulate(
     The truth is written beside them.
     """
     from occupy.cli.simulate import run_simulation
+    from occupy.requests import SimulationRequest
 
     asked = SimulationRequest(tuple(models), name, imaging, truth, mixture, processing)
     run_simulation(asked, output, run.quiet)
@@ -538,9 +539,17 @@ def _compare_runs(
     compare_all(runs, output, asked, run.quiet)
 
 
-app.add_typer(relion_app, name="relion")
 # The flags of OccuPy 0.1.13.
-command("legacy", app, hidden=True)(legacy)
+
+
+@cache
+def _add_the_rest() -> None:
+    """Add the commands whose words are in modules of their own, which an estimate does without."""
+    from occupy.cli.legacy import legacy
+    from occupy.cli.relion import relion_app
+
+    app.add_typer(relion_app, name="relion")
+    command("legacy", app, hidden=True)(legacy)
 
 
 def app_for(word: str) -> typer.Typer:
@@ -548,10 +557,12 @@ def app_for(word: str) -> typer.Typer:
 
     Describing every option of every command takes longer than estimating a small map.
     """
+    if word not in [each.name for each in app.registered_commands]:
+        _add_the_rest()
     commands = [each for each in app.registered_commands if word == each.name]
     groups = [group for group in app.registered_groups if group.name == word]
     if not commands and not groups:
-        return app
+        return with_options(app)
     chosen = copy(app)
     chosen.registered_commands, chosen.registered_groups = commands, groups
-    return chosen
+    return with_options(chosen)

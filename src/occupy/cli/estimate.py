@@ -82,14 +82,21 @@ def _is_entry(name: str) -> bool:
     return looks_like_entry_id(name)
 
 
+def _warn_of_drawn(path: Path, quiet: bool) -> None:
+    """Warn where a map is a class that occupy drew towards the others in RELION's loop."""
+    if "_class" not in path.name:  # no class of RELION: what tells them apart need not be imported
+        return
+    from occupy.io.loop import drawn_notice
+
+    drawn = drawn_notice(path)
+    if drawn is not None:
+        warn(drawn.text, quiet)
+
+
 def _maps_of(name: str, quiet: bool) -> list[str]:
     """Return a map, or those of a job's folder or STAR file, and say what was found."""
     if not name.lower().endswith(".star") and (not Path(name).is_dir() or _is_entry(name)):
-        from occupy.io.loop import drawn_notice
-
-        drawn = drawn_notice(Path(name))
-        if drawn is not None:
-            warn(drawn.text, quiet)
+        _warn_of_drawn(Path(name), quiet)
         return [name]
     from occupy.io.sets import find_set
     from occupy.report.contents import refuse_results

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import wraps
+from importlib import import_module
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
@@ -69,28 +71,43 @@ def command(
 ) -> Callable[[_Function], _Function]:
     """Make a function a command with the options of the dataclasses among its parameters; see below.
 
+    They are looked at when the command is wanted (`with_options`): all of them take longer than a small map.
     ``examples`` are lines that its help shows before the options, of at most 78 characters.
     """
 
     def decorate(function: _Function) -> _Function:
-        made = group.command(name, cls=_Sections, hidden=hidden, epilog="\n".join(examples))
-        return made(_takes_options(without)(function))
+        _left_out[function] = frozenset(without)
+        return group.command(name, cls=_Sections, hidden=hidden, epilog="\n".join(examples))(function)
 
     return decorate
 
 
-def _takes_options(without: Iterable[str] = ()) -> Callable[[_Function], _Function]:
+# Fields that a command does not offer.
+_left_out: dict[_Function, frozenset[str]] = {}
+
+
+def with_options(group: typer.Typer) -> typer.Typer:
+    """Give the commands of a group, and of the groups in it, their options."""
+    for each in group.registered_commands:
+        if each.callback is not None and (without := _left_out.pop(each.callback, None)) is not None:
+            each.callback = _takes_options(without)(each.callback)
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            with_options(inner.typer_instance)
+    return group
+
+
+def _takes_options(left_out: frozenset[str] = frozenset()) -> Callable[[_Function], _Function]:
     """Give a command the options of the dataclasses among its parameters, and hand it objects made of them.
 
     Parameters
     ----------
-    without : iterable of str
+    left_out : frozenset of str
         Fields that the command does not offer; they keep their defaults.
     """
-    left_out = frozenset(without)
 
     def decorate(function: _Function) -> _Function:
-        own = inspect.signature(function, eval_str=True).parameters.values()
+        own = inspect.signature(function, eval_str=True, locals=_Names(function)).parameters.values()
         groups = {p.name: p.annotation for p in own if is_dataclass(p.annotation)}
         offered = {name: _offered(kind, left_out) for name, kind in groups.items()}
 
@@ -109,6 +126,16 @@ def _takes_options(without: Iterable[str] = ()) -> Callable[[_Function], _Functi
         return run
 
     return decorate
+
+
+class _Names(dict[str, Any]):
+    """What names in a command's annotations mean: those of its module, or requests, imported when wanted."""
+
+    def __init__(self, function: _Function) -> None:
+        super().__init__(function.__globals__)
+
+    def __missing__(self, name: str) -> Any:
+        return vars(builtins).get(name) or getattr(import_module("occupy.requests"), name)
 
 
 def _offered(options: Any, left_out: frozenset[str]) -> dict[str, inspect.Parameter]:

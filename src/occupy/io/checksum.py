@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -231,25 +232,71 @@ class ReadFile:
         return cls(path, stamp, _Checksum(lambda: (head, data.reshape(-1).view("u1")), kind))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class FileSum:
     """Size and CRC-32 of a file that was written."""
 
     size: int
-    checksum: _Checksum
+    crc: int
 
     @classmethod
-    def of_open(cls, descriptor: int, path: Path) -> FileSum:
-        """Start on the checksum of a complete file that is still open."""
-        stamp = Stamp.of(descriptor)
-        found = cls(stamp.size, _checksum_of_open(descriptor, path, stamp, "crc32"))
-        if os.name == "nt":
-            found.checksum.hexdigest()  # Windows moves no open file
-        return found
+    def of_parts(cls, parts: Mapping[int, tuple[int, int]]) -> FileSum:
+        """Put together the checksum of a file whose parts were written in any order.
+
+        Parameters
+        ----------
+        parts : mapping
+            Where a part begins → its length in bytes, and its CRC-32. They leave no gaps.
+        """
+        crc, size = 0, 0
+        for start in sorted(parts):
+            length, found = parts[start]
+            crc, size = _followed(crc, length) ^ found, size + length
+        return cls(size, crc)
 
     def about(self) -> dict[str, Any]:
         """Return bytes and CRC-32, for a record."""
-        return {"bytes": self.size, "crc32": self.checksum.hexdigest()}
+        return {"bytes": self.size, "crc32": f"{self.crc:08x}"}
+
+
+# A CRC-32 is the remainder of a polynomial over GF(2) after division by this one, lowest power first.
+_POLYNOMIAL = 0xEDB88320
+
+
+def _followed(crc: int, count: int) -> int:
+    """Return what a checksum adds to that of the whole, once so many bytes follow: it times x^(8·count)."""
+    power = 0
+    while count:
+        if count & 1:
+            crc = _applied(_byte_shift(power), crc)
+        count >>= 1
+        power += 1
+    return crc
+
+
+@cache
+def _byte_shift(power: int) -> tuple[int, ...]:
+    """Return what 2^power bytes more make of each bit of a remainder."""
+    if power == 0:
+        return tuple(_shifted(1 << bit, 8) for bit in range(32))
+    half = _byte_shift(power - 1)
+    return tuple(_applied(half, value) for value in half)
+
+
+def _shifted(crc: int, bits: int) -> int:
+    for _ in range(bits):
+        crc = (crc >> 1) ^ (_POLYNOMIAL if crc & 1 else 0)
+    return crc
+
+
+def _applied(matrix: tuple[int, ...], crc: int) -> int:
+    found, bit = 0, 0
+    while crc:
+        if crc & 1:
+            found ^= matrix[bit]
+        crc >>= 1
+        bit += 1
+    return found
 
 
 @contextmanager

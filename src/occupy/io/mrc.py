@@ -28,7 +28,7 @@ from occupy.errors import InputError, Notice
 from occupy.io.atomic import as_letters, atomic_file, check_length, read_errors
 from occupy.io.checksum import ChecksumKind, FileSum, ReadFile, Stamp, refuse_changed
 from occupy.io.mrc_header import HEADER_BYTES, MapHeader, header_of
-from occupy.numerics.histogram import Moments, moments_of_parts
+from occupy.numerics.histogram import Moments, moments_of_planes
 from occupy.numerics.parallel import large_empty, one_blas_thread, planes_per_slab
 from occupy.volume import Grid, Volume
 
@@ -237,34 +237,45 @@ class _MapWriter:
         Size and checksum of what was written, once it is complete.
     """
 
-    def __init__(self, stream: BinaryIO, like: Grid, label: str) -> None:
+    def __init__(self, stream: BinaryIO, like: Grid, label: str, *, checksum: bool) -> None:
         self.file: FileSum | None = None
         self._stream = stream
         self._like = like
         self._label = label
         self._lock = threading.Lock()
         self._stats: dict[int, list[Moments]] = {}
+        self._parts: dict[int, tuple[int, int]] = {}
+        self._checksum = checksum
         self._offset = HEADER_BYTES + len(like.frame.extended)
-        stream.write(b"\x00" * HEADER_BYTES + like.frame.extended)
+        stream.write(b"\x00" * self._offset)
 
     def write_planes(self, start: int, slab: npt.NDArray[np.float32]) -> None:
         """Write planes from ``start`` on."""
         block = np.ascontiguousarray(slab, dtype="<f4")
         # Plane by plane: sums must not depend on how planes were handed out to threads.
-        moments = [moments_of_parts(plane.reshape(-1)) for plane in block]
-        place = self._offset + start * block.shape[1] * block.shape[2] * 4
+        moments = moments_of_planes(block)
         with self._lock:
             self._stats.update(enumerate(moments, start))
+        self._write(self._offset + start * block[0].nbytes, block)
+
+    def _write(self, place: int, part: Any) -> None:
+        """Write bytes, and remember their checksum."""
+        data = memoryview(part).cast("B")
+        crc = zlib.crc32(data) if self._checksum else 0
+        with self._lock:
+            self._parts[place] = len(data), crc
             self._stream.seek(place)
-            self._stream.write(block.data.cast("B"))
+            self._stream.write(data)
 
     def close(self) -> None:
         """Write the header, now that the statistics are known."""
         # In the order of the planes, not in that in which threads finished: sums must not depend on it.
         stats = [moments for start in sorted(self._stats) for moments in self._stats[start]]
-        self._stream.seek(0)
-        self._stream.write(_header(self._like, self._label, stats).tobytes())
+        header = _header(self._like, self._label, stats).tobytes()
+        self._write(0, header + self._like.frame.extended)
         self._stream.flush()
+        if self._checksum:
+            self.file = FileSum.of_parts(self._parts)
 
 
 def _header(like: Grid, label: str, stats: list[Moments]) -> Any:
@@ -323,15 +334,12 @@ def open_writer(
     what : str
         For the label that is added.
     checksum : bool
-        Work out the file's checksum, for a record; it is taken of the file that was written, before that has
-        a name others know.
+        Work out the file's checksum, for a record, of the bytes that are written.
     """
     with one_blas_thread(), atomic_file(path) as part, part.open("r+b") as stream:
-        writer = _MapWriter(stream, like, f"occupy {__version__}: {what}")
+        writer = _MapWriter(stream, like, f"occupy {__version__}: {what}", checksum=checksum)
         yield writer
         writer.close()
-        if checksum:
-            writer.file = FileSum.of_open(stream.fileno(), part)
 
 
 def write_map(

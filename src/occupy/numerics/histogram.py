@@ -203,16 +203,27 @@ def moments_of_parts(flat: npt.NDArray[np.float32]) -> list[Moments]:
 
     For the same bytes with any number of cores the caller keeps the linear algebra library on one thread.
     """
-    parts = []
+    parts = (flat[start : start + VOXELS_IN_CACHE] for start in range(0, flat.size, VOXELS_IN_CACHE))
     with np.errstate(invalid="ignore", over="ignore"):  # infinite values have no deviation
-        for start in range(0, flat.size, VOXELS_IN_CACHE):
-            part = flat[start : start + VOXELS_IN_CACHE]
-            low, high, mean = float(part.min()), float(part.max()), float(part.mean())
-            squares = float(np.dot(part, part)) - part.size * mean**2
-            if not 0.1 * part.size * mean**2 < squares < math.inf:
-                mean, squares = _centred_moments(part, mean)
-            parts.append((part.size, low, high, mean, max(squares, 0.0)))
-    return parts
+        return [_moments(part, part.min(), part.max(), part.mean()) for part in parts]
+
+
+def moments_of_planes(block: npt.NDArray[np.float32]) -> list[list[Moments]]:
+    """Return `moments_of_parts` of each plane of a block; of small planes with one call for all."""
+    flat = block.reshape(len(block), -1)
+    if flat.shape[1] > VOXELS_IN_CACHE or not flat.size:
+        return [moments_of_parts(plane) for plane in flat]
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = zip(flat, flat.min(axis=1), flat.max(axis=1), flat.mean(axis=1), strict=True)
+        return [[_moments(*each)] for each in found]
+
+
+def _moments(part: npt.NDArray[np.float32], low: np.float32, high: np.float32, middle: np.float32) -> Moments:
+    mean = float(middle)
+    squares = float(np.dot(part, part)) - part.size * mean**2
+    if not 0.1 * part.size * mean**2 < squares < math.inf:
+        mean, squares = _centred_moments(part, mean)
+    return part.size, float(low), float(high), mean, max(squares, 0.0)
 
 
 def _centred_moments(part: npt.NDArray[np.float32], guess: float) -> tuple[float, float]:

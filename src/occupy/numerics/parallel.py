@@ -96,7 +96,7 @@ def one_blas_thread() -> Iterator[None]:
                 first.restore_original_limits()
 
 
-def threads_worth_having(voxels: int, each: int = 24_000_000) -> int:
+def threads_worth_having(voxels: int, each: int = 11_000_000) -> int:
     """Return how many threads pay for a map: one per so many voxels, at most all cores.
 
     Below that, handing slabs to threads costs more processor time than it saves in waiting; measured at

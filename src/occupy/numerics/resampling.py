@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -88,32 +90,71 @@ def _neighbours(coarse: int, fine: int, start: int, stop: int) -> Neighbours:
     return low, np.minimum(low + 1, coarse - 1), (x - low).astype(np.float32)
 
 
-def refine_slab(
-    coarse: npt.NDArray[np.float32], shape: tuple[int, int, int], start: int, stop: int
-) -> npt.NDArray[np.float32]:
-    """Interpolate planes ``start`` to ``stop`` of a map of ``shape`` from a coarser one.
+class Refiner:
+    """A map on a finer grid, by linear interpolation, some planes at a time and from several threads.
 
     Both grids begin at the same point and cover the same extent; values stay within the range of the
-    coarse map (Fourier padding would ring beyond it). Along columns and rows once per coarse plane.
+    coarse map (Fourier padding would ring beyond it). Along columns and rows once per coarse plane: these
+    wide planes are kept from call to call.
+
+    Parameters
+    ----------
+    coarse : tuple of int
+        Shape of the map.
+    shape : tuple of int
+        Of the finer grid.
+    plane : callable
+        Returns a plane of the map, by its number; of an array, its ``__getitem__``.
     """
-    below, above, of_plane = _neighbours(coarse.shape[0], shape[0], start, stop)
-    columns, rows = (_neighbours(coarse.shape[k], shape[k], 0, shape[k]) for k in (2, 1))
-    out = np.empty((stop - start, *shape[1:]), dtype=np.float32)
-    wide: dict[int, Array] = {}
 
-    def plane(z: int) -> Array:
-        if z not in wide:
-            # Two planes are wanted at a time; the older one's memory is used again.
-            kept = wide.pop(min(wide)) if len(wide) == 2 else np.empty(shape[1:], dtype=np.float32)
-            wide[z] = _widened(coarse[z], columns, rows, kept)
-        return wide[z]
+    def __init__(
+        self, coarse: tuple[int, ...], shape: tuple[int, int, int], plane: Callable[[int], Array]
+    ) -> None:
+        self._shape, self._plane = shape, plane
+        self._planes, self._rows, self._columns = (
+            _neighbours(n, m, 0, m) for n, m in zip(coarse, shape, strict=True)
+        )
+        self._kept = threading.local()
 
-    for k, found in enumerate(out):
-        low, high = plane(int(below[k])), plane(int(above[k]))
-        np.subtract(high, low, out=found)
-        found *= of_plane[k]
-        found += low
-    return out
+    def planes(self, start: int, stop: int) -> Array:
+        """Return planes ``start`` to ``stop``; valid until the next call from the same thread."""
+        below, above, share = self._planes
+        out = self._work("out", stop - start)
+        for found, z in zip(out, range(start, stop), strict=True):
+            low, rise = self._step(int(below[z]), int(above[z]))
+            np.multiply(rise, share[z], out=found)
+            found += low
+        return out
+
+    def _work(self, name: str, planes: int) -> Array:
+        """Return this thread's array of a name, made anew only where it is too small."""
+        kept: dict[str, Array] = vars(self._kept)
+        if name not in kept or len(kept[name]) < planes:
+            kept[name] = np.empty((planes, *self._shape[1:]), dtype=np.float32)
+        return kept[name][:planes]
+
+    def _step(self, low: int, high: int) -> tuple[Array, Array]:
+        """Return the wide plane below, and what the one above has more."""
+        kept = vars(self._kept)
+        # The plane above mostly is the next one below.
+        wide, rise = self._work("wide", 2), self._work("rise", 1)[0]
+        if kept.get("steps") != (low, high):
+            before = kept.get("steps", (-1, -1))
+            if before[1] == low:
+                wide[0] = wide[1]
+            elif before[0] != low:
+                self._widen(low, wide[0])
+            self._widen(high, wide[1])
+            np.subtract(wide[1], wide[0], out=rise)
+            kept["steps"] = low, high
+        return wide[0], rise
+
+    def _widen(self, z: int, out: Array) -> None:
+        plane = self._plane(z)
+        if plane.any():
+            _widened(plane, self._columns, self._rows, out)
+        else:
+            out.fill(0)
 
 
 def _widened(plane: Array, columns: Neighbours, rows: Neighbours, out: Array) -> Array:

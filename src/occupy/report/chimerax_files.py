@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +20,11 @@ import numpy.typing as npt
 from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.io.atomic import atomic_file, is_utf8
-from occupy.io.models import is_pdb
 from occupy.io.mrc import SUFFIXES, read_header, read_map, write_map
 from occupy.io.star import read_bytes
-from occupy.model import AtomicModel
+
+if TYPE_CHECKING:
+    from occupy.model import AtomicModel
 
 _WHAT = "input"
 _PLAIN_CHAIN = re.compile(r"[A-Za-z0-9]+")
@@ -91,6 +93,8 @@ def map_for_chimerax(
 
 def model_for_chimerax(folder: Path, path: Path, stem: str) -> tuple[str, bool]:
     """Return how a script names a model, and whether a copy of it had to be written for that."""
+    from occupy.io.models import is_pdb
+
     packed = path.name.lower().endswith(".gz")
     if is_utf8(seen_from(folder, path)) and (not packed or is_pdb(path)):
         return seen_from(folder, path), False

@@ -361,7 +361,7 @@ class MapDocument(ReadMap):
             return {"product": None, "doubtful": one.tolist(), "certain": one.tolist()}
         ones, change = np.ones_like(scale), modifications(resolved)[product]
         factors = {
-            name: modified_values(change, resolved, (0.0, np.inf), ones, scale, confidence)
+            name: modified_values(change, resolved, (0.0, np.inf), ones, scale, confidence).copy()
             for name, confidence in (("doubtful", np.zeros_like(scale)), ("certain", ones))
         }
         return {"product": product, **{name: factor.tolist() for name, factor in factors.items()}}
