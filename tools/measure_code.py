@@ -24,10 +24,10 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 ALGORITHMS = ("numerics", "maths", "statistics", "estimate", "ensemble", "classes", "model", "particles")
 """Rooms where comments say why; a module of that name at the top counts too."""
 BOUNDS = {
-    "code lines": 26_150,
+    "code lines": 26_100,
     "files": 181,
-    "public names per 1000 code lines": 31,
-    "module constants": 105,
+    "public names per 1000 code lines": 30.5,
+    "module constants": 100,
     "most parameters": 10,
     "functions of complexity above 10, %": 2.2,
     "body, median": 5,
@@ -37,7 +37,7 @@ BOUNDS = {
 }
 """Most that is allowed: what there is. They only ever go down, but for a new feature, whose commit says why.
 The aims are 14 000 lines and what new rooms need, 120 files, 25 names and 100 constants."""
-LEAST = {"comments in algorithm rooms, %": 2.0}
+LEAST = {"comments in algorithm rooms, %": 2.3}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 BRANCHES = (

@@ -109,7 +109,7 @@ def trace(page: Any) -> None:
     look(page)
     page.get_by_role("tab", name="Model").click()
     page.locator(".panel .files li", has_text="model").first.click()
-    page.wait_for_selector("body[data-trace='1']", timeout=120000)
+    page.wait_for_selector("body[data-parts]", timeout=120000)
     page.wait_for_timeout(1500)
 
 

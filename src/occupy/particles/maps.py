@@ -32,9 +32,6 @@ Array = npt.NDArray[np.float64]
 Real = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
-_IN_STATE = 4_000
-"""Images, evenly spaced, that one map is made of: a check by eye needs no more."""
-
 _OF_STATE = 0.1
 """Share of a shell's mean weight that is added to all its weights, so that what nobody sees stays 0."""
 
@@ -85,7 +82,8 @@ def reconstruct(
     ndarray of float32, shape (m, m, m)
         With m voxels along the side of the images; the particle's density is positive.
     """
-    rows = rows[:: -(-len(rows) // _IN_STATE)]
+    # A check by eye needs no more than 4000 images.
+    rows = rows[:: -(-len(rows) // 4_000)]
     whole = band_between(images.side, images.side, images.side / (band.last + 0.5))
     grid = empty_volumes(whole.last)
     shell = np.clip(whole.shell + whole.first - band.first, 0, band.shells - 1)
@@ -111,9 +109,6 @@ def _projected_back(
     filtered = displaced(block.coefficients, band, values[:, 1:3]) * (block.ctf * column * image)[:, :, None]
     return Sums(plane.back(filtered), plane.back((block.ctf * column) ** 2))
 
-
-_RESOLUTION = 20.0
-"""Å to which residuals are looked at: finer shells of single images hold mostly noise."""
 
 _IMAGES, _ROUNDS = 2_000, 12
 _REGULAR = 0.3
@@ -191,7 +186,8 @@ def find_residual(
     threads : int
         How many.
     """
-    coarse = replace(fitted, whole=replace(fitted.whole, band=fitted.whole.band.down_to(_RESOLUTION)))
+    # Shells of single images finer than 20 Å hold mostly noise.
+    coarse = replace(fitted, whole=replace(fitted.whole, band=fitted.whole.band.down_to(20.0)))
     band, rows = coarse.whole.band, rows[:: -(-len(rows) // _IMAGES)]
     grid = empty_volumes(band.last)
 

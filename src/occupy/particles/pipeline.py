@@ -47,10 +47,6 @@ place changed occupancies of channel by up to 0.015."""
 _LONGEST = 60.0
 """Å: coarser shells hold the ice's gradient and the particle's edge more than its parts."""
 
-_SAMPLE = 20_000
-"""Images, evenly spaced, from which it is learnt which parts vary and which states there are; populations are
-fitted to all images."""
-
 _MAPS, _IN_MAP = 8, 20
 """States that maps are made of, and particles a map needs."""
 
@@ -329,7 +325,8 @@ def _seen(
 
 
 def _sample(evidence: Evidence) -> Evidence:
-    step = -(-len(evidence) // _SAMPLE)
+    # 20 000 images tell which parts vary and which states there are; populations are fitted to all.
+    step = -(-len(evidence) // 20_000)
     if step == 1:
         return evidence
     number = np.arange(len(evidence)) if evidence.particle is None else evidence.particle

@@ -364,7 +364,6 @@ def residue_values(
 
 
 _RANGE = re.compile(r"(-?\d+)(?:-(-?\d+))?")
-_SHOWN = 12
 
 
 def _residues_of_selection(model: AtomicModel, parts: Sequence[str], name: str) -> list[int]:
@@ -409,7 +408,7 @@ def _residues_of_part(model: AtomicModel, chains: dict[str, list[int]], part: st
         return polymer or whole
     chain, colon, ranges = part.rpartition(":")
     if not colon or chain not in chains:
-        known = ", ".join(list(chains)[:_SHOWN]) + (" …" if len(chains) > _SHOWN else "")
+        known = ", ".join(list(chains)[:12]) + " …" * (len(chains) > 12)
         wanted = chain if colon else part
         raise InputError(f"selection {name}: {model.name} has no chain {wanted!r} (it has {known})")
     spans = [_span(text.strip(), part, name) for text in ranges.split(",")]

@@ -21,15 +21,7 @@ from typing import Any
 
 from occupy._version import __version__
 from occupy.errors import InputError, OccupyError
-from occupy.relion.job_files import (
-    Ending,
-    Guard,
-    abort_wanted,
-    clear,
-    end_group,
-    reserve,
-    write_ending,
-)
+from occupy.relion.job_files import Ending, ExitFiles, Guard, end_group, write_nodes
 
 # -P: RELION starts us in the project's folder, whose files must not be taken for Python modules.
 _PYTHON = (sys.executable, "-P", "-u", "-m")
@@ -65,12 +57,12 @@ def _run_job(words: Sequence[str]) -> int:
     try:
         for path in {Path(folder), control}:
             path.mkdir(parents=True, exist_ok=True)
-            clear(path)
+            ExitFiles(path).clear()
     except OSError as error:
         _complain(f"{folder}: cannot be written: {error.strerror or error}")
         return 1
     with suppress(OSError):  # of a full disk; the exit file is then tried directly
-        reserve(control)
+        ExitFiles(control).reserve()
     guard = Guard.start(control)
     _on_signals(_end_by_signal)
     ending: Ending = "FAILURE"
@@ -84,7 +76,7 @@ def _run_job(words: Sequence[str]) -> int:
         _complain(f"{type(error).__name__}: {error}")
     finally:
         _on_signals(signal.SIG_IGN)
-        write_ending(control, ending)
+        ExitFiles(control).write(ending)
         guard.dismiss()
     return 0 if ending == "SUCCESS" else 1
 
@@ -99,8 +91,6 @@ def _end_by_signal(number: int, _: Any) -> None:
 
 
 def _run(words: Sequence[str], guard: Guard) -> Ending:
-    from occupy.relion.job_files import write_nodes
-
     request = _parse_job(words)
     started = time.time()
     try:
@@ -133,7 +123,7 @@ def _supervised(command: Sequence[str], request: _JobRequest, guard: Guard) -> i
             _end_by_signal(early[0], None)
         guard.tell(worker.pid)
         while (code := worker.poll()) is None:
-            if abort_wanted(request.control) or abort_wanted(Path(request.folder)):
+            if any(ExitFiles(path).abort_wanted for path in (request.control, Path(request.folder))):
                 raise _AbortedError
             with suppress(subprocess.TimeoutExpired):
                 worker.wait(0.5)

@@ -31,36 +31,46 @@ def _exit_file(folder: Path, ending: Ending) -> Path:
     return folder / f"RELION_JOB_EXIT_{ending}"
 
 
-def clear(folder: Path) -> None:
-    """Remove what an earlier run of the same job left, which RELION would take for this run's end."""
-    stale = [_exit_file(folder, ending) for ending in _ENDINGS]
-    for path in [*stale, folder / _ABORT_NOW, folder / _OUTPUT_NODES]:
-        path.unlink(missing_ok=True)
+@dataclass(frozen=True)
+class ExitFiles:
+    """The files in a folder by which RELION and a job tell each other how it ends.
 
+    Attributes
+    ----------
+    folder : Path
+        Of the job, or where RELION looks for its files.
+    """
 
-def abort_wanted(folder: Path) -> bool:
-    """Tell whether RELION asks the job to stop."""
-    return (folder / _ABORT_NOW).exists()
+    folder: Path
 
+    def clear(self) -> None:
+        """Remove what an earlier run of the same job left, which RELION would take for this run's end."""
+        stale = [_exit_file(self.folder, ending) for ending in _ENDINGS]
+        for path in [*stale, self.folder / _ABORT_NOW, self.folder / _OUTPUT_NODES]:
+            path.unlink(missing_ok=True)
 
-def reserve(folder: Path) -> None:
-    """Make the file that `write_ending` renames."""
-    (folder / _RESERVE).touch()
+    @property
+    def abort_wanted(self) -> bool:
+        """Whether RELION asks the job to stop."""
+        return (self.folder / _ABORT_NOW).exists()
 
+    def reserve(self) -> None:
+        """Make the file that `write` renames."""
+        (self.folder / _RESERVE).touch()
 
-def write_ending(folder: Path, ending: Ending) -> None:
-    """Write one exit file, and no other."""
-    target = _exit_file(folder, ending)
-    if any(_exit_file(folder, other).exists() for other in _ENDINGS):
+    def write(self, ending: Ending) -> None:
+        """Write one exit file, and no other."""
+        target = _exit_file(self.folder, ending)
+        if any(_exit_file(self.folder, other).exists() for other in _ENDINGS):
+            with suppress(OSError):
+                (self.folder / _RESERVE).unlink(missing_ok=True)
+            return
+        try:
+            (self.folder / _RESERVE).replace(target)
+        except OSError:
+            target.touch()
         with suppress(OSError):
-            (folder / _RESERVE).unlink(missing_ok=True)
-        return
-    try:
-        (folder / _RESERVE).replace(target)
-    except OSError:
-        target.touch()
-    with suppress(OSError):
-        (folder / _ABORT_NOW).unlink(missing_ok=True)
+            (self.folder / _ABORT_NOW).unlink(missing_ok=True)
 
 
 def end_group(process: int, number: int) -> None:
@@ -129,7 +139,7 @@ def _keep_watch(reading: int, folder: Path) -> None:
         return
     if words and int(words[-1]):
         end_group(int(words[-1]), signal.SIGKILL)
-    write_ending(folder, "FAILURE")
+    ExitFiles(folder).write("FAILURE")
 
 
 class _NodeType(NamedTuple):

@@ -37,7 +37,6 @@ _VIEW_COLUMNS = (
     "part", "rot", "tilt", "particles", "occupancy", "standard_error", "expected_auc", "most_like",
 )  # fmt: skip
 _VIEWS = "views.tsv"
-_SPHERES = 12
 _COPIES, _NEIGHBOURS = "copies.tsv", "neighbours.tsv"
 PARTS = "parts.tsv"
 CORRELATIONS = "correlations.tsv"
@@ -302,7 +301,7 @@ def _views_table(found: ParticleOccupancy, views: Views) -> str:
 def _sphere_plot(found: ParticleOccupancy, views: Views) -> Figure:
     """Occupancy over the sphere of views (rot and 90° − tilt): parts that depend on the view most, first."""
     order = np.argsort(views.chance, kind="stable")
-    chosen = [int(i) for i in order if found.levels.varying[i] or views.dependent[i]][:_SPHERES]
+    chosen = [int(i) for i in order if found.levels.varying[i] or views.dependent[i]][:12]
     chosen = chosen or [int(order[0])]
     rows = -(-len(chosen) // 3)
     figure = new_figure(9.5, 2.2 * rows + 0.4, dpi=100, layout="constrained")

@@ -370,9 +370,11 @@ def _forest(table: OccupancyTable, column: int = 0) -> list[Figure]:
 def set_forest(table: OccupancyTable) -> list[Figure]:
     """Draw the same of a set, maps beside each other, the parts that differ most first.
 
-    Of more than eight maps the first eight in the order of the heat map; parts are folded onto pages.
+    In the order of the set; of more than eight maps the first eight in the order of the heat map. Parts are
+    folded onto pages.
     """
-    order, maps = by_difference(table), Tree.of(table.values.T).order[:_PAGES]
+    order, count = by_difference(table), len(table.maps)
+    maps = list(range(count)) if count <= _PAGES else Tree.of(table.values.T).order[:_PAGES]
     down = _Labels.of(1, _ROW, _TALLEST)
     space, wide = _label_space(table.regions, down.size), max(1.2, min(2.6, 10.4 / len(maps)))
     folds, figures = [order[i : i + _FOLD] for i in range(0, len(order), _FOLD)][:_PAGES], []
