@@ -32,9 +32,6 @@ Array = npt.NDArray[np.float64]
 Real = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
-_OF_STATE = 0.1
-"""Share of a shell's mean weight that is added to all its weights, so that what nobody sees stays 0."""
-
 
 @dataclass(frozen=True, eq=False)
 class Sums:
@@ -95,7 +92,8 @@ def reconstruct(
     for each in in_order(work, blocks(images.group, rows), threads):
         total = each if total is None else Sums(total.values + each.values, total.weights + each.weights)
     assert total is not None
-    return back_transformed(total.values, total.weights, grid, _OF_STATE)
+    # A tenth of a shell's mean weight is added to all its weights, so that what nobody sees stays 0.
+    return back_transformed(total.values, total.weights, grid, 0.1)
 
 
 def _projected_back(
