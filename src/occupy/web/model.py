@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +12,14 @@ import numpy.typing as npt
 from occupy.errors import InputError
 from occupy.io.models import read_model
 from occupy.model.atomic import AtomicModel
-from occupy.regions.joint import JointRegions
-from occupy.report.region_results import FoundRegions, find_regions, judged, with_fit
 from occupy.report.surfaces import pack
 from occupy.requests import RegionRequest
 from occupy.result import MapResult
 from occupy.web.document import MapDocument
 from occupy.web.jobs import Job
+
+if TYPE_CHECKING:
+    from occupy.report.region_results import FoundRegions
 
 # Å between neighbours: beyond, residues are missing.
 _LONGEST = 9.0
@@ -63,6 +64,10 @@ def parts_of(document: MapDocument, path: Path, by: str, by_reading: bool, job: 
     job : Job
         Is told how far it is.
     """
+    # What fits models takes half a second to import, which a viewer without one need not wait for.
+    from occupy.regions.joint import JointRegions
+    from occupy.report.region_results import find_regions, judged, with_fit
+
     est = document.est
     job.report("reading the model", 0, 0)
     # Ends with one line where most of the model lies outside of the box.
