@@ -174,10 +174,10 @@ def run_until_it_writes(program, large, work):
     )
     for _ in range(30000):
         begun = parts(work / "out")
-        if len(begun) == 6 and any(part.stat().st_size for part in begun):
+        if len(begun) == 7 and any(part.stat().st_size for part in begun):
             # Halted, it can't finish while a busy machine keeps us waiting.
             process.send_signal(signal.SIGSTOP)
-            assert len(parts(work / "out")) == 6
+            assert len(parts(work / "out")) == 7
             return process
         assert process.poll() is None
         time.sleep(0.001)

@@ -170,9 +170,10 @@ def fetch(
         raise InputError(f"timeout must be a positive number of seconds, not {timeout!r}")
     if retries < 0:
         raise InputError(f"retries must not be negative, not {retries!r}")
-    base = (base_url or os.environ.get("OCCUPY_EMDB_URL") or DEFAULT_BASE_URL).rstrip("/")
+    given = base_url or os.environ.get("OCCUPY_EMDB_URL") or DEFAULT_BASE_URL
+    base = given.rstrip("/")
     if not is_trusted_address(base):
-        raise InputError(f"archive address {base!r} is refused: it must start with https:// and name a host")
+        raise InputError(f"archive address {given!r} is refused: it must start with https:// and name a host")
     root = Path(cache_dir) if cache_dir is not None else _default_cache_dir()
     layout = _Layout(entry_id, root / entry_id, base)
     with disk_errors(layout.folder):
