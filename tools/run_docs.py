@@ -144,7 +144,8 @@ def shrink(path: Path, to: Path) -> None:
 
     picture = Image.open(path).convert("RGB")
     picture.thumbnail((1536, 1760))
-    picture.quantize(256).save(to, optimize=True)
+    # Not by median cut, which leaves few colours to a small colour bar.
+    picture.quantize(256, method=Image.Quantize.MAXCOVERAGE).save(to, optimize=True)
 
 
 def unlike(made: Path, shown: Path) -> str:

@@ -287,6 +287,9 @@ def test_the_figure_of_a_paper_has_its_width_and_six_panels(
     sides = {axes.get_window_extent().width / np.ptp(axes.get_xlim()) for axes in panels}
     assert max(sides) == pytest.approx(min(sides))  # one scale
     assert all(axes.get_position().x0 >= 0 and axes.get_position().x1 <= 1 for axes in panels)
+    assert figure.axes[6].get_xlabel() == "occupancy (1 = fully present)"
+    nlf = estimate(plain.volume, Settings(estimator="nlf"))
+    assert figures._paper_figure(nlf, columns).axes[6].get_xlabel() == "local scale (1 = fully present)"
     written = figures.write_paper_figure(plain, tmp_path, "a", columns)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(written.values())
     assert sorted(written.values()) == ["a_figure.pdf", "a_figure.png", "a_figure.svg"]

@@ -21,6 +21,7 @@ from occupy.report.slices import (
     confidence_slice,
     file_axes,
     lowest_shown_scale,
+    shown_occupancy,
     shown_scale,
 )
 from occupy.resolve import ResolvedSettings
@@ -223,22 +224,22 @@ def _slices_grid(est: Estimate) -> tuple[Figure, list[list[Axes]], list[Axes]]:
 
 
 def _paper_figure(est: Estimate, columns: Literal["one", "two"]) -> Figure:
-    """Draw central slices of input and scale for a paper, one or two columns wide (89 or 183 mm).
+    """Draw central slices of input and occupancy for a paper, one or two columns wide (89 or 183 mm).
 
     Nothing is written around them: what a reader must know belongs into the legend of the paper.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One column: slices across z, y, x under each other, input and scale beside each other; two columns:
-        the other way round. All at one scale.
+        One column: slices across z, y, x under each other, input and occupancy beside each other; two
+        columns: the other way round. All at one scale.
     """
     inputs = [central_slice(est.volume, est.volume.data, axis) for axis in range(3)]
     looks = _looks(est, inputs)
-    images: list[list[Any]] = [list(inputs), [shown_scale(est, axis) for axis in range(3)]]
+    images: list[list[Any]] = [list(inputs), [shown_occupancy(est, axis) for axis in range(3)]]
     z, y, x = (est.volume.shape[i] * est.volume.voxel_size[i] for i in file_axes(est.volume))
     sizes = ((x, y), (x, z), (y, z))  # of the slices across z, y, x
-    # What stands where: input (0) or scale (1), and the axis that is cut.
+    # What stands where: input (0) or occupancy (1), and the axis that is cut.
     down = [[(k, axis) for axis in range(3)] for k in (0, 1)]
     grid = [list(row) for row in zip(*down, strict=True)] if columns == "one" else down
     width, edge, gap = 3.5 if columns == "one" else 7.2, 0.2, 0.22
@@ -253,7 +254,8 @@ def _paper_figure(est: Estimate, columns: Literal["one", "two"]) -> Figure:
             drawn = _panel(axes, images[k][axis], est, axis, i + j, looks[k])
     place = page.axes(edge + 0.1, page.height - 0.42, min(2.4, width - 0.5), 0.09)
     bar = page.figure.colorbar(drawn, cax=place, orientation="horizontal")
-    bar.set_label("local scale (1 = fully present)", size=7, labelpad=1)
+    what = "local scale" if est.calibration is None else "occupancy"
+    bar.set_label(f"{what} (1 = fully present)", size=7, labelpad=1)
     bar.ax.tick_params(labelsize=7, length=2, pad=1.5)
     return page.figure
 

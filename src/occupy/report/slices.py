@@ -117,6 +117,14 @@ def shown_scale(est: Estimate, axis: int) -> np.ma.MaskedArray[Any, Any]:
     return np.ma.masked_array(scale, hidden)
 
 
+def shown_occupancy(est: Estimate, axis: int) -> np.ma.MaskedArray[Any, Any]:
+    """Return the central slice of the occupancy, masked as `shown_scale`; the scale where none is stated."""
+    scale = shown_scale(est, axis)
+    if est.calibration is None:
+        return scale
+    return np.ma.masked_array(est.calibration.occupancy_of(scale.data), scale.mask)
+
+
 def _finer(image: Array) -> Array:
     """Return an image interpolated to about 600 pixels."""
     from scipy.ndimage import zoom
