@@ -175,8 +175,8 @@ def read_found(path: Path, found: FoundRegions) -> tuple[OccupancyTable, list[No
     record = read_record(path)
     notices = [Notice(n["code"], n["text"]) for n in record["notices"]]
     lowest = 0.0 if record["settings"].get("recalibrate") else number_in(record, "lowest_confident_scale")
-    table, doubts = judged(_table(path, record, found.regions), found, lowest)
-    return table, notices + doubts
+    table, warnings = judged(_table(path, record, found.regions), found, lowest)
+    return table, notices + warnings
 
 
 def judged(table: OccupancyTable, found: FoundRegions, lowest: float) -> tuple[OccupancyTable, list[Notice]]:
