@@ -297,6 +297,7 @@ def documents(said: argparse.Namespace) -> None:
     for option in ("model", "regions"):
         if getattr(said, option) is not None:
             more += [f"--{option}", getattr(said, option)]
+    said.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         copy_pictures(said.output, Path(scratch), said.job, more)
     with sync_playwright() as play, tempfile.TemporaryDirectory() as scratch:
