@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import occupy
+
 HOME = Path(__file__).resolve().parents[1]
 BUILD = tomllib.loads((HOME / "pyproject.toml").read_text())["build-system"]
 PROJECT = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]
@@ -33,6 +35,7 @@ def test_the_recipe_makes_the_programs_that_pip_makes():
     made = recipe()["build"]["python"]["entry_points"]
     assert dict(line.split(" = ") for line in made) == PROJECT["scripts"]
     assert recipe()["about"]["license"] == PROJECT["license"]
+    assert f'default="{occupy.__version__}"' in recipe()["context"]["version"]
     assert (HOME / recipe()["about"]["license_file"]).is_file()
 
 
