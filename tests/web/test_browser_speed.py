@@ -76,6 +76,10 @@ def first_surface(chromium: Any, path: Path, then: Any = None) -> float:
     running = Occupy(str(path))
     page.goto(running.address())
     page.wait_for_selector("canvas.surface[data-ready]", timeout=60000)
+    # The first surface is of the map alone; the one that is coloured follows.
+    while not page.evaluate("performance.getEntriesByName('surface-coarse').length"):
+        assert time.time() < began + 60
+        page.wait_for_timeout(10)
     script = "performance.timeOrigin + performance.getEntriesByName('surface-coarse')[0].startTime"
     took = page.evaluate(script) / 1000 - began
     if then is not None:
