@@ -31,6 +31,7 @@ from occupy.ensemble import pipeline
 from occupy.ensemble.comparison import FullLevel, content_of
 from occupy.ensemble.pipeline import SetEstimate
 from occupy.ensemble.scaling import ScaledMaps
+from occupy.statistics.noise import without_noise
 from occupy.statistics.posterior import chance_of_full, posterior_error, posterior_mean
 
 Array = NDArray[np.float32]
@@ -51,7 +52,7 @@ def set_content_in_maps() -> Iterator[None]:
     def places(data: Array, dilated: Array, floor: float) -> NDArray[np.bool_] | None:
         if map_places(data, dilated, floor) is None:
             return None
-        reading = calibration.without_noise(dilated, floor, tuning.SHARED.noise_power).astype(np.float32)
+        reading = without_noise(dilated, floor, tuning.SHARED.noise_power).astype(np.float32)
         return set_content(reading, data)
 
     with patch.object(calibration, "_content_places", places):
@@ -98,7 +99,7 @@ def map_content_in_sets() -> Iterator[None]:
 
     def _kept(high: Array, floor: float, power: float) -> Array:
         floors.append(floor)
-        return np.asarray(calibration.without_noise(high, floor, power))
+        return np.asarray(without_noise(high, floor, power))
 
     def content(read: Array, density: Array) -> NDArray[np.bool_]:
         power, floor = tuning.SHARED.noise_power, floors[-1]

@@ -22,11 +22,11 @@ def estimate_classes(
     inputs: Sequence[str], output: Path | None, regions: RegionRequest, asked: SetRequest, quiet: bool
 ) -> None:
     """Find a set, say what it is, estimate it, write everything and print a summary."""
+    from occupy.inputs import members_of, without_small
     from occupy.io.sets import find_set
     from occupy.report.region_results import fit_members, regions_of_set
     from occupy.report.set_record import asked_of, earlier_run
     from occupy.report.set_results import SetOutput
-    from occupy.set_inputs import members_of, without_small
 
     found = find_set(inputs, count_particles=True)
     say("\n".join(found.describe()), quiet)
@@ -66,9 +66,9 @@ def estimate_classes(
 def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, quiet: bool) -> None:
     """Estimate, write and tell."""
     from occupy.classes import compare_classes
+    from occupy.inputs import execution_for, members_of
     from occupy.io.mrc import read_map
     from occupy.report.set_results import write_set
-    from occupy.set_inputs import execution_for, members_of
 
     paths = [entry.path for entry in used.maps]
     with (

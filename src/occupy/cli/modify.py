@@ -168,8 +168,7 @@ def _write_mask_script(mask: Path, scale: Path, record: dict[str, Any] | None, q
     """Write a ChimeraX script beside a mask; where it cannot name the files, say so: the mask is good."""
     from occupy.io.atomic import write_text
     from occupy.io.mrc import map_stem
-    from occupy.report.chimerax_files import seen_from
-    from occupy.report.chimerax_products import mask_script
+    from occupy.report.chimerax_files import mask_script, seen_from
 
     stem, folder = map_stem(mask), mask.parent
     shown, level = _map_below(folder, record)
