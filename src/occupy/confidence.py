@@ -22,9 +22,9 @@ from occupy.numerics.histogram import (
     two_histograms,
     value_range,
 )
-from occupy.options import short_repr
 from occupy.resolve import ResolvedSettings
 from occupy.scale import FullScale
+from occupy.settings import short_repr
 
 BINS = 1000
 Region = Callable[[int, int], npt.NDArray[np.bool_]]

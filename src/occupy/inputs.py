@@ -23,9 +23,8 @@ from occupy.io.checksum import ReadFile
 from occupy.io.mapset import ClassMap, MapSet, find_half_maps
 from occupy.io.mrc import read_header, read_source
 from occupy.numerics.parallel import available_cores
-from occupy.options import short_repr
 from occupy.pipeline import Estimate
-from occupy.settings import Settings
+from occupy.settings import Settings, short_repr
 from occupy.volume import Progress, Volume
 
 if TYPE_CHECKING:

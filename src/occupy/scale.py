@@ -15,8 +15,8 @@ from occupy.numerics.morphology import ball_widths, dilate_stream, dilate_stride
 from occupy.numerics.parallel import planes_per_slab, scratch
 from occupy.numerics.quantiles import Tile, Tiling, coarse_tile, extreme_tile, tau_of
 from occupy.numerics.resampling import Refiner
-from occupy.options import short_repr
 from occupy.resolve import ResolvedSettings
+from occupy.settings import short_repr
 from occupy.statistics.posterior import interval_95
 
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from occupy.cli.console import progress, say, warn
 from occupy.errors import InputError
-from occupy.options import names_of
 from occupy.requests import ContentRequest, SubtractionRequest
-from occupy.settings import Modification, Settings
+from occupy.settings import Modification, Settings, names_of
 
 if TYPE_CHECKING:
     from occupy.volume import Volume

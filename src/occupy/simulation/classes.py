@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from occupy.options import short_repr
 from occupy.requests import Imaging, Processing
+from occupy.settings import short_repr
 from occupy.simulation.models import Scene, chain_names, check_structure, marker_points, per_chain
 from occupy.simulation.single import Array, Noise, Simulation, finish, last_shell, raw_maps, spectrum_of
 
