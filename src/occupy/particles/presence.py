@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp
 
-from occupy.particles.covariance import Spread
-from occupy.particles.evidence import Evidence, symmetric
+from occupy.particles.evidence import Evidence, Spread, symmetric
 
 Array = npt.NDArray[np.float64]
 Bits = npt.NDArray[np.bool_]
