@@ -168,7 +168,7 @@ def class_agreement(table: npt.NDArray[Any], partner: Integers) -> Reals:
     counts = np.asarray(table, dtype=np.float64)
     total, rows, columns = counts.sum(), counts.sum(axis=1), counts.sum(axis=0)
     common = counts[np.arange(len(counts)), partner]
-    chance = rows * columns[partner] / total
+    chance = rows * columns[partner] / max(total, 1)
     most = (rows + columns[partner]) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         # kappa = (observed - expected) / (1 - expected), with the four cells written out.

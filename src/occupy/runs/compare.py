@@ -193,16 +193,9 @@ def _distinctness(runs: Sequence[Partition], belongs: Sequence[Integers], count:
     found = np.full((count, count), np.nan)
     for y, z in combinations(range(count), 2):
         pair = np.array([y, z])
-        found[y, z] = found[z, y] = max(_kappa(table[np.ix_(pair, pair)]) for table in tables)
+        kappas = (class_agreement(table[np.ix_(pair, pair)], np.arange(2))[0] for table in tables)
+        found[y, z] = found[z, y] = max(kappas)
     return found
-
-
-def _kappa(table: npt.NDArray[np.int64]) -> float:
-    """Cohen's kappa of a table of two classes; 0 where either run has one of them only."""
-    n = table.astype(np.float64)
-    chance = (n.sum(axis=1) * n.sum(axis=0)).sum() / max(n.sum() ** 2, 1)
-    observed = np.trace(n) / max(n.sum(), 1)
-    return float((observed - chance) / (1 - chance)) if chance < 1 else 0.0
 
 
 def _pooled(
@@ -220,6 +213,9 @@ def _pooled(
     counts), and it is off by the sum of w²v. What runs are off by alike can't be seen in this way: the square
     of `overstated` stands for it, in place of the 1.
 
+    A run that has two classes in one says nothing of which of the two a particle is in: the mean of a pair's
+    log-odds is over the runs that tell them apart. The pairs of K classes give K scores by least squares.
+
     Returns
     -------
     chance : ndarray of float64, shape (N, K)
@@ -228,38 +224,50 @@ def _pooled(
         The temperature of each run: 1 where its stated probabilities are taken as they are.
     """
     count = posterior.shape[1]
-    stated = [np.log(_stated(run, of, posterior)) for run, of in zip(runs, belongs, strict=True)]
-    labels = [of[run.labels] for run, of in zip(runs, belongs, strict=True)]
     if count == 1:
         return np.ones((len(posterior), 1)), np.ones(len(runs))
+    held = [_classes_for(run, of, posterior) for run, of in zip(runs, belongs, strict=True)]
+    stated = [np.log(_stated(run, where)) for run, where in zip(runs, held, strict=True)]
+    labels = [of[run.labels] for run, of in zip(runs, belongs, strict=True)]
+    others = [labels[:i] + labels[i + 1 :] for i in range(len(labels))]
     too_sure = np.array(
-        [
-            min(_temperature(mine, other) for other in labels[:i] + labels[i + 1 :])
-            for i, mine in enumerate(stated)
-        ]
+        [min(_temperature(mine, other) for other in each) for mine, each in zip(stated, others, strict=True)]
     )
-    weights = too_sure**-2.0 / (too_sure**-2.0).sum()
-    together = np.sqrt(overstated**2 + (weights**2 * (too_sure**2 - 1)).sum())
-    mean = sum(weight * each for each, weight in zip(stated, weights, strict=True)) / together
-    return _softmax(np.asarray(mean)), too_sure
+    score = np.zeros((len(posterior), count))
+    for y, z in combinations(range(count), 2):
+        tells = [not np.array_equal(where[:, y], where[:, z]) for where in held]
+        weights = too_sure**-2.0 * tells
+        weights /= max(weights.sum(), 1e-12)
+        together = np.sqrt(overstated**2 + (weights**2 * (too_sure**2 - 1)).sum())
+        odds = sum(w * (each[:, y] - each[:, z]) for w, each in zip(weights, stated, strict=True)) / together
+        score[:, y] += odds / count
+        score[:, z] -= odds / count
+    return _softmax(score), too_sure
 
 
-def _stated(run: Partition, belongs: Integers, posterior: Reals) -> Reals:
+def _classes_for(run: Partition, belongs: Integers, posterior: Reals) -> npt.NDArray[np.bool_]:
+    """Return which of a run's classes hold each consensus class, shape (classes of the run, K).
+
+    A consensus class that a run has no class for is in the one that holds most of it.
+    """
+    held = np.arange(posterior.shape[1]) == belongs[:, None]
+    empty = ~held.any(axis=0)
+    held[_confusion(run, posterior).argmax(axis=1)[empty], np.flatnonzero(empty)] = True
+    return np.asarray(held)
+
+
+def _stated(run: Partition, held: npt.NDArray[np.bool_]) -> Reals:
     """Return the probability of each consensus class as a run states it, shape (N, K).
 
     What is left of a particle's probability is spread evenly over the run's other classes: no more is known
-    of them. A consensus class that a run has no class for is in the class that holds most of it.
+    of them.
     """
-    classes, count = len(run.classes), posterior.shape[1]
+    classes = len(run.classes)
     sure = np.ones(len(run.labels)) if run.certainty is None else run.certainty
     sure = np.clip(sure, 1 / classes, 1 - _DOUBT)
     own = np.tile(((1 - sure) / max(classes - 1, 1))[:, None], (1, classes))
     own[np.arange(len(sure)), run.labels] = sure
-    where = np.zeros((classes, count))
-    where[np.arange(classes), belongs] = 1
-    empty = where.sum(axis=0) == 0
-    where[_confusion(run, posterior).argmax(axis=1)[empty], np.flatnonzero(empty)] = 1
-    found = np.maximum(own @ where, _DOUBT / classes)
+    found = np.maximum(own @ held, _DOUBT / classes)
     return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 
