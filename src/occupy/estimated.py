@@ -14,13 +14,12 @@ from occupy import modify
 from occupy.bfactor import BFactors
 from occupy.calibration import Calibration
 from occupy.checks import MapFacts
-from occupy.confidence import ConfidenceCurve, fdr_threshold
+from occupy.confidence import ConfidenceCurve, SolventModel, fdr_threshold
 from occupy.errors import Notice
 from occupy.modify import modified_maps
-from occupy.options import short_repr
 from occupy.resolve import ResolvedSettings
 from occupy.scale import FullScale, TargetOccupancy, scale_stream
-from occupy.solvent import SolventModel
+from occupy.settings import short_repr
 from occupy.volume import LazyMap, Volume, answer_in, on_finer_grid
 
 Array = npt.NDArray[np.float32]

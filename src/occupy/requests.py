@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from occupy.errors import InputError
-from occupy.options import as_written, option
+from occupy.settings import as_written, option
 
 Mask = Literal["none", "sphere", "soft"]
 

@@ -25,15 +25,12 @@ from occupy.particles.columns import (
     whole_and_moments,
     with_derivatives,
 )
-from occupy.particles.covariance import false_spread, fit_spread
-from occupy.particles.ctf import Ctf, _wavelength, transfer
-from occupy.particles.evidence import Evidence
-from occupy.particles.images import ParticleImages
+from occupy.particles.evidence import Evidence, false_spread, fit_spread
+from occupy.particles.images import Ctf, ParticleImages, _wavelength, transfer
 from occupy.particles.pipeline import Options, ParticleOccupancy, grid_for, particle_occupancy
-from occupy.particles.poses import Seen, turned
 from occupy.particles.presence import empty_images
 from occupy.particles.refine import Model, no_offsets, overconfidence, refine
-from occupy.particles.scaling import fit_scaling, shell_sums
+from occupy.particles.scaling import Seen, fit_scaling, shell_sums, turned
 from occupy.particles.slices import (
     Band,
     FourierVolumes,

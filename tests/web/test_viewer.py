@@ -532,7 +532,7 @@ def test_layers_a_set_does_not_have(viewer: Any, set_scene: dict[str, Any], laye
 def test_layers_of_a_set_are_kept_up_to_a_number_of_bytes(
     shelf_folder: Path, finished: Wait, viewer: Any
 ) -> None:
-    from occupy.web.watched import ArrayCache
+    from occupy.web.shelf import ArrayCache
 
     write_set(shelf_folder / "many", 30)
     viewer.cache = ArrayCache(0)

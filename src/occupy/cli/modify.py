@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from occupy.cli.console import progress, say, warn
 from occupy.errors import InputError
-from occupy.options import names_of
 from occupy.requests import ContentRequest, SubtractionRequest
-from occupy.settings import Modification, Settings
+from occupy.settings import Modification, Settings, names_of
 
 if TYPE_CHECKING:
     from occupy.volume import Volume
@@ -168,8 +167,7 @@ def _write_mask_script(mask: Path, scale: Path, record: dict[str, Any] | None, q
     """Write a ChimeraX script beside a mask; where it cannot name the files, say so: the mask is good."""
     from occupy.io.atomic import write_text
     from occupy.io.mrc import map_stem
-    from occupy.report.chimerax_files import seen_from
-    from occupy.report.chimerax_products import mask_script
+    from occupy.report.chimerax_files import mask_script, seen_from
 
     stem, folder = map_stem(mask), mask.parent
     shown, level = _map_below(folder, record)

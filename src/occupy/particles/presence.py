@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from occupy.particles.covariance import Spread
-from occupy.particles.evidence import Evidence, symmetric
+from occupy.particles.evidence import Evidence, Spread, symmetric
 
 Array = npt.NDArray[np.float64]
 Bits = npt.NDArray[np.bool_]

@@ -21,9 +21,9 @@ from occupy.model.judge import (
     not_separable,
     poor_parts,
 )
-from occupy.options import short_repr
 from occupy.regions.region import Region, index_of, regions_of_model
 from occupy.regions.table import Beside, OccupancyTable
+from occupy.settings import short_repr
 from occupy.statistics.posterior import STANDARD_ERRORS_95
 from occupy.volume import Triple, Volume
 

@@ -18,7 +18,7 @@ from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.io.checksum import ReadFile, sha256_of
 from occupy.io.mrc import read_source
-from occupy.numerics.quantiles import Tile
+from occupy.numerics.histogram import Tile
 from occupy.pipeline import Estimate
 from occupy.report.chimerax import tile_bounds
 from occupy.settings import Settings

@@ -28,7 +28,7 @@ from occupy.result import LoadedResult
 from occupy.settings import Settings
 from occupy.volume import LazyMap, Volume
 from occupy.web.scene import Look, Scene
-from occupy.web.watched import ArrayCache, WatchedFiles, read_watched
+from occupy.web.shelf import ArrayCache, WatchedFiles, read_watched
 
 Array = npt.NDArray[np.float32]
 
