@@ -28,12 +28,15 @@ class Partition:
         For each entry the index of its class in `classes`.
     certainty : ndarray of float64, shape (N,), or None
         Probability of that class, as the run states it.
+    overstated : float or None
+        By what the logarithms of its odds are known to be too large.
     """
 
     name: str
     classes: tuple[int, ...]
     labels: Integers
     certainty: Reals | None = None
+    overstated: float | None = None
 
     def __post_init__(self) -> None:
         labels = np.array(self.labels, dtype=np.int64)
@@ -54,11 +57,17 @@ class Partition:
         return np.bincount(self.labels, minlength=len(self.classes))
 
     @classmethod
-    def of(cls, name: str, numbers: npt.ArrayLike, certainty: npt.ArrayLike | None = None) -> Partition:
+    def of(
+        cls,
+        name: str,
+        numbers: npt.ArrayLike,
+        certainty: npt.ArrayLike | None = None,
+        overstated: float | None = None,
+    ) -> Partition:
         """Return the partition that class numbers, one per entry, make; classes nobody is in do not exist."""
         classes, labels = np.unique(np.asarray(numbers, dtype=np.int64), return_inverse=True)
         known = None if certainty is None else np.asarray(certainty, dtype=np.float64)
-        return cls(name, tuple(classes.tolist()), labels, known)
+        return cls(name, tuple(classes.tolist()), labels, known, overstated)
 
 
 @dataclass(frozen=True, eq=False)

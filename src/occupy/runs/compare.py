@@ -38,9 +38,8 @@ class Rules:
     settled : float
         A particle is settled where its class is at least this probable.
     overstated : float
-        Temperature of what runs state alike: every run is surer than it should be of what its maps and noise
-        model get wrong in the same way, which no agreement shows. Measured on runs of RELION with occupy in
-        its loop (`docs/explanation/runs.md`).
+        Temperature of what runs state alike, which no agreement shows, where a run's files do not tell it.
+        Measured on runs of RELION (`docs/explanation/runs.md`).
     """
 
     least_distinct: float = 0.2
@@ -98,7 +97,8 @@ class Consensus:
             posterior[:, keep] += posterior[:, gone]
             posterior = np.delete(posterior, gone, axis=1)
         candidates = max(len(run.classes) for run in runs)
-        chance, too_sure = _pooled(runs, posterior, belongs, rules.overstated)
+        alike_off = np.array([run.overstated or rules.overstated for run in runs])
+        chance, too_sure = _pooled(runs, posterior, belongs, alike_off)
         order = np.argsort(-np.bincount(chance.argmax(axis=1), minlength=len(distinct)), kind="stable")
         chance, distinct = chance[:, order], distinct[np.ix_(order, order)]
         rank = np.argsort(order)
@@ -199,7 +199,7 @@ def _distinctness(runs: Sequence[Partition], belongs: Sequence[Integers], count:
 
 
 def _pooled(
-    runs: Sequence[Partition], posterior: Reals, belongs: Sequence[Integers], overstated: float
+    runs: Sequence[Partition], posterior: Reals, belongs: Sequence[Integers], overstated: Reals
 ) -> tuple[Reals, Reals]:
     """Return the probability of each consensus class for each particle, from what runs state and agree on.
 
@@ -210,8 +210,8 @@ def _pooled(
     it agrees with best. With the log-odds of a run off by noise of variance v, t² = 1 + cv (the usual
     approximation of a logistic function averaged over a normal distribution: Spiegelhalter & Lauritzen,
     Networks 20, 579, 1990). In the mean, runs have weights w proportional to 1/t² (a run that failed hardly
-    counts), and it is off by the sum of w²v. What runs are off by alike can't be seen in this way: the square
-    of `overstated` stands for it, in place of the 1.
+    counts), and it is off by the sum of w²v. What runs are off by alike can't be seen in this way: the mean
+    square of `overstated`, one for each run, stands for it in place of the 1.
 
     A run that has two classes in one says nothing of which of the two a particle is in: the mean of a pair's
     log-odds is over the runs that tell them apart. The pairs of K classes give K scores by least squares.
@@ -238,7 +238,7 @@ def _pooled(
         tells = [not np.array_equal(where[:, y], where[:, z]) for where in held]
         weights = too_sure**-2.0 * tells
         weights /= max(weights.sum(), 1e-12)
-        together = np.sqrt(overstated**2 + (weights**2 * (too_sure**2 - 1)).sum())
+        together = np.sqrt((weights * overstated**2 + weights**2 * (too_sure**2 - 1)).sum() or 1)
         odds = sum(w * (each[:, y] - each[:, z]) for w, each in zip(weights, stated, strict=True)) / together
         score[:, y] += odds / count
         score[:, z] -= odds / count
