@@ -18,7 +18,7 @@ from dataclasses import replace
 from itertools import groupby, product
 from pathlib import Path
 
-from benchmarks.classification.particles import SETS, ParticleSet, coarser, make
+from benchmarks.classification.particles import SETS, USUAL, ParticleSet, coarser, make
 from benchmarks.classification.runs import (
     VARIANTS,
     Run,
@@ -39,7 +39,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("classification"))
     parser.add_argument("--models", type=Path, help="folder with the atomic models")
-    parser.add_argument("--sets", nargs="+", default=sorted(SETS), help="made here, or folders that exist")
+    parser.add_argument("--sets", nargs="+", default=USUAL, help="made here, or folders that exist")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=["plain", "occupy"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--classes", type=int, default=3)

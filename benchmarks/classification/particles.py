@@ -8,14 +8,15 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from occupy.io.models import _read_structure
 from occupy.io.mrc import read_map, write_map
 from occupy.simulation import simulate
 from occupy.simulation.single import Simulation
@@ -41,7 +42,7 @@ class ParticleSet:
     ----------
     model : str
         File name of the atomic model.
-    states : dict of str to (fraction, names of the chains that are absent)
+    states : dict of str to (fraction, chains or parts that are absent)
         The truth.
     box, voxel_size, diameter : int, float, float
         Of the images; Å.
@@ -55,10 +56,15 @@ class ParticleSet:
         Standard deviations in degrees (each Euler angle) and Å of what the user's poses are off.
     tilt_preference : float
         0 for uniform views; larger values prefer views along z.
+    parts : dict of str to tuple of str
+        Chains that come and go together, and are one part; all other chains are another. By default each
+        chain is a part.
+    own_b : bool
+        Whether chains keep how much their mean B-factors differ in the model.
     """
 
     model: str
-    states: dict[str, tuple[float, Iterable[str]]]
+    states: dict[str, tuple[float, Sequence[str]]]
     box: int
     voxel_size: float
     diameter: float
@@ -68,6 +74,8 @@ class ParticleSet:
     angle_error: float = 0.0
     shift_error: float = 0.0
     tilt_preference: float = 0.0
+    parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    own_b: bool = False
 
 
 BLOCKS = {
@@ -89,15 +97,13 @@ SIXTEEN = {
 al., arXiv 2408.05526), the least 1.2 %. What is absent is ours: its atomic models are not at hand."""
 
 
-def assembly(sizes: Mapping[str, float]) -> dict[str, tuple[float, Iterable[str]]]:
+def assembly(sizes: Mapping[str, float]) -> dict[str, tuple[float, Sequence[str]]]:
     """Return states of the large ribosomal subunit from the blocks that each lacks, and its size."""
     whole = sum(sizes.values())
     return {
-        f"without {blocks}" if blocks else "mature": (
-            size / whole, [chain for block in blocks.split() for chain in BLOCKS[block]]
-        )
+        f"without {blocks}" if blocks else "mature": (size / whole, blocks.split())
         for blocks, size in sizes.items()
-    }  # fmt: skip
+    }
 
 
 SETS = {
@@ -123,13 +129,13 @@ SETS = {
         "1wcm.pdb", {"full": (1.0, "")}, box=80, voxel_size=3.2, diameter=190, particles=4000, snr=0.05,
     ),
     "assembly": ParticleSet(
-        "50s.cif",
+        "../relion_50s/model.cif",
         assembly({"": 0.2, "CP B16": 0.25, "ST B6": 0.2, "B17 CP": 0.15, "CP ST B16 B28 B6": 0.2}),
-        box=128, voxel_size=2.75, diameter=290, particles=4000, snr=0.06,
+        box=128, voxel_size=2.75, diameter=290, particles=4000, snr=0.06, parts=BLOCKS,
     ),
     "sixteen": ParticleSet(
-        "50s.cif", assembly(SIXTEEN), box=128, voxel_size=3.0, diameter=290, particles=8000, snr=0.01,
-        white=1.0,
+        "../relion_50s/model.cif", assembly(SIXTEEN), box=128, voxel_size=3.0, diameter=290, particles=8000,
+        snr=0.01, white=1.0, parts=BLOCKS,
     ),
     # A state of 5 % that lacks parts of 122 and 146 residues beside another's absence; preferred views.
     "unequal": ParticleSet(
@@ -145,6 +151,9 @@ SETS = {
         shift_error=1.0,
     ),
 }  # fmt: skip
+
+USUAL = ["channel", "groel", "homogeneous", "pol2"]
+"""Sets that are run where none is named."""
 
 
 def coarser(settings: ParticleSet, box: int) -> ParticleSet:
@@ -195,20 +204,23 @@ def make(settings: ParticleSet, folder: Path, models: Path, seed: int) -> None:
     (folder / "truth.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
-def made_state(settings: ParticleSet, models: Path, absent: Iterable[str]) -> Simulation:
+def made_state(settings: ParticleSet, models: Path, absent: Sequence[str]) -> Simulation:
     """Simulate the map of a state."""
-    import gemmi
-
-    structure = gemmi.read_structure(str(models / settings.model))
-    structure.setup_entities()
+    structure = _read_structure(models / settings.model)
     structure.remove_ligands_and_waters()
     structure.remove_empty_chains()
+    chains = [chain for name in absent for chain in settings.parts.get(name, (name,))]
+    mean = {
+        chain.name: float(np.mean([atom.b_iso for residue in chain for atom in residue]))
+        for chain in structure[0]
+    }
     return simulate(
         structure,
         voxel_size=settings.voxel_size,
         box=settings.box,
         resolution=2.2 * settings.voxel_size,
-        occupancies=dict.fromkeys(absent, 0.0),
+        occupancies=dict.fromkeys(chains, 0.0),
+        b_factors={k: b - min(mean.values()) for k, b in mean.items()} if settings.own_b else None,
         signal_to_noise=float("inf"),
     )
 

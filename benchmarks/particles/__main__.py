@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.classification.__main__ import without_relion
-from benchmarks.classification.particles import PER_MICROGRAPH, SETS, ParticleSet, made_state, make
+from benchmarks.classification.particles import PER_MICROGRAPH, SETS, USUAL, ParticleSet, made_state, make
 from benchmarks.particles.scores import score
 from occupy.io.models import _read_structure
 from occupy.io.particle_images import read_particle_images
@@ -30,11 +30,16 @@ from occupy.simulation.models import heavy_atoms, place
 from occupy.simulation.potential import MODEL_B, PartAtoms
 
 SMOKE = replace(SETS["pol2"], particles=400, box=48, voxel_size=5.4, snr=0.2)
+REST = "rest"
+"""What is in no part of a set that names parts."""
+
 ALL_SETS = SETS | {
+    "relion_50s": replace(SETS["assembly"], own_b=True),
     "small": replace(SETS["pol2"], particles=2000, box=48, voxel_size=5.4),
     "draws": replace(SETS["homogeneous"], particles=400, box=48, voxel_size=5.4),
 }
-"""Two more: pol2 with few coarse pixels, for every variant; small homogeneous sets, for many seeds."""
+"""Three more: blocks of a ribosomal subunit, of which ST has 90 Å² more B than what is around it; pol2 with
+few coarse pixels, for every variant; small homogeneous sets, for many seeds."""
 
 
 @dataclass(frozen=True)
@@ -119,16 +124,18 @@ def changed(images: ParticleImages, folder: Path, variant: Variant) -> ParticleI
 
 
 def atoms_of(settings: ParticleSet, models: Path, error: float = 0.0) -> PartAtoms:
-    """Read a set's model, in the frame of its images; each chain is a part."""
+    """Read a set's model, in the frame of its images; each chain is a part, unless the set names parts."""
     structure = _read_structure(models / settings.model)
     structure.remove_ligands_and_waters()
     structure.remove_empty_chains()
     placed = place(heavy_atoms(structure), settings.box * settings.voxel_size)
-    names = tuple(dict.fromkeys(chain.name for chain in placed[0]))
+    part_of = {chain.name: REST if settings.parts else chain.name for chain in placed[0]}
+    part_of |= {chain: name for name, chains in settings.parts.items() for chain in chains}
+    names = tuple(dict.fromkeys(part_of.values()))
     sites = list(placed[0].all())
     xyz = np.array([site.atom.pos.tolist() for site in sites])
     xyz = xyz + np.random.default_rng(0).normal(0, error, xyz.shape)
-    part = np.array([names.index(site.chain.name) for site in sites])
+    part = np.array([names.index(part_of[site.chain.name]) for site in sites])
     return PartAtoms(
         xyz, np.array([site.atom.element.atomic_number for site in sites], dtype=np.uint8), part, names
     )
@@ -140,7 +147,10 @@ def true_densities(
     """Yield what each chain adds to the map that was projected."""
     whole = made_state(settings, models, "").clean
     for name in names:
-        yield cropped(whole - made_state(settings, models, name).clean, size)
+        lacks = tuple(settings.parts) if name == REST else (name,)
+        without = made_state(settings, models, lacks).clean
+        # Of the rest, what is left without all else.
+        yield cropped(without if name == REST else whole - without, size)
 
 
 def weights_of(atoms: PartAtoms) -> npt.NDArray[np.float64]:
@@ -187,7 +197,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("particles"))
     parser.add_argument("--models", type=Path, required=True, help="folder with the atomic models")
-    parser.add_argument("--sets", nargs="+", choices=sorted(ALL_SETS), default=sorted(SETS))
+    parser.add_argument("--sets", nargs="+", choices=sorted(ALL_SETS), default=[*USUAL, "relion_50s"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=["plain"])
     parser.add_argument("--threads", type=int, default=2)
