@@ -26,7 +26,7 @@ from occupy.io.star import read_star
 from occupy.particles.images import ParticleImages, _ImageSource
 from occupy.particles.pipeline import Options, grid_for, particle_occupancy
 from occupy.particles.slices import cropped, rotations
-from occupy.simulation.models import heavy_atoms, place
+from occupy.simulation.models import _heavy_atoms, place
 from occupy.simulation.potential import MODEL_B, PartAtoms
 
 SMOKE = replace(SETS["pol2"], particles=400, box=48, voxel_size=5.4, snr=0.2)
@@ -123,7 +123,7 @@ def atoms_of(settings: ParticleSet, models: Path, error: float = 0.0) -> PartAto
     structure = _read_structure(models / settings.model)
     structure.remove_ligands_and_waters()
     structure.remove_empty_chains()
-    placed = place(heavy_atoms(structure), settings.box * settings.voxel_size)
+    placed = place(_heavy_atoms(structure), settings.box * settings.voxel_size)
     names = tuple(dict.fromkeys(chain.name for chain in placed[0]))
     sites = list(placed[0].all())
     xyz = np.array([site.atom.pos.tolist() for site in sites])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from occupy.runs.agreement import Entries, Partition, adjusted_rand, contingency
-from occupy.runs.compare import Consensus, Rules, compare
+from occupy.runs.compare import Consensus, _Rules, compare
 
 Make = Callable[..., Any]
 THREE = (0.5, 0.3, 0.2)
@@ -35,7 +35,7 @@ def calibration_error(probability: np.ndarray, correct: np.ndarray) -> float:
 def test_probabilities_hold(make_runs: Make, distance: float, noise: float, sharpened: float) -> None:
     true, runs = make_runs(THREE, distance, noise, sharpened=sharpened)
     # What these runs have in common, their images, they state as it is.
-    found = Consensus.of(runs, Rules(overstated=1))
+    found = Consensus.of(runs, _Rules(overstated=1))
     correct = right(found.labels, true)
     assert found.count == 3
     assert calibration_error(found.probability, correct) < 0.05
@@ -46,7 +46,7 @@ def test_probabilities_hold(make_runs: Make, distance: float, noise: float, shar
 
 @pytest.mark.parametrize("distance", [2.5, 4.0])
 def test_what_runs_overstate_alike_is_taken_off(make_runs: Make, distance: float) -> None:
-    true, runs = make_runs(THREE, distance, 0.1, sharpened=Rules().overstated)
+    true, runs = make_runs(THREE, distance, 0.1, sharpened=_Rules().overstated)
     found = Consensus.of(runs)
     assert calibration_error(found.probability, right(found.labels, true)) < 0.05
 
@@ -139,4 +139,4 @@ def test_homogeneous_runs_raise_what_is_asked(make_runs: Make) -> None:
     found = compare(runs, of, homogeneous=(alike, of), draws=19)
     assert found.rules.least_distinct > 0.6
     assert found.without is not None
-    assert compare(runs, of, draws=19).rules == Rules()
+    assert compare(runs, of, draws=19).rules == _Rules()

@@ -20,7 +20,7 @@ _GENERAL = ("--help", "-h", "--version", "--install-completion", "--show-complet
 _OF_OLD = ("-i", "--input-map", "--emdb", "--emdb-id")
 
 
-def with_command(arguments: Sequence[str]) -> list[str]:
+def _with_command(arguments: Sequence[str]) -> list[str]:
     """Put the command in front where the user left it out.
 
     ``occupy map.mrc`` means ``occupy estimate map.mrc``; the flags of OccuPy 0.1.13 (``-i``, ``--emdb``)
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A job that a scheduler ends cleans up after itself, as after Ctrl-C (nohup still holds).
         if signal.getsignal(number := getattr(signal, name, signal.SIGTERM)) is signal.SIG_DFL:
             signal.signal(number, _ended)
-    words = _with_lists(with_command(sys.argv[1:] if arguments is None else arguments))
+    words = _with_lists(_with_command(sys.argv[1:] if arguments is None else arguments))
     sys.exit(run(words))
 
 

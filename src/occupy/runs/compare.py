@@ -27,7 +27,7 @@ _DOUBT = 1e-4  # No run is surer than this of a particle: a probability of 1 wou
 
 
 @dataclass(frozen=True)
-class Rules:
+class _Rules:
     """What counts as reproducible.
 
     Attributes
@@ -81,9 +81,9 @@ class Consensus:
         return len(self.distinct)
 
     @classmethod
-    def of(cls, runs: Sequence[Partition], rules: Rules | None = None) -> Consensus:
+    def of(cls, runs: Sequence[Partition], rules: _Rules | None = None) -> Consensus:
         """Bring runs to one assignment, with only as many classes as they tell apart."""
-        rules = rules or Rules()
+        rules = rules or _Rules()
         posterior = _start(runs)
         while True:
             posterior = _posterior(runs, posterior)
@@ -298,7 +298,7 @@ class Comparison:
         Between the runs, and by chance.
     consensus : Consensus
         One assignment, with the classes that are reproducible.
-    rules : Rules
+    rules : _Rules
         What counts as reproducible here.
     without : Agreement or None
         Agreement of runs on homogeneous particles, where such were given.
@@ -308,7 +308,7 @@ class Comparison:
     entries: Entries
     agreement: Agreement
     consensus: Consensus
-    rules: Rules
+    rules: _Rules
     without: Agreement | None = None
 
     @property
@@ -401,7 +401,7 @@ def compare(
     runs: Sequence[Partition],
     entries: Entries,
     *,
-    rules: Rules | None = None,
+    rules: _Rules | None = None,
     homogeneous: tuple[Sequence[Partition], Entries] | None = None,
     draws: int | None = None,
 ) -> Comparison:
@@ -413,14 +413,14 @@ def compare(
         Two or more.
     entries : Entries
         Which entries are of one particle.
-    rules : Rules, optional
+    rules : _Rules, optional
         What counts as reproducible.
     homogeneous : (sequence of Partition, Entries), optional
         Runs of the same settings on particles of one state: classes must be told apart better than those are.
     draws : int, optional
         Number of random partitions.
     """
-    rules, without = rules or Rules(), None
+    rules, without = rules or _Rules(), None
     if homogeneous is not None:
         without = Agreement.of(*homogeneous, draws=draws)
         rules = replace(
