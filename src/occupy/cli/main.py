@@ -11,10 +11,6 @@ from io import StringIO, TextIOWrapper
 from shutil import get_terminal_size
 
 _STOPPED = "stopped; unfinished files were removed"
-COMMANDS = (
-    "estimate", "modify", "mask", "classes", "regions", "particles", "compare-runs", "select",
-    "watch", "view", "fetch", "demo", "simulate", "relion", "cryosparc", "legacy",
-)  # fmt: skip
 _MODELS = (".cif", ".mmcif", ".pdb", ".ent")
 _GENERAL = ("--help", "-h", "--version", "--install-completion", "--show-completion")
 _OF_OLD = ("-i", "--input-map", "--emdb", "--emdb-id")
@@ -26,6 +22,8 @@ def _with_command(arguments: Sequence[str]) -> list[str]:
     ``occupy map.mrc`` means ``occupy estimate map.mrc``; the flags of OccuPy 0.1.13 (``-i``, ``--emdb``)
     mean a command line written for that program.
     """
+    from occupy.cli.app import COMMANDS
+
     words = list(arguments)
     if not words or words[0] in _GENERAL or words[0] in COMMANDS:
         return words
