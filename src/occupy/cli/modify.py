@@ -111,15 +111,16 @@ def _modify(
         )
 
 
-def _scale_file(source: Path) -> tuple[Path, dict[str, Any] | None]:
+def _scale_of(source: Path) -> tuple[Path, Volume, dict[str, Any] | None]:
     """Return the scale map behind a file, folder or record, and the record where there is one."""
-    from occupy.report.record import find_record, output_file, read_record
+    from occupy.io.mrc import read_map
+    from occupy.report.record import find_record, output_file, read_output, read_record
 
     if source.is_dir() or source.suffix == ".json":
         path = find_record(source)
         record = read_record(path)
-        return output_file(path, record, "scale"), record
-    return source, None
+        return output_file(path, record, "scale"), read_output(path, record, "scale"), record
+    return source, read_map(source), None
 
 
 @command(
@@ -138,13 +139,12 @@ def _mask_subtraction(
     run: Run,
 ) -> None:
     """Mask for particle subtraction, RELION's convention: 1 is kept, 0 is subtracted."""
-    from occupy.io.mrc import map_stem, read_map, write_map
+    from occupy.io.mrc import map_stem, write_map
     from occupy.masks import smooth, subtraction_mask
 
     if not (math.isfinite(asked.soft_edge) and asked.soft_edge >= 0):
         raise InputError(f"soft edge must not be negative, not {asked.soft_edge}")
-    path, record = _scale_file(scale)
-    volume = read_map(path)
+    path, volume, record = _scale_of(scale)
     _check_scale(volume.data, path)
     mask = subtraction_mask(volume.data, attenuate=asked.attenuate, sigmoid=asked.sigmoid, pivot=asked.pivot)
     if asked.soft_edge > 0:
@@ -193,13 +193,12 @@ def _mask_solvent(
     run: Run,
 ) -> None:
     """Solvent definition: 1 where there is content, with a soft edge, keeping weak density."""
-    from occupy.io.mrc import map_stem, read_map, write_map
+    from occupy.io.mrc import map_stem, write_map
     from occupy.masks import solvent_definition
 
-    path, record = _scale_file(scale)
+    path, volume, record = _scale_of(scale)
     chosen: dict[str, Any] = _content_settings(asked, record)
     threshold, weak = chosen["threshold"], chosen["weak"]
-    volume = read_map(path)
     _check_scale(volume.data, path)
     mask = solvent_definition(
         volume.data,
