@@ -326,7 +326,7 @@ left. Mean errors of all parts, of partial parts, and the stated error:
 | content: as in sets | 0.0415 (+34%) | 0.0660 (+45%) | 0.858 (-15%) |
 | content: core of sets (0.15) | 0.0405 (+31%) | 0.0635 (+40%) | 0.864 (-15%) |
 | full level: uppermost peak of averaged readings | 0.1033 (+235%) | 0.1091 (+140%) | 1.033 (+2%) |
-| full level: uppermost peak of single readings, as in sets | 0.0730 (+136%) | 0.1005 (+121%) | 0.882 (-13%) |
+| full level: uppermost peak of single readings | 0.0730 (+136%) | 0.1005 (+121%) | 0.882 (-13%) |
 | prior: 0.8, as in sets | 0.0359 (+16%) | 0.0520 (+15%) | 1.004 (-1%) |
 
 | sets | all | partial | stated error |
@@ -334,7 +334,7 @@ left. Mean errors of all parts, of partial parts, and the stated error:
 | as it is | 0.0310 | 0.0405 | 1.198 |
 | content: as in single maps | 0.0342 (+10%) | 0.0404 (-0%) | 1.180 (-1%) |
 | content: core of single maps (0.4) | 0.0342 (+10%) | 0.0404 (-0%) | 1.179 (-2%) |
-| full level: upper edge of averaged readings, as in single maps | 0.0597 (+93%) | 0.0603 (+49%) | 1.056 (-12%) |
+| full level: upper edge of averaged readings | 0.0597 (+93%) | 0.0603 (+49%) | 1.056 (-12%) |
 | full level: upper edge of single readings | 0.1378 (+345%) | 0.1060 (+162%) | 1.325 (+11%) |
 | prior: share of places that read full, as in single maps | 0.0326 (+5%) | 0.0409 (+1%) | 1.168 (-2%) |
 

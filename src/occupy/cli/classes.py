@@ -157,7 +157,7 @@ def _classes(
     from occupy.inputs import members_of, without_small
     from occupy.io.sets import find_set
     from occupy.report.region_results import fit_members, regions_of_set
-    from occupy.report.set_record import asked_of, earlier_run
+    from occupy.report.set_record import earlier_run, request_of
     from occupy.report.set_results import SetOutput
 
     found = find_set(inputs, count_particles=True)
@@ -168,7 +168,7 @@ def _classes(
     folder = output or Path(f"occupy_{found.stem}")
     of_regions = regions.options if regions.models or regions.masks else {}
     of_regions |= {"by_reading": True} if regions.by_reading else {}
-    begun = asked_of([entry.path for entry in used.maps], asked.options | of_regions)
+    begun = request_of([entry.path for entry in used.maps], asked.options | of_regions)
     state, why = earlier_run(folder, begun) if asked.resume else ("none", "")
     if state == "done":
         say(f"done already, in {folder}", run.quiet)

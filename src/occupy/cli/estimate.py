@@ -376,7 +376,7 @@ def _simulate(
     """
     from occupy.report.simulated import write_request
     from occupy.requests import SimulationRequest
-    from occupy.simulation.asked import simulate_request
+    from occupy.simulation.request import simulate_request
 
     asked = SimulationRequest(tuple(models), name, imaging, truth, mixture, processing)
     files = write_request(output, asked, simulate_request(asked))

@@ -12,7 +12,14 @@ import typer
 from occupy.cli.console import progress, say, say_files, warn_of
 from occupy.cli.options import Folder, Run, app, command
 from occupy.errors import InputError
-from occupy.requests import ClassWish, Numbering, ParticleRequest, PartWish, RegionRequest, RunsRequest
+from occupy.requests import (
+    ClassSelection,
+    Numbering,
+    ParticleRequest,
+    PartSelection,
+    RegionRequest,
+    RunsRequest,
+)
 
 if TYPE_CHECKING:
     from occupy.particles.pipeline import ParticleOccupancy
@@ -110,9 +117,9 @@ def _select(
         Path,
         typer.Option("-o", "--output", help="File to write: .star, .cs, or .pkl for cryoDRGN's --ind."),
     ],
-    wish: ClassWish,
+    wish: ClassSelection,
     numbering: Numbering,
-    parts: PartWish,
+    parts: PartSelection,
     run: Run,
 ) -> None:
     """Write the particles that have, or lack, a part.
@@ -126,7 +133,7 @@ def _select(
 
 
 def _select_by_classes(
-    source: Path, particles: Path, output: Path, wish: ClassWish, numbering: Numbering, quiet: bool
+    source: Path, particles: Path, output: Path, wish: ClassSelection, numbering: Numbering, quiet: bool
 ) -> None:
     """Select, write the particles and a record beside them, print what was found."""
     from occupy.report.selection import select_particles, selection_lines
@@ -137,7 +144,7 @@ def _select_by_classes(
 
 
 def _select_by_presence(
-    source: Path, particles: Path, output: Path, parts: PartWish, wish: ClassWish, quiet: bool
+    source: Path, particles: Path, output: Path, parts: PartSelection, wish: ClassSelection, quiet: bool
 ) -> None:
     """Write the particles that surely have, or lack, parts, and say how many."""
     from occupy.report.selection import select_parts
