@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_filter1d
 
-from occupy.simulation.models import _heavy_atoms, marker_points, place, voxels_near
+from occupy.simulation.models import heavy_atoms, marker_points, place, voxels_near
 from occupy.simulation.potential import coloured_noise, frequency_of, soft_low_pass
 
 WITH_HYDROGENS: Mapping[str, float] = {"C": 1.22, "N": 1.18, "O": 1.06}
@@ -125,7 +125,7 @@ def simulate_otherwise(
 ) -> tuple[NDArray[np.float32], gemmi.Structure]:
     """Return a map with noise, and the model in its frame as a user has it (one conformer)."""
     side = asked.box * asked.voxel_size
-    placed = place(_heavy_atoms(structure), side)
+    placed = place(heavy_atoms(structure), side)
     finer = max(1, int(np.ceil(3.5 * asked.voxel_size / asked.resolution)))
     size = asked.box * finer
     atoms = np.array([s.atom.pos.tolist() for s in placed[0].all()])

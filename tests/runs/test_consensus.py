@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from occupy.runs.agreement import Entries, Partition, adjusted_rand, contingency
-from occupy.runs.compare import Consensus, _Rules, compare
+from occupy.runs.compare import Consensus, Rules, compare
 
 Make = Callable[..., Any]
 THREE = (0.5, 0.3, 0.2)
@@ -35,7 +35,7 @@ def calibration_error(probability: np.ndarray, correct: np.ndarray) -> float:
 def test_probabilities_hold(make_runs: Make, distance: float, noise: float, sharpened: float) -> None:
     true, runs = make_runs(THREE, distance, noise, sharpened=sharpened)
     # What these runs have in common, their images, they state as it is.
-    found = Consensus.of(runs, _Rules(overstated=1))
+    found = Consensus.of(runs, Rules(overstated=1))
     correct = right(found.labels, true)
     assert found.count == 3
     assert calibration_error(found.probability, correct) < 0.05
@@ -46,7 +46,7 @@ def test_probabilities_hold(make_runs: Make, distance: float, noise: float, shar
 
 @pytest.mark.parametrize("distance", [2.5, 4.0])
 def test_what_runs_overstate_alike_is_taken_off(make_runs: Make, distance: float) -> None:
-    true, runs = make_runs(THREE, distance, 0.1, sharpened=_Rules().overstated)
+    true, runs = make_runs(THREE, distance, 0.1, sharpened=Rules().overstated)
     found = Consensus.of(runs)
     assert calibration_error(found.probability, right(found.labels, true)) < 0.05
 
@@ -100,6 +100,19 @@ def test_a_run_that_failed_does_not_spoil_the_others(make_runs: Make) -> None:
     assert [each.found_in for each in summaries] == [2, 2, 2]
 
 
+def test_a_run_that_merges_two_classes_says_nothing_of_which_of_them(make_runs: Make) -> None:
+    true, runs = make_runs(THREE, 3.5, 0.3)
+    of = contingency(true, runs[2].labels, 3, 3).argmax(axis=1)
+    numbers = np.where(runs[2].labels == of[2], of[1], runs[2].labels)
+    merged = Partition.of("merged", numbers, np.full(len(true), 0.99))
+    rules = Rules(overstated=1)
+    found, without = Consensus.of([*runs[:2], merged], rules), Consensus.of(runs[:2], rules)
+    assert found.count == without.count == 3
+    together = found.labels > 0  # in one of the two classes that the third run has in one
+    assert found.probability[together].mean() > without.probability[together].mean() - 0.01
+    assert calibration_error(found.probability, right(found.labels, true)) < 0.05
+
+
 def test_order_of_runs_and_numbers_of_classes_do_not_matter(make_runs: Make) -> None:
     _, runs = make_runs(THREE, 3.0, 0.3)
     other = [Partition.of(run.name, 9 - run.labels, run.certainty) for run in runs[::-1]]
@@ -139,4 +152,4 @@ def test_homogeneous_runs_raise_what_is_asked(make_runs: Make) -> None:
     found = compare(runs, of, homogeneous=(alike, of), draws=19)
     assert found.rules.least_distinct > 0.6
     assert found.without is not None
-    assert compare(runs, of, draws=19).rules == _Rules()
+    assert compare(runs, of, draws=19).rules == Rules()

@@ -404,7 +404,7 @@ def test_chain_values_quotes_mistakes(small, shape, arguments, quoted):
 
 
 def test_atoms_named_by_element_are_all_kept_and_of_alternatives_one():
-    from occupy.simulation.models import _heavy_atoms
+    from occupy.simulation.models import heavy_atoms
 
     def structure(alternatives: bool) -> gemmi.Structure:
         made, residue = gemmi.Structure(), gemmi.Residue()
@@ -422,5 +422,5 @@ def test_atoms_named_by_element_are_all_kept_and_of_alternatives_one():
         made.add_model(model)
         return made
 
-    assert _heavy_atoms(structure(False))[0].count_atom_sites() == 4
-    assert _heavy_atoms(structure(True))[0].count_atom_sites() == 1
+    assert heavy_atoms(structure(False))[0].count_atom_sites() == 4
+    assert heavy_atoms(structure(True))[0].count_atom_sites() == 1

@@ -77,7 +77,7 @@ def marker_points(structure: gemmi.Structure) -> dict[str, NDArray[np.float64]]:
     return {name: np.array(found) for name, found in points.items()}
 
 
-def _heavy_atoms(structure: gemmi.Structure) -> gemmi.Structure:
+def heavy_atoms(structure: gemmi.Structure) -> gemmi.Structure:
     """Return a copy of the first model without hydrogens and alternative conformations."""
     heavy = structure.clone()
     while len(heavy) > 1:
@@ -318,7 +318,7 @@ class Scene:
         check_structure(structure)
         extra = per_chain("b_factors", b_factors, chain_names(structure), default=0.0, highest=np.inf)
         voxel_size, resolution = float(imaging.voxel_size), float(imaging.resolution)
-        heavy = _heavy_atoms(structure)
+        heavy = heavy_atoms(structure)
         size = _box_size(heavy, voxel_size, imaging.box)
         placed = place(heavy, size * voxel_size)
         for chain in placed[0]:
