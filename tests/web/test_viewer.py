@@ -123,6 +123,39 @@ def test_a_map_that_cannot_be_estimated_is_shown_with_the_reason_or_not_at_all(
     viewer.close()
 
 
+def test_a_map_that_could_not_be_estimated_is_tried_again_in_its_place(
+    shelf_folder: Path, tmp_path: Path, finished: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = read_map(shelf_folder / "blob.mrc")
+    noise = 0.05 * np.random.default_rng(2).standard_normal(good.shape).astype(np.float32)
+    for name, sign in (("blob", 0), ("blob_half1", 1), ("blob_half2", -1)):
+        write_map(tmp_path / f"{name}.mrc", good.with_data(good.data + sign * noise))
+    estimate = Inputs.estimate
+
+    def failing(self: Inputs, settings: Any = None, progress: Any = None) -> Any:
+        if self.half_maps is not None and not (tmp_path / "mended").exists():
+            raise InputError("blob_half2.mrc is no half of this map")
+        return estimate(self, settings, progress)
+
+    monkeypatch.setattr(Inputs, "estimate", failing)
+    viewer = Viewer(Shelf.of(tmp_path))
+    job = finished(viewer, viewer.open({"path": "blob.mrc"}))
+    assert (job["state"], "blob_half2.mrc" in job["error"]) == ("failed", True)
+    scene = viewer.describe({"id": job["scene"]})
+    assert (scene["kind"], scene["at_work"], scene["inputs"]["neighbours"]) == ("read", False, True)
+    # Without what lies beside it, or once that is mended.
+    again = viewer.estimate({"id": scene["id"], "neighbours": False, "settings": {"lowpass": 14.0}})
+    assert finished(viewer, again)["result"] == {"scene": scene["id"]}
+    found = viewer.describe({"id": scene["id"]})
+    assert (found["kind"], found["settings"]["lowpass"], found["title"]) == ("map", 14.0, "blob.mrc")
+    other = finished(viewer, viewer.open({"path": "blob.mrc"}))["scene"]
+    write_map(tmp_path / "blob_half2.mrc", good.with_data(good.data - noise))
+    (tmp_path / "mended").touch()
+    job = finished(viewer, viewer.estimate({"id": other}))
+    assert job["state"] == "done", job["error"]
+    viewer.close()
+
+
 def test_closing_a_map_stops_its_estimate(viewer: Any, finished: Wait, held: Any) -> None:
     started = viewer.open({"path": "blob.mrc"})
     job = under_way(viewer, started)

@@ -133,6 +133,7 @@ class ReadMap(Scene):
             "shown_from": 0.0,
             "dust": self.resolved(self.asked).lowpass ** 3,
             "asked": {k: v for k, v in vars(self.asked).items() if v != getattr(Settings(), k)},
+            "inputs": {"neighbours": self.files.neighbours},
         }
 
     def resolved(self, settings: Settings) -> ResolvedSettings:

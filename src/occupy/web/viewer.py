@@ -163,17 +163,20 @@ class Viewer:
 
     def _open_map(
         self, files: InputFiles, settings: Settings, job: Job, *, level: float | None = None,
-        result: LoadedResult | None = None,
+        result: LoadedResult | None = None, which: int | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         job.report("reading", 0, 0)
-        watched, job.scene = WatchedFiles(), None
-        which = next(self._numbers)
+        watched, job.scene = WatchedFiles(), which
+        which = next(self._numbers) if which is None else which
 
         def read(path: Path, voxel_size: float | None = None) -> tuple[Volume, ReadFile]:
             volume, source = watched.read(path, voxel_size)
-            first = ReadMap(which, files, volume, settings, watched, self.cache, level=level)
+            # Of what lies beside it nothing is seen yet: where that is bad, it may be mended meanwhile.
+            alone = WatchedFiles()
+            first = ReadMap(which, files, volume, settings, alone, self.cache, level=level)
             if path == files.map and all(map(isfinite, first.span)):
                 # Seen before the rest is read and anything is estimated.
+                alone.watch(path)
                 self.scenes.add(first)
                 job.scene = which
             return volume, source
@@ -239,10 +242,14 @@ class Viewer:
     def describe(self, said: Said) -> dict[str, Any]:
         """Return everything of a scene but pictures."""
         scene = self.scene(said)
-        about = scene.describe()
+        about = scene.describe() | {"at_work": self._at_work(scene)}
         if isinstance(scene, MapDocument):
             about["saves_into"] = str(self._folder_of(scene))
         return about
+
+    def _at_work(self, scene: Scene) -> bool:
+        """Tell whether a scene is being estimated."""
+        return any(job.scene == scene.id for job in self.jobs.running())
 
     def _folder_of(self, document: MapDocument) -> Path:
         """Return the folder that results of a map are written into: that of the command line."""
@@ -325,8 +332,16 @@ class Viewer:
         }
 
     def estimate(self, said: Said) -> dict[str, Any]:
-        """Begin to estimate a map anew with other settings."""
-        document, settings = self.document(said), settings_from(said.get("settings", {}))
+        """Begin to estimate a map anew with other settings, or again where that failed or was stopped."""
+        settings, scene = settings_from(said.get("settings", {})), self.scene(said)
+        if isinstance(scene, ReadMap) and not isinstance(scene, MapDocument):
+            if self._at_work(scene):
+                raise InputError(f"{scene.title} is being estimated")
+            asked, level, which = _files_asked(scene, said), scene.given_level, scene.id
+            return self._started(
+                scene.title, lambda job: self._open_map(asked, settings, job, level=level, which=which)
+            )
+        document = self.document(said)
         files = _files_asked(document, said)
 
         def work(job: Job) -> dict[str, Any]:
@@ -445,7 +460,7 @@ class Viewer:
         return Download(temporary / name, name, temporary)
 
 
-def _files_asked(document: MapDocument, said: Said) -> InputFiles:
+def _files_asked(document: ReadMap, said: Said) -> InputFiles:
     """Return what a map was opened with, with or without half-maps beside it as a request says."""
     wanted = flag(said, "neighbours", document.files.neighbours)
     return document.files if document.files.half_maps else replace(document.files, neighbours=wanted)

@@ -111,14 +111,15 @@ async function opened(job) {
   let first = null; // a map is shown as soon as it is read, and estimated meanwhile
   try {
     const done = await watch(job, (now) => {
-      if (now.scene && now.state === "running") first ??= addScene(now.scene, !pages.has(now.scene)).catch(() => {});
-      pages.get(now.scene)?.progress?.(now);
+      if (now.scene && now.state !== "done") first ??= addScene(now.scene, !pages.has(now.scene)).catch(() => {});
+      first?.then(() => pages.get(now.scene)?.progress?.(now));
     });
     document.getElementById("closed").hidden = true;
     await first;
     if (done.result.scene) await addScene(done.result.scene, first === null);
     return done;
   } catch (error) {
+    await first;
     if (!pages.size) select("welcome");
     if (current === "welcome" || current === null) main.querySelector(".openerror")?.replaceChildren(String(error.message));
     throw error;
