@@ -572,6 +572,14 @@ def test_a_model_is_listed_by_what_is_missing_and_a_click_goes_there(demo_folder
     assert values == sorted(values)
     assert values[0] < 0.5 < 0.9 < values[-1]
     assert "±" in rows.first.inner_text()
+    # What the fit leaves over is hidden at first.
+    assert page.evaluate("document.querySelector('canvas.surface').dataset.masks") is None
+    page.get_by_label("What the fit leaves over").check()
+    page.wait_for_selector("canvas.surface[data-masks='residual 1']")
+    page.get_by_label("What the fit leaves over").uncheck()
+    page.locator(".residual button").click()
+    page.wait_for_selector("[data-layer=residual]:checked")
+    page.locator("[data-layer=residual]").uncheck()
     # Without the surface, the tube alone: missing and present both, in the colours of the table.
     page.get_by_role("spinbutton", name="Level").fill("1e6")
     page.get_by_role("spinbutton", name="Level").press("Enter")
