@@ -289,7 +289,7 @@ function surfaceView(ctx) {
     choice.value = colouring.name;
     range = areNumbers(ends, 2) && ends[1] > ends[0] ? [...ends] : [colouring.low, colouring.high];
     [low.value, high.value] = range.map((v) => nice(v));
-    for (const field of [low, high]) field.disabled = ["uniform", "modification"].includes(colouring.name);
+    low.parentElement.hidden = ["uniform", "modification"].includes(colouring.name);
     recolour();
   }
   const shows = segments("Surface of", [["input", "Input"], ["modified", "Modified"]], source, (name) => { source = name; reload(); });
@@ -325,7 +325,7 @@ function surfaceView(ctx) {
 
   function state() {
     const { turn = [0, 0, 0, 1], pan = [0, 0], zoom = 1 } = view.camera ?? {};
-    const centre = view.centre === view.home ? null : view.centre;
+    const centre = !view.home || view.centre === view.home ? null : view.centre;
     return { level, opacity, colour: colouring.name, range: [...range], source, dust, clip, crop: Number.isFinite(crop) ? crop : null, box, camera: { turn: [...turn], pan: [...pan], zoom, centre } };
   }
   function restore(to) {
@@ -432,7 +432,7 @@ function surfaceView(ctx) {
       view.remove(name);
       if (!visible) continue;
       try {
-        const { arrays: { positions, normals, indices }, origin, extent } = unpack(await getBytes("mesh", { id: ctx.scene.id, source: layer, level, colours: "", quality: "coarse" }));
+        const { arrays: { positions, normals, indices }, origin, extent } = unpack(await getBytes("mesh", { id: ctx.scene.id, source: layer, level, dust: layer === "residual" ? dust : 0, colours: "", quality: "coarse" }));
         view.setMesh(name, { positions, normals, indices, origin, extent }, { palette: paletteBytes([colour, colour]), range: [0, 1], opacity });
         canvas.dataset.masks = name;
       } catch (error) {
