@@ -572,6 +572,14 @@ def test_a_model_is_listed_by_what_is_missing_and_a_click_goes_there(demo_folder
     assert values == sorted(values)
     assert values[0] < 0.5 < 0.9 < values[-1]
     assert "±" in rows.first.inner_text()
+    # What the fit leaves over is hidden at first.
+    assert page.evaluate("document.querySelector('canvas.surface').dataset.masks") is None
+    page.get_by_label("What the fit leaves over").check()
+    page.wait_for_selector("canvas.surface[data-masks='residual 1']")
+    page.get_by_label("What the fit leaves over").uncheck()
+    page.locator(".residual button").click()
+    page.wait_for_selector("[data-layer=residual]:checked")
+    page.locator("[data-layer=residual]").uncheck()
     # Without the surface, the tube alone: missing and present both, in the colours of the table.
     page.get_by_role("spinbutton", name="Level").fill("1e6")
     page.get_by_role("spinbutton", name="Level").press("Enter")
@@ -994,3 +1002,36 @@ def test_a_crop_box_of_any_shape_by_numbers_and_by_dragged_faces(served: Occupy,
     assert float(low.input_value()) > 5
     page.get_by_role("button", name="Uncrop").click()
     assert surface_box(page)[0] > 0.95 * whole
+
+
+def test_files_of_the_users_computer_are_chosen_or_dropped_and_opened(
+    visit: Any, shelf_folder: Path, tmp_path: Path
+) -> None:
+    running = Occupy(cwd=tmp_path)
+    page = visit(running.address(), quiet=False)
+    page.wait_for_selector(".welcome .files li")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Upload …").click()
+    chooser.value.set_files(str(shelf_folder / "blob.mrc"))
+    page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=30000)
+    assert (tmp_path / "blob.mrc").read_bytes() == (shelf_folder / "blob.mrc").read_bytes()
+    # Dropped on the page of the map: what is there already is not written over, a model is taken.
+    drop = """([name, text]) => {
+      const data = new DataTransfer();
+      data.items.add(new File([text], name));
+      document.querySelector('canvas.surface, .welcome').dispatchEvent(
+        new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true })); }"""
+    page.evaluate(drop, ["blob.mrc", "other"])
+    page.wait_for_selector(".openerror.bad")
+    assert "already" in page.locator(".openerror").inner_text()
+    page.evaluate(drop, ["model.pdb", "END"])
+    page.wait_for_function("() => document.querySelector('.openerror').textContent.includes('panel Model')")
+    page.wait_for_selector(
+        ".welcome .files li[data-name='model.pdb'], .welcome .files li[data-name='blob.mrc']"
+    )
+    page.evaluate("""() => { Object.defineProperty(File.prototype, 'size', { get: () => 1e15 }); }""")
+    page.evaluate(drop, ["huge.mrc", "x"])
+    page.wait_for_function("() => document.querySelector('.openerror').textContent.includes('at most')")
+    assert {path.name for path in tmp_path.iterdir()} == {"blob.mrc", "model.pdb"}
+    page.close()
+    assert running.stop() == (0, "")

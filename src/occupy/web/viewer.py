@@ -113,6 +113,7 @@ class Viewer:
             "root": str(self.shelf.root),
             "scenes": [{"id": s.id, "title": s.title} for s in self.scenes.in_order()],
             "neighbours": self.neighbours,
+            "upload": {"most": self.largest_upload, "folder": str(self.shelf.base)},
             "jobs": [j.id for j in self.jobs.running()],
             "schema": schema(),
             "palettes": palettes(),
@@ -138,6 +139,33 @@ class Viewer:
             raise InputError(f"{path.name}: a folder without results; choose a map in it")
         files = InputFiles(path, voxel_size=voxel, neighbours=flag(said, "neighbours", self.neighbours))
         return self._started(path.name, lambda job: self._open_map(files, settings, job))
+
+    @property
+    def largest_upload(self) -> int:
+        """Bytes of the largest file that is taken: a larger map could not be opened."""
+        return self.scenes.limit
+
+    def too_large(self, name: str) -> str:
+        """Say that a file cannot be uploaded."""
+        return (
+            f"{name} is larger than the {self.largest_upload / 1e9:.1f} GB that maps may take here; "
+            f"copy it into {self.shelf.base} where occupy view runs, and open it there"
+        )
+
+    def place_of_upload(self, name: str) -> Path:
+        """Return where a file that a browser sends is written: where the user started, over nothing."""
+        plain = name.isprintable() and len(name.encode()) < 200 and not set(name) & {"/", "\\"}
+        if kind_of_file(name) is None or not plain or name.startswith("."):
+            raise InputError(f"{name or 'a file without a name'}: only maps and models can be uploaded")
+        path = self.shelf.base / name
+        if path.exists():
+            raise InputError(f"{name} is in {path.parent} already: open it there, or rename yours")
+        return path
+
+    def uploaded(self, path: Path) -> dict[str, Any]:
+        """Allow a file that was uploaded to be opened; return its path and kind."""
+        self.shelf = self.shelf.also(path)
+        return {"path": str(path), "kind": kind_of_file(path.name)}
 
     def fetch(self, said: Said) -> dict[str, Any]:
         """Begin to download an EMDB entry and open its map."""
@@ -336,7 +364,7 @@ class Viewer:
         settings, scene = settings_from(said.get("settings", {})), self.scene(said)
         if isinstance(scene, ReadMap) and not isinstance(scene, MapDocument):
             if self._at_work(scene):
-                raise InputError(f"{scene.title} is being estimated")
+                raise InputError(f"{scene.title} has not been estimated yet, but is being")
             asked, level, which = _files_asked(scene, said), scene.given_level, scene.id
             return self._started(
                 scene.title, lambda job: self._open_map(asked, settings, job, level=level, which=which)

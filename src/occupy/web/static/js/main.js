@@ -159,6 +159,15 @@ function help() {
 }
 
 document.querySelector("#closed button").addEventListener("click", () => { document.getElementById("closed").hidden = true; });
+// Files of this computer, dropped anywhere.
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  const files = [...event.dataTransfer.files];
+  if (!files.length || !app.info) return;
+  select("welcome");
+  app.send(files);
+});
 document.getElementById("help").addEventListener("click", help);
 document.getElementById("theme").addEventListener("click", () => {
   const dark = getComputedStyle(document.documentElement).colorScheme === "dark";

@@ -289,7 +289,7 @@ function surfaceView(ctx) {
     choice.value = colouring.name;
     range = areNumbers(ends, 2) && ends[1] > ends[0] ? [...ends] : [colouring.low, colouring.high];
     [low.value, high.value] = range.map((v) => nice(v));
-    for (const field of [low, high]) field.disabled = ["uniform", "modification"].includes(colouring.name);
+    low.parentElement.hidden = ["uniform", "modification"].includes(colouring.name);
     recolour();
   }
   const shows = segments("Surface of", [["input", "Input"], ["modified", "Modified"]], source, (name) => { source = name; reload(); });
@@ -325,7 +325,7 @@ function surfaceView(ctx) {
 
   function state() {
     const { turn = [0, 0, 0, 1], pan = [0, 0], zoom = 1 } = view.camera ?? {};
-    const centre = view.centre === view.home ? null : view.centre;
+    const centre = !view.home || view.centre === view.home ? null : view.centre;
     return { level, opacity, colour: colouring.name, range: [...range], source, dust, clip, crop: Number.isFinite(crop) ? crop : null, box, camera: { turn: [...turn], pan: [...pan], zoom, centre } };
   }
   function restore(to) {
@@ -422,19 +422,23 @@ function surfaceView(ctx) {
   const modified = latest((signal) => load(signal, "fine"));
   ctx.on("modified", () => { if (source === "modified") modified().catch(failed); });
 
-  /** Show a mask as a transparent surface, or take it away. */
+  /** Show a mask as a transparent surface, or both sides of a residual at three standard deviations; or take them away. */
   ctx.on("mask", async (layer, visible) => {
-    if (!visible) return view.remove(layer);
-    try {
-      const mesh = unpack(await getBytes("mesh", { id: ctx.scene.id, source: layer, level: 0.5, colours: "", quality: "coarse" }));
-      const colour = theme().read(layer === "solvent_mask" ? "--cross" : "--tile");
-      const { positions, normals, indices } = mesh.arrays;
-      view.setMesh(layer, { positions, normals, indices, origin: mesh.origin, extent: mesh.extent },
-        { palette: paletteBytes([colour, colour]), range: [0, 1], opacity: 0.28 });
-    } catch (error) {
-      failed(error);
+    const { low, high } = ctx.scene.looks[layer] ?? {};
+    const ends = ctx.app.info.palettes.difference;
+    const sides = layer === "residual" ? [[0.75 * low, ends[0], 0.7], [0.75 * high, ends[ends.length - 1], 0.7]] : [[0.5, theme().read(layer === "solvent_mask" ? "--cross" : "--tile"), 0.28]];
+    for (const [side, [level, colour, opacity]] of sides.entries()) {
+      const name = `${layer} ${side}`;
+      view.remove(name);
+      if (!visible) continue;
+      try {
+        const { arrays: { positions, normals, indices }, origin, extent } = unpack(await getBytes("mesh", { id: ctx.scene.id, source: layer, level, dust: layer === "residual" ? dust : 0, colours: "", quality: "coarse" }));
+        view.setMesh(name, { positions, normals, indices, origin, extent }, { palette: paletteBytes([colour, colour]), range: [0, 1], opacity });
+        canvas.dataset.masks = name;
+      } catch (error) {
+        failed(error);
+      }
     }
-    return undefined;
   });
   /** Show a model's tubes inside the surface; those whose parts were read in the colours of the scale. */
   ctx.on("trace", (tubes) => {

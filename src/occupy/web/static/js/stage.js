@@ -47,7 +47,7 @@ export function cropFaces(view, on, whole, change) {
   const names = [0, 1, 2, 3, 4, 5].map((face) => `${AXES[face % 3][0]} ${face < 3 ? "from" : "to"}`);
   const inputs = names.map((name, face) => h("input", { type: "number", step: "any", "aria-label": `Face ${name}`,
     onchange: (event) => { if (event.target.value !== "") move(face, Number(event.target.value)); show(); } }));
-  const fields = h("div.row.range", { title: "Faces of the crop box, in Å; they can be dragged too" }, [0, 1, 2].map((a) => h("span.inline", {}, AXES[a][0], inputs[a], "–", inputs[a + 3])), "Å",
+  const fields = h("div.row.crop", { title: "Faces of the crop box, in Å; they can be dragged too" }, [0, 1, 2].map((a) => h("span.inline", {}, AXES[a][0], inputs[a], "–", inputs[a + 3])), "Å",
     h("button", { title: "Show all of the map's box", onclick: () => change(null) }, "Uncrop"));
   const centre = (ends, face) => [0, 1, 2].map((a) => (a === face % 3 ? ends[face] : (ends[a] + ends[a + 3]) / 2));
   /** Pixels that one Å along a face's axis is long on the screen, there. */
