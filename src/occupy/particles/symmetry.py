@@ -32,7 +32,7 @@ _SAME, _APART = 0.5, 0.3
 """Correlation from which on a turned part is one that is there; share of it that may overlap with parts that
 are there if it is a new one."""
 
-_SOLID = 0.2
+SOLID = 0.2
 """Density, relative to the highest, from which on a part counts as being there."""
 
 
@@ -141,7 +141,7 @@ def with_copies(names: tuple[str, ...], volumes_zyx: Volumes, expansion: _Expans
     for number, operation in enumerate(expansion.operations[1:], start=1):
         for part in range(count):
             volume = _turned(volumes_zyx[part], operation)
-            alike = [_correlation(volume, each) for each in made]
+            alike = [likeness(volume, each) for each in made]
             best = int(np.argmax(alike))
             if alike[best] < _SAME:
                 if _overlap(volume, everything) > _APART or len(made) == _MOST_PARTS:
@@ -172,15 +172,16 @@ def _turned(volume_zyx: Volumes, operation: Array) -> Volumes:
     return cropped(moved, len(volume_zyx))
 
 
-def _correlation(one: Volumes, other: Volumes) -> float:
+def likeness(one: Volumes, other: Volumes) -> float:
+    """Correlation of two volumes about zero."""
     norms = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
     return float(np.vdot(one, other)) / max(norms, 1e-30)
 
 
 def _overlap(volume: Volumes, everything: Volumes) -> float:
     """Share of a volume's solid voxels that are solid already."""
-    solid = volume > _SOLID * volume.max()
-    return float((everything[solid] > _SOLID * everything.max()).mean())
+    solid = volume > SOLID * volume.max()
+    return float((everything[solid] > SOLID * everything.max()).mean())
 
 
 def expanded(evidence: Evidence, copied: _Copied, expansion: _Expansion, particle: Integers) -> Evidence:
