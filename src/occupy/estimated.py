@@ -20,7 +20,7 @@ from occupy.modify import modified_maps
 from occupy.resolve import ResolvedSettings
 from occupy.scale import FullScale, TargetOccupancy, scale_stream
 from occupy.settings import short_repr
-from occupy.volume import LazyMap, Volume, answer_in, on_finer_grid
+from occupy.volume import Grid, LazyMap, Volume, answer_in, on_finer_grid
 
 Array = npt.NDArray[np.float32]
 
@@ -140,8 +140,8 @@ class Estimate:
         return any(notice.code == "solvent-fit" for notice in self.notices)
 
     @cached_property
-    def _working_scale(self) -> LazyMap:
-        """Local scale on the working grid."""
+    def _readings(self) -> LazyMap:
+        """Local scale on the working grid, or of a calibration the readings it is made of."""
         stream = partial(
             scale_stream,
             self.working_map,
@@ -152,13 +152,24 @@ class Estimate:
         )
         return _on_working_grid(self, stream=stream)
 
+    def _scale_on(self, grid: Grid) -> LazyMap:
+        """Local scale on a grid: neighbours are taken off there, not before readings are interpolated."""
+        readings, calibration = on_finer_grid(self._readings, grid), self.calibration
+        if calibration is None:
+            return readings
+        context, across = calibration.context, self.settings.shape[1:]
+        if context is None:
+            return _made_of(readings, calibration.scale_of)
+        around = _on_working_grid(self, lambda start, stop: context.around_planes(start, stop, across))
+        return _made_of(readings, calibration.scale_of, on_finer_grid(around, grid))
+
     @cached_property
     def variability_limit(self) -> float:
         """Mean of the map the scale is taken of where that is 1, relative to full scale.
 
         On the working grid; NaN where no voxel has full scale.
         """
-        return self.mean_at_full_scale(self.sums_at_full_scale(self._working_scale.data, 0))
+        return self.mean_at_full_scale(self.sums_at_full_scale(self._scale_on(self._readings).data, 0))
 
     def sums_at_full_scale(self, scale: Array, start: int) -> npt.NDArray[np.float64]:
         """Count the voxels of full scale in each plane from ``start`` on, and sum the map there.
@@ -189,17 +200,15 @@ def _plain_maps(est: Estimate) -> dict[str, LazyMap]:
     """Return all maps of an estimate but the modified ones."""
     low, curve, calibration, fields = est.lowpassed, est.curve, est.calibration, est.b_factors
     lowpass = on_finer_grid(_on_working_grid(est, lambda start, stop: low[start:stop]), est.volume)
-    scale = on_finer_grid(est._working_scale, est.volume)
+    scale = est._scale_on(est.volume)
     confidence = _on_working_grid(est, lambda start, stop: curve(low[start:stop]))
     found = {
         "scale": scale,
         "confidence": on_finer_grid(confidence, est.volume),
     }
     if calibration is not None:
-        occupancy = _made_of(est._working_scale, calibration.occupancy_of)
-        found["occupancy"] = on_finer_grid(occupancy, est.volume)
-        uncertainty = _made_of(occupancy, calibration.uncertainty_of)
-        found["uncertainty"] = on_finer_grid(uncertainty, est.volume)
+        found["occupancy"] = _made_of(scale, calibration.occupancy_of)
+        found["uncertainty"] = _made_of(found["occupancy"], calibration.uncertainty_of)
     if fields is not None:
         across = est.volume.shape[1:]
         for name, what in (("relative_bfactor", "values"), ("relative_bfactor_error", "errors")):
@@ -211,9 +220,10 @@ def _plain_maps(est: Estimate) -> dict[str, LazyMap]:
     return found | {"lowpass": lowpass}
 
 
-def _made_of(source: LazyMap, make: Callable[[Array], Array]) -> LazyMap:
-    """Return a map whose every value is made of that of another."""
-    return LazyMap.on(source, lambda _, __, planes: make(planes), sources=(source,), threads=source.threads)
+def _made_of(source: LazyMap, make: Callable[..., Array], *others: LazyMap) -> LazyMap:
+    """Return a map whose every value is made of that of another, or of several."""
+    sources = (source, *others)
+    return LazyMap.on(source, lambda _, __, *planes: make(*planes), sources=sources, threads=source.threads)
 
 
 def _on_working_grid(est: Estimate, make: Any = None, **how: Any) -> LazyMap:

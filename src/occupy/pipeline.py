@@ -142,11 +142,7 @@ def estimate(
     warnings += [*about_scale, *about_b_factors, *solvent_notices(solvent, curve, facts, full)]
     for notice in warnings:
         log.warning("%s", notice.text)
-    target = None
-    if target_data is not None:
-        target = TargetOccupancy.of(maps.working, target_data, resolved, full.calibration)
-    report("done", 4, 4)
-    return Estimate(
+    est = Estimate(
         volume,
         resolved,
         facts,
@@ -155,11 +151,21 @@ def estimate(
         solvent,
         curve,
         lowest,
-        target,
+        None,
         tuple(warnings),
         maps.working,
         b_factors,
     )
+    if target_data is not None:
+        est = replace(est, target=_target(est, target_data))
+    report("done", 4, 4)
+    return est
+
+
+def _target(est: Estimate, mask: Array) -> TargetOccupancy:
+    if est.calibration is None:
+        return TargetOccupancy.of(est.working_map, mask, est.settings)
+    return TargetOccupancy.read(est.maps["occupancy"], mask, est.calibration, est.settings.tau)
 
 
 @dataclass(frozen=True, eq=False)
