@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from occupy.modify import modified_maps
 from occupy.resolve import ResolvedSettings
 from occupy.scale import FullScale, TargetOccupancy, scale_stream
 from occupy.settings import short_repr
-from occupy.volume import Grid, LazyMap, Volume, answer_in, on_finer_grid
+from occupy.volume import Grid, LazyMap, Volume, answer_in, frame_of_box, on_finer_grid
 
 Array = npt.NDArray[np.float32]
 
@@ -104,6 +104,11 @@ class Estimate:
         )
         return first | modified | plain
 
+    @cached_property
+    def coarse_maps(self) -> Mapping[str, LazyMap]:
+        """Scale, confidence, and where stated occupancy with its uncertainty, on the working grid."""
+        return self._maps_on(self._readings)
+
     @property
     def scale(self) -> Array:
         """Local scale of the whole map in [0, 1], on the map's grid: measured, linear in the occupancy."""
@@ -152,16 +157,22 @@ class Estimate:
         )
         return _on_working_grid(self, stream=stream)
 
-    def _scale_on(self, grid: Grid) -> LazyMap:
-        """Local scale on a grid: neighbours are taken off there, not before readings are interpolated."""
-        readings, calibration = on_finer_grid(self._readings, grid), self.calibration
-        if calibration is None:
-            return readings
-        context, across = calibration.context, self.settings.shape[1:]
-        if context is None:
-            return _made_of(readings, calibration.scale_of)
-        around = _on_working_grid(self, lambda start, stop: context.around_planes(start, stop, across))
-        return _made_of(readings, calibration.scale_of, on_finer_grid(around, grid))
+    def _maps_on(self, grid: Grid) -> dict[str, LazyMap]:
+        """Return what `coarse_maps` has on a grid: all but confidence follows there from readings."""
+        low, curve, calibration = self.lowpassed, self.curve, self.calibration
+        confidence = _on_working_grid(self, lambda start, stop: curve(low[start:stop]))
+        readings = on_finer_grid(self._readings, grid)
+        found = {"scale": readings, "confidence": on_finer_grid(confidence, grid)}
+        if calibration is not None:
+            context, across, around = calibration.context, self.settings.shape[1:], []
+            if context is not None:
+                means = _on_working_grid(self, lambda a, b: context.around_planes(a, b, across))
+                around.append(on_finer_grid(means, grid))
+            # Neighbours are taken off here and not before readings are interpolated, as that step is bent.
+            found["scale"] = _made_of(readings, calibration.scale_of, *around)
+            found["occupancy"] = _made_of(found["scale"], calibration.occupancy_of)
+            found["uncertainty"] = _made_of(found["occupancy"], calibration.uncertainty_of)
+        return found
 
     @cached_property
     def variability_limit(self) -> float:
@@ -169,7 +180,7 @@ class Estimate:
 
         On the working grid; NaN where no voxel has full scale.
         """
-        return self.mean_at_full_scale(self.sums_at_full_scale(self._scale_on(self._readings).data, 0))
+        return self.mean_at_full_scale(self.sums_at_full_scale(self.coarse_maps["scale"].data, 0))
 
     def sums_at_full_scale(self, scale: Array, start: int) -> npt.NDArray[np.float64]:
         """Count the voxels of full scale in each plane from ``start`` on, and sum the map there.
@@ -198,17 +209,9 @@ class Estimate:
 
 def _plain_maps(est: Estimate) -> dict[str, LazyMap]:
     """Return all maps of an estimate but the modified ones."""
-    low, curve, calibration, fields = est.lowpassed, est.curve, est.calibration, est.b_factors
+    low, fields = est.lowpassed, est.b_factors
     lowpass = on_finer_grid(_on_working_grid(est, lambda start, stop: low[start:stop]), est.volume)
-    scale = est._scale_on(est.volume)
-    confidence = _on_working_grid(est, lambda start, stop: curve(low[start:stop]))
-    found = {
-        "scale": scale,
-        "confidence": on_finer_grid(confidence, est.volume),
-    }
-    if calibration is not None:
-        found["occupancy"] = _made_of(scale, calibration.occupancy_of)
-        found["uncertainty"] = _made_of(found["occupancy"], calibration.uncertainty_of)
+    found = dict(est._maps_on(est.volume))
     if fields is not None:
         across = est.volume.shape[1:]
         for name, what in (("relative_bfactor", "values"), ("relative_bfactor_error", "errors")):
@@ -227,5 +230,9 @@ def _made_of(source: LazyMap, make: Callable[..., Array], *others: LazyMap) -> L
 
 
 def _on_working_grid(est: Estimate, make: Any = None, **how: Any) -> LazyMap:
-    s = est.settings
-    return LazyMap(s.shape, s.voxel_size, est.volume.frame, est.volume.name, make, threads=s.threads, **how)
+    s, of = est.settings, est.volume
+    grid = LazyMap(s.shape, s.voxel_size, of.frame, of.name, make, threads=s.threads, **how)
+    if not est.resampled:
+        return grid
+    x, y, z = (float(k) for k in of.position((0, 0, 0)))
+    return replace(grid, frame=frame_of_box(grid, (x, y, z)))

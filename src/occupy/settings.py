@@ -240,6 +240,12 @@ class Output:
     intermediate: bool = option(
         False, "Write the low-passed map too.", "Output", flags=("--save-intermediate",)
     )
+    output_voxel: Literal["map", "coarse"] = option(
+        "map",
+        "Voxels of scale, confidence, occupancy and uncertainty: those of the map, or the larger ones that "
+        "the low-pass allows (small files; modified maps keep the map's).",
+        "Output",
+    )
     level: float | None = option(None, "Contour level for ChimeraX, in map units.", "Output")
     # What the script of OccuPy 0.1.13 did not show; asked for by its flags only.
     minimum_scale: float = option(0.0, "Smallest scale that the ChimeraX script shows.")

@@ -587,6 +587,19 @@ def test_a_set_that_names_files_outside_is_refused(viewer: Any, finished: Wait, 
     assert "outside" in finished(viewer, viewer.open({"path": "sly_set"}))["error"]
 
 
+def test_a_result_with_larger_voxels_shows_the_same(viewer: Any, finished: Wait, shelf_folder: Path) -> None:
+    from occupy.cli import main
+
+    seen = []
+    for kind in ("map", "coarse"):
+        options = ["--lowpass", "12", "--output-voxel", kind, "-o", str(shelf_folder / kind), "--quiet"]
+        assert main.run(["estimate", str(shelf_folder / "blob.mrc"), *options]) == 0
+        job = finished(viewer, viewer.open({"path": kind}))
+        assert job["state"] == "done", job
+        seen.append(viewer.scene({"id": job["result"]["scene"]})._array("occupancy"))
+    np.testing.assert_allclose(seen[0], seen[1], atol=1e-6)
+
+
 def test_a_result_that_names_a_map_outside_is_refused(
     viewer: Any, finished: Wait, shelf_folder: Path, tmp_path: Path
 ) -> None:

@@ -272,8 +272,8 @@ def _regions(
     settings: Settings,
 ) -> None:
     """Read the occupancy of chains, ligands or masks in a map."""
+    from occupy.cli.classes import read_map_regions
     from occupy.cli.estimate import Job
-    from occupy.cli.regions import read_map_regions
 
     read_map_regions(map, asked, output, Job(settings, reading, quiet=True), wanted.report, run.quiet)
 

@@ -25,7 +25,7 @@ from occupy.numerics.smoothing import scipy_smoothed
 from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable, joined, read_regions
 from occupy.settings import short_repr
-from occupy.statistics.leakage import Neighbourhood
+from occupy.statistics.context import Neighbourhood
 
 Array = npt.NDArray[np.float32]
 

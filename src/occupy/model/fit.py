@@ -22,8 +22,7 @@ from occupy.model.density import (
     shape_coefficients,
     weighted_sum,
 )
-from occupy.model.level import PARTIAL_ERROR, PARTIAL_ERROR_OF_CLASSES, Level, full_elsewhere
-from occupy.model.misfit import model_error
+from occupy.model.level import PARTIAL_ERROR, PARTIAL_ERROR_OF_CLASSES, Level, full_elsewhere, model_error
 from occupy.model.solve import FIRST_MIX, Products, Solution, damping, ice_mix, ice_of, solve, solve_all
 from occupy.settings import short_repr
 
