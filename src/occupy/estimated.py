@@ -56,6 +56,8 @@ class Estimate:
         working grid.
     b_factors : BFactors or None
         Relative B-factors, where they were asked for and could be found.
+    featureless : ndarray of float32 or None
+        1 where content has no detail, as lipid and detergent; on the working grid, with B-factors.
     """
 
     volume: Volume
@@ -70,6 +72,7 @@ class Estimate:
     notices: tuple[Notice, ...]
     working_map: Array
     b_factors: BFactors | None = None
+    featureless: Array | None = None
 
     __repr__ = short_repr
 
@@ -88,8 +91,8 @@ class Estimate:
         """Every map there is, by name, in the order in which they are written.
 
         ``scale``, ``confidence``, those modified as settings ask; ``occupancy``, ``uncertainty``,
-        ``relative_bfactor``, ``relative_bfactor_error``, ``mask_fdr`` where they were asked for or can be
-        stated; ``lowpass``.
+        ``relative_bfactor``, ``relative_bfactor_error``, ``mask_featureless``, ``mask_fdr`` where they were
+        asked for or can be stated; ``lowpass``.
         """
         plain = _plain_maps(self)
         scale, confidence = plain["scale"], plain["confidence"]
@@ -210,17 +213,24 @@ class Estimate:
 def _plain_maps(est: Estimate) -> dict[str, LazyMap]:
     """Return all maps of an estimate but the modified ones."""
     low, fields = est.lowpassed, est.b_factors
-    lowpass = on_finer_grid(_on_working_grid(est, lambda start, stop: low[start:stop]), est.volume)
+    lowpass = on_finer_grid(_on_working_grid(est, _planes_of(low)), est.volume)
     found = dict(est._maps_on(est.volume))
     if fields is not None:
         across = est.volume.shape[1:]
         for name, what in (("relative_bfactor", "values"), ("relative_bfactor_error", "errors")):
             planes = partial(fields.planes, what, shape=across)
             found[name] = LazyMap.on(est.volume, planes, threads=est.settings.threads)
+    if est.featureless is not None:
+        mask = on_finer_grid(_on_working_grid(est, _planes_of(est.featureless)), est.volume)
+        found["mask_featureless"] = _made_of(mask, lambda planes: (planes >= 0.5).astype(np.float32))
     if est.fdr_level is not None:
         level = np.float32(est.fdr_level)
         found["mask_fdr"] = _made_of(lowpass, lambda planes: (planes > level).astype(np.float32))
     return found | {"lowpass": lowpass}
+
+
+def _planes_of(data: Array) -> Callable[[int, int], Array]:
+    return lambda start, stop: data[start:stop]
 
 
 def _made_of(source: LazyMap, make: Callable[..., Array], *others: LazyMap) -> LazyMap:

@@ -364,6 +364,11 @@ class _BFactorTuning:
     )
     structure_error: float = fixed(30.0, "Å²", "Standard error from what the structure itself does.")
     relative_error: float = fixed(0.4, "", "Relative standard error: the recovered share was 0.2 to 0.6.")
+    detail: float = fixed(4.8, "Å", "Detail that belts lack lies between this and the low-pass.")
+    detail_window: float = fixed(8.0, "Å", "Gaussian over which detail is compared with density.", KINDS)
+    detail_share: float = fixed(0.45, "90 % value", "Content with less of it is featureless.", KINDS)
+    detail_signal: float = fixed(2.0, "noise", "Power of detail above which any is told.", KINDS)
+    belt: float = fixed(0.12, "of content", "A warning is given from so much of it on.", KINDS)
 
 
 SHARED = _SharedTuning()
