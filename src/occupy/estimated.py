@@ -20,7 +20,15 @@ from occupy.modify import modified_maps
 from occupy.resolve import ResolvedSettings
 from occupy.scale import FullScale, TargetOccupancy, scale_stream
 from occupy.settings import short_repr
-from occupy.volume import LazyMap, Volume, answer_in, frame_of_box, on_finer_grid
+from occupy.volume import (
+    LazyMap,
+    Volume,
+    answer_in,
+    compute_planes,
+    frame_of_box,
+    in_stretches,
+    on_finer_grid,
+)
 
 Array = npt.NDArray[np.float32]
 
@@ -108,7 +116,7 @@ class Estimate:
     def coarse_maps(self) -> Mapping[str, LazyMap]:
         """Scale, confidence, and where stated occupancy with its uncertainty, on the working grid."""
         low, curve, calibration = self.lowpassed, self.curve, self.calibration
-        scale = self._working_scale
+        scale = in_stretches(self._working_scale)
         found = {"scale": scale, "confidence": _on_working_grid(self, lambda a, b: curve(low[a:b]))}
         if calibration is not None:
             found["occupancy"] = _made_of(scale, calibration.occupancy_of)
@@ -169,7 +177,13 @@ class Estimate:
 
         On the working grid; NaN where no voxel has full scale.
         """
-        return self.mean_at_full_scale(self.sums_at_full_scale(self._working_scale.data, 0))
+        sums = np.empty((self.settings.shape[0], 2))
+
+        def add(_: str, start: int, stop: int, scale: Array) -> None:
+            sums[start:stop] = self.sums_at_full_scale(scale, start)
+
+        compute_planes({"scale": self._working_scale}, add)
+        return self.mean_at_full_scale(sums)
 
     def sums_at_full_scale(self, scale: Array, start: int) -> npt.NDArray[np.float64]:
         """Count the voxels of full scale in each plane from ``start`` on, and sum the map there.

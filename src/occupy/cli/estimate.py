@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from occupy.cli.console import Report, fail, progress, say, warn
 from occupy.errors import InputError, Notice, OccupyError
-from occupy.requests import SimulationRequest
 from occupy.settings import Output, Reading, Settings
 
 if TYPE_CHECKING:
     from occupy.inputs import InputFiles, Inputs
     from occupy.report.results import Written
+    from occupy.requests import SimulationRequest
 
 
 @dataclass(frozen=True)

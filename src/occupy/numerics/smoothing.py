@@ -64,3 +64,13 @@ def scipy_smoothed(data: npt.NDArray[np.floating] | npt.NDArray[np.bool_], sigma
 
     average: Array = gaussian_filter(np.asarray(data, dtype=np.float32), sigma, mode="constant", truncate=3)
     return average
+
+
+def quantile(values: npt.NDArray[np.floating], share: float) -> float:
+    """Return a quantile, interpolated linearly, without NumPy's own, which imports masked arrays."""
+    at = share * (values.size - 1)
+    low = int(at)
+    ends = np.partition(values, (low, min(low + 1, values.size - 1)), axis=None)[low : low + 2]
+    if at - low == 0.5:  # to the last bit a median as NumPy has it
+        return float(ends.mean())
+    return float(ends[0]) + (at - low) * float(ends[-1] - ends[0])

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from occupy.numerics.parallel import scratch
 from occupy.numerics.resampling import block_means, interpolated_planes
-from occupy.numerics.smoothing import smooth_volume
+from occupy.numerics.smoothing import quantile, smooth_volume
 
 
 def _smoothed(data: Array, sigma: Sequence[float]) -> Array:
@@ -210,7 +210,7 @@ def crowding_gain(
         block_means(np.maximum(density, np.float32(0)), (2, 2, 2)), tuple(s / 2 for s in sigma), 2.5
     )
     around = interpolated_planes(coarse, (2, 2, 2), 0, len(density), density.shape[1:], (0.5, 0.5, 0.5))
-    around /= np.median(around[inside])
+    around /= quantile(around[inside], 0.5)
     np.maximum(around, np.float32(0.1), out=around)
     return np.asarray(around ** np.float32(-power))
 
