@@ -364,8 +364,8 @@ def calibrate(
     off = np.array([[log(ratio), chance] for ratio, chance in others])
     error = float(np.sqrt((off[:, 1] * off[:, 0] ** 2).sum()))
     # Relative to full scale, as readings are there.
-    relative = readings / np.float32(above)
-    context = LocalContext.of(relative, data, gain, voxels(t.leakage_reach), strides, t.leakage_share)
+    readings /= np.float32(above)
+    context = LocalContext.of(readings, data, gain, voxels(t.leakage_reach), strides, t.leakage_share)
     return Calibration(
         zero,
         with_noise(above, zero, tuning.SHARED.noise_power),
