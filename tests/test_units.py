@@ -177,7 +177,7 @@ def test_a_scale_that_is_never_whole_in_memory_gives_the_same_maps(monkeypatch, 
     monkeypatch.setattr("occupy.estimated.in_stretches", partial(in_stretches, planes=5, most=0))
     for name, lazy in whole.maps.items():
         np.testing.assert_array_equal(parts.maps[name].data, lazy.data)
-    assert not parts._working_scale.is_known
+    assert not parts._readings.is_known
     assert parts.variability_limit == whole.variability_limit
 
 
