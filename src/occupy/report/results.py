@@ -166,7 +166,7 @@ def _pictures(est: Estimate, folder: Path, stem: str, output: Output, report: Pr
         from occupy.report.figures import write_figures
 
         report("pictures", 0, 0)
-        paths = write_figures(est, folder, stem)
+        paths = write_figures(est, folder, stem, report)
         files |= {path.stem.removeprefix(f"{stem}_") + "_picture": path.name for path in paths}
     if output.figure_width is not None:
         from occupy.report.figures import write_paper_figure
@@ -249,7 +249,7 @@ def write_results(
         from occupy.report.estimate_page import write_report
 
         report("report", 0, 0)
-        write_report(folder / files["report"], est, record, level=output.level)
+        write_report(folder / files["report"], est, record, level=output.level, progress=report)
     write_text(folder / files["log"], log_text(record))
     sums = made.sums
     record["files"] = {f: sums[f].about() if f in sums else written(folder / f) for f in files.values()}
