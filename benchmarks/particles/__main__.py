@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.classification.__main__ import without_relion
-from benchmarks.classification.particles import PER_MICROGRAPH, SETS, ParticleSet, made_state, make
+from benchmarks.classification.particles import PER_MICROGRAPH, SETS, USUAL, ParticleSet, made_state, make
 from benchmarks.particles.scores import score
 from occupy.io.models import _read_structure
 from occupy.io.particle_images import read_particle_images
@@ -36,22 +36,10 @@ REST = "rest"
 """What is in no part of a set that names parts."""
 
 ALL_SETS = SETS | {
-    "relion_50s": ParticleSet(
-        "../relion_50s/model.cif",
-        {"mature": (0.2, ()), "without CP": (0.25, ("CP", "B16")), "without ST": (0.2, ("ST", "B6")),
-         "without B17": (0.15, ("B17", "CP")), "early": (0.2, ("CP", "ST", "B16", "B28", "B6"))},
-        box=128, voxel_size=2.75, diameter=290, particles=4000, snr=0.06,
-        parts={
-            "CP": ("5S", "L5", "L18", "L25", "L27", "R4D", "R4G", "R4H", "R4J", "R4F"),
-            "ST": ("L11", "R2P", "R2Q"), "B28": ("L9", "L28", "L33", "R1S", "R4E", "R4I"),
-            "B17": ("L17", "L32", "R2U", "R3V", "R4W", "R4X"), "B16": ("L16", "R4C"),
-            "B6": ("L6", "R4T", "R4R", "R4N"),
-        },
-        own_b=True,
-    ),
+    "relion_50s": replace(SETS["assembly"], own_b=True),
     "small": replace(SETS["pol2"], particles=2000, box=48, voxel_size=5.4),
     "draws": replace(SETS["homogeneous"], particles=400, box=48, voxel_size=5.4),
-}  # fmt: skip
+}
 """Three more: blocks of a ribosomal subunit, of which ST has 90 Å² more B than what is around it; pol2 with
 few coarse pixels, for every variant; small homogeneous sets, for many seeds."""
 
@@ -242,7 +230,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("particles"))
     parser.add_argument("--models", type=Path, required=True, help="folder with the atomic models")
-    parser.add_argument("--sets", nargs="+", choices=sorted(ALL_SETS), default=[*sorted(SETS), "relion_50s"])
+    parser.add_argument("--sets", nargs="+", choices=sorted(ALL_SETS), default=[*USUAL, "relion_50s"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=["plain"])
     parser.add_argument("--threads", type=int, default=2)

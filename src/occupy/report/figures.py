@@ -25,7 +25,6 @@ from occupy.report.slices import (
     shown_scale,
 )
 from occupy.resolve import ResolvedSettings
-from occupy.volume import Progress
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -453,11 +452,12 @@ def write_paper_figure(
     return names
 
 
-def write_figures(est: Estimate, folder: Path, stem: str, progress: Progress | None = None) -> list[Path]:
+def write_figures(est: Estimate, folder: Path, stem: str, begin: Callable[[str], str] = str) -> list[Path]:
     """Write the figures of an estimate as PNG, each complete or not at all; return their paths.
 
     Names are ``<stem>_slices.png``, ``<stem>_solvent.png`` and, if a modification was asked for,
-    ``<stem>_modification.png``; the folder is made if missing. ``progress`` is told which is drawn.
+    ``<stem>_modification.png``; the folder is made if missing. ``begin`` is told each
+    figure's name before it is drawn, and returns it.
     """
     make_folder(folder)
     s = est.settings
@@ -470,9 +470,7 @@ def write_figures(est: Estimate, folder: Path, stem: str, progress: Progress | N
         figures["modification"] = lambda: modification_figure(s, lowest)
     written: list[Path] = []
     for what, draw in figures.items():
-        if progress is not None:
-            progress(f"pictures: {what}", len(written), len(figures))
-        path = folder / f"{stem}_{what}.png"
+        path = folder / f"{stem}_{begin(what)}.png"
         write_picture(path, draw())
         written.append(path)
     return written

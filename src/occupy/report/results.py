@@ -22,6 +22,7 @@ from occupy.report.chimerax_files import copy_name, opens_as_read, seen_from
 from occupy.report.contents import WHAT as WHAT
 from occupy.report.contents import make_way
 from occupy.report.record import log_text, record_of, to_json
+from occupy.report.surfaces import colouring
 from occupy.settings import Output, Settings
 from occupy.volume import Consume, LazyMap, Progress, Volume, compute_planes
 
@@ -166,7 +167,7 @@ def _pictures(est: Estimate, folder: Path, stem: str, output: Output, report: Pr
         from occupy.report.figures import write_figures
 
         report("pictures", 0, 0)
-        paths = write_figures(est, folder, stem, report)
+        paths = write_figures(est, folder, stem, _named(report, "pictures"))
         files |= {path.stem.removeprefix(f"{stem}_") + "_picture": path.name for path in paths}
     if output.figure_width is not None:
         from occupy.report.figures import write_paper_figure
@@ -174,6 +175,16 @@ def _pictures(est: Estimate, folder: Path, stem: str, output: Output, report: Pr
         report("figure for a paper", 0, 0)
         files |= write_paper_figure(est, folder, stem, output.figure_width)
     return files
+
+
+def _named(report: Progress, stage: str) -> Callable[[str], str]:
+    """Return what reports each part of a stage by its title, and returns the title."""
+
+    def begin(title: str) -> str:
+        report(f"{stage}: {title.lower()}", 0, 0)
+        return title
+
+    return begin
 
 
 def recorded_options(output: Output, voxel_size: float | None) -> dict[str, Any]:
@@ -220,7 +231,7 @@ def write_results(
     stem = est.volume.name
     paths = {role: f.path if isinstance(f, ReadFile) else f for role, (_, f) in inputs.items()}
     named = ("scale", "confidence", *modifications(est.settings), "occupancy")
-    shown = {p: f"{stem}_{p}.mrc" for p in named if p in est.maps}
+    shown = {p: f"{stem}_{p}.mrc" for p in named if p in est.maps} | {"colouring": f"{stem}_colouring.map"}
     opens = opens_as_read(folder, paths["map"], est.volume.voxel_size)
     shown["map"] = seen_from(folder, paths["map"]) if opens else copy_name(stem)
     # Before anything is written: a name that ChimeraX cannot open, a bad level, or an input that changed
@@ -234,7 +245,8 @@ def write_results(
     if not opens:
         files["input"] = copy_name(stem)
         write_map(folder / files["input"], est.volume, "input")
-    files["chimerax"] = f"{stem}.cxc"
+    files |= {"colouring": shown["colouring"], "chimerax": f"{stem}.cxc"}
+    write_map(folder / files["colouring"], colouring(est), "what surfaces are coloured by")
     write_text(folder / files["chimerax"], script)
     report = progress or (lambda *_: None)
     files |= _pictures(est, folder, stem, output, report)
@@ -249,7 +261,9 @@ def write_results(
         from occupy.report.estimate_page import write_report
 
         report("report", 0, 0)
-        write_report(folder / files["report"], est, record, level=output.level, progress=report)
+        write_report(
+            folder / files["report"], est, record, level=output.level, begin=_named(report, "report")
+        )
     write_text(folder / files["log"], log_text(record))
     sums = made.sums
     record["files"] = {f: sums[f].about() if f in sums else written(folder / f) for f in files.values()}
