@@ -14,6 +14,13 @@ CARBON = 6
 Kind = Literal["polymer", "ligand", "water"]
 
 
+class Alternatives(NamedTuple):
+    """Parts in one place; their occupancies sum up to 1 (`complete`) or to 1 at most."""
+
+    names: tuple[str, ...]
+    complete: bool = False
+
+
 class Residue(NamedTuple):
     """One residue of a model.
 

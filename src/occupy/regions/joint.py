@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from occupy.errors import InputError, Notice
-from occupy.model import AtomicModel
+from occupy.model import Alternatives, AtomicModel
 from occupy.model.density import Indices
 from occupy.model.fit import MOST_PARTS, PartFit, finest_detail, fit_set
 from occupy.model.judge import (
-    at_most_one,
     check_placement,
     likely_shift,
     local_correlations,
     not_separable,
     poor_parts,
+    with_sums,
 )
 from occupy.options import short_repr
 from occupy.regions.region import Region, index_of, regions_of_model
@@ -153,7 +153,7 @@ def fit_regions_of_set(
     maps: Mapping[str, Callable[[], Volume]],
     model: AtomicModel,
     regions: Sequence[Region],
-    exclusive: Sequence[Sequence[str]] = (),
+    exclusive: Sequence[Alternatives] = (),
 ) -> dict[str, JointRegions] | str:
     """Fit the occupancies of a model's regions to maps of one grid, together with the rest of the model.
 
@@ -168,8 +168,8 @@ def fit_regions_of_set(
         In the maps' frame.
     regions : sequence of Region
         Those without residues (masks) are passed over.
-    exclusive : sequence of sequences of str
-        Regions that exclude each other, so that their occupancies sum up to 1 at most.
+    exclusive : sequence of Alternatives
+        Regions that exclude each other, so that their occupancies sum up to 1, or to 1 at most.
 
     Returns
     -------
@@ -202,7 +202,7 @@ def fit_regions_of_set(
     found = {}
     for name, fit in fits.items():
         correlations = local_correlations(fit, model.xyz, parts, _origin(volume))
-        fit = at_most_one(fit, exclusive)
+        fit = with_sums(fit, exclusive)
         found[name] = JointRegions(
             fit, rows, not_separable(fit), correlations, poor_parts(fit, correlations), off
         )
