@@ -125,6 +125,15 @@ class AtomicModel:
         chain = residue.chain.strip() or self._blank_chain
         return f"{self.names[residue.file]}.{chain}" if self.chains_clash else chain
 
+    @property
+    def residues_by_chain(self) -> dict[str, list[int]]:
+        """Chain → its residues, water left out."""
+        chains: dict[str, list[int]] = {}
+        for number, residue in enumerate(self.residues):
+            if residue.kind != "water":
+                chains.setdefault(self.chain_label(residue), []).append(number)
+        return chains
+
     @cached_property
     def _blank_chain(self) -> str:
         """Return what a chain without a name is called: ``_``, or more of them where a chain is called so."""

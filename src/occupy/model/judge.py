@@ -257,14 +257,9 @@ def _likely_mirror(fit: PartFit) -> tuple[str, float, float]:
     now, then : float
         Highest correlation at any shift as it is, and mirrored.
     """
-    lattice = fit.lattice
-    reach = [int(np.abs(row).max()) + 1 for row in lattice.index]
-    grids = []
-    for row in (fit.observed, fit.whole):
-        fourier = np.zeros((2 * reach[0], 2 * reach[1], reach[2] + 1), dtype=np.complex64)
-        z, y, x = lattice.index
-        fourier[z, y, x] = row
-        grids.append(irfftn(fourier, s=[2 * r for r in reach]))
+    z, y, x = (2 * (reach + 1) for reach in fit.lattice.reach)
+    lattice = replace(fit.lattice, shape=(z, y, x))
+    grids = [on_grid(row, lattice) for row in (fit.observed, fit.whole)]
     observed, whole = (grid / max(float(np.linalg.norm(grid)), 1e-30) for grid in grids)
     spectrum = rfftn(observed)
 

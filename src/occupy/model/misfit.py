@@ -96,14 +96,14 @@ def model_error(
     blur = SAMPLING_B * lattice.resolution**2
     atom = _ATOM * np.exp(-(blur + _ATOM_B) * curve)
     atom -= ICE * ATOM_VOLUME * np.exp(-(blur + ATOM_VOLUME_B) * curve)
-    matched = np.repeat(solution.scale / solution.noise * atom, np.diff(lattice.starts)).astype(np.float32)
+    matched = lattice.spread(solution.scale / solution.noise * atom)
     at = (points[:, ::-1] / np.array(lattice.voxel_size) - np.array(lattice.start)).T
 
     def of_pieces(coefficients: npt.NDArray[np.complex64]) -> Numbers:
         grid = on_grid(coefficients * matched, lattice)
         return pieces.sums(map_coordinates(grid, at, order=1, mode="nearest").astype(np.float64))
 
-    weight = of_pieces(whole * np.repeat(solution.scale, np.diff(lattice.starts)).astype(np.float32))
+    weight = of_pieces(whole * lattice.spread(solution.scale))
     weight = np.maximum(weight, 1e-3 * np.abs(weight).max() + 1e-300)
     turns = np.random.default_rng(0).random(len(residual), dtype=np.float32)
     noise = residual * np.exp(2j * np.pi * turns).astype(np.complex64)

@@ -290,7 +290,7 @@ def _parts_of(volume: Volume, model: AtomicModel, regions: Sequence[Region]) -> 
             return f"{other!r} and {region.name!r} share residues"
         owner[region.residues] = row
     names = [region.name for region in regions]
-    for label, residues in _chains(model).items():
+    for label, residues in model.residues_by_chain.items():
         _give_rest(owner, names, label, residues, model)
     inside = (np.rint(index_of(volume, model.xyz)) >= 0).all(1)
     inside &= (np.rint(index_of(volume, model.xyz)) < np.array(volume.shape)).all(1)
@@ -298,15 +298,6 @@ def _parts_of(volume: Volume, model: AtomicModel, regions: Sequence[Region]) -> 
     owners[~inside & (owners >= len(regions))] = _NOBODY
     groups = {name: np.flatnonzero(owners == row) for row, name in enumerate(names)}
     return {name: atoms for name, atoms in groups.items() if len(atoms)}
-
-
-def _chains(model: AtomicModel) -> dict[str, list[int]]:
-    """Return the residues of every chain, water left out."""
-    chains: dict[str, list[int]] = {}
-    for number, residue in enumerate(model.residues):
-        if residue.kind != "water":
-            chains.setdefault(model.chain_label(residue), []).append(number)
-    return chains
 
 
 def _give_rest(
