@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
+from occupy.confidence import inscribed_ellipsoid
 from occupy.numerics.fourier import FourierBand, lowpass
-from occupy.numerics.histogram import two_histograms
+from occupy.numerics.histogram import Tiling, extreme_tile, two_histograms
 from occupy.numerics.morphology import ball_footprint, ball_widths, dilate
-from occupy.numerics.quantiles import Tiling, extreme_tile
-from occupy.solvent import inscribed_ellipsoid
 
 N = 128
 

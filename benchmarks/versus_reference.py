@@ -26,6 +26,7 @@ from occupy import Settings, read_map
 from occupy.io.checksum import sha256_of
 from occupy.pipeline import estimate
 from occupy.report.results import _write_maps
+from occupy.settings import Output
 from occupy.volume import compute_planes
 
 
@@ -127,7 +128,7 @@ def stages(case: Case, folder: Path) -> str:
             "scale and amplification",
             lambda: compute_planes({"": est.maps["amplified"]}, lambda *_: None),
         ),
-        ("these and writing three maps", lambda: _write_maps(est, folder, "stages")),
+        ("these and writing three maps", lambda: _write_maps(est, folder, "stages", output=Output())),
         ("checksum", lambda: sha256_of(case.maps[0])),
     ):
         mark(stage)

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
-from occupy.particles.ctf import Ctf, transfer
-from occupy.particles.images import ParticleImages
+from occupy.particles.images import Ctf, ParticleImages, transfer
 
 Array = npt.NDArray[np.float64]
 Bits = npt.NDArray[np.bool_]

@@ -212,8 +212,7 @@ def test_the_estimator_follows_what_is_asked():
 def test_a_mask_holds_its_false_discovery_rate(rate):
     # Independent voxels, so that the rate itself can be counted; weak content among them.
     rng = np.random.default_rng(3)
-    from occupy.confidence import fdr_threshold
-    from occupy.solvent import _fit_solvent
+    from occupy.confidence import _fit_solvent, fdr_threshold
 
     data = rng.normal(0, 1, (60, 60, 60)).astype(np.float32)
     content = np.zeros(data.shape, dtype=bool)
@@ -231,8 +230,7 @@ def test_a_mask_holds_its_false_discovery_rate(rate):
 @pytest.mark.parametrize("unit", [1.0, 1e-4, 3e3])
 @pytest.mark.parametrize("range_of_content", [(2, 5), (2, 45), (2, 100), (2, 300), (46, 100)])
 def test_the_false_discovery_rate_is_the_one_asked_for_however_strong_the_content(range_of_content, unit):
-    from occupy.confidence import fdr_threshold
-    from occupy.solvent import _fit_solvent, inscribed_ellipsoid
+    from occupy.confidence import _fit_solvent, fdr_threshold, inscribed_ellipsoid
 
     rng = np.random.default_rng(3)
     data = rng.normal(0, 1, (80, 80, 80)).astype(np.float32)
@@ -248,8 +246,7 @@ def test_the_false_discovery_rate_is_the_one_asked_for_however_strong_the_conten
 
 
 def test_corners_that_a_mask_made_equal_do_not_count_as_solvent():
-    from occupy.confidence import fdr_threshold
-    from occupy.solvent import _fit_solvent, inscribed_ellipsoid
+    from occupy.confidence import _fit_solvent, fdr_threshold, inscribed_ellipsoid
 
     rng = np.random.default_rng(4)
     sphere = inscribed_ellipsoid((80, 80, 80))

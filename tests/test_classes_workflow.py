@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import occupy
-import occupy.set_inputs
+import occupy.inputs
 from occupy.errors import InputError
 from occupy.simulation import demo_structure, simulate_classes
 
@@ -59,7 +59,7 @@ def test_files_members_threads_and_disk_give_the_same(result, volumes, tmp_path:
     for name, volume in volumes.items():
         occupy.write_map(tmp_path / "maps" / f"{name}.mrc", volume)
     scratch = tmp_path / "scratch"
-    monkeypatch.setattr(occupy.set_inputs, "LIMITS", occupy.set_inputs._Limits(in_memory=0))
+    monkeypatch.setattr(occupy.inputs, "LIMITS", occupy.inputs._Limits(in_memory=0))
     found = occupy.estimate_classes(tmp_path / "maps", threads=3, scratch=scratch)
     np.testing.assert_array_equal(found.table.values, result.table.values)
     np.testing.assert_array_equal(found.table.errors, result.table.errors)

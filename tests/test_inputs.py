@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +97,23 @@ def test_viewer_command_line_and_python_give_the_same_bytes(
     words = saved["command"]
     command(folder / words[2], *words[3:], "-o", folder / "again")
     assert (folder / "again" / "m_scale.mrc").read_bytes() == truth
+
+
+def test_a_job_of_relion_and_a_set_of_one_give_the_same_bytes(
+    folder: Path,
+) -> None:
+    command(folder / "m.mrc", "-o", folder / "cli")
+    job = ["--o", "External/job001/", "--in_3dref", "m.mrc"]
+    subprocess.run([sys.executable, "-P", "-m", "occupy.relion.job", *job], cwd=folder, check=True)
+    of_one = occupy.estimate_classes([folder / "m.mrc"])
+    of_one.save(folder / "one")
+    for name in ("scale", "occupancy", "uncertainty", "confidence"):
+        truth = (folder / f"cli/m_{name}.mrc").read_bytes()
+        assert (folder / f"External/job001/m_{name}.mrc").read_bytes() == truth, name
+        assert (folder / f"one/m_{name}.mrc").read_bytes() == truth, name
+    told = record(folder / "cli")["numbers"]
+    assert record(folder / "External/job001")["numbers"] == told
+    assert of_one.full_scale.value == told["full_scale_value"]
 
 
 def test_half_maps_beside_a_map_change_the_numbers_and_that_is_said(

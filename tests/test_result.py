@@ -13,8 +13,7 @@ import pytest
 
 import occupy
 from occupy.cli import main
-from occupy.model import AtomicModel
-from occupy.model.atomic import Residue
+from occupy.model import AtomicModel, Residue
 from occupy.regions.region import regions_of_masks
 from occupy.relion import job as relion_job
 from occupy.simulation import demo_structure, simulate_classes

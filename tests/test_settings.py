@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occupy.errors import InputError
+from occupy.numerics.histogram import tau_of
 from occupy.numerics.morphology import ball_footprint
-from occupy.numerics.quantiles import tau_of
 from occupy.resolve import _working_grid, resolve
 from occupy.settings import Settings, parse_tile
 

@@ -5,8 +5,14 @@ import pytest
 from numpy.testing import assert_allclose
 
 from occupy import InputError
-from occupy.confidence import _rise_monotonically, _rising_fit, confidence_curve
-from occupy.solvent import _fit_solvent, _solvent_side, inscribed_ellipsoid
+from occupy.confidence import (
+    _fit_solvent,
+    _rise_monotonically,
+    _rising_fit,
+    _solvent_side,
+    confidence_curve,
+    inscribed_ellipsoid,
+)
 
 
 def mixture(share=0.2, mean=1.0, sigma=2.0, shape=(64, 64, 64), seed=0):

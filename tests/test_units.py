@@ -22,6 +22,7 @@ from occupy.numerics.fourier import fourier_crop
 from occupy.numerics.parallel import one_blas_thread, ordinary_unit
 from occupy.pipeline import estimate
 from occupy.report.results import _write_maps
+from occupy.settings import Output
 from occupy.volume import compute_planes
 
 SIDE = 56
@@ -174,7 +175,7 @@ def test_the_variability_limit_means_the_same_on_a_coarser_grid(tmp_path: Path):
     same = estimate(Volume.from_array(coarse, 2.5), Settings(estimator="local"))
     assert est.resampled
     assert est.variability_limit == pytest.approx(same.variability_limit, rel=1e-4)
-    limit = _write_maps(est, tmp_path, "m").variability_limit
+    limit = _write_maps(est, tmp_path, "m", output=Output()).variability_limit
     assert limit == est.variability_limit
 
 

@@ -6,16 +6,17 @@ Projections are RELION's (``relion_project``, with CTF); states, poses, noise an
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import subprocess
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from occupy.io.models import _read_structure
 from occupy.io.mrc import read_map, write_map
 from occupy.simulation import simulate
 from occupy.simulation.single import Simulation
@@ -41,7 +42,7 @@ class ParticleSet:
     ----------
     model : str
         File name of the atomic model.
-    states : dict of str to (fraction, chains that are absent)
+    states : dict of str to (fraction, chains or parts that are absent)
         The truth.
     box, voxel_size, diameter : int, float, float
         Of the images; Å.
@@ -55,10 +56,15 @@ class ParticleSet:
         Standard deviations in degrees (each Euler angle) and Å of what the user's poses are off.
     tilt_preference : float
         0 for uniform views; larger values prefer views along z.
+    parts : dict of str to tuple of str
+        Chains that come and go together, and are one part; all other chains are another. By default each
+        chain is a part.
+    own_b : bool
+        Whether chains keep how much their mean B-factors differ in the model.
     """
 
     model: str
-    states: dict[str, tuple[float, str]]
+    states: dict[str, tuple[float, Sequence[str]]]
     box: int
     voxel_size: float
     diameter: float
@@ -68,6 +74,8 @@ class ParticleSet:
     angle_error: float = 0.0
     shift_error: float = 0.0
     tilt_preference: float = 0.0
+    parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    own_b: bool = False
 
 
 SETS = {
@@ -137,22 +145,23 @@ def make(settings: ParticleSet, folder: Path, models: Path, seed: int) -> None:
     (folder / "truth.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
-def made_state(settings: ParticleSet, models: Path, absent: str) -> Simulation:
+def made_state(settings: ParticleSet, models: Path, absent: Sequence[str]) -> Simulation:
     """Simulate the map of a state."""
-    import gemmi
-
-    path = models / settings.model
-    text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
-    structure = gemmi.read_pdb_string(text)
-    structure.setup_entities()
+    structure = _read_structure(models / settings.model)
     structure.remove_ligands_and_waters()
     structure.remove_empty_chains()
+    chains = [chain for name in absent for chain in settings.parts.get(name, (name,))]
+    mean = {
+        chain.name: float(np.mean([atom.b_iso for residue in chain for atom in residue]))
+        for chain in structure[0]
+    }
     return simulate(
         structure,
         voxel_size=settings.voxel_size,
         box=settings.box,
         resolution=2.2 * settings.voxel_size,
-        occupancies=dict.fromkeys(absent, 0.0),
+        occupancies=dict.fromkeys(chains, 0.0),
+        b_factors={k: b - min(mean.values()) for k, b in mean.items()} if settings.own_b else None,
         signal_to_noise=float("inf"),
     )
 

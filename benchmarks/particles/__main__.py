@@ -30,11 +30,28 @@ from occupy.simulation.models import heavy_atoms, place
 from occupy.simulation.potential import MODEL_B, PartAtoms
 
 SMOKE = replace(SETS["pol2"], particles=400, box=48, voxel_size=5.4, snr=0.2)
+REST = "rest"
+"""What is in no part of a set that names parts."""
+
 ALL_SETS = SETS | {
+    "relion_50s": ParticleSet(
+        "../relion_50s/model.cif",
+        {"mature": (0.2, ()), "without CP": (0.25, ("CP", "B16")), "without ST": (0.2, ("ST", "B6")),
+         "without B17": (0.15, ("B17", "CP")), "early": (0.2, ("CP", "ST", "B16", "B28", "B6"))},
+        box=128, voxel_size=2.75, diameter=290, particles=4000, snr=0.06,
+        parts={
+            "CP": ("5S", "L5", "L18", "L25", "L27", "R4D", "R4G", "R4H", "R4J", "R4F"),
+            "ST": ("L11", "R2P", "R2Q"), "B28": ("L9", "L28", "L33", "R1S", "R4E", "R4I"),
+            "B17": ("L17", "L32", "R2U", "R3V", "R4W", "R4X"), "B16": ("L16", "R4C"),
+            "B6": ("L6", "R4T", "R4R", "R4N"),
+        },
+        own_b=True,
+    ),
     "small": replace(SETS["pol2"], particles=2000, box=48, voxel_size=5.4),
     "draws": replace(SETS["homogeneous"], particles=400, box=48, voxel_size=5.4),
-}
-"""Two more: pol2 with few coarse pixels, for every variant; small homogeneous sets, for many seeds."""
+}  # fmt: skip
+"""Three more: blocks of a ribosomal subunit, of which ST has 90 Å² more B than what is around it; pol2 with
+few coarse pixels, for every variant; small homogeneous sets, for many seeds."""
 
 
 @dataclass(frozen=True)
@@ -119,16 +136,18 @@ def changed(images: ParticleImages, folder: Path, variant: Variant) -> ParticleI
 
 
 def atoms_of(settings: ParticleSet, models: Path, error: float = 0.0) -> PartAtoms:
-    """Read a set's model, in the frame of its images; each chain is a part."""
+    """Read a set's model, in the frame of its images; each chain is a part, unless the set names parts."""
     structure = _read_structure(models / settings.model)
     structure.remove_ligands_and_waters()
     structure.remove_empty_chains()
     placed = place(heavy_atoms(structure), settings.box * settings.voxel_size)
-    names = tuple(dict.fromkeys(chain.name for chain in placed[0]))
+    part_of = {chain.name: REST if settings.parts else chain.name for chain in placed[0]}
+    part_of |= {chain: name for name, chains in settings.parts.items() for chain in chains}
+    names = tuple(dict.fromkeys(part_of.values()))
     sites = list(placed[0].all())
     xyz = np.array([site.atom.pos.tolist() for site in sites])
     xyz = xyz + np.random.default_rng(0).normal(0, error, xyz.shape)
-    part = np.array([names.index(site.chain.name) for site in sites])
+    part = np.array([names.index(part_of[site.chain.name]) for site in sites])
     return PartAtoms(
         xyz, np.array([site.atom.element.atomic_number for site in sites], dtype=np.uint8), part, names
     )
@@ -140,7 +159,10 @@ def true_densities(
     """Yield what each chain adds to the map that was projected."""
     whole = made_state(settings, models, "").clean
     for name in names:
-        yield cropped(whole - made_state(settings, models, name).clean, size)
+        lacks = tuple(settings.parts) if name == REST else (name,)
+        without = made_state(settings, models, lacks).clean
+        # Of the rest, what is left without all else.
+        yield cropped(without if name == REST else whole - without, size)
 
 
 def weights_of(atoms: PartAtoms) -> npt.NDArray[np.float64]:
@@ -187,7 +209,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("particles"))
     parser.add_argument("--models", type=Path, required=True, help="folder with the atomic models")
-    parser.add_argument("--sets", nargs="+", choices=sorted(ALL_SETS), default=sorted(SETS))
+    parser.add_argument("--sets", nargs="+", choices=sorted(ALL_SETS), default=[*sorted(SETS), "relion_50s"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=["plain"])
     parser.add_argument("--threads", type=int, default=2)

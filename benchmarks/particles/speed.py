@@ -20,8 +20,7 @@ import numpy.typing as npt
 from benchmarks.classification.particles import SETS, make
 from benchmarks.particles.__main__ import atoms_of
 from occupy.io.particle_images import read_particle_images
-from occupy.particles.ctf import Ctf
-from occupy.particles.images import ParticleImages, _ImageSource
+from occupy.particles.images import Ctf, ParticleImages, _ImageSource
 from occupy.particles.pipeline import Options, grid_for, particle_occupancy
 from occupy.simulation.potential import PartAtoms
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from occupy import tuning
 from occupy.numerics.resampling import block_means, interpolated_planes
 from occupy.numerics.smoothing import smooth_volume
-from occupy.options import short_repr
+from occupy.settings import short_repr
 
 Array = npt.NDArray[np.float32]
 

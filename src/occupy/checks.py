@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from occupy.errors import InputError, Notice
 from occupy.numerics.parallel import for_each_slab, planes_per_slab
-from occupy.options import short_repr
+from occupy.settings import short_repr
 from occupy.volume import Volume
 
 

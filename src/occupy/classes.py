@@ -13,13 +13,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
-from occupy.ensemble.alignment import pose_notices
+from occupy.ensemble.comparison import pose_notices
 from occupy.ensemble.components import Component, component_regions, find_components, read_set, soft_mask
 from occupy.ensemble.execution import Execution
 from occupy.ensemble.members import Member
 from occupy.ensemble.pipeline import ClassEstimate, SetEstimate, compare_members
 from occupy.errors import InputError, Notice
-from occupy.inputs import open_inputs
+from occupy.inputs import execution_for, members_of, open_inputs, without_small
 from occupy.io.mapset import MapSet
 from occupy.model import AtomicModel
 from occupy.regions.joint import JointRegions, fit_regions_of_set, not_fitted, with_joint
@@ -27,7 +27,6 @@ from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable
 from occupy.report.set_record import set_numbers, set_record
 from occupy.result import MapResult, Result, estimate
-from occupy.set_inputs import execution_for, members_of, without_small
 from occupy.settings import Settings
 from occupy.volume import LazyMap, Progress, Volume
 

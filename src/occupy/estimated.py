@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -14,14 +14,13 @@ from occupy import modify
 from occupy.bfactor import BFactors
 from occupy.calibration import Calibration
 from occupy.checks import MapFacts
-from occupy.confidence import ConfidenceCurve, fdr_threshold
+from occupy.confidence import ConfidenceCurve, SolventModel, fdr_threshold
 from occupy.errors import Notice
 from occupy.modify import modified_maps
-from occupy.options import short_repr
 from occupy.resolve import ResolvedSettings
 from occupy.scale import FullScale, TargetOccupancy, scale_stream
-from occupy.solvent import SolventModel
-from occupy.volume import LazyMap, Volume, answer_in, on_finer_grid
+from occupy.settings import short_repr
+from occupy.volume import LazyMap, Volume, answer_in, frame_of_box, on_finer_grid
 
 Array = npt.NDArray[np.float32]
 
@@ -104,6 +103,17 @@ class Estimate:
             solvent_mean=self.solvent.mean,
         )
         return first | modified | plain
+
+    @cached_property
+    def coarse_maps(self) -> Mapping[str, LazyMap]:
+        """Scale, confidence, and where stated occupancy with its uncertainty, on the working grid."""
+        low, curve, calibration = self.lowpassed, self.curve, self.calibration
+        scale = self._working_scale
+        found = {"scale": scale, "confidence": _on_working_grid(self, lambda a, b: curve(low[a:b]))}
+        if calibration is not None:
+            found["occupancy"] = _made_of(scale, calibration.occupancy_of)
+            found["uncertainty"] = _made_of(found["occupancy"], calibration.uncertainty_of)
+        return found
 
     @property
     def scale(self) -> Array:
@@ -188,19 +198,9 @@ class Estimate:
 
 def _plain_maps(est: Estimate) -> dict[str, LazyMap]:
     """Return all maps of an estimate but the modified ones."""
-    low, curve, calibration, fields = est.lowpassed, est.curve, est.calibration, est.b_factors
+    low, fields = est.lowpassed, est.b_factors
     lowpass = on_finer_grid(_on_working_grid(est, lambda start, stop: low[start:stop]), est.volume)
-    scale = on_finer_grid(est._working_scale, est.volume)
-    confidence = _on_working_grid(est, lambda start, stop: curve(low[start:stop]))
-    found = {
-        "scale": scale,
-        "confidence": on_finer_grid(confidence, est.volume),
-    }
-    if calibration is not None:
-        occupancy = _made_of(est._working_scale, calibration.occupancy_of)
-        found["occupancy"] = on_finer_grid(occupancy, est.volume)
-        uncertainty = _made_of(occupancy, calibration.uncertainty_of)
-        found["uncertainty"] = on_finer_grid(uncertainty, est.volume)
+    found = {name: on_finer_grid(lazy, est.volume) for name, lazy in est.coarse_maps.items()}
     if fields is not None:
         across = est.volume.shape[1:]
         for name, what in (("relative_bfactor", "values"), ("relative_bfactor_error", "errors")):
@@ -218,5 +218,9 @@ def _made_of(source: LazyMap, make: Callable[[Array], Array]) -> LazyMap:
 
 
 def _on_working_grid(est: Estimate, make: Any = None, **how: Any) -> LazyMap:
-    s = est.settings
-    return LazyMap(s.shape, s.voxel_size, est.volume.frame, est.volume.name, make, threads=s.threads, **how)
+    s, of = est.settings, est.volume
+    grid = LazyMap(s.shape, s.voxel_size, of.frame, of.name, make, threads=s.threads, **how)
+    if not est.resampled:
+        return grid
+    x, y, z = (float(k) for k in of.position((0, 0, 0)))
+    return replace(grid, frame=frame_of_box(grid, (x, y, z)))

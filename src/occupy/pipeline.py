@@ -20,7 +20,14 @@ from occupy import tuning
 from occupy.bfactor import BFactors, relative_b_factors
 from occupy.calibration import Calibration, calibrate, noise_floor
 from occupy.checks import MapFacts, input_notices, look_at
-from occupy.confidence import ConfidenceCurve, confidence_curve, solvent_notices
+from occupy.confidence import (
+    ConfidenceCurve,
+    SolventModel,
+    confidence_curve,
+    inscribed_ellipsoid,
+    solvent_notices,
+    solvent_of,
+)
 from occupy.errors import InputError, Notice
 from occupy.estimated import Estimate as Estimate
 from occupy.numerics.fourier import fourier_crop, lowpass, lowpass_onto
@@ -35,7 +42,6 @@ from occupy.scale import (
     strided_maxima,
 )
 from occupy.settings import Settings
-from occupy.solvent import SolventModel, inscribed_ellipsoid, solvent_of
 from occupy.volume import Progress as Progress
 from occupy.volume import Volume
 

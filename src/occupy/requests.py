@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from occupy.errors import InputError
-from occupy.options import as_written, option
+from occupy.settings import as_written, option
 
 if TYPE_CHECKING:
     from occupy.model import Alternatives

@@ -8,9 +8,9 @@ from typing import Any
 
 from occupy import tuning
 from occupy.errors import InputError, Notice
+from occupy.numerics.histogram import tau_of
 from occupy.numerics.morphology import ball_footprint, box_of_ball
 from occupy.numerics.parallel import threads_worth_having
-from occupy.numerics.quantiles import tau_of
 from occupy.settings import Estimator, Mode, Settings, parse_tile
 
 Triple = tuple[float, float, float]

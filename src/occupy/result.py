@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -359,10 +359,7 @@ class LoadedResult(Result):
         return self._lazy(self.files[""]) if self._of_set else {}
 
     def _lazy(self, files: Mapping[str, Path]) -> dict[str, LazyMap]:
-        return {
-            product: _lazy_file(file, partial(records.read_checked, file, self.read))
-            for product, file in files.items()
-        }
+        return {product: _lazy_file(file, self.read) for product, file in files.items()}
 
     @property
     def settings(self) -> Any:
@@ -414,10 +411,12 @@ class LoadedResult(Result):
         return folder
 
 
-def _lazy_file(path: Path, read: Callable[[], Volume]) -> LazyMap:
+def _lazy_file(path: Path, record: Mapping[str, Any]) -> LazyMap:
     header = read_header(path)
-    size = header.voxel_size(path)
-    return LazyMap(header.shape, size, header.frame, map_stem(path), whole=lambda: read().data)
+    grid = LazyMap(header.shape, header.voxel_size(path), header.frame, map_stem(path))
+    return LazyMap.on(
+        records.on_map_grid(grid, record), whole=lambda: records.read_checked(path, record).data
+    )
 
 
 def load(folder: str | Path) -> LoadedResult:

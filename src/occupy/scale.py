@@ -11,12 +11,12 @@ import numpy.typing as npt
 from occupy.calibration import Calibration
 from occupy.errors import InputError
 from occupy.numerics.fourier import FourierBand
+from occupy.numerics.histogram import Tile, Tiling, coarse_tile, extreme_tile, tau_of
 from occupy.numerics.morphology import ball_widths, dilate_stream, dilate_strided
 from occupy.numerics.parallel import planes_per_slab, scratch
-from occupy.numerics.quantiles import Tile, Tiling, coarse_tile, extreme_tile, tau_of
 from occupy.numerics.resampling import Refiner
-from occupy.options import short_repr
 from occupy.resolve import ResolvedSettings
+from occupy.settings import short_repr
 from occupy.statistics.posterior import interval_95
 
 

@@ -316,6 +316,14 @@ def answer_in(products: Collection[str]) -> str:
     return "occupancy" if "occupancy" in products or "scale" not in products else "scale"
 
 
+def frame_of_box(grid: Grid, first: Triple) -> Frame:
+    """Return the frame of a grid that begins at a place (x, y, z in Å), with the grid itself as its cell."""
+    count, size = (dict(zip(grid.frame.axes, of[::-1], strict=True)) for of in (grid.shape, grid.voxel_size))
+    sampling = int(count[1]), int(count[2]), int(count[3])
+    cell = count[1] * size[1], count[2] * size[2], count[3] * size[3]
+    return replace(grid.frame, cell=cell, sampling=sampling, nstart=(0, 0, 0), origin=first)
+
+
 def on_finer_grid(coarse: LazyMap, grid: Grid) -> LazyMap:
     """Return a map interpolated to a finer grid over the same extent; the map itself where that is its."""
     if coarse.shape == grid.shape:

@@ -9,6 +9,7 @@ import mrcfile
 import numpy as np
 import pytest
 
+import occupy
 from occupy.io.mrc import map_stem, read_map, write_map
 
 
@@ -172,6 +173,55 @@ def test_a_coarser_grid_gives_maps_at_native_shape(estimated, blob):
         assert got[product].shape == read_map(blob).shape
     sure = plain["confidence"] > 0.9
     assert np.abs(got["scale"] - plain["scale"])[sure].mean() < 0.06
+
+
+@pytest.fixture
+def large_and_small(cli, blob, work):
+    """Return results of the same estimate with the map's voxels and with those of the low-pass."""
+    for kind in ("map", "coarse"):
+        options = ("--lowpass", 12, "--amplify", 3, "--output-voxel", kind, "--save-intermediate")
+        assert cli("estimate", blob, *options, "-o", kind, "--quiet").code == 0
+    return occupy.load(work / "map"), occupy.load(work / "coarse")
+
+
+def test_larger_voxels_lie_where_the_maps_do(large_and_small, blob, work):
+    found, volume = read_map(work / "coarse" / "blob_scale.mrc"), read_map(blob)
+    assert found.shape == (28, 28, 28)
+    assert found.voxel_size == pytest.approx([40 * 2 / 28] * 3)
+    for share in (0.0, 0.5, 1.0):
+        inside = [np.multiply(share, each.shape) for each in (found, volume)]
+        np.testing.assert_allclose(found.position(inside[0]), volume.position(inside[1]), atol=1e-4)
+    assert mrcfile.validate(work / "coarse" / "blob_scale.mrc")
+    for product in ("amplified", "lowpass"):
+        files = [work / kind / f"blob_{product}.mrc" for kind in ("map", "coarse")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_larger_voxels_are_read_on_the_maps_grid(large_and_small, cli, half_mask, work):
+    plain, small = large_and_small
+    for product, lazy in plain.maps["blob"].items():
+        other = small.maps["blob"][product]
+        assert other.shape == lazy.shape
+        np.testing.assert_allclose(other.data, lazy.data, atol=1e-6)
+        places = [each.volume().position((7, 11, 13)) for each in (lazy, other)]
+        np.testing.assert_allclose(places[0], places[1], atol=1e-4)
+    for kind in ("map", "coarse"):
+        assert cli("regions", kind, "--masks", half_mask, "-o", kind, "--quiet").code == 0
+        assert cli("modify", kind, "--sigmoid", 4, "--quiet").code == 0
+        assert cli("mask", "solvent", kind, "-o", f"{kind}.mrc").code == 0
+    tables = [(work / kind / "blob_regions.csv").read_text().splitlines() for kind in ("map", "coarse")]
+    assert tables[0][-1] == tables[1][-1]
+    for name in ("map.mrc", "coarse.mrc"), ("map/blob_sigmoid.mrc", "coarse/blob_sigmoid.mrc"):
+        made = [read_map(work / each) for each in name]
+        np.testing.assert_allclose(made[0].data, made[1].data, atol=1e-5)
+        assert made[0].voxel_size == pytest.approx(made[1].voxel_size)
+
+
+def test_where_the_maps_voxels_are_the_larger_ones_they_stay(estimated, blob):
+    got = estimated("--lowpass", 6, "--output-voxel", "coarse")
+    assert got.record["options"]["output_voxel"] == "coarse"
+    assert got.record["settings"]["shape"] > [40] * 3
+    assert got["scale"].shape == read_map(blob).shape
 
 
 def test_occupancy_of_a_target(estimated, half_mask):

@@ -17,10 +17,10 @@ from occupy.cli.classes import _matrix
 from occupy.cli.main import _with_lists, run
 from occupy.cli.options import command, with_options
 from occupy.errors import InputError
-from occupy.options import as_written, flags_of, names_of, option
 from occupy.regions.table import OccupancyTable
 from occupy.report.tables import cell_text
 from occupy.requests import RegionRequest
+from occupy.settings import as_written, flags_of, names_of, option
 
 
 @dataclass(frozen=True)

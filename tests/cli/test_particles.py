@@ -56,7 +56,9 @@ def test_images_and_map_agree(result: tuple[Path, Path]) -> None:
         assert float(row["difference_in_standard_errors"]) == pytest.approx(away, abs=0.02)
         assert abs(away) < 3
         assert row["why"] == "agree"
-    assert "Images and map" in (result[1] / "report.html").read_text()
+    page = (result[1] / "report.html").read_text()
+    assert "Images and map" in page
+    assert "of the particles CP is bound, and never without ST and B28." in page
     # What finished pieces were kept in is gone with the run.
     assert not list(result[1].glob(".*"))
 

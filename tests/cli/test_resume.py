@@ -15,7 +15,7 @@ from occupy.report.set_record import NAME, STARTED
 
 KILLED = """
 import os, pathlib, signal, sys
-import occupy.set_inputs
+import occupy.inputs
 from occupy.cli.main import main
 
 at, after = int(sys.argv[1]), sys.argv[2] == "after"
@@ -34,7 +34,7 @@ def replace(self, target):
 
 # Every file appears under its name by this, results and scratch files alike.
 pathlib.Path.replace = replace
-occupy.set_inputs.LIMITS = occupy.set_inputs._Limits(in_memory=0)
+occupy.inputs.LIMITS = occupy.inputs._Limits(in_memory=0)
 main(sys.argv[3:])
 """
 

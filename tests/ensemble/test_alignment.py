@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from occupy.ensemble.alignment import _pose_of, pose_notices
+from occupy.ensemble.comparison import _pose_of, pose_notices
 from occupy.ensemble.pipeline import estimate_set
 
 VOXEL = (3.0, 3.0, 3.0)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occupy.errors import InputError
-from occupy.io.plain_pickle import read_integers, write_integers
+from occupy.io.particles import read_integers, write_integers
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])

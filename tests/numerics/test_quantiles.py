@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.numerics.quantiles import Tiling, _tile_starts, extreme_tile, tau_of
+from occupy.numerics.histogram import Tiling, _tile_starts, extreme_tile, tau_of
 from strategies import arrays, shapes
 
 

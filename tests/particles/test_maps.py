@@ -14,8 +14,7 @@ from blob_images import CENTRES, NAMES, PIXEL, SIZE, STATES, WIDTHS, blobs, proj
 from occupy.io.mrc import read_map, write_map
 from occupy.io.particle_images import read_particle_images
 from occupy.io.particles import read_structured, write_with_class
-from occupy.particles.covariance import fit_spread
-from occupy.particles.evidence import Evidence
+from occupy.particles.evidence import Evidence, fit_spread
 from occupy.particles.images import ParticleImages
 from occupy.particles.pipeline import Options, ParticleOccupancy, grid_for, particle_occupancy
 from occupy.particles.presence import find_levels

@@ -25,15 +25,12 @@ from occupy.particles.columns import (
     whole_and_moments,
     with_derivatives,
 )
-from occupy.particles.covariance import false_spread, fit_spread
-from occupy.particles.ctf import Ctf, _wavelength, transfer
-from occupy.particles.evidence import Evidence
-from occupy.particles.images import ParticleImages
+from occupy.particles.evidence import Evidence, false_spread, fit_spread
+from occupy.particles.images import Ctf, ParticleImages, _wavelength, transfer
 from occupy.particles.pipeline import Options, ParticleOccupancy, grid_for, particle_occupancy
-from occupy.particles.poses import Seen, turned
 from occupy.particles.presence import empty_images
 from occupy.particles.refine import Model, no_offsets, overconfidence, refine
-from occupy.particles.scaling import fit_scaling, shell_sums
+from occupy.particles.scaling import Seen, fit_scaling, shell_sums, turned
 from occupy.particles.slices import (
     Band,
     FourierVolumes,
@@ -367,6 +364,10 @@ def test_images_without_a_particle_are_found() -> None:
     assert (empty == ~there).mean() > 0.97
     # Parts that come and go are no empty images.
     assert not empty_images(quadratic(bits, precision, rng)).any()
+    # Nor are a few that show little of their particle.
+    weak = np.ones((1200, 1))
+    weak[:4] = np.array([[0.05], [0.1], [0.25], [0.35]])
+    assert not empty_images(quadratic(np.ones((1200, 4)) * weak, precision, np.random.default_rng(0))).any()
 
 
 def test_absent_parts_are_not_taken_for_errors_of_poses() -> None:
@@ -438,6 +439,29 @@ def test_no_more_states_than_there_are() -> None:
     assert correlation[1, 2] == pytest.approx(0.5, abs=0.1)
     assert 0 < error[1, 2] < 0.1
     np.testing.assert_allclose(np.diag(spread.covariance)[1:3], bits.var(axis=0)[1:3], atol=0.05)
+
+
+def test_parts_that_look_weaker_in_some_images_are_not_called_rarer() -> None:
+    """Poses found without them are further off in some images: all that may be absent is weaker there."""
+    rng = np.random.default_rng(7)
+    bits = STATES[rng.permutation(np.arange(20_000) % 3)].astype(float)
+    factor = np.ones((20_000, 4))
+    factor[:, 1:3] += 0.3 * rng.normal(size=(20_000, 1))
+    evidence = quadratic(bits * factor, np.array([80.0, 6.0, 6.0, 80.0]), rng)
+    varying, covariance = np.array([False, True, True, False]), fit_spread(evidence).covariance
+    mixture = find_states(evidence, varying, np.ones(4), covariance)
+    assert mixture.unsteady == pytest.approx(0.09, abs=0.02)
+    np.testing.assert_allclose(mixture.occupancy, bits.mean(axis=0), atol=0.01)
+    errors = np.sqrt(np.diag(mixture_errors(evidence, mixture, np.ones(4), 20_000)))
+    assert (errors < 0.01).all()
+    # The likelihood is that of a normal factor: no gradient is left in its variance.
+    values = [
+        responsibilities(evidence, slice(None), replace(mixture, unsteady=u))[1].sum()
+        for u in mixture.unsteady * np.array([0.8, 1.0, 1.2])
+    ]
+    assert values[1] > max(values[0], values[2])
+    steady = quadratic(bits, np.array([80.0, 6.0, 6.0, 80.0]), rng)
+    assert find_states(steady, varying, np.ones(4), covariance).unsteady < 0.01
 
 
 def test_blocks_keep_groups_apart_and_order() -> None:

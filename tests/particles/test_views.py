@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,14 @@ from blob_images import CENTRES, NAMES, WIDTHS, blobs, projected
 from occupy.particles.evidence import Evidence
 from occupy.particles.pipeline import Options, ParticleOccupancy, grid_for, particle_occupancy
 from occupy.particles.views import Views, _harmonics, _hiding, _sphere
-from occupy.report.particle_results import view_rows, write_particle_report, write_tables
+from occupy.report.palette import DIFFERENCE
+from occupy.report.particle_results import (
+    _correlation_plot,
+    in_words,
+    view_rows,
+    write_particle_report,
+    write_tables,
+)
 
 COUNT, SLOPE = 500, 0.35
 Made = tuple[ParticleOccupancy, npt.NDArray[np.bool_]]
@@ -90,3 +98,41 @@ def test_views_are_written(made: Made, tmp_path: Path) -> None:
     page = write_particle_report(tmp_path / "report.html", found, "p.star").read_text()
     assert "there behind" in page
     assert "depends" in page
+
+
+def test_who_needs_whom_is_said_in_words(made: Made) -> None:
+    found = made[0]
+    bits = np.array([[1, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 0]], dtype=bool)
+    levels = replace(found.levels, varying=np.array([False, True, True, True]))
+    occupancy = np.array([1.0, 0.55, 0.55, 0.8])
+    mixture = replace(found.states, bits=bits, weights=np.array([0.35, 0.45, 0.2]))
+    both = replace(found, names=("core", "a", "b", "c"), occupancy=occupancy, levels=levels, states=mixture)
+    assert in_words(both) == [
+        "In 80% of the particles c is bound.",
+        "In 55% of the particles a and b are bound, and always together.",
+    ]
+    apart = replace(both, states=replace(mixture, bits=bits[1:], weights=np.array([0.8, 0.2])))
+    assert in_words(apart)[1] == (
+        "In 55% of the particles a and b are bound, and always together, and never with c."
+    )
+    needs = replace(both, states=replace(mixture, bits=bits[:2]))
+    assert in_words(needs) == ["In 55% of the particles a and b are bound, and always together."]
+    chain = np.array([[1, 1, 1, 1], [1, 0, 1, 1], [1, 0, 0, 1]], dtype=bool)
+    chained = in_words(replace(both, states=replace(mixture, bits=chain)))
+    assert chained[0] == "In 55% of the particles a is bound, and never without b."
+    nothing = replace(both, states=replace(mixture, bits=np.ones((1, 4), dtype=bool), weights=np.ones(1)))
+    assert in_words(nothing) == []
+
+
+def test_the_graph_has_an_edge_where_parts_surely_come_together(made: Made) -> None:
+    found = made[0]
+    count = len(found.names)
+    correlation, error = np.zeros((count, count)), np.full((count, count), 0.1)
+    correlation[0, 1], correlation[1, 2], correlation[0, 2] = 0.7, -0.5, 0.25
+    levels = replace(found.levels, varying=np.arange(count) < 3)
+    figure = _correlation_plot(
+        replace(found, levels=levels, correlation=correlation, correlation_error=error)
+    )
+    lines = [(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines]
+    assert lines == [(DIFFERENCE[-1], "-"), (DIFFERENCE[0], "--")]
+    assert [text.get_text() for text in figure.axes[0].texts] == list(found.names[:3])

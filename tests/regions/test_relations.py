@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from occupy.regions.relations import Correlation, Tree
+from occupy.regions.choose import Correlation, Tree
 from occupy.regions.table import OccupancyTable
 
 

@@ -18,7 +18,7 @@ from occupy.report.chimerax import (
     difference_script,
     model_script,
 )
-from occupy.report.chimerax_products import mask_script, modified_script, simulation_script
+from occupy.report.chimerax_files import mask_script, modified_script, simulation_script
 from occupy.report.palette import DIFFERENCE, SCALE
 from occupy.report.set_results import _write_class_scripts
 from occupy.volume import Volume

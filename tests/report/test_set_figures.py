@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from occupy.regions.relations import Correlation, Tree
+from occupy.regions.choose import Correlation, Tree
 from occupy.regions.table import Beside, OccupancyTable
 from occupy.report.set_figures import (
     _correlation_figure,

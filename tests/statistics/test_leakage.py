@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occupy.numerics.smoothing import scipy_smoothed as smoothed
-from occupy.statistics.leakage import Neighbourhood, without_leakage
+from occupy.statistics.context import Neighbourhood, without_leakage
 
 SIGMA = (1.5, 1.5, 1.5)
 

@@ -532,7 +532,7 @@ def test_layers_a_set_does_not_have(viewer: Any, set_scene: dict[str, Any], laye
 def test_layers_of_a_set_are_kept_up_to_a_number_of_bytes(
     shelf_folder: Path, finished: Wait, viewer: Any
 ) -> None:
-    from occupy.web.watched import ArrayCache
+    from occupy.web.shelf import ArrayCache
 
     write_set(shelf_folder / "many", 30)
     viewer.cache = ArrayCache(0)
@@ -585,6 +585,19 @@ def test_a_set_that_names_files_outside_is_refused(viewer: Any, finished: Wait, 
     (folder / "sly.mrc").symlink_to(shelf_folder.parent / "outside.mrc")
     (folder / "occupy_set.json").write_text(json.dumps(record))
     assert "outside" in finished(viewer, viewer.open({"path": "sly_set"}))["error"]
+
+
+def test_a_result_with_larger_voxels_shows_the_same(viewer: Any, finished: Wait, shelf_folder: Path) -> None:
+    from occupy.cli import main
+
+    seen = []
+    for kind in ("map", "coarse"):
+        options = ["--lowpass", "12", "--output-voxel", kind, "-o", str(shelf_folder / kind), "--quiet"]
+        assert main.run(["estimate", str(shelf_folder / "blob.mrc"), *options]) == 0
+        job = finished(viewer, viewer.open({"path": kind}))
+        assert job["state"] == "done", job
+        seen.append(viewer.scene({"id": job["result"]["scene"]})._array("occupancy"))
+    np.testing.assert_allclose(seen[0], seen[1], atol=1e-6)
 
 
 def test_a_result_that_names_a_map_outside_is_refused(

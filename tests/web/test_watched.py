@@ -24,9 +24,8 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
 from occupy.web.scene import Limits
-from occupy.web.shelf import Shelf
+from occupy.web.shelf import ArrayCache, ClosedError, Shelf, WatchedFiles
 from occupy.web.viewer import Viewer
-from occupy.web.watched import ArrayCache, ClosedError, WatchedFiles
 
 
 def rewritten(path: Path) -> None:
@@ -106,7 +105,7 @@ def test_h02_a_map_that_changes_while_it_is_read(copied: Path, monkeypatch: pyte
         rewritten(path)
         return found
 
-    monkeypatch.setattr("occupy.web.watched.read_source", slow)
+    monkeypatch.setattr("occupy.web.shelf.read_source", slow)
     with pytest.raises(ClosedError, match="was changed"):
         WatchedFiles().read(copied)
 

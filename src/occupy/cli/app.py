@@ -11,8 +11,7 @@ import typer
 
 from occupy._version import __version__
 from occupy.cli.options import Run, command, with_options
-from occupy.options import names_of
-from occupy.settings import Estimation, Modification, Output, Reading, Settings
+from occupy.settings import Estimation, Modification, Output, Reading, Settings, names_of
 
 if TYPE_CHECKING:  # `options.with_options` imports them for the commands that take them
     from occupy.requests import (
@@ -273,8 +272,8 @@ def _regions(
     settings: Settings,
 ) -> None:
     """Read the occupancy of chains, ligands or masks in a map."""
+    from occupy.cli.classes import read_map_regions
     from occupy.cli.estimate import Job
-    from occupy.cli.regions import read_map_regions
 
     read_map_regions(map, asked, output, Job(settings, reading, quiet=True), wanted.report, run.quiet)
 
@@ -384,7 +383,7 @@ def _demo(
 
     No input and no network needed.
     """
-    from occupy.cli.simulate import run_demo
+    from occupy.cli.estimate import run_demo
 
     run_demo(output, seed, run.quiet)
 
@@ -428,7 +427,7 @@ def _simulate(
 
     The truth is written beside them.
     """
-    from occupy.cli.simulate import run_simulation
+    from occupy.cli.estimate import run_simulation
     from occupy.requests import SimulationRequest
 
     asked = SimulationRequest(tuple(models), name, imaging, truth, mixture, processing)

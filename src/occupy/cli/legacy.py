@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from occupy.errors import InputError
-from occupy.options import option
-from occupy.settings import Output, Reading, Settings
+from occupy.settings import Output, Reading, Settings, option
 
 _SHARE: dict[str, Any] = {"min": 0.0, "max": 1.0}
 

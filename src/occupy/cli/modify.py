@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from occupy.cli.console import progress, say, warn
 from occupy.errors import InputError
-from occupy.options import names_of
 from occupy.requests import ContentRequest, SubtractionRequest
-from occupy.settings import Modification, Settings
+from occupy.settings import Modification, Settings, names_of
 
 if TYPE_CHECKING:
     from occupy.volume import Volume
@@ -82,26 +81,26 @@ def modify_result(
         warn(f"{path}: its record keeps no checksums; that its maps are as written was not checked", quiet)
 
 
-def _scale_file(source: Path) -> tuple[Path, dict[str, Any] | None]:
+def _scale_of(source: Path) -> tuple[Path, Volume, dict[str, Any] | None]:
     """Return the scale map behind a file, folder or record, and the record where there is one."""
-    from occupy.report.record import find_record, output_file, read_record
+    from occupy.io.mrc import read_map
+    from occupy.report.record import find_record, output_file, read_output, read_record
 
     if source.is_dir() or source.suffix == ".json":
         path = find_record(source)
         record = read_record(path)
-        return output_file(path, record, "scale"), record
-    return source, None
+        return output_file(path, record, "scale"), read_output(path, record, "scale"), record
+    return source, read_map(source), None
 
 
 def write_subtraction_mask(source: Path, output: Path | None, asked: SubtractionRequest, quiet: bool) -> None:
     """Write a mask for `relion_particle_subtract`."""
-    from occupy.io.mrc import map_stem, read_map, write_map
+    from occupy.io.mrc import map_stem, write_map
     from occupy.masks import smooth, subtraction_mask
 
     if not (math.isfinite(asked.soft_edge) and asked.soft_edge >= 0):
         raise InputError(f"soft edge must not be negative, not {asked.soft_edge}")
-    path, record = _scale_file(source)
-    scale = read_map(path)
+    path, scale, record = _scale_of(source)
     _check_scale(scale.data, path)
     mask = subtraction_mask(scale.data, attenuate=asked.attenuate, sigmoid=asked.sigmoid, pivot=asked.pivot)
     if asked.soft_edge > 0:
@@ -139,13 +138,12 @@ def write_solvent_definition(source: Path, output: Path | None, asked: ContentRe
 
     Without a threshold those of `occupy.masks.usual_content` are taken.
     """
-    from occupy.io.mrc import map_stem, read_map, write_map
+    from occupy.io.mrc import map_stem, write_map
     from occupy.masks import solvent_definition
 
-    path, record = _scale_file(source)
+    path, scale, record = _scale_of(source)
     chosen: dict[str, Any] = _content_settings(asked, record)
     threshold, weak = chosen["threshold"], chosen["weak"]
-    scale = read_map(path)
     _check_scale(scale.data, path)
     mask = solvent_definition(
         scale.data,
@@ -168,8 +166,7 @@ def _write_mask_script(mask: Path, scale: Path, record: dict[str, Any] | None, q
     """Write a ChimeraX script beside a mask; where it cannot name the files, say so: the mask is good."""
     from occupy.io.atomic import write_text
     from occupy.io.mrc import map_stem
-    from occupy.report.chimerax_files import seen_from
-    from occupy.report.chimerax_products import mask_script
+    from occupy.report.chimerax_files import mask_script, seen_from
 
     stem, folder = map_stem(mask), mask.parent
     shown, level = _map_below(folder, record)

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from occupy.errors import InputError
-from occupy.options import flags_of, option
+from occupy.settings import flags_of, option
 
 # Sections of a help whose options have defaults that most runs keep.
 _EXPERT = ("Scale", "Solvent", "Comparison", "Joint fit", "Images", "Numbering")

@@ -31,7 +31,7 @@ def estimate_particles(
 
 
 def _summarise(found: ParticleOccupancy, quiet: bool) -> None:
-    from occupy.report.particle_results import pair_rows, state_rows
+    from occupy.report.particle_results import in_words, pair_rows, state_rows
 
     shown = 30
     warn_of(found.notices, quiet)
@@ -57,6 +57,8 @@ def _summarise(found: ParticleOccupancy, quiet: bool) -> None:
     say("states:", quiet)
     for _, share, error, _, lacks in state_rows(found)[:shown]:
         say(f"  {share:.3f} ± {error:.3f}  lacks {lacks}", quiet)
+    for sentence in in_words(found)[:shown]:
+        say(sentence, quiet)
 
 
 def select_by_classes(

@@ -22,10 +22,10 @@ from occupy.ensemble.execution import Execution
 from occupy.ensemble.pipeline import ClassEstimate, SetEstimate
 from occupy.numerics.parallel import one_blas_thread
 from occupy.numerics.smoothing import scipy_smoothed
-from occupy.options import short_repr
 from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable, joined, read_regions
-from occupy.statistics.leakage import Neighbourhood
+from occupy.settings import short_repr
+from occupy.statistics.context import Neighbourhood
 
 Array = npt.NDArray[np.float32]
 

@@ -16,8 +16,8 @@ from occupy.ensemble.execution import Execution, Storage
 from occupy.errors import InputError, Notice
 from occupy.numerics.fourier import fourier_crop
 from occupy.numerics.parallel import ordinary_unit
-from occupy.options import short_repr
 from occupy.regions.region import index_of
+from occupy.settings import short_repr
 from occupy.volume import Volume
 
 Array = npt.NDArray[np.float32]

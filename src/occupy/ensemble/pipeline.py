@@ -38,8 +38,8 @@ from occupy.ensemble.scaling import ScaledMaps, scale_maps
 from occupy.errors import InputError, Notice
 from occupy.numerics.morphology import ball_widths, box_of_ball, dilate
 from occupy.numerics.smoothing import scipy_smoothed
-from occupy.options import short_repr
-from occupy.statistics.leakage import Neighbourhood, without_leakage
+from occupy.settings import short_repr
+from occupy.statistics.context import Neighbourhood, without_leakage
 from occupy.statistics.noise import without_noise
 from occupy.statistics.posterior import chance_of_full, posterior_error, posterior_mean
 from occupy.volume import LazyMap, Progress

@@ -17,7 +17,7 @@ import numpy as np
 from occupy.errors import InputError
 from occupy.io.atomic import as_letters, atomic_file, check_length
 from occupy.io.star import read_bytes
-from occupy.model.atomic import CARBON, AtomicModel, Kind, Residue
+from occupy.model import CARBON, AtomicModel, Kind, Residue
 
 if TYPE_CHECKING:
     import gemmi

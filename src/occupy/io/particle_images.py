@@ -23,8 +23,7 @@ from occupy.io.cryosparc import read_structured
 from occupy.io.mrc import read_header
 from occupy.io.mrc_header import HEADER_BYTES, MapHeader
 from occupy.io.star import StarTable, read_star
-from occupy.particles.ctf import Ctf
-from occupy.particles.images import ParticleImages
+from occupy.particles.images import Ctf, ParticleImages
 from occupy.particles.slices import rotations
 
 _Array = npt.NDArray[np.float64]

@@ -31,7 +31,7 @@ from occupy.io.mapset import (
     some_of,
 )
 from occupy.io.mrc import SUFFIXES, map_stem
-from occupy.io.plain_pickle import read_integers
+from occupy.io.particles import read_integers
 from occupy.io.relion_job import relion_folder, relion_star
 
 __all__ = ["ClassMap", "MapSet", "find_set"]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError
-from occupy.model.atomic import AtomicModel
+from occupy.model import AtomicModel
 from occupy.model.density import (
     SHAPES,
     Atoms,
@@ -22,10 +22,9 @@ from occupy.model.density import (
     shape_coefficients,
     weighted_sum,
 )
-from occupy.model.level import PARTIAL_ERROR_OF_CLASSES, Level, full_elsewhere
-from occupy.model.misfit import model_error
+from occupy.model.level import PARTIAL_ERROR_OF_CLASSES, Level, full_elsewhere, model_error
 from occupy.model.solve import FIRST_MIX, Products, Solution, damping, ice_mix, ice_of, solve, solve_all
-from occupy.options import short_repr
+from occupy.settings import short_repr
 
 _FINEST, _FINEST_SMALL, _FINER = 6.0, 4.0, 5.0
 """Å: finer detail says more of the atoms' B-factors than of how many there are. But parts of fewer than

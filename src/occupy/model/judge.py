@@ -11,7 +11,7 @@ from scipy.fft import irfftn, rfftn
 from scipy.stats import norm
 
 from occupy.errors import InputError
-from occupy.model.atomic import Alternatives
+from occupy.model import Alternatives
 from occupy.model.density import Indices, Numbers, Triple, on_grid
 from occupy.model.fit import PartFit
 
@@ -122,11 +122,10 @@ def with_sums(fit: PartFit, groups: Sequence[Alternatives]) -> PartFit:
 
 def _within_one(fit: PartFit, rows: Sequence[int], complete: bool) -> Numbers:
     """Return draws of some parts' occupancies that sum up to 1, at most or exactly: (draws, parts)."""
-    rng = np.random.default_rng(0)
     found = fit.unlimited[rows]
     of_level = found * fit.level.error / fit.level.full
     covariance = fit.covariance[np.ix_(rows, rows)] + np.outer(of_level, of_level)
-    draws = rng.multivariate_normal(found, covariance, size=_DRAWS)
+    draws = np.random.default_rng(0).multivariate_normal(found, covariance, size=_DRAWS)
     # The share of the excess that each takes is that of its error in the error of the sum.
     excess = np.outer(draws.sum(axis=1) - 1, covariance.sum(axis=1) / covariance.sum())
     exactly = draws - excess

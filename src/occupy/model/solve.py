@@ -113,9 +113,7 @@ def damping(frequency: Numbers, b_factor: Numbers) -> Numbers:
     return np.asarray(np.exp(-np.outer(frequency**2 / 4, b_factor)))
 
 
-def _scale_and_noise(
-    products: Products, which: int, weight: Numbers, excess: float
-) -> tuple[Numbers, Numbers]:
+def _scale_noise(products: Products, which: int, weight: Numbers, excess: float) -> tuple[Numbers, Numbers]:
     """Return c(s) and σ²(s) for given weights (shells, parts) of the parts."""
     model = np.einsum("si,si->s", weight, (products.parts @ weight[:, :, None])[:, :, 0])
     cross = np.einsum("si,si->s", weight, products.maps[which])
@@ -167,7 +165,7 @@ def solve(
     for _ in range(ROUNDS):
         damp = damping(products.frequency, b_factor)
         weight = damp * occupancy
-        scale, noise = _scale_and_noise(products, which, weight, excess)
+        scale, noise = _scale_noise(products, which, weight, excess)
         normal, gradient = _normal(products, which, occupancy, damp, curvature, scale, noise)
         strength = float(np.einsum("ii->", normal[:count, :count])) / count
         normal[:count, :count] += strength * 1e2 * np.outer(gauge, gauge)
@@ -177,16 +175,15 @@ def solve(
         # Before the map is looked at, any part may be absent or full.
         normal[np.diag_indices(count)] += 1 / OCCUPANCY_PRIOR**2
         gradient[:count] -= (occupancy - OCCUPANCY_PRIOR) / OCCUPANCY_PRIOR**2
-        inverse = _inverse(normal)
-        step = inverse @ gradient
+        covariance = _inverse(normal)
+        step = covariance @ gradient
         reach = max(1.0, float(np.abs(step[count:]).max()) / 100.0, float(np.abs(step[:count]).max()))
         occupancy = occupancy + step[:count] / reach
         b_factor = np.clip(b_factor + step[count:] / reach, -_MOST_B, _MOST_B)
-        covariance = inverse
         if np.abs(step[:count]).max() < 1e-5 and reach == 1.0:
             break
     weight = damping(products.frequency, b_factor) * occupancy
-    scale, noise = _scale_and_noise(products, which, weight, excess)
+    scale, noise = _scale_noise(products, which, weight, excess)
     return Solution(occupancy, b_factor, covariance, scale, noise)
 
 

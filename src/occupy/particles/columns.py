@@ -11,8 +11,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from occupy.particles.ctf import transfer
-from occupy.particles.images import ParticleImages
+from occupy.particles.images import ParticleImages, transfer
 from occupy.particles.slices import Band, FourierVolumes, Pairs, Plane, coefficients_of, fourier_volumes
 
 Array = npt.NDArray[np.float64]

@@ -10,13 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.particles.columns import NUISANCES, Block, blocks, in_order, read_block, whole_and_moments
-from occupy.particles.covariance import fit_spread
-from occupy.particles.evidence import Evidence, Fitted, told_by
+from occupy.particles.evidence import Evidence, Fitted, fit_spread, told_by
 from occupy.particles.images import ParticleImages
-from occupy.particles.poses import Extent, Seen, displacement_variance, extent_of, inflated, turned
 from occupy.particles.presence import empty_images, find_levels
 from occupy.particles.refine import Model, Offsets, no_offsets, overconfidence, refine
-from occupy.particles.scaling import Scaling, fit_scaling, shell_sums
+from occupy.particles.scaling import (
+    Extent,
+    Scaling,
+    Seen,
+    displacement_variance,
+    extent_of,
+    fit_scaling,
+    inflated,
+    shell_sums,
+    turned,
+)
 from occupy.particles.slices import Band, FourierVolumes, fourier_volumes
 
 Array = npt.NDArray[np.float64]

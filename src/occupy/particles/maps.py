@@ -12,8 +12,7 @@ from occupy.errors import Notice
 from occupy.particles.columns import Block, blocks, in_order, read_block
 from occupy.particles.evidence import Fitted, whitened
 from occupy.particles.images import ParticleImages
-from occupy.particles.poses import turned
-from occupy.particles.scaling import Scaling
+from occupy.particles.scaling import Scaling, turned
 from occupy.particles.slices import (
     Band,
     FourierVolumes,

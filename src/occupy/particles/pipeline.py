@@ -13,8 +13,7 @@ import numpy.typing as npt
 from occupy.errors import InputError, Notice
 from occupy.numerics.parallel import one_blas_thread
 from occupy.particles.columns import blocks, in_order, read_block
-from occupy.particles.covariance import Spread, false_spread, fit_spread
-from occupy.particles.evidence import Evidence, Fitted, Told, told_by
+from occupy.particles.evidence import Evidence, Fitted, Spread, Told, false_spread, fit_spread, told_by
 from occupy.particles.images import ParticleImages
 from occupy.particles.learning import Job, fitted_of, learn
 from occupy.particles.maps import Residual, find_residual, reconstruct, residual_notices

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import logsumexp
 
-from occupy.particles.covariance import Spread
-from occupy.particles.evidence import Evidence, symmetric
+from occupy.particles.evidence import Evidence, Spread, symmetric
 
 Array = npt.NDArray[np.float64]
 Bits = npt.NDArray[np.bool_]
@@ -141,7 +141,7 @@ def empty_images(evidence: Evidence) -> Bits:
     -------
     ndarray of bool, shape (N,)
         Images that rather hold nothing; none where present-or-absent does not explain the amplitude of all
-        parts together better than a normal distribution does.
+        parts together better than a normal distribution does, and than images of less contrast do.
     """
     amplitudes = evidence.amplitudes
     first, second = np.triu_indices(evidence.parts)
@@ -149,7 +149,11 @@ def empty_images(evidence: Evidence) -> Bits:
     gradient = evidence.gradient.astype(np.float64) @ amplitudes
     curvature = evidence.curvature.astype(np.float64) @ products
     total, chance, _ = _two_points(gradient, curvature, 1.0)
-    if evidence.share * (total - _normal(gradient, curvature, 1.0)) < _SURELY:
+    # Few images whose poses are far off are not empty: any amplitude explains them nearly as well as 0.
+    weaker = np.linspace(0.1, 0.9, 5)[:, None]
+    low = logsumexp(-gradient * weaker - curvature * weaker**2 / 2, axis=0) - np.log(len(weaker))
+    others = max(_normal(gradient, curvature, 1.0), _two_points(gradient, curvature, 1.0, low)[0])
+    if evidence.share * (total - others) < _SURELY:
         return np.zeros(len(evidence), dtype=bool)
     return chance < 0.5
 
@@ -168,13 +172,15 @@ def _normal(gradient: Array, curvature: Array, amplitude: float) -> float:
     return float(value.sum())
 
 
-def _two_points(gradient: Array, curvature: Array, amplitude: float) -> tuple[float, Array, float]:
-    """Fit a part that is absent (amplitude 0) or present (best amplitude) in the best shares.
+def _two_points(
+    gradient: Array, curvature: Array, amplitude: float, absent: Array | None = None
+) -> tuple[float, Array, float]:
+    """Fit a part that is absent (amplitude 0, or log-likelihoods given) or present in the best shares.
 
     Returns the log-likelihood, the probability of presence in each image, and by how much the best amplitude
     is above the mean one.
     """
-    absent = -gradient * amplitude - curvature * amplitude**2 / 2
+    absent = -gradient * amplitude - curvature * amplitude**2 / 2 if absent is None else absent
     level, share, total, chance = 0.1 * amplitude, 0.8, -np.inf, np.ones_like(gradient)
     for _ in range(_ROUNDS):
         present = gradient * level - curvature * level**2 / 2

@@ -10,8 +10,7 @@ import numpy.typing as npt
 from scipy.linalg import block_diag
 
 from occupy.particles.columns import NUISANCES, Block, in_order, with_derivatives
-from occupy.particles.poses import turned
-from occupy.particles.scaling import Scaling
+from occupy.particles.scaling import Scaling, turned
 from occupy.particles.slices import Band, FourierVolumes, displaced, plane_of
 
 Array = npt.NDArray[np.float64]

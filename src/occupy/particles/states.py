@@ -37,6 +37,10 @@ class Mixture:
         Populations; their sum is 1.
     levels : ndarray of float64, shape (C,)
         Amplitude of each part where it is present.
+    unsteady : float
+        Relative variance, over the particles, of the amplitude of parts that are present, as far as these
+        parts are not in all states and share it: poses are found without them, and where an image's pose is
+        further off than others', all of them look weaker.
     log_likelihood : float
         Of all images, up to a constant.
     """
@@ -44,6 +48,8 @@ class Mixture:
     bits: Bits
     weights: Array
     levels: Array
+    # Learning starts from a tenth; from 0 it would never come away.
+    unsteady: float = 0.1
     log_likelihood: float = -np.inf
 
     @property
@@ -52,22 +58,75 @@ class Mixture:
         return np.asarray(self.weights @ self.bits)
 
 
-def _log_likelihoods(evidence: Evidence, rows: slice, bits: Bits, levels: Array) -> Array:
-    """Log-likelihood of images in each state, up to a constant per image: (n, S)."""
-    away = bits * levels - evidence.amplitudes
-    first, second = np.triu_indices(evidence.parts)
-    products = away[:, first] * away[:, second] * np.where(first == second, 0.5, 1.0)
-    return np.asarray(evidence.gradient[rows] @ away.T - evidence.curvature[rows] @ products.T)
+@dataclass(frozen=True, eq=False)
+class _Terms:
+    """Log-likelihood of n images in S states: a normal distribution of a common factor is integrated over.
+
+    Attributes
+    ----------
+    value : ndarray of float64, shape (n, S)
+        Log-likelihood, up to a constant per image.
+    pull, stiff : ndarray of float64, shape (n, S)
+        Gradient and curvature of the log-likelihood in the factor's deviation from 1.
+    """
+
+    value: Array
+    pull: Array
+    stiff: Array
+
+    @classmethod
+    def of(cls, evidence: Evidence, rows: slice, mixture: Mixture) -> _Terms:
+        """Look at some images."""
+        bits, first_second = mixture.bits, np.triu_indices(evidence.parts)
+        here = bits * mixture.levels
+        away, own = here - evidence.amplitudes, here * ~bits.all(axis=0)
+        halves = np.where(first_second[0] == first_second[1], 0.5, 1.0)
+
+        def through(one: Array, other: Array) -> Array:
+            first, second = first_second
+            products = one[:, first] * other[:, second] + one[:, second] * other[:, first]
+            return np.asarray(evidence.curvature[rows] @ (products * halves).T)
+
+        gradient, unsteady = evidence.gradient[rows], mixture.unsteady
+        pull, stiff = gradient @ own.T - through(own, away), through(own, own)
+        value = gradient @ away.T - through(away, away) / 2
+        value += (unsteady * pull**2 / (1 + unsteady * stiff) - np.log1p(unsteady * stiff)) / 2
+        return cls(value, pull, stiff)
+
+    def factor(self, unsteady: float) -> tuple[Array, Array]:
+        """Posterior mean and mean square of the factor's deviation from 1, (n, S) each."""
+        left = unsteady / (1 + unsteady * self.stiff)
+        return left * self.pull, (left * self.pull) ** 2 + left
 
 
-def responsibilities(evidence: Evidence, rows: slice, mixture: Mixture) -> tuple[Array, Array]:
-    """Posterior probability of each state, (n, S), and log-likelihood of each image, (n,)."""
+def _posterior(terms: _Terms, weights: Array) -> tuple[Array, Array]:
+    """Probability of each state, (n, S), and log-likelihood of each image, (n,)."""
     with np.errstate(divide="ignore"):
-        joint = _log_likelihoods(evidence, rows, mixture.bits, mixture.levels) + np.log(mixture.weights)
+        joint = terms.value + np.log(weights)
     top = joint.max(axis=1)
     found = np.exp(joint - top[:, None])
     total = found.sum(axis=1)
     return found / total[:, None], top + np.log(total)
+
+
+def responsibilities(evidence: Evidence, rows: slice, mixture: Mixture) -> tuple[Array, Array]:
+    """Posterior probability of each state, (n, S), and log-likelihood of each image, (n,)."""
+    return _posterior(_Terms.of(evidence, rows, mixture), mixture.weights)
+
+
+def _with_factor(terms: _Terms, found: Array, unsteady: float) -> Array:
+    """Probabilities times the mean of the factor's powers 0, 1 and 2: (3, n, S)."""
+    mean, square = terms.factor(unsteady)
+    return np.stack([found, found * (1 + mean), found * (1 + 2 * mean + square)])
+
+
+def _by_power(bits: Bits) -> tuple[Array, Array]:
+    """Parts of states (3, S, C), and pairs of parts (3, S, K), by the power of the factor they have."""
+    first, second = np.triu_indices(bits.shape[1])
+    scaled = np.asarray(~bits.all(axis=0), dtype=np.int64)
+    power = np.arange(3)[:, None, None]
+    pairs = (bits[:, first] & bits[:, second]) * (scaled[first] + scaled[second] == power)
+    return bits * (scaled == power), pairs
 
 
 def fit_weights(evidence: Evidence, mixture: Mixture, level: Array, rounds: int = _ROUNDS) -> Mixture:
@@ -84,21 +143,25 @@ def fit_weights(evidence: Evidence, mixture: Mixture, level: Array, rounds: int 
     rounds : int
         Steps of expectation-maximisation.
     """
-    bits = mixture.bits.astype(np.float64)
-    upper = np.triu_indices(evidence.parts)
-    pairs = bits[:, upper[0]] * bits[:, upper[1]]
+    parts, pairs = _by_power(mixture.bits)
     for _ in range(rounds):
-        weights, total = np.zeros(len(bits)), 0.0
-        normal, right = np.zeros(len(upper[0])), np.zeros(evidence.parts)
+        weights, total = np.zeros(len(mixture.bits)), 0.0
+        normal, right, unsteady = np.zeros(pairs.shape[2]), np.zeros(evidence.parts), np.zeros(2)
         for rows in evidence.pieces():
-            found, likelihood = responsibilities(evidence, rows, mixture)
+            terms = _Terms.of(evidence, rows, mixture)
+            found, likelihood = _posterior(terms, mixture.weights)
+            powers = _with_factor(terms, found, mixture.unsteady)
             weights += found.sum(axis=0)
             # Σ over images and states, states first: the products are of N × S with S × C (C + 1) / 2.
-            normal += np.einsum("sk,sk->k", found.T @ evidence.curvature[rows], pairs)
-            right += np.einsum("sk,sk->k", found.T @ evidence.onto[rows], bits)
+            normal += (np.tensordot(powers, evidence.curvature[rows], (1, 0)) * pairs).sum(axis=(0, 1))
+            right += (np.tensordot(powers, evidence.onto[rows], (1, 0)) * parts).sum(axis=(0, 1))
+            mean, square = terms.factor(mixture.unsteady)
+            unsteady += (found * mean * terms.pull).sum(), (found * square * terms.stiff).sum()
             total += float(likelihood.sum())
         levels = _levels(evidence.share * normal, evidence.share * right, level)
-        mixture = Mixture(mixture.bits, weights / weights.sum(), levels, total)
+        # As in factor analysis, the loading is what the deviation regresses on.
+        ratio = float(unsteady[0] / unsteady[1]) if unsteady[1] > 0 else 1.0
+        mixture = Mixture(mixture.bits, weights / weights.sum(), levels, mixture.unsteady * ratio**2, total)
     return mixture
 
 
@@ -138,7 +201,7 @@ def find_states(evidence: Evidence, varying: Bits, level: Array, covariance: Arr
     for _ in range(_CYCLES):
         before = {each.tobytes() for each in mixture.bits}
         candidates = np.unique(np.concatenate([mixture.bits, _candidates(mixture.bits, groups)]), axis=0)
-        chosen = _Search(evidence, candidates, mixture.levels, penalty).run(mixture)
+        chosen = _Search(evidence, replace(mixture, bits=candidates), penalty).run(mixture)
         mixture = fit_weights(evidence, chosen, level, 8)
         if {each.tobytes() for each in mixture.bits} == before:
             break
@@ -182,17 +245,17 @@ def _candidates(bits: Bits, groups: Bits) -> Bits:
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """Which of some candidates explain the images, at fixed levels."""
+    """Which of the states of a mixture explain the images, at its levels."""
 
     evidence: Evidence
-    bits: Bits
-    levels: Array
+    mixture: Mixture
     penalty: float
 
     def run(self, start: Mixture) -> Mixture:
         """Add states one by one while the likelihood gains, then leave out what it does not need."""
         ratios = self.ratios()
-        known = {each.tobytes(): i for i, each in enumerate(self.bits)}
+        bits = self.mixture.bits
+        known = {each.tobytes(): i for i, each in enumerate(bits)}
         chosen = [known[each.tobytes()] for each in start.bits]
         weights, total = _populations(ratios[:, chosen], start.weights)
         chosen, weights, total = self._fewer(ratios, chosen, weights, total)
@@ -209,13 +272,13 @@ class _Search:
                 refused.add(best)
                 continue
             chosen, weights, total = self._fewer(ratios, [*chosen, best], more, gained)
-        return Mixture(self.bits[chosen], weights, self.levels)
+        return replace(start, bits=bits[chosen], weights=weights)
 
     def ratios(self) -> Array:
         """Likelihood of each image in each candidate, over that in the best of them: (N, candidates)."""
-        out = np.empty((len(self.evidence), len(self.bits)))
+        out = np.empty((len(self.evidence), len(self.mixture.bits)))
         for rows in self.evidence.pieces():
-            value = _log_likelihoods(self.evidence, rows, self.bits, self.levels)
+            value = _Terms.of(self.evidence, rows, self.mixture).value
             # The exponential of less would be 0, and a state with it could never come back.
             out[rows] = np.exp(np.maximum(value - value.max(axis=1, keepdims=True), -600))
         return out
@@ -264,7 +327,7 @@ def presence_correlations(evidence: Evidence, mixture: Mixture) -> tuple[Array, 
     correlation, error : ndarray of float64, shape (C, C)
         nan for parts that all states have.
     """
-    ratios = _Search(evidence, mixture.bits, mixture.levels, 0.0).ratios()
+    ratios = _Search(evidence, mixture, 0.0).ratios()
     number = (np.arange(len(evidence)) if evidence.particle is None else evidence.particle) % _FOLDS
     folds = [
         _correlation(mixture.bits, _populations(ratios[number != k], mixture.weights)[0])
@@ -283,9 +346,9 @@ def _correlation(bits: Bits, weights: Array) -> Array:
 
 
 def mixture_errors(evidence: Evidence, mixture: Mixture, level: Array, images: int) -> Array:
-    """Covariance of the populations, as far as levels are uncertain too: (S, S).
+    """Covariance of the populations, as far as levels and their steadiness are uncertain too: (S, S).
 
-    The inverse of the information (outer product of the scores) of populations and levels together. This is
+    The inverse of the information (outer product of the scores) of all of them together. This is
     the variance for another sample of particles; what choosing them adds is part of it. Where entries belong
     to one particle, their scores are added first (sandwich).
 
@@ -303,21 +366,24 @@ def mixture_errors(evidence: Evidence, mixture: Mixture, level: Array, images: i
     count, parts = len(mixture.weights), evidence.parts
     if count == 1:
         return np.zeros((1, 1))
-    bits = mixture.bits.astype(np.float64)
-    first, second = np.triu_indices(parts)
-    pairs = bits[:, first] * bits[:, second]
+    bits, pairs = _by_power(mixture.bits)
     # Populations sum to 1: all but the first are free.
-    free = np.zeros((count + parts, count - 1 + parts))
+    free = np.zeros((count + parts + 1, count + parts))
     free[0, : count - 1] = -1
-    free[1:] = np.eye(count - 1 + parts)
-    scores = np.empty((len(evidence), count - 1 + parts))
+    free[1:] = np.eye(count + parts)
+    scores = np.empty((len(evidence), count + parts))
     for rows in evidence.pieces():
-        found = responsibilities(evidence, rows, mixture)[0]
-        curved = symmetric((found @ pairs) * evidence.curvature[rows], parts) @ mixture.levels
-        slopes = (found @ bits) * evidence.onto[rows] - curved
-        scores[rows] = np.concatenate([found / mixture.weights - 1, slopes], axis=1) @ free
-    prior = np.zeros((count - 1 + parts,) * 2)
-    prior[count - 1 :, count - 1 :] = np.diag(1 / (_LEVEL_ERROR * level) ** 2)
+        terms = _Terms.of(evidence, rows, mixture)
+        found = _posterior(terms, mixture.weights)[0]
+        powers = _with_factor(terms, found, mixture.unsteady)
+        within = np.tensordot(powers, pairs, ((0, 2), (0, 1))) * evidence.curvature[rows]
+        slopes = np.tensordot(powers, bits, ((0, 2), (0, 1))) * evidence.onto[rows]
+        slopes -= symmetric(within, parts) @ mixture.levels
+        left = 1 / (1 + mixture.unsteady * terms.stiff)
+        steady = (found * ((left * terms.pull) ** 2 - left * terms.stiff)).sum(axis=1, keepdims=True) / 2
+        scores[rows] = np.concatenate([found / mixture.weights - 1, slopes, steady], axis=1) @ free
+    prior = np.zeros((count + parts,) * 2)
+    prior[count - 1 : -1, count - 1 : -1] = np.diag(1 / (_LEVEL_ERROR * level) ** 2)
     information, variance = (
         images / len(evidence) * each.T @ each + weight * prior
         for each, weight in (

@@ -13,8 +13,7 @@ import numpy.typing as npt
 from scipy.special import comb, expit
 
 from occupy.errors import Notice
-from occupy.particles.covariance import Spread
-from occupy.particles.evidence import Evidence
+from occupy.particles.evidence import Evidence, Spread
 from occupy.particles.images import ParticleImages
 from occupy.particles.presence import Levels, alone
 from occupy.particles.slices import cropped

@@ -9,8 +9,7 @@ import numpy.typing as npt
 from scipy.stats import chi2, norm
 
 from occupy.errors import Notice
-from occupy.particles.covariance import Spread
-from occupy.particles.evidence import Evidence
+from occupy.particles.evidence import Evidence, Spread
 from occupy.particles.presence import Levels, alone
 
 Array = npt.NDArray[np.float64]

@@ -21,9 +21,9 @@ from occupy.model.judge import (
     poor_parts,
     with_sums,
 )
-from occupy.options import short_repr
 from occupy.regions.region import Region, index_of, regions_of_model
 from occupy.regions.table import Beside, OccupancyTable
+from occupy.settings import short_repr
 from occupy.statistics.posterior import STANDARD_ERRORS_95
 from occupy.volume import Triple, Volume
 
@@ -211,8 +211,7 @@ def fit_regions_of_set(
 
 def not_fitted(reason: str) -> Notice:
     """Return the notice that occupancies are read, and why."""
-    text = f"occupancies are read at the atoms, not a joint fit: {reason}"
-    return Notice("no-joint-fit", text)
+    return Notice("no-joint-fit", f"occupancies are read at the atoms, not a joint fit: {reason}")
 
 
 def _origin(volume: Volume) -> Triple:
@@ -292,8 +291,8 @@ def _parts_of(volume: Volume, model: AtomicModel, regions: Sequence[Region]) -> 
     names = [region.name for region in regions]
     for label, residues in model.residues_by_chain.items():
         _give_rest(owner, names, label, residues, model)
-    inside = (np.rint(index_of(volume, model.xyz)) >= 0).all(1)
-    inside &= (np.rint(index_of(volume, model.xyz)) < np.array(volume.shape)).all(1)
+    at = np.rint(index_of(volume, model.xyz))
+    inside = ((at >= 0) & (at < np.array(volume.shape))).all(1)
     owners = owner[model.residue]
     owners[~inside & (owners >= len(regions))] = _NOBODY
     groups = {name: np.flatnonzero(owners == row) for row, name in enumerate(names)}

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.errors import InputError
-from occupy.options import short_repr
 from occupy.regions.region import Region, index_of
+from occupy.settings import short_repr
 from occupy.statistics.posterior import STANDARD_ERRORS_95
 from occupy.volume import LazyMap, Volume
 

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass, replace
 
 from occupy.errors import InputError
-from occupy.options import option
+from occupy.settings import option
 
 VARIABLE = "RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE"
 PROGRAM = "occupy-relion-reconstruct"

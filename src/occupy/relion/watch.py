@@ -15,6 +15,7 @@ import numpy as np
 from occupy.ensemble.components import read_set
 from occupy.ensemble.pipeline import compare_members
 from occupy.errors import InputError
+from occupy.inputs import execution_for, members_of, without_small
 from occupy.io.atomic import make_folder, write_text
 from occupy.io.mapset import MapSet
 from occupy.io.mrc import read_map
@@ -26,7 +27,6 @@ from occupy.report.history import Step, read_history, write_history
 from occupy.report.record import plain, to_json
 from occupy.report.region_results import FoundRegions, find_regions, fit_members
 from occupy.requests import RegionRequest
-from occupy.set_inputs import execution_for, members_of, without_small
 
 _RECORD = "watch.json"
 Tell = Callable[[str], None]

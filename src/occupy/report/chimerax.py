@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from occupy._version import __version__
 from occupy.errors import InputError
-from occupy.numerics.quantiles import Tile
+from occupy.numerics.histogram import Tile
 from occupy.pipeline import Estimate
 from occupy.report.palette import ALARM, DIFFERENCE, MINIMUM_SCALE, SCALE, SCALE_PALETTE, WARNING
 from occupy.report.surfaces import content_level

@@ -17,7 +17,6 @@ from occupy.io.loop import FOLDER
 from occupy.io.particles import ENDINGS, read_presence
 from occupy.io.runs import CommonParticles, Run
 from occupy.io.star import read_star
-from occupy.options import as_written
 from occupy.regions.table import OccupancyTable
 from occupy.report.record import file_of, to_json
 from occupy.report.runs import (
@@ -36,6 +35,7 @@ from occupy.report.tables import read_table
 from occupy.requests import RunsRequest
 from occupy.runs.compare import Comparison, compare
 from occupy.runs.occupancies import combine, differences, occupancy_by_images
+from occupy.settings import as_written
 
 _Array = npt.NDArray[Any]
 

@@ -11,8 +11,7 @@ from occupy.errors import InputError
 from occupy.io.atomic import make_folder, remove_leftovers, write_text
 from occupy.io.checksum import written as checksum_of
 from occupy.modify import modified_maps
-from occupy.report.chimerax_files import opens_as_read, seen_from
-from occupy.report.chimerax_products import modified_script
+from occupy.report.chimerax_files import modified_script, opens_as_read, seen_from
 from occupy.report.contents import MODIFIED, WHAT, earlier_modifications, withdraw
 from occupy.report.record import number_in, to_json
 from occupy.report.results import write_lazy_maps

@@ -17,6 +17,7 @@ from occupy.particles.pipeline import ParticleOccupancy
 from occupy.particles.views import Views
 from occupy.report.canvas import new_figure
 from occupy.report.html import Section, figure_png, page, paragraph, table, verdict, write_page
+from occupy.report.palette import DIFFERENCE, SCALE
 from occupy.report.record import opening
 from occupy.volume import Volume
 
@@ -48,6 +49,11 @@ _READING = (
     "Occupancy is the share of the particles that have a part, relative to the parts that are there in all "
     "of them. Correlation is that of presence, over the particles: 1 means that two parts always come "
     "together, below 0 that they tend to exclude each other."
+)
+
+_GRAPH = (
+    "Parts that come together (blue) or exclude each other (dashed red) more than three standard errors; "
+    "the wider the line, the stronger the correlation"
 )
 
 _VIEWS_READING = (
@@ -99,13 +105,40 @@ def state_rows(found: ParticleOccupancy) -> list[tuple[int, float, float, int, s
     return rows
 
 
-def pair_rows(found: ParticleOccupancy) -> list[list[object]]:
+def in_words(found: ParticleOccupancy) -> list[str]:
+    """One sentence for parts that come together: in how many particles, and never with or without what.
+
+    Never means that no state was found to be needed that has one and lacks, or has, the other.
+    """
+    bits = found.states.bits
+    varying = np.flatnonzero(found.levels.varying & bits.any(axis=0) & ~bits.all(axis=0))
+    same = {bits[:, i].tobytes(): np.flatnonzero((bits[:, i] == bits.T).all(axis=1)) for i in varying}
+    sentences = []
+    for parts in sorted(same.values(), key=lambda each: -found.occupancy[each].mean()):
+        others = np.setdiff1d(varying, parts)
+        there = bits[np.ix_(bits[:, parts[0]], others)]
+        text = f"In {found.occupancy[parts].mean():.0%} of the {found.particles.split()[1]} "
+        text += f"{_listed(found, parts, 'and')} {'are' if len(parts) > 1 else 'is'} bound"
+        tails = ["always together"] if len(parts) > 1 else []
+        needs, never = others[there.all(axis=0)], others[~there.any(axis=0)]
+        tails += [f"never without {_listed(found, needs, 'and')}"] if len(needs) else []
+        tails += [f"never with {_listed(found, never, 'or')}"] if len(never) else []
+        sentences.append(", and ".join([text, *tails]) + ".")
+    return sentences
+
+
+def _listed(found: ParticleOccupancy, parts: npt.NDArray[np.intp], word: str) -> str:
+    *most, last = [found.names[i] for i in parts]
+    return f"{', '.join(most)} {word} {last}" if most else last
+
+
+def pair_rows(found: ParticleOccupancy) -> list[tuple[str, str, float, float]]:
     """One row per pair of parts that vary: names, correlation, error; strongest first."""
     varying = np.flatnonzero(found.levels.varying)
     pairs = [(i, j) for k, i in enumerate(varying) for j in varying[k + 1 :]]
     pairs.sort(key=lambda pair: -abs(found.correlation[pair]))
     return [
-        [found.names[i], found.names[j], float(found.correlation[i, j]), float(found.correlation_error[i, j])]
+        (found.names[i], found.names[j], float(found.correlation[i, j]), float(found.correlation_error[i, j]))
         for i, j in pairs
     ]
 
@@ -231,13 +264,19 @@ def write_particle_report(path: Path, found: ParticleOccupancy, source: str) -> 
         for number, share, error, count, lacks in state_rows(found)
     ]
     header = ("state", "population", "particles (most probable)", "lacks")
-    sections = [Section("Parts", paragraph(_READING) + forest), Section("States", table(states, header))]
+    words = "".join(map(paragraph, in_words(found)))
+    sections = [
+        Section("Parts", words + paragraph(_READING) + forest),
+        Section("States", table(states, header)),
+    ]
     if found.maps:
         picture = figure_png(_maps_plot(found), "Projections of each state's reconstruction along z, y and x")
         sections[1] = Section("States", table(states, header) + picture)
     if found.levels.varying.sum() > 1:
-        caption = "Correlation between parts over the particles"
-        sections.insert(1, Section("Which come together", figure_png(_correlation_plot(found), caption)))
+        graph = figure_png(_correlation_plot(found), _GRAPH)
+        rows = [[one, other, f"{value:+.2f} ± {error:.2f}"] for one, other, value, error in pair_rows(found)]
+        pairs = table(rows[:30], ("part", "other", "correlation"))
+        sections.insert(1, Section("Which come together", graph + pairs))
     if found.views is not None:
         picture = figure_png(_sphere_plot(found, found.views), "Occupancy by direction of view")
         sections.append(
@@ -349,18 +388,22 @@ def _forest_plot(found: ParticleOccupancy) -> Figure:
 
 
 def _correlation_plot(found: ParticleOccupancy) -> Figure:
-    """Correlations between the parts that vary."""
+    """Graph of the parts that vary: blue where they come together, dashed red where they exclude others."""
     varying = np.flatnonzero(found.levels.varying)
-    values: npt.NDArray[np.float64] = found.correlation[np.ix_(varying, varying)]
-    side = min(14.0, 2.0 + 0.45 * len(varying))
-    figure = new_figure(side + 1, side, dpi=100, layout="constrained")
+    angle = np.pi / 2 - 2 * np.pi * np.arange(len(varying)) / len(varying)
+    places = {found.names[i]: (np.cos(a), np.sin(a)) for i, a in zip(varying, angle, strict=True)}
+    side = min(10.0, 3.5 + 0.15 * len(varying))
+    figure = new_figure(side, side, dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(values, vmin=-1, vmax=1, cmap="RdBu")
-    names = [found.names[i] for i in varying]
-    axes.set_xticks(range(len(names)), names, rotation=90, size=8)
-    axes.set_yticks(range(len(names)), names, size=8)
-    if len(names) <= 20:
-        for i, j in np.ndindex(values.shape):
-            axes.text(j, i, f"{values[i, j]:.2f}", ha="center", va="center", size=7)
-    figure.colorbar(image, ax=axes, shrink=0.8)
+    for one, other, value, error in pair_rows(found):
+        # Among many pairs, two standard errors are exceeded by chance.
+        if abs(value) > 3 * error:
+            colour, style = (DIFFERENCE[-1], "-") if value > 0 else (DIFFERENCE[0], "--")
+            x, y = zip(places[one], places[other], strict=True)
+            axes.plot(x, y, style, color=colour, linewidth=0.5 + 5 * abs(value), zorder=1)
+    for name, (x, y) in places.items():
+        axes.scatter(x, y, s=90, color=SCALE[-1], edgecolor="#444444", zorder=2)
+        axes.text(1.15 * x, 1.15 * y, name, ha="center", va="center", size=9)
+    axes.set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4), aspect="equal")
+    axes.axis("off")
     return figure

@@ -7,7 +7,7 @@ import math
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -18,12 +18,12 @@ from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.io.checksum import ReadFile, sha256_of
 from occupy.io.mrc import read_source
-from occupy.numerics.quantiles import Tile
+from occupy.numerics.histogram import Tile
 from occupy.pipeline import Estimate
 from occupy.report.chimerax import tile_bounds
 from occupy.settings import Settings
 from occupy.statistics.posterior import STANDARD_ERRORS_95
-from occupy.volume import Volume
+from occupy.volume import LazyMap, Volume, frame_of_box, on_finer_grid
 
 FORMAT = 1
 _PARTS = {"created", "inputs", "settings_asked", "options", "settings", "numbers", "notices", "outputs"}
@@ -294,8 +294,22 @@ def read_output(path: Path, record: Mapping[str, Any], product: str) -> Volume:
     return read_checked(output_file(path, record, product), record)
 
 
+def on_map_grid(lazy: LazyMap, record: Mapping[str, Any]) -> LazyMap:
+    """Return a map that a run wrote, perhaps with ``--output-voxel coarse``, on the grid of its input."""
+    if record.get("options", {}).get("output_voxel") != "coarse":
+        return lazy
+    about = record["inputs"]["map"]
+    shape, size = (
+        tuple(about[key][::-1])
+        for key in ("columns_rows_sections", "voxel_size_angstrom_columns_rows_sections")
+    )
+    grid = LazyMap(shape, size, lazy.frame, lazy.name)
+    frame = replace(frame_of_box(grid, tuple(about["origin_angstrom_xyz"])), nstart=tuple(about["nstart"]))
+    return on_finer_grid(lazy, replace(grid, frame=frame))
+
+
 def read_checked(file: Path, record: Mapping[str, Any]) -> Volume:
-    """Read a map that a run wrote; InputError where its record says that it is another by now."""
+    """Read a map that a run wrote, onto the input's grid; InputError where it is another by now."""
     about = record.get("files", {}).get(file.name)
     volume, source = read_source(file, kind="crc32")
     if about is not None and (source.stamp.size, source.checksum.hexdigest()) != (
@@ -303,7 +317,8 @@ def read_checked(file: Path, record: Mapping[str, Any]) -> Volume:
         about["crc32"],
     ):
         raise InputError(f"{file} is not as the run wrote it (its checksum differs); estimate again")
-    return volume
+    refined = on_map_grid(LazyMap.of(volume), record)
+    return volume if refined.shape == volume.shape else refined.volume()
 
 
 def read_input(record: Mapping[str, Any], grid: Volume) -> Volume | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -62,7 +63,7 @@ def write_lazy_maps(
     before_replacing: Callable[[], None] = lambda: None,
     also: Consume = lambda *_: None,
 ) -> dict[str, FileSum]:
-    """Write maps of one grid in one pass; return size and checksum of every file.
+    """Write maps, those of one grid in one pass; return size and checksum of every file.
 
     Parameters
     ----------
@@ -87,7 +88,9 @@ def write_lazy_maps(
             writers[name].write_planes(start, planes)
             also(name, start, stop, planes)
 
-        compute_planes({name: lazy for name, (_, lazy) in maps.items()}, consume, progress)
+        for shape in dict.fromkeys(lazy.shape for _, lazy in maps.values()):
+            of_grid = {name: lazy for name, (_, lazy) in maps.items() if lazy.shape == shape}
+            compute_planes(of_grid, consume, progress)
         before_replacing()
     return {name: writer.file for name, writer in writers.items() if writer.file is not None}
 
@@ -112,7 +115,7 @@ def _write_maps(
     folder: Path,
     stem: str,
     *,
-    intermediate: bool = False,
+    output: Output,
     inputs: Collection[Path] = (),
     progress: Progress | None = None,
 ) -> Written:
@@ -126,14 +129,17 @@ def _write_maps(
         Created where missing.
     stem : str
         Names are ``<stem>_<product>.mrc``.
-    intermediate : bool, default False
-        Write the low-passed map too.
+    output : Output, optional
+        Whether the low-passed map is written too, and how large voxels are.
     inputs : collection of Path
         Files that were read; those of an earlier run's that this one does not replace are removed, but these.
     progress : callable, optional
         ``progress(stage, done, total)``.
     """
-    maps = {name: lazy for name, lazy in est.maps.items() if intermediate or name != "lowpass"}
+    maps = {name: lazy for name, lazy in est.maps.items() if output.intermediate or name != "lowpass"}
+    # Where the map's own voxels are the larger ones there is nothing to save.
+    if output.output_voxel == "coarse" and math.prod(est.settings.shape) < math.prod(est.volume.shape):
+        maps |= est.coarse_maps
     files = {product: f"{stem}_{product}.mrc" for product in maps}
     at_full = np.zeros((est.volume.shape[0], 2))
     removed: list[str] = []
@@ -174,7 +180,8 @@ def recorded_options(output: Output, voxel_size: float | None) -> dict[str, Any]
     """Return what a record says of what was written; what came after 0.1 only where it was asked for."""
     names = ("intermediate", "plot", "report", "level", "minimum_scale")
     told = {name: getattr(output, name) for name in names} | {"voxel_size": voxel_size}
-    return told | ({} if output.figure_width is None else {"figure_width": output.figure_width})
+    later = {name: getattr(output, name) for name in ("figure_width", "output_voxel")}
+    return told | {name: value for name, value in later.items() if value != getattr(Output, name)}
 
 
 def write_results(
@@ -222,9 +229,7 @@ def write_results(
     for _, file in inputs.values():
         if isinstance(file, ReadFile):
             file.checksum.hexdigest()
-    made = _write_maps(
-        est, folder, stem, intermediate=output.intermediate, inputs=list(paths.values()), progress=progress
-    )
+    made = _write_maps(est, folder, stem, output=output, inputs=list(paths.values()), progress=progress)
     files = dict(made.files)
     if not opens:
         files["input"] = copy_name(stem)

@@ -17,11 +17,11 @@ from occupy.io.checksum import reading
 from occupy.io.class_numbers import RECORD, NumberedSet
 from occupy.io.particles import (
     Particles,
+    read_integers,
     read_particles,
     read_presence,
     write_chosen,
 )
-from occupy.io.plain_pickle import read_integers
 from occupy.io.sets import find_set
 from occupy.regions.choose import Condition, Verdict, condition_of, expected_composition
 from occupy.regions.table import OccupancyTable

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from occupy.regions.relations import Correlation, Tree
+from occupy.regions.choose import Correlation, Tree
 from occupy.regions.table import OccupancyTable
 from occupy.report.canvas import Page, difference_colormap, plain, scale_colormap, write_pdf, write_picture
 from occupy.report.palette import ink_on, scale_colour
@@ -243,7 +243,7 @@ def _correlation_figure(found: Correlation) -> Figure | None:
     Parameters
     ----------
     found : Correlation
-        From `occupy.regions.relations.Correlation.of`.
+        From `occupy.regions.choose.Correlation.of`.
     """
     count = len(found.regions)
     if count < 2 or found.maps < 3:

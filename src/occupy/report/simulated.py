@@ -16,7 +16,7 @@ from occupy._version import __version__
 from occupy.io.atomic import atomic_file, make_folder, write_text
 from occupy.io.mrc import write_map
 from occupy.io.tables import write_chain_table
-from occupy.report.chimerax_products import simulation_script
+from occupy.report.chimerax_files import simulation_script
 from occupy.report.record import to_json
 from occupy.requests import SimulationRequest
 from occupy.simulation import ClassSet, Simulation

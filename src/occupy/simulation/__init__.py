@@ -8,13 +8,14 @@ the noise is linear in the occupancies, so the truth is exact.
 from __future__ import annotations
 
 from occupy.requests import Processing
-from occupy.simulation.classes import ClassSet, simulate_classes
-from occupy.simulation.composition import (
+from occupy.simulation.classes import (
+    ClassSet,
     Composition,
     draw_b_factors,
     draw_classes,
     draw_occupancies,
     neighbour_blocks,
+    simulate_classes,
 )
 from occupy.simulation.models import chain_values, demo_occupancies, demo_structure
 from occupy.simulation.single import Simulation, simulate

@@ -11,8 +11,14 @@ from occupy.errors import InputError
 from occupy.io.models import join_models
 from occupy.io.tables import ChainTable
 from occupy.requests import SimulationRequest
-from occupy.simulation.classes import ClassSet, simulate_classes
-from occupy.simulation.composition import draw_b_factors, draw_classes, draw_occupancies, neighbour_blocks
+from occupy.simulation.classes import (
+    ClassSet,
+    draw_b_factors,
+    draw_classes,
+    draw_occupancies,
+    neighbour_blocks,
+    simulate_classes,
+)
 from occupy.simulation.models import demo_structure
 from occupy.simulation.single import Simulation, simulate
 

@@ -1,4 +1,4 @@
-"""Sets of class maps with known composition."""
+"""Sets of class maps with known composition: blocks of neighbouring chains, and classes that mix states."""
 
 from __future__ import annotations
 
@@ -9,13 +9,254 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from occupy.options import short_repr
 from occupy.requests import Imaging, Processing
-from occupy.simulation.models import Scene, per_chain
+from occupy.settings import short_repr
+from occupy.simulation.models import Scene, chain_names, check_structure, marker_points, per_chain
 from occupy.simulation.single import Array, Noise, Simulation, finish, last_shell, raw_maps, spectrum_of
 
 if TYPE_CHECKING:
     import gemmi
+
+
+_CORE = "core"
+
+
+def _centres(structure: gemmi.Structure) -> tuple[list[str], NDArray[np.float64], NDArray[np.int64]]:
+    """Return names, middles (n, 3; Å) and numbers of atoms of the chains."""
+    points: dict[str, list[list[float]]] = {}
+    for site in structure[0].all():
+        points.setdefault(site.chain.name, []).append(site.atom.pos.tolist())
+    names = [name for name in chain_names(structure) if name in points]
+    centres = np.array([np.mean(points[name], axis=0) for name in names])
+    return names, centres, np.array([len(points[name]) for name in names])
+
+
+def _hosts(structure: gemmi.Structure) -> dict[str, str]:
+    """Return each chain's host: itself, or if it has no CA or P atom (a glycan), the nearest with one."""
+    from scipy.spatial import cKDTree
+
+    markers = marker_points(structure)
+    names, centres, _ = _centres(structure)
+    if not markers:
+        return {name: name for name in names}
+    owners = [name for name, points in markers.items() for _ in points]
+    nearest = cKDTree(np.concatenate(list(markers.values()))).query(centres)[1]
+    return {name: name if name in markers else owners[int(i)] for name, i in zip(names, nearest, strict=True)}
+
+
+def neighbour_blocks(
+    structure: gemmi.Structure, blocks: int, *, core: float = 0.4, seed: int = 0
+) -> dict[str, str]:
+    """Divide a complex into a core and blocks of neighbouring chains that come and go together.
+
+    Parameters
+    ----------
+    structure : gemmi.Structure
+        Any structure.
+    blocks : int
+        Number of blocks besides the core; fewer where there are not as many chains.
+    core : float
+        Share of the atoms, in [0, 1): the chains nearest to the middle, at least one.
+    seed : int
+        Of the choice of the blocks' first chains; the others join the nearest of these.
+
+    Returns
+    -------
+    dict of str to str
+        Chain → ``"core"``, ``"B1"``, ``"B2"``, …
+    """
+    check_structure(structure)
+    if blocks < 1:
+        raise ValueError(f"blocks must be at least 1, not {blocks!r}")
+    if not 0 <= core < 1:
+        raise ValueError(f"core must be a share in [0, 1), not {core!r}")
+    names, centres, atoms = _centres(structure)
+    middle = np.average(centres, axis=0, weights=atoms)
+    inside_out = np.argsort(np.linalg.norm(centres - middle, axis=1), kind="stable")
+    before = np.cumsum(atoms[inside_out]) - atoms[inside_out]
+    outer = inside_out[max(1, int(np.sum(before < core * atoms.sum()))) :]
+    label = np.zeros(len(names), dtype=int)
+    if outer.size:
+        firsts = _spread(centres[outer], blocks, np.random.default_rng(seed))
+        distance = np.linalg.norm(centres[outer][:, None] - centres[outer][firsts], axis=2)
+        label[outer] = 1 + distance.argmin(axis=1)
+    block = {name: f"B{k}" if k else _CORE for name, k in zip(names, label, strict=True)}
+    return {name: block[host] for name, host in _hosts(structure).items()}
+
+
+def _spread(points: NDArray[np.float64], count: int, rng: np.random.Generator) -> list[int]:
+    """Choose points far from each other, the first at random."""
+    chosen = [int(rng.integers(len(points)))]
+    while len(chosen) < min(count, len(points)):
+        nearest = np.linalg.norm(points[:, None] - points[chosen], axis=2).min(axis=1)
+        chosen.append(int(nearest.argmax()))
+    return chosen
+
+
+def draw_occupancies(
+    structure: gemmi.Structure, *, full: float = 0.5, blocks: int | None = None, seed: int = 0
+) -> dict[str, float]:
+    """Draw an occupancy for every chain, or for blocks of neighbouring ones.
+
+    Parameters
+    ----------
+    structure : gemmi.Structure
+        Any structure.
+    full : float
+        Share of the chains, in [0, 1], that are fully present (to the nearest number, at least one). With
+        blocks: of the atoms, in the core.
+    blocks : int, optional
+        Draw for so many blocks (see `neighbour_blocks`) instead of chain by chain.
+    seed : int
+        The same seed draws the same.
+
+    Returns
+    -------
+    dict of str to float
+        Of the partial ones 15 % are absent and the others uniform in 0.05 to 0.95, in hundredths. Chains
+        without CA and P atoms go with their nearest neighbour.
+    """
+    check_structure(structure)
+    if not 0 <= full <= 1:
+        raise ValueError(f"full must be a share in [0, 1], not {full!r}")
+    rng = np.random.default_rng((seed, 11))
+    if blocks is not None:
+        block_of = neighbour_blocks(structure, blocks, core=min(full, 0.99), seed=seed)
+        drawn = {block: _partial(rng) for block in sorted(set(block_of.values()))} | {_CORE: 1.0}
+        return {name: drawn[block] for name, block in block_of.items()}
+    hosts = _hosts(structure)
+    names = list(dict.fromkeys(hosts.values()))
+    present = set(rng.permutation(names)[: max(1, round(full * len(names)))].tolist())
+    drawn = {name: 1.0 if name in present else _partial(rng) for name in names}
+    return {name: drawn[host] for name, host in hosts.items()}
+
+
+def _partial(rng: np.random.Generator) -> float:
+    # 15 % of what is drawn partial is absent altogether.
+    absent, value = rng.random() < 0.15, rng.uniform(0.05, 0.95)
+    return 0.0 if absent else round(float(value), 2)
+
+
+def draw_b_factors(
+    structure: gemmi.Structure, *, highest: float = 150.0, share: float = 0.3, seed: int = 0
+) -> dict[str, float]:
+    """Draw extra B-factors (Å²): uniform up to `highest` for a share of the chains, 0 for the others."""
+    check_structure(structure)
+    if not (np.isfinite(highest) and highest >= 0):
+        raise ValueError(f"highest must be a B-factor of 0 Å² or more, not {highest!r}")
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be within [0, 1], not {share!r}")
+    rng = np.random.default_rng((seed, 12))
+    names = _centres(structure)[0]
+    return {name: round(float(rng.uniform(0, highest)), 1) if rng.random() < share else 0.0 for name in names}
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What the classes of a set hold.
+
+    Attributes
+    ----------
+    occupancies : tuple of dict of str to float
+        Per class, chain → occupancy: what `simulate_classes` takes.
+    weights : tuple of float
+        Share of the particles per class.
+    blocks : dict of str to str
+        Chain → block.
+    states : tuple of dict of str to float
+        Per state, block → presence.
+    mixing : tuple of tuple of float
+        Per class, share of its particles in each state.
+    """
+
+    occupancies: tuple[dict[str, float], ...]
+    weights: tuple[float, ...]
+    blocks: dict[str, str]
+    states: tuple[dict[str, float], ...]
+    mixing: tuple[tuple[float, ...], ...]
+
+
+def draw_classes(
+    structure: gemmi.Structure,
+    classes: int = 4,
+    *,
+    blocks: int = 4,
+    core: float = 0.4,
+    mixing: float = 0.15,
+    partial_everywhere: bool = False,
+    seed: int = 0,
+) -> Composition:
+    """Draw the composition of classes: states of assembly, imperfectly separated.
+
+    Parameters
+    ----------
+    structure : gemmi.Structure
+        Any structure.
+    classes : int
+        Number of classes, and of states.
+    blocks, core
+        See `neighbour_blocks`. The first state has all blocks; each block is absent in at least one
+        other, where there are enough states.
+    mixing : float
+        Mean share of a class's particles, in [0, 1], that belong to other states.
+    partial_everywhere : bool
+        The last block is partial (0.3 to 0.7) in every state: relative to the other classes it looks full.
+    seed : int
+        The same seed draws the same.
+
+    Returns
+    -------
+    Composition
+    """
+    check_structure(structure)
+    if classes < 1:
+        raise ValueError(f"classes must be at least 1, not {classes!r}")
+    if not 0 <= mixing <= 1:
+        raise ValueError(f"mixing must be a share in [0, 1], not {mixing!r}")
+    rng = np.random.default_rng((seed, 13))
+    block_of = neighbour_blocks(structure, blocks, core=core, seed=seed)
+    names = sorted(set(block_of.values()) - {_CORE}, key=lambda name: int(name[1:]))
+    presence = _states(len(names), classes, rng)
+    if partial_everywhere and names:
+        presence[:, -1] = rng.uniform(0.3, 0.7, classes)
+    strangers = np.clip(mixing * rng.uniform(0.5, 1.5, (classes, 1)), 0, 1)
+    mixture = (1 - strangers) * np.eye(classes) + strangers * rng.dirichlet(np.ones(classes), classes)
+    held = np.clip(mixture @ presence, 0, 1)
+    # No class has less than a twentieth of the particles.
+    weights = 0.05 + rng.dirichlet(np.full(classes, 4.0)) * (1 - 0.05 * classes)
+    weights = np.maximum(weights, 1e-3) / np.maximum(weights, 1e-3).sum()
+    states = tuple({_CORE: 1.0} | dict(zip(names, map(float, row), strict=True)) for row in presence)
+    occupancies = tuple(_per_chain_of(block_of, names, row) for row in held)
+    return Composition(
+        occupancies,
+        tuple(map(float, weights)),
+        block_of,
+        states,
+        tuple(tuple(map(float, row)) for row in mixture),
+    )
+
+
+def _per_chain_of(block_of: dict[str, str], names: list[str], row: NDArray[np.float64]) -> dict[str, float]:
+    """Return the occupancy of every chain from those of the blocks, to four decimals."""
+    value = {_CORE: 1.0} | {name: round(float(x), 4) for name, x in zip(names, row, strict=True)}
+    return {chain: value[block] for chain, block in block_of.items()}
+
+
+def _states(blocks: int, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw which blocks each state has: (count, blocks), 0 or 1, no two alike, the first complete."""
+    if count > 2**blocks:
+        raise ValueError(f"{blocks} blocks make only {2**blocks} states: too few for {count} classes")
+    most_absent = np.zeros((count, blocks), dtype=int)
+    # After a hundred draws some block is left present in all.
+    for _ in range(100):
+        codes = np.concatenate([[0], 1 + rng.permutation(2**blocks - 1)[: count - 1]])
+        missing = (codes[:, None] >> np.arange(blocks)) & 1
+        if missing.any(axis=0).sum() > most_absent.any(axis=0).sum():
+            most_absent = missing
+        # A block that is always there would be core.
+        if missing.any(axis=0).all():
+            break
+    return np.asarray(1 - most_absent, dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from occupy.options import short_repr
 from occupy.requests import Imaging, Processing
+from occupy.settings import short_repr
 from occupy.simulation.models import (
     Scene,
     per_chain,

@@ -22,8 +22,8 @@ from starlette.types import ASGIApp
 
 from occupy.errors import InputError, OccupyError
 from occupy.web.security import Access, Gate, RefusedError
+from occupy.web.shelf import ClosedError
 from occupy.web.viewer import Download, Viewer
-from occupy.web.watched import ClosedError
 
 _logger = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from occupy import masks
 from occupy.errors import InputError
 from occupy.inputs import InputFiles, Inputs
-from occupy.io.mrc import read_header
 from occupy.modify import modifications, modified_maps, modified_values
 from occupy.pipeline import Estimate
 from occupy.report.chimerax import contour_level, tile_sphere
@@ -28,7 +27,7 @@ from occupy.result import LoadedResult
 from occupy.settings import Settings
 from occupy.volume import LazyMap, Volume
 from occupy.web.scene import Look, Scene
-from occupy.web.watched import ArrayCache, WatchedFiles, read_watched
+from occupy.web.shelf import ArrayCache, WatchedFiles, read_watched
 
 Array = npt.NDArray[np.float32]
 
@@ -210,9 +209,11 @@ class MapDocument(ReadMap):
         """Show the maps of a result folder, or what the estimate computes."""
         self.result = result
         self.watched.forget(self._outputs.values())
-        files = {} if result is None else result.files[result.names[0]]
-        shape = self.est.volume.shape
-        self._outputs = {name: file for name, file in files.items() if read_header(file).shape == shape}
+        self._outputs = {}
+        if result is not None:
+            files, maps = result.files[result.names[0]], result.maps[result.names[0]]
+            shape = self.est.volume.shape
+            self._outputs = {name: file for name, file in files.items() if maps[name].shape == shape}
         for path in self._outputs.values():
             # Also those that nobody has looked at: they must be of one run.
             self.watched.watch(path)

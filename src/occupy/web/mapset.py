@@ -17,8 +17,7 @@ from occupy.report.surfaces import clear_level, spread_of
 from occupy.report.tables import read_table
 from occupy.result import load
 from occupy.web.scene import Look, Scene
-from occupy.web.shelf import SET_RECORD, Shelf
-from occupy.web.watched import ArrayCache, WatchedFiles, read_watched
+from occupy.web.shelf import SET_RECORD, ArrayCache, Shelf, WatchedFiles, read_watched
 
 Array = npt.NDArray[np.float32]
 

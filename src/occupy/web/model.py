@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from occupy.errors import InputError
 from occupy.io.models import read_model
-from occupy.model.atomic import AtomicModel
+from occupy.model import AtomicModel
 from occupy.report.surfaces import pack
 from occupy.requests import RegionRequest
 from occupy.result import MapResult

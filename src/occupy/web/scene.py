@@ -16,7 +16,7 @@ from occupy.errors import InputError
 from occupy.report.palette import CONFIDENCE, DIFFERENCE, SCALE, UNCERTAINTY
 from occupy.report.surfaces import LIMITS, pack, surface_message, to_bytes
 from occupy.volume import Volume
-from occupy.web.watched import ArrayCache, ClosedError, WatchedFiles
+from occupy.web.shelf import ArrayCache, ClosedError, WatchedFiles
 
 Array = npt.NDArray[np.float32]
 

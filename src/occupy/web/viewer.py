@@ -48,8 +48,7 @@ from occupy.web.jobs import Job, Jobs
 from occupy.web.mapset import SetDocument
 from occupy.web.model import parts_of, trace_message
 from occupy.web.scene import Limits, OpenScenes, Scene, palettes
-from occupy.web.shelf import Shelf, kind_of_file, kind_of_folder
-from occupy.web.watched import ArrayCache, WatchedFiles
+from occupy.web.shelf import ArrayCache, Shelf, WatchedFiles, kind_of_file, kind_of_folder
 
 
 @dataclass(frozen=True)
