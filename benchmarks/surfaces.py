@@ -19,8 +19,8 @@ from occupy.io.mrc import read_map
 from occupy.masks import solvent_definition, usual_content
 from occupy.numerics.mesh import Mesh, sample
 from occupy.pipeline import Estimate, estimate
-from occupy.report.chimerax import DEPTH, contour_level
-from occupy.report.surfaces import LIMITS, _beneath, _fitting_mesh
+from occupy.report.chimerax import contour_level
+from occupy.report.surfaces import LIMITS, _fitting_mesh, blocks_of, carried, colouring, paint
 
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)
 PARTIAL = (1.0, 1.0, 0.7, 0.4, 1.0, 0.85, 0.55)
@@ -33,10 +33,15 @@ def painted(est: Estimate, level: float) -> tuple[Any, dict[str, Any]]:
     data, size = est.volume.data, np.array(est.volume.voxel_size)
     mesh, step = _fitting_mesh(data, level, LIMITS["fine"], est.settings.lowpass**3 / float(np.prod(size)))
     mesh = Mesh(mesh.vertices * np.float32(step), mesh.normals, mesh.faces)
-    deep = (mesh.vertices - mesh.normals * (DEPTH / size)).astype(np.float32)
-    places = {"rim": mesh.vertices, "beneath": _beneath(data, mesh.vertices, list(size)), "ChimeraX": deep}
-    found = {name: sample([est.occupancy], place)[0] for name, place in places.items()}
-    return mesh.vertices, found | {"scale beneath": sample([est.scale], places["beneath"])[0]}
+    blocks, beneath = blocks_of(data.shape, size.tolist()), carried(data, {"scale": est.scale}, size.tolist())
+    measured = paint(beneath["scale"], mesh.vertices, blocks)
+    judged = measured if est.calibration is None else est.calibration.occupancy_of(measured)
+    coarse = est.settings.voxel_size
+    at = mesh.vertices * (size / coarse).astype(np.float32)
+    in_chimerax = paint(colouring(est).data, at, blocks_of(est.settings.shape, coarse))
+    at_rim = sample([est.occupancy], mesh.vertices)[0]
+    shown = {"rim": at_rim, "beneath": judged, "ChimeraX": in_chimerax}
+    return mesh.vertices, shown | {"scale beneath": measured}
 
 
 def levels(est: Estimate) -> Iterator[tuple[str, float]]:
@@ -97,16 +102,30 @@ def simulated(path: Path, voxel_size: float, resolution: float, snr: float) -> N
             continue
         mask_fit(est, tree, [shares.get(names[i], 1.0) > 0.2 for i in chain], places)
         points, values = painted(est, contour_level(est))
-        distance, nearest = tree.query(points)
-        owner = np.where(distance * voxel_size < 5, chain[nearest], -1)
-        seen = [i for i in range(chain.max() + 1) if (owner == i).sum() > 50]
+        given = np.array([shares.get(name, 1.0) for name in names])
+        owned = owners(tree, chain, given, points, resolution / voxel_size)
         for what, value in values.items():
-            apart = [np.median(value[owner == i]) - np.median(inside[chain == i]) for i in seen]
-            size = np.abs(apart)
-            print(
-                f"  {what:9} {len(seen)} of {len(names)} chains show, off by {size.mean():.3f} in the mean, "
-                f"{size.max():.3f} at most"
-            )
+            words = []
+            for owner in owned:
+                seen = [i for i in range(chain.max() + 1) if (owner == i).sum() > 50]
+                apart = [abs(np.median(value[owner == i]) - np.median(inside[chain == i])) for i in seen]
+                words.append(f"{len(seen)} chains off by {np.mean(apart):.3f} in the mean, {max(apart):.3f}")
+            print(f"  {what:13} nearest to {words[0]} at most; most density from {words[1]} at most")
+
+
+def owners(tree: Any, chain: Any, shares: Any, points: Any, resolution: float) -> tuple[Any, Any]:
+    """Return whose vertices are: of the nearest chain, and of that which gives most density there.
+
+    At a level near a weak chain's own density what is nearest to it is mostly the flank of its neighbours.
+    Lengths are in voxels; vertices far from all atoms belong to none (-1).
+    """
+    distance, near = tree.query(points, 64)
+    # Gaussians as wide as a point looks at this resolution.
+    weight = shares[chain[near]] * np.exp(-(distance**2) / (2 * (0.425 * resolution) ** 2))
+    density = np.zeros((len(points), len(shares)))
+    np.add.at(density, (np.arange(len(points))[:, None], chain[near]), weight)
+    known = distance[:, 0] < 1.2 * resolution
+    return np.where(known, chain[near[:, 0]], -1), np.where(known, density.argmax(1), -1)
 
 
 def main() -> None:

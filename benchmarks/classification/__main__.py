@@ -15,13 +15,14 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 
-from benchmarks.classification.particles import SETS, ParticleSet, coarser, make
+from benchmarks.classification.particles import SETS, USUAL, ParticleSet, coarser, make
 from benchmarks.classification.runs import (
     VARIANTS,
     Run,
+    bounds,
     classify,
     complete,
     read_table,
@@ -38,7 +39,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("classification"))
     parser.add_argument("--models", type=Path, help="folder with the atomic models")
-    parser.add_argument("--sets", nargs="+", default=sorted(SETS), help="made here, or folders that exist")
+    parser.add_argument("--sets", nargs="+", default=USUAL, help="made here, or folders that exist")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=["plain", "occupy"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--classes", type=int, default=3)
@@ -48,7 +49,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--diameter", type=float, help="of sets that were not made here (Å)")
     parser.add_argument("--iterations", type=int, default=25)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--particles", type=int, help="how many, in place of each set's own number")
+    parser.add_argument("--align", choices=["none", "local", "global"], default="none", help="orientations")
     parser.add_argument("--box", type=int, help="images cropped to this: faster, and nearly as much signal")
+    parser.add_argument("--bounds", action="store_true", help="areas of consensus and true states too")
     parser.add_argument("--smoke", action="store_true", help="one small set, three iterations")
     return parser
 
@@ -65,18 +69,20 @@ def prepare(options: argparse.Namespace) -> Iterator[tuple[Run, Path]]:
     """Make the sets that are missing and return the runs that were asked for."""
     sets: dict[str, ParticleSet] = dict(SETS)
     if options.smoke:
-        options.sets, options.seeds, options.iterations = ["smoke"], [1], 3
+        options.sets, options.seeds, options.iterations, options.bounds = ["smoke"], [1], 3, True
         sets = {"smoke": SMOKE}
-    for name in options.sets:
+    aligned = ("none", "local") if options.smoke else (options.align,)
+    for name, align in product(options.sets, aligned):
         folder = options.folder / name
         if not (folder / "particles.star").is_file():
             asked = coarser(sets[name], options.box) if options.box else sets[name]
-            make(asked, folder, options.models, 1)
+            make(replace(asked, particles=options.particles or asked.particles), folder, options.models, 1)
         for seed in options.seeds:
             for variant in options.variants:
                 run = Run(
                     name, variant, seed, options.initial, options.fudge, options.limit, options.classes,
                     options.diameter or sets[name].diameter, options.iterations, options.threads,
+                    align,
                 )  # fmt: skip
                 yield run, folder
 
@@ -99,8 +105,8 @@ def overview(rows: Sequence[dict[str, str]]) -> str:
         return row["set"], row["settings"], list(VARIANTS).index(row["variant"])
 
     lines = [
-        "| set | settings | variant | seeds | ARI, median (each) | smallest class | FSC | energy | code |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| set | settings | variant | seeds | ARI, median (each) | smallest | FSC | area | energy | code |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (name, settings, _), group in groupby(sorted(rows, key=key), key):
         runs = sorted(group, key=lambda row: int(row["seed"]))
@@ -115,6 +121,7 @@ def overview(rows: Sequence[dict[str, str]]) -> str:
             f"{statistics.median(values):.3f} ({', '.join(f'{value:.3f}' for value in values)})",
             f"{min(min(size) / sum(size) for size in sizes):.0%}",
             f"{statistics.median(float(row['mean_fsc']) for row in runs):.3f}",
+            f"{statistics.median(float(row['area']) for row in runs):.3f}",
             f"{min(energy):.1f}–{max(energy):.1f}" if energy else "",
             " ".join(sorted({row["code"] for row in runs})),
         ]
@@ -130,9 +137,16 @@ def main() -> int:
         return missing
     options.folder.mkdir(parents=True, exist_ok=True)
     program, results = starter(options.folder), options.folder / "results.tsv"
+    found = {}
     for run, folder in prepare(options):
         report(run, folder, results, program)
+        if options.bounds and run.set not in found:
+            found[run.set] = bounds(folder, run.diameter)
     text = overview(read_table(results))
+    for name, rows in found.items():
+        text += "".join(
+            f"\n{name}, {what}: area {row['area']} ({row['areas']})" for what, row in rows.items()
+        )
     (options.folder / "results.md").write_text(text, encoding="utf-8")
     print(text)
     return 0

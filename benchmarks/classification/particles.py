@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,34 @@ class ParticleSet:
     own_b: bool = False
 
 
+BLOCKS = {
+    "CP": ("L18", "L25", "L27", "L5", "R4D", "R4F", "R4G", "R4H", "R4J", "5S"),
+    "ST": ("L11", "R2P", "R2Q"),
+    "B28": ("L28", "L33", "L9", "R1S", "R4E", "R4I"),
+    "B17": ("L17", "L32", "R2U", "R3V", "R4W", "R4X"),
+    "B16": ("L16", "R4C"),
+    "B6": ("L6", "R4N", "R4R", "R4T"),
+}
+"""What comes and goes in the assembly of the large ribosomal subunit, by the chains of the model."""
+
+SIXTEEN = {
+    "": 40540, "ST": 9076, "B6": 14378, "B16": 23547, "CP": 44366, "CP B16": 30647, "ST B6": 38500,
+    "CP B17": 3915, "B28": 3980, "B28 B6": 12740, "CP B28": 11975, "CP ST": 17988, "B17": 5001,
+    "CP B16 B28": 35367, "CP ST B6 B16": 37448, "CP ST B28 B17 B16 B6": 5772,
+}  # fmt: skip
+"""Blocks that are absent from each state, and particles per state: sizes of CryoBench's Ribosembly (Jeon et
+al., arXiv 2408.05526), the least 1.2 %. What is absent is ours: its atomic models are not at hand."""
+
+
+def assembly(sizes: Mapping[str, float]) -> dict[str, tuple[float, Sequence[str]]]:
+    """Return states of the large ribosomal subunit from the blocks that each lacks, and its size."""
+    whole = sum(sizes.values())
+    return {
+        f"without {blocks}" if blocks else "mature": (size / whole, blocks.split())
+        for blocks, size in sizes.items()
+    }
+
+
 SETS = {
     "groel": ParticleSet(
         "1aon.pdb.gz",
@@ -100,7 +128,32 @@ SETS = {
     "homogeneous": ParticleSet(
         "1wcm.pdb", {"full": (1.0, "")}, box=80, voxel_size=3.2, diameter=190, particles=4000, snr=0.05,
     ),
+    "assembly": ParticleSet(
+        "../relion_50s/model.cif",
+        assembly({"": 0.2, "CP B16": 0.25, "ST B6": 0.2, "B17 CP": 0.15, "CP ST B16 B28 B6": 0.2}),
+        box=128, voxel_size=2.75, diameter=290, particles=4000, snr=0.06, parts=BLOCKS,
+    ),
+    "sixteen": ParticleSet(
+        "../relion_50s/model.cif", assembly(SIXTEEN), box=128, voxel_size=3.0, diameter=290, particles=8000,
+        snr=0.01, white=1.0, parts=BLOCKS,
+    ),
+    # A state of 5 % that lacks parts of 122 and 146 residues beside another's absence; preferred views.
+    "unequal": ParticleSet(
+        "1wcm.pdb",
+        {"full": (0.7, ""), "without Rpb4/7": (0.25, "DG"), "without Rpb8, 9": (0.05, "HI")},
+        box=80, voxel_size=3.2, diameter=190, particles=4000, snr=0.05, white=0.9, angle_error=1.0,
+        shift_error=1.0, tilt_preference=1.0,
+    ),
+    # What differs is one part of 122 residues.
+    "rpb9": ParticleSet(
+        "1wcm.pdb", {"full": (0.6, ""), "without Rpb9": (0.4, "I")},
+        box=80, voxel_size=3.2, diameter=190, particles=4000, snr=0.05, white=0.9, angle_error=1.0,
+        shift_error=1.0,
+    ),
 }  # fmt: skip
+
+USUAL = ["channel", "groel", "homogeneous", "pol2"]
+"""Sets that are run where none is named."""
 
 
 def coarser(settings: ParticleSet, box: int) -> ParticleSet:
@@ -118,7 +171,11 @@ def coarser(settings: ParticleSet, box: int) -> ParticleSet:
 
 
 def make(settings: ParticleSet, folder: Path, models: Path, seed: int) -> None:
-    """Write particles (.mrcs, .star, and _true.star), consensus.mrc, model.cif and the states' maps."""
+    """Write particles, consensus.mrc, model.cif and the states' maps.
+
+    Particles are .mrcs and .star; _true.star has true poses and states, _states.star true states at the
+    user's poses.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     names = list(settings.states)
@@ -134,7 +191,9 @@ def make(settings: ParticleSet, folder: Path, models: Path, seed: int) -> None:
     write_map(folder / "stack.mrc", stack)
     (folder / "stack.mrc").replace(folder / "particles.mrcs")
     write_particles(folder / "particles_true.star", truth | {"rlnClassNumber": state + 1}, settings)
-    write_particles(folder / "particles.star", _with_errors(truth, settings, rng), settings)
+    given = _with_errors(truth, settings, rng)
+    write_particles(folder / "particles.star", given, settings)
+    write_particles(folder / "particles_states.star", given | {"rlnClassNumber": state + 1}, settings)
     command = ["relion_reconstruct", "--i", "particles.star", "--o", "consensus.mrc", "--ctf", "--pad", "1"]
     _run(command, folder)
     about = {

@@ -25,7 +25,7 @@ from occupy.numerics import spectra
 from occupy.relion import classes, options, separation
 from occupy.relion.class3d import VARIABLE, Class3D, _class3d_words
 from occupy.relion.runreport import _energy_per_particle
-from occupy.runs.agreement import adjusted_rand
+from occupy.runs.agreement import adjusted_rand, contingency
 
 VARIANTS: dict[str, dict[str, str] | None] = {
     "plain": None,
@@ -41,6 +41,9 @@ VARIANTS: dict[str, dict[str, str] | None] = {
     },
     "shared maps off": {"OCCUPY_RELION_OFF": "1"},
 }
+SIGMA = 5 / 3
+"""Degrees; of local searches, which go to three times that."""
+
 CODE = "code.txt"
 STATED = ("rlnImageName", "rlnClassNumber", "rlnMaxValueProbDistribution")
 
@@ -59,12 +62,14 @@ class Run:
     diameter: float
     iterations: int
     threads: int = 2
+    align: str = "none"
 
     @property
     def settings(self) -> str:
         """What RELION was told."""
         limit = f"_limit{self.limit:g}" if self.limit else ""
-        return f"ini{self.initial:g}_T{self.fudge:g}{limit}_K{self.classes}"
+        align = "" if self.align == "none" else f"_{self.align}"
+        return f"ini{self.initial:g}_T{self.fudge:g}{limit}_K{self.classes}{align}"
 
     @property
     def name(self) -> str:
@@ -109,7 +114,8 @@ def classify(run: Run, folder: Path, program: Path, particles: str = "particles.
     variables = VARIANTS[run.variant]
     job = Class3D(
         particles, "consensus.mrc", f"{run.name}/run", run.diameter, run.classes, run.iterations,
-        run.fudge, run.initial, run.limit, threads=run.threads,
+        run.fudge, run.initial, run.limit, run.align == "global", SIGMA if run.align == "local" else None,
+        threads=run.threads,
         extra=("--random_seed", str(run.seed), "--preread_images"),
     )  # fmt: skip
     words = [
@@ -151,12 +157,57 @@ def score(run: Run, folder: Path) -> dict[str, str]:
     result["certainty"] = f"{np.mean(found.numbers('rlnMaxValueProbDistribution')):.3f}"
     sizes = np.bincount(np.array(found.column("rlnClassNumber"), dtype=int), minlength=run.classes + 1)[1:]
     result["sizes"] = " ".join(map(str, sizes))
-    states = [read_map(path, voxel_size=1).data for path in sorted(folder.glob("state_?.mrc"))]
-    maps = [job / run.file(f"class{k + 1:03d}.mrc") for k in range(run.classes)]
-    best = [max(fsc(read_map(path, voxel_size=1).data, state) for state in states) for path in maps]
+    states = _maps(state_maps(folder))
+    maps = _maps([job / run.file(f"class{k + 1:03d}.mrc") for k in range(run.classes)])
+    best = [max(fsc(one, state) for state in states) for one in maps]
     result["fsc"] = " ".join(f"{value:.3f}" for value in best)
     result["mean_fsc"] = f"{np.average(best, weights=np.maximum(sizes, 1e-9)):.4f}"
-    return result | _significance(run, job)
+    table = contingency(
+        np.array(truth, dtype=int) - 1, np.array(found.column("rlnClassNumber"), dtype=int) - 1, len(states),
+        run.classes,
+    )  # fmt: skip
+    mine = [maps[k] for k in table.argmax(axis=1)]
+    return result | area_row(mine, states, _voxel_size(folder), run.diameter) | _significance(run, job)
+
+
+def bounds(folder: Path, diameter: float) -> dict[str, dict[str, str]]:
+    """Return the same areas for the consensus in place of every state, and for each state's own particles."""
+    for k in range(len(state_maps(folder))):
+        words = ["relion_reconstruct", "--i", "particles_states.star", "--o", f"true_{k + 1}.mrc", "--ctf"]
+        words += ["--pad", "1", "--class", str(k + 1)]
+        if not (folder / f"true_{k + 1}.mrc").is_file():
+            subprocess.run(words, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    states, voxel_size = _maps(state_maps(folder)), _voxel_size(folder)
+    consensus = _maps([folder / "consensus.mrc"]) * len(states)
+    own = _maps([folder / f"true_{k + 1}.mrc" for k in range(len(states))])
+    return {
+        "consensus": area_row(consensus, states, voxel_size, diameter),
+        "true states": area_row(own, states, voxel_size, diameter),
+    }
+
+
+def area_row(
+    maps: Sequence[npt.NDArray[np.floating]], states: Sequence[npt.NDArray[np.floating]], voxel_size: float,
+    diameter: float,
+) -> dict[str, str]:  # fmt: skip
+    """Return the area under each state's Fourier shell correlation with its map, and their mean.
+
+    Within the particle's sphere, over spatial frequencies from 0 to 0.5 per pixel: at most 0.5. Every state
+    counts alike, however few particles it has.
+    """
+    n = len(states[0])
+    grid = np.indices((n, n, n)) - n // 2
+    sphere = np.sqrt((grid**2).sum(axis=0)) < diameter / 2 / voxel_size
+    areas = [0.5 * correlation(a * sphere, b * sphere)[1:].mean() for a, b in zip(maps, states, strict=True)]
+    return {"area": f"{np.mean(areas):.4f}", "areas": " ".join(f"{value:.3f}" for value in areas)}
+
+
+def _maps(paths: Sequence[Path]) -> list[npt.NDArray[np.float32]]:
+    return [read_map(path, voxel_size=1).data for path in paths]
+
+
+def _voxel_size(folder: Path) -> float:
+    return read_star(folder / "particles.star")["optics"].numbers("rlnImagePixelSize")[0]
 
 
 def _significance(run: Run, job: Path) -> dict[str, str]:
@@ -169,8 +220,18 @@ def _significance(run: Run, job: Path) -> dict[str, str]:
     return {"energy": " ".join(f"{value:.2f}" for value in found if value is not None)}
 
 
+def state_maps(folder: Path) -> list[Path]:
+    """Return the maps of the true states, in their order."""
+    return sorted(folder.glob("state_*.mrc"), key=lambda path: int(path.stem.split("_")[1]))
+
+
 def fsc(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float:
     """Return the mean Fourier shell correlation of two maps up to two thirds of Nyquist."""
+    return float(correlation(a, b)[1 : len(a) // 3].mean())
+
+
+def correlation(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return the Fourier shell correlation of two maps in every shell up to Nyquist."""
     n = len(a)
     x, y = np.fft.rfftn(a), np.fft.rfftn(b)
     k = np.fft.fftfreq(n) * n
@@ -179,8 +240,7 @@ def fsc(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float:
     cross, p, q = (
         np.bincount(index, v.ravel()) for v in ((x * y.conj()).real, np.abs(x) ** 2, np.abs(y) ** 2)
     )
-    reach = slice(1, n // 3)
-    return float(np.mean(cross[reach] / np.sqrt(np.maximum(p[reach] * q[reach], 1e-30))))
+    return np.asarray((cross / np.sqrt(np.maximum(p * q, 1e-30)))[: n // 2])
 
 
 def write_table(path: Path, rows: Sequence[dict[str, str]]) -> None:

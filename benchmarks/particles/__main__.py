@@ -18,14 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.classification.__main__ import without_relion
-from benchmarks.classification.particles import PER_MICROGRAPH, SETS, ParticleSet, made_state, make
+from benchmarks.classification.particles import PER_MICROGRAPH, SETS, USUAL, ParticleSet, made_state, make
 from benchmarks.particles.scores import score
 from occupy.io.models import _read_structure
 from occupy.io.particle_images import read_particle_images
 from occupy.io.star import read_star
 from occupy.particles.images import ParticleImages, _ImageSource
-from occupy.particles.pipeline import Options, grid_for, particle_occupancy
+from occupy.particles.pipeline import Options, ParticleOccupancy, grid_for, particle_occupancy
 from occupy.particles.slices import cropped, rotations
+from occupy.report.particle_run import _beside
+from occupy.requests import RegionRequest
 from occupy.simulation.models import heavy_atoms, place
 from occupy.simulation.potential import MODEL_B, PartAtoms
 
@@ -34,22 +36,10 @@ REST = "rest"
 """What is in no part of a set that names parts."""
 
 ALL_SETS = SETS | {
-    "relion_50s": ParticleSet(
-        "../relion_50s/model.cif",
-        {"mature": (0.2, ()), "without CP": (0.25, ("CP", "B16")), "without ST": (0.2, ("ST", "B6")),
-         "without B17": (0.15, ("B17", "CP")), "early": (0.2, ("CP", "ST", "B16", "B28", "B6"))},
-        box=128, voxel_size=2.75, diameter=290, particles=4000, snr=0.06,
-        parts={
-            "CP": ("5S", "L5", "L18", "L25", "L27", "R4D", "R4G", "R4H", "R4J", "R4F"),
-            "ST": ("L11", "R2P", "R2Q"), "B28": ("L9", "L28", "L33", "R1S", "R4E", "R4I"),
-            "B17": ("L17", "L32", "R2U", "R3V", "R4W", "R4X"), "B16": ("L16", "R4C"),
-            "B6": ("L6", "R4T", "R4R", "R4N"),
-        },
-        own_b=True,
-    ),
+    "relion_50s": replace(SETS["assembly"], own_b=True),
     "small": replace(SETS["pol2"], particles=2000, box=48, voxel_size=5.4),
     "draws": replace(SETS["homogeneous"], particles=400, box=48, voxel_size=5.4),
-}  # fmt: skip
+}
 """Three more: blocks of a ribosomal subunit, of which ST has 90 Å² more B than what is around it; pol2 with
 few coarse pixels, for every variant; small homogeneous sets, for many seeds."""
 
@@ -72,6 +62,8 @@ class Variant:
         Å by which defocus is off, up or down by micrograph.
     junk : float
         Share of images whose phases are random.
+    contrast : float
+        Relative standard deviation, over the micrographs, of what their images are multiplied with.
     densities : bool
         Nothing wrong at all: parts are the differences of the maps that were projected.
     """
@@ -82,6 +74,7 @@ class Variant:
     angles: float | None = None
     defocus: float = 0.0
     junk: float = 0.0
+    contrast: float = 0.0
     densities: bool = False
 
 
@@ -94,6 +87,7 @@ VARIANTS = {
     "poses-3": Variant(angles=3.0),
     "defocus-200": Variant(defocus=200.0),
     "junk": Variant(junk=0.2),
+    "contrast": Variant(contrast=0.2),
     "true-densities": Variant(densities=True),
 }
 
@@ -115,6 +109,18 @@ class WithJunk:
         return images
 
 
+@dataclass(frozen=True, eq=False)
+class Multiplied:
+    """Images times factors (N,)."""
+
+    source: _ImageSource
+    factor: npt.NDArray[np.float32]
+
+    def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return images of the rows."""
+        return self.source.read(rows) * self.factor[rows, None, None]
+
+
 def changed(images: ParticleImages, folder: Path, variant: Variant) -> ParticleImages:
     """Images as a variant has them."""
     rng = np.random.default_rng(5)
@@ -123,8 +129,11 @@ def changed(images: ParticleImages, folder: Path, variant: Variant) -> ParticleI
         truth = read_star(folder / "particles_true.star", columns=names)["particles"]
         angles = np.stack([np.array(truth.numbers(name)) for name in names], axis=1)
         images = replace(images, matrices=rotations(angles + rng.normal(0, variant.angles, angles.shape)))
+    micrograph = np.arange(len(images)) // PER_MICROGRAPH
+    if variant.contrast:
+        factor = rng.lognormal(0, variant.contrast, micrograph[-1] + 1)[micrograph].astype(np.float32)
+        images = replace(images, source=Multiplied(images.source, factor))
     if variant.defocus:
-        micrograph = np.arange(len(images)) // PER_MICROGRAPH
         off = variant.defocus * rng.choice([-1.0, 1.0], micrograph[-1] + 1)[micrograph]
         ctf = images.ctf
         ctf = replace(ctf, defocus_u=ctf.defocus_u + off, defocus_v=ctf.defocus_v + off)
@@ -170,6 +179,17 @@ def weights_of(atoms: PartAtoms) -> npt.NDArray[np.float64]:
     return np.asarray(np.bincount(atoms.part, minlength=len(atoms.names)) * 0.014, dtype=np.float64)
 
 
+def agreeing(settings: ParticleSet, folder: Path, found: ParticleOccupancy) -> str:
+    """Count parts of which the images and the joint fit of the consensus map agree within 1.96 errors."""
+    parts = RegionRequest(models=(folder / "model.cif",))
+    if settings.parts:
+        lines = [f"{name}: [{', '.join(chains)}]\n" for name, chains in settings.parts.items()]
+        (folder / "parts.yaml").write_text("".join(lines), encoding="utf-8")
+        parts = replace(parts, selections=folder / "parts.yaml")
+    rows, _ = _beside(parts, folder / "consensus.mrc", found)
+    return f"{sum(abs(row.difference) < 1.96 for row in rows)}/{len(rows)}"
+
+
 def run(settings: ParticleSet, folder: Path, models: Path, threads: int, variant: str) -> dict[str, str]:
     """Estimate one set and compare it with the truth."""
     asked = VARIANTS[variant]
@@ -190,7 +210,8 @@ def run(settings: ParticleSet, folder: Path, models: Path, threads: int, variant
     present = np.array([[n not in absent for n in atoms.names] for _, absent in settings.states.values()])
     numbers = score(found, present, state, weights_of(atoms))
     warned = " ".join(notice.code for notice in found.notices) or "-"
-    return {**numbers, "states": str(len(found.states.bits)), "warned": warned, "seconds": f"{seconds:.0f}"}
+    more = {"states": str(len(found.states.bits)), "agree": agreeing(settings, folder, found)}
+    return {**numbers, **more, "warned": warned, "seconds": f"{seconds:.0f}"}
 
 
 def write(path: Path, rows: Sequence[dict[str, str]]) -> None:
@@ -209,7 +230,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("particles"))
     parser.add_argument("--models", type=Path, required=True, help="folder with the atomic models")
-    parser.add_argument("--sets", nargs="+", choices=sorted(ALL_SETS), default=[*sorted(SETS), "relion_50s"])
+    parser.add_argument("--sets", nargs="+", choices=sorted(ALL_SETS), default=[*USUAL, "relion_50s"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=["plain"])
     parser.add_argument("--threads", type=int, default=2)

@@ -30,6 +30,7 @@ def test_a_map_alone_means_estimate(cli, blob, work, result, body):
     one, other = result(work / "occupy_blob"), result(work / "long")
     assert one.names == other.names == {
         "blob_scale.mrc", "blob_confidence.mrc", "blob_occupancy.mrc", "blob_uncertainty.mrc",
+        "blob_colouring.map",
         "blob_occupy.json", "blob.cxc",
         "blob_occupy.log",
     }  # fmt: skip
@@ -58,7 +59,7 @@ def test_everything_in_one_run(estimated, blob):
     got = estimated(*ALL, "--save-intermediate", "--plot")
     outputs = got.record["outputs"]
     assert set(outputs) == {
-        *MAPS, "occupancy", "uncertainty", "lowpass", "chimerax", "log",
+        *MAPS, "occupancy", "uncertainty", "lowpass", "colouring", "chimerax", "log",
         "slices_picture", "solvent_picture", "modification_picture",
     }  # fmt: skip
     # The record names every file there is, and is there itself.
@@ -68,7 +69,8 @@ def test_everything_in_one_run(estimated, blob):
     for name in outputs.values():
         if name.endswith(".png"):
             assert (got.folder / name).read_bytes().startswith(b"\x89PNG")
-    assert opened(got) == [blob, *(got.path(product) for product in (*MAPS, "occupancy"))]
+    maps = [got.path(product) for product in (*MAPS, "occupancy")]
+    assert opened(got) == [blob, *maps, got.folder / "blob_colouring.map"]
     assert got["lowpass"].std() < read_map(blob).data.std()
     assert got["scale"].min() >= 0
     assert got["scale"].max() == 1
@@ -102,6 +104,7 @@ def test_modifications_do_not_depend_on_each_other(estimated):
         alone = estimated(*options)
         assert alone.names == {
             "blob_scale.mrc", "blob_confidence.mrc", "blob_occupancy.mrc", "blob_uncertainty.mrc",
+        "blob_colouring.map",
         f"blob_{product}.mrc",
             "blob_occupy.json", "blob.cxc", "blob_occupy.log",
         }  # fmt: skip
@@ -125,7 +128,7 @@ def test_amplified_and_attenuated_are_what_the_method_says(estimated, blob):
 def test_solvent_exclusion_works_alone(estimated, blob):
     got = estimated("--exclude-solvent")
     assert got.record["outputs"].keys() == {
-        "scale", "confidence", "occupancy", "uncertainty", "solvent_excluded", "chimerax", "log",
+        "scale", "confidence", "occupancy", "uncertainty", "solvent_excluded", "colouring", "chimerax", "log",
     }  # fmt: skip
     np.testing.assert_allclose(
         got["solvent_excluded"], read_map(blob).data * got["confidence"], rtol=1e-6, atol=1e-7
@@ -328,6 +331,7 @@ def test_names_of_files(cli, blob, work, result, name):
     copy = set() if packed is bytes else {f"{stem}_input.mrc"}
     assert got.names == copy | {
         f"{stem}_scale.mrc", f"{stem}_confidence.mrc", f"{stem}_occupancy.mrc", f"{stem}_uncertainty.mrc",
+        f"{stem}_colouring.map",
         f"{stem}_occupy.json",
         f"{stem}.cxc",
         f"{stem}_occupy.log",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occupy.numerics.mesh import _value_and_gradient, climb, sample, surface
-from occupy.report.surfaces import _beneath
+from occupy.report.surfaces import blocks_of, carried, paint
 
 N = 24
 Z, Y, X = (np.indices((N, N, N)) - N / 2).astype(np.float32)
@@ -53,17 +53,41 @@ def test_points_where_nothing_rises_stay() -> None:
     np.testing.assert_array_equal(climb(flat, points, (1.0, 1.0, 1.0), reach=6.0, step=2.0), points)
 
 
-@pytest.mark.parametrize("spacing", [0.3, 1.0, 2.0])
-def test_paint_is_read_at_the_same_places_whatever_the_grid(spacing: float) -> None:
-    """A slope along x: 8 Å uphill, or to the ridge; also in maps of two planes, and near their borders."""
-    x = np.arange(120, dtype=np.float32) * spacing
-    ridge = 18.0
-    data = np.broadcast_to(50 - np.abs(x - ridge), (2, 30, 120))
-    start = np.array([[0.5, 15.0, at / spacing] for at in (6.0, 15.0, 22.0)], dtype=np.float32)
-    ends = _beneath(data, start, (spacing,) * 3)
-    np.testing.assert_allclose(ends[:, 2] * spacing, [14.0, 18.0, 18.0], atol=1.6)
-    np.testing.assert_allclose(ends[:, :2], start[:, :2], atol=1.0)
-    assert _beneath(data, start[:0], (spacing,) * 3).shape == (0, 3)
+@pytest.mark.parametrize("spacing", [0.3, 1.0, 3.0])
+def test_paint_is_the_same_whatever_the_grid_and_the_level(spacing: float) -> None:
+    """Two balls, one weaker, whose scale falls to 0 in the rim: each has its own colour throughout."""
+    z, y, x = (np.indices((round(48 / spacing), round(48 / spacing), round(96 / spacing))) + 0.5) * spacing
+    strong, weak = (
+        height * np.clip((14 - np.sqrt((z - 24) ** 2 + (y - 24) ** 2 + (x - at) ** 2)) / 8, 0, 1)
+        for at, height in ((24, 1.0), (72, 0.4))
+    )
+    data = (strong + weak).astype(np.float32)
+    painted = carried(data, {"scale": data}, (spacing,) * 3)["scale"]
+    blocks = blocks_of(data.shape, (spacing,) * 3)
+    for level in (0.05, 0.1, 0.2):
+        points = surface(data, level).vertices
+        found, left = paint(painted, points, blocks), points[:, 2] * spacing < 48
+        np.testing.assert_allclose(np.median(found[left]), 1.0, atol=0.1)
+        np.testing.assert_allclose(np.median(found[~left]), 0.4, atol=0.05)
+    assert paint(painted, points[:0], blocks).shape == (0,)
+
+
+def test_noise_of_the_scale_does_not_show() -> None:
+    shape = np.clip(3 - np.sqrt(Z**2 + Y**2 + X**2) / 3, 0, 1).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 0.1, shape.shape)
+    scale = np.clip((0.8 + noise) * shape, 0, 1).astype(np.float32)
+    points = surface(shape, 0.1).vertices
+    found = paint(
+        carried(shape, {"scale": scale}, (2.0,) * 3)["scale"], points, blocks_of(shape.shape, (2.0,) * 3)
+    )
+    assert np.std(found) < 0.04
+    assert abs(np.mean(found) - 0.8) < 0.04
+
+
+def test_far_from_all_matter_paint_is_what_is_read_there() -> None:
+    layer = np.full((N, N, N), 0.1, dtype=np.float32)
+    flat = np.zeros((N, N, N), dtype=np.float32)
+    np.testing.assert_allclose(carried(flat, {"scale": layer}, (2.0,) * 3)["scale"], 0.1, atol=1e-5)
 
 
 def test_two_halves_of_a_ball_are_painted_with_what_they_read_inside() -> None:
@@ -72,7 +96,8 @@ def test_two_halves_of_a_ball_are_painted_with_what_they_read_inside() -> None:
     shape = np.clip(3 - np.sqrt(Z**2 + Y**2 + X**2) / 3, 0, 1).astype(np.float32)
     data, scale = (occupancy * shape).astype(np.float32), (occupancy * shape).astype(np.float32)
     points = surface(data, 0.1).vertices
-    painted = sample([scale], _beneath(data, points, (2.0, 2.0, 2.0)))[0]
+    found = carried(data, {"scale": scale}, (2.0, 2.0, 2.0))["scale"]
+    painted = paint(found, points, blocks_of(data.shape, (2.0, 2.0, 2.0)))
     at_rim = sample([scale], points)[0]
     assert np.median(at_rim) < 0.15
     side = points[:, 2] - N / 2

@@ -228,8 +228,13 @@ def test_the_command_line():
     assert words[words.index("--strict_highres_exp") + 1] == "20"
     assert words[words.index("--gpu") + 1] == "0:1"
     assert _class3d_words(Class3D("p", "r", processes=5))[:4] == ["mpirun", "-n", "5", "relion_refine_mpi"]
-    with pytest.raises(ValueError, match="classes"):
-        _class3d_words(Class3D("p", "r", classes=0))
+    near = _class3d_words(Class3D("p", "r", local=1.5))
+    assert near[near.index("--sigma_ang") + 1] == "1.5"
+    assert "--skip_align" in words
+    assert "--skip_align" not in near
+    for wrong in ({"classes": 0}, {"local": 0}, {"limit": -1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            _class3d_words(Class3D("p", "r", **wrong))
     text = guide(Class3D("my particles.star", "ref.mrc"), "/opt/bin/occupy-relion-reconstruct")
     assert "'my particles.star'" in text
     assert "export RELION_EXTERNAL_RECONSTRUCT_EXECUTABLE=/opt/bin/occupy-relion-reconstruct" in text

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from occupy.errors import InputError, Notice
+from occupy.numerics.mesh import sample, surface
 from occupy.pipeline import Estimate, estimate
 from occupy.report import chimerax
 from occupy.report.chimerax import chimerax_script, contour_level, quoted, tile_sphere
 from occupy.report.palette import SCALE_PALETTE
+from occupy.report.surfaces import colouring, paint
 from occupy.settings import Settings
 from occupy.volume import Frame, Volume
 
@@ -258,3 +260,42 @@ def test_colours_differ_for_everybody(sight: str) -> None:
     assert apart[others].min() > 8
     assert apart[np.abs(steps[:, None] - steps) >= 4].min() > 25
     assert (np.diff([fraction for fraction, _ in SCALE_PALETTE]) == 0.125).all()
+
+
+@pytest.mark.parametrize(
+    ("axes", "origin", "voxel"), [((1, 2, 3), (0.0, 0.0, 0.0), 3.0), ((2, 1, 3), (7.0, -5.0, 11.0), 1.0)]
+)
+def test_the_map_for_colouring_lies_where_the_map_lies(
+    axes: tuple[int, int, int], origin: tuple[float, float, float], voxel: float
+) -> None:
+    """Sampled at places in space it has what it has at voxels, and that is not what the rim reads."""
+    data = (
+        blob((40, 48, 44), noise=0.02)
+        if voxel == 3.0
+        else np.kron(blob((20, 24, 22), 0.02), np.ones((3, 3, 3)))
+    )
+    volume = Volume(data.astype(np.float32), (voxel,) * 3, Frame(axes=axes, origin=origin))
+    est = estimate(volume)
+    painted = colouring(est)
+    assert painted.data.size <= est.lowpassed.size
+    points = surface(volume.data, 0.15).vertices
+    # Sampled in space, as ChimeraX does.
+    first = painted.position((0, 0, 0))
+    steps = np.stack([painted.position(np.eye(3)[k]) - first for k in range(3)])
+    index = ((volume.position(points) - first) @ np.linalg.inv(steps)).astype(np.float32)
+    here = sample([painted.data], index)[0]
+    there = paint(painted.data, points * np.divide(voxel, est.settings.voxel_size), (1, 1, 1))
+    np.testing.assert_allclose(here, there, atol=0.02)
+    # What is read on the surface itself is the rim.
+    assert np.median(here) > np.median(sample([est.occupancy], points)[0]) + 0.1
+
+
+def test_a_map_for_colouring_is_sampled_on_the_surface_itself(plain: Estimate) -> None:
+    files = {**FILES, "occupancy": "o.mrc", "colouring": "c.map"}
+    script = chimerax_script(plain, files)
+    (sampling,) = commands(script, "color", "sample")
+    assert sampling[2:5] == ["#1,4,5", "map", "#7"]
+    assert "offset" not in sampling
+    assert "map #7" in next(
+        line for line in script.splitlines() if line.startswith("alias occupy_scale_range")
+    )

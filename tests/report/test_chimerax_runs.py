@@ -45,6 +45,9 @@ def examples(script: str) -> list[str]:
 def scripts(est: Estimate) -> dict[str, str]:
     return {
         "estimate": chimerax_script(est, FILES),
+        "estimate with colouring": chimerax_script(
+            est, {**FILES, "occupancy": "o.mrc", "colouring": "c.map"}
+        ),
         "few classes": classes_script(shown(4), level=0.1),
         "one class": classes_script(shown(1)),
         "many classes": classes_script(shown(20), level=0.1),

@@ -17,6 +17,7 @@ from occupy.io.particles import read_particles
 from occupy.io.runs import CommonParticles, Run, _run_names
 from occupy.io.star import read_star
 from occupy.runs.agreement import Partition
+from occupy.runs.compare import Consensus
 from run_files import write_star
 
 Make = Callable[..., Any]
@@ -240,3 +241,32 @@ def test_presence_of_parts_judges_the_classes(make_runs: Make, tmp_path: Path, c
     assert [row.split("\t")[-1] for row in rows[1:]] == ["no", "no", "yes"]
     assert rows[1].split("\t")[2] == "CP"
     assert run(["compare-runs", *paths, str(folder), "-o", str(tmp_path / "out"), "--quiet"]) == 0
+
+
+def write_job_files(data: Path, zero_mask: int, diameter: float) -> None:
+    stem = data.name.removesuffix("data.star")
+    optimiser = f"_rlnParticleDiameter {diameter}\n_rlnWidthMaskEdge 5\n_rlnDoZeroMask {zero_mask}\n"
+    model = "_rlnPixelSize 2.0\n_rlnOriginalImageSize 100\n"
+    for kind, rows in (("optimiser", optimiser), ("model", model)):
+        data.with_name(f"{stem}{kind}.star").write_text(f"data_{kind}_general\n\n{rows}")
+
+
+def test_odds_of_images_masked_with_zeros_are_tempered(tmp_path: Path, make_runs: Make) -> None:
+    _, runs = make_runs(THREE, 3.0, 0.1)
+    path = write_star(tmp_path / "run_it025_data.star", runs[0])
+    assert Run.read(path).overstated is None
+    # A circle of 30 pixels' radius, and an edge of 5: its square has about the area of a radius of 31.9.
+    write_job_files(path, 1, 120)
+    assert Run.read(path).overstated == pytest.approx(1e4 / (np.pi * 31.9**2), rel=0.01)
+    write_job_files(path, 0, 120)
+    assert Run.read(path).overstated == 1
+    write_job_files(path, 1, 500)  # all of the image is in the circle
+    assert Run.read(path).overstated == 1
+    stated = []
+    for mask in (0, 1):
+        write_job_files(path, mask, 120)
+        common = CommonParticles.of([Run.read(path), Run.read(path)])
+        assert {one.overstated for one in common.runs} == {Run.read(path).overstated}
+        stated.append(Consensus.of(common.runs).probability)
+    some = (stated[0] > 0.6) & (stated[0] < 0.9)
+    assert (stated[1][some] < stated[0][some] - 0.05).all()

@@ -100,6 +100,19 @@ def test_a_run_that_failed_does_not_spoil_the_others(make_runs: Make) -> None:
     assert [each.found_in for each in summaries] == [2, 2, 2]
 
 
+def test_a_run_that_merges_two_classes_says_nothing_of_which_of_them(make_runs: Make) -> None:
+    true, runs = make_runs(THREE, 3.5, 0.3)
+    of = contingency(true, runs[2].labels, 3, 3).argmax(axis=1)
+    numbers = np.where(runs[2].labels == of[2], of[1], runs[2].labels)
+    merged = Partition.of("merged", numbers, np.full(len(true), 0.99))
+    rules = Rules(overstated=1)
+    found, without = Consensus.of([*runs[:2], merged], rules), Consensus.of(runs[:2], rules)
+    assert found.count == without.count == 3
+    together = found.labels > 0  # in one of the two classes that the third run has in one
+    assert found.probability[together].mean() > without.probability[together].mean() - 0.01
+    assert calibration_error(found.probability, right(found.labels, true)) < 0.05
+
+
 def test_order_of_runs_and_numbers_of_classes_do_not_matter(make_runs: Make) -> None:
     _, runs = make_runs(THREE, 3.0, 0.3)
     other = [Partition.of(run.name, 9 - run.labels, run.certainty) for run in runs[::-1]]

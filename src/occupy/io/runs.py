@@ -54,6 +54,8 @@ class Run:
         Probability of that class.
     particles : Particles or None
         What is needed to write some of them; None for tables.
+    overstated : float or None
+        By what the logarithms of its odds are too large; None where nothing tells.
     """
 
     path: Path
@@ -63,6 +65,7 @@ class Run:
     labels: Integers
     certainty: Reals | None
     particles: Particles | None
+    overstated: float | None = None
 
     @classmethod
     def read(cls, path: Path, class_field: str | None = None) -> Run:
@@ -85,7 +88,8 @@ class Run:
                 f"{path}: give labels as .pkl or .txt, or as a table (.tsv) of particle and class"
             )
         particles = read_particles(path, class_field if name.endswith(".cs") else None)
-        return cls(path, *_keys(particles), particles.labels, particles.certainty, particles)
+        overstated = _overstated(path) if particles.kind == "relion" else None
+        return cls(path, *_keys(particles), particles.labels, particles.certainty, particles, overstated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +133,9 @@ class CommonParticles:
             text = f"{count} of up to {most} particles are in all runs; the others are left out"
             notices.append(Notice("particles-left-out", text))
         partitions = tuple(
-            Partition.of(name, run.labels[at], None if run.certainty is None else run.certainty[at])
+            Partition.of(
+                name, run.labels[at], None if run.certainty is None else run.certainty[at], run.overstated
+            )
             for name, run, at in zip(labelled, runs, rows, strict=True)
         )
         of = Entries.of(_sources(runs, keys)[rows[0]])
@@ -137,6 +143,32 @@ class CommonParticles:
             text = f"{count} entries of {of.count} particles (symmetry-expanded): errors count particles"
             notices.append(Notice("expanded", text))
         return cls(partitions, of, rows, tuple(notices))
+
+
+def _overstated(data: Path) -> float | None:
+    """Return by what RELION's logarithms of odds are too large; None where the files of the job do not tell.
+
+    With ``--zero_mask`` RELION sets images to zero outside of the particle's circle and measures the noise's
+    spectrum on what is left: of its power only the mask's mean square. The signal lies within, where noise is
+    as strong as before, so that every difference of log-likelihoods is too large by the inverse of that.
+
+    Parameters
+    ----------
+    data : Path
+        ``run_itNNN_data.star``; optimiser and model lie beside it.
+    """
+    stem = data.name.removesuffix("data.star")
+    try:
+        job = read_star(data.with_name(f"{stem}optimiser.star"))["optimiser_general"]
+        model = read_star(data.with_name(f"{stem}model.star"))["model_general"]
+        names = ("rlnDoZeroMask", "rlnParticleDiameter", "rlnWidthMaskEdge")
+        masked, diameter, edge = (job.numbers(name)[0] for name in names)
+        pixel, box = (model.numbers(f"rln{name}")[0] for name in ("PixelSize", "OriginalImageSize"))
+    except (InputError, KeyError, IndexError):
+        return None
+    x = np.arange(box) - box // 2
+    beyond = np.clip((np.hypot(x[:, None], x) - diameter / 2 / pixel) / max(edge, 1e-3), 0, 1)
+    return float(1 / np.mean((0.5 + 0.5 * np.cos(np.pi * beyond)) ** 2)) if masked else 1.0
 
 
 def _keys(particles: Particles) -> tuple[_NamedBy, npt.NDArray[Any], npt.NDArray[Any]]:

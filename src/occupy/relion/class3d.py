@@ -25,7 +25,8 @@ class Class3D:
     fudge: float = option(4.0, "RELION's regularisation parameter T.")
     initial: float = option(40.0, "Low-pass of the reference (Å).")
     limit: float | None = option(None, "Finest resolution of the expectation step (Å).")
-    align: bool = option(False, "Search orientations too.")
+    align: bool = option(False, "Search all orientations too.")
+    local: float | None = option(None, "Search near the given orientations, of this standard deviation (°).")
     processes: int = option(1, "MPI processes.")
     threads: int = option(4, "Threads of each process.")
     gpu: str | None = option(None, "GPUs, as RELION takes them.")
@@ -68,22 +69,21 @@ def _class3d_words(job: Class3D) -> list[str]:
         "--pad", "1", "--j", str(job.threads), "--pool", "30", "--dont_combine_weights_via_disc",
         "--external_reconstruct",
     ]  # fmt: skip
-    search = "--oversampling 1 --healpix_order 2 --offset_range 5 --offset_step 2"
-    words += search.split() if job.align else ["--skip_align"]
+    near = f"--healpix_order 3 --offset_range 2 --offset_step 1 --sigma_ang {job.local}"
+    search = near if job.local else "--healpix_order 2 --offset_range 5 --offset_step 2"
+    words += ["--oversampling", "1", *search.split()] if job.align or job.local else ["--skip_align"]
     words += ["--strict_highres_exp", f"{job.limit:g}"] if job.limit else []
     words += ["--gpu", job.gpu] if job.gpu is not None else []
     return [*words, *job.extra]
 
 
 def _check(job: Class3D) -> None:
-    for name in ("diameter", "fudge", "initial"):
-        if not getattr(job, name) > 0:
-            raise InputError(f"{name} must be above 0, not {getattr(job, name)}")
+    for name in ("diameter", "fudge", "initial", "limit", "local"):
+        if (value := getattr(job, name)) is not None and not value > 0:
+            raise InputError(f"{name} must be above 0, not {value}")
     for name in ("classes", "iterations", "processes", "threads"):
         if getattr(job, name) < 1:
             raise InputError(f"{name} must be 1 or more, not {getattr(job, name)}")
-    if job.limit is not None and not job.limit > 0:
-        raise InputError(f"limit must be above 0 Å, not {job.limit}")
 
 
 def guide(job: Class3D, program: str) -> str:

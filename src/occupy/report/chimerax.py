@@ -26,7 +26,7 @@ from occupy.report.tables import short_names
 from occupy.volume import answer_in
 
 _MODIFIED = ("amplified", "attenuated", "sigmoid", "solvent_excluded")
-_ROLES = ("map", "scale", "confidence", *_MODIFIED, "occupancy")
+_ROLES = ("map", "scale", "confidence", *_MODIFIED, "occupancy", "colouring")
 # Far above the maps, labels and the key, which take the lowest free numbers.
 _FULL_TILE, _SMALLEST_TILE = "#101", "#102"
 
@@ -114,9 +114,9 @@ def chimerax_script(
         What was found.
     files : mapping
         Role → file: ``map`` and ``scale``, where written ``confidence``, ``amplified``, ``attenuated``,
-        ``sigmoid``, ``solvent_excluded``, ``occupancy``. Best relative to the script's folder. Models get
-        the numbers 1, 2, … in this order. Surfaces have the colours of the occupancy, or of the scale where
-        there is none.
+        ``sigmoid``, ``solvent_excluded``, ``occupancy``, ``colouring``. Best relative to the script's folder.
+        Models get the numbers 1, 2, … in this order. Surfaces have the colours of ``colouring``, which
+        `occupy.report.surfaces.colouring` makes; without it of the occupancy or scale beneath them.
     level : float, optional
         Contour level in the map's units; otherwise `contour_level`.
     minimum_scale : float, default 0
@@ -168,7 +168,9 @@ def _head(est: Estimate, number: Mapping[str, int]) -> list[str]:
         "#   occupy_level 0.05             contour level of all maps; colours follow",
         "#   occupy_scale_range 0.4 1      other range of colours",
         f"#   scale_color #1 #{number['scale']}             colour any surface by any map: the scale",
-        f"# Colours are read {DEPTH:g} Å beneath the surface, since contours lie in the rim.",
+        "# Contours lie in the rim: colours are those of the matter beneath, carried outwards."
+        if "colouring" in number
+        else f"# Colours are read {DEPTH:g} Å beneath the surface, since contours lie in the rim.",
     ]
 
 
@@ -177,15 +179,21 @@ def _shown(number: Mapping[str, int]) -> str:
     return "#" + ",".join(str(number[role]) for role in ("map", *_MODIFIED) if role in number)
 
 
-def sampled(surfaces: str, scale: str, low: str = "0", high: str = "1") -> str:
+def _painted(surfaces: str, number: Mapping[str, int], low: str, high: str = "1") -> str:
+    """Return the command that colours surfaces by the map made for it, or by the best there is."""
+    if "colouring" in number:
+        return sampled(surfaces, f"#{number['colouring']}", low, high, depth=0)
+    return sampled(surfaces, f"#{number[answer_in(number)]}", low, high)
+
+
+def sampled(surfaces: str, scale: str, low: str = "0", high: str = "1", *, depth: float = DEPTH) -> str:
     """Return the command that colours surfaces by what a map of scale or occupancy reads beneath them.
 
     ChimeraX applies it again whenever a surface changes its level, and reads in the scene's coordinates:
     a map must stand where the surfaces stand that it colours.
     """
-    return (
-        f"color sample {surfaces} map {scale} palette {palette_words()} range {low},{high} offset {-DEPTH:g}"
-    )
+    at = f" offset {-depth:g}" if depth else ""
+    return f"color sample {surfaces} map {scale} palette {palette_words()} range {low},{high}{at}"
 
 
 def scale_key(title: str, minimum: float = 0.0) -> list[str]:
@@ -207,7 +215,7 @@ def _surfaces(est: Estimate, number: Mapping[str, int], level: float, minimum: f
     return [
         f"volume #{','.join(str(i) for i in number.values())} step 1",
         f"volume {shown} style surface level {level:.5g}",
-        sampled(shown, f"#{number[answer_in(number)]}", f"{minimum:g}"),
+        _painted(shown, number, f"{minimum:g}"),
         # Pieces smaller than the low-pass resolution are noise.
         f"surface dust {shown} size {est.settings.lowpass:.4g}",
         f"volume #{','.join(hidden)} hide",
@@ -216,13 +224,13 @@ def _surfaces(est: Estimate, number: Mapping[str, int], level: float, minimum: f
 
 
 def _aliases(number: Mapping[str, int], minimum: float) -> list[str]:
-    shown, scale = _shown(number), f"#{number[answer_in(number)]}"
+    shown = _shown(number)
     middle = " ".join(f"{colour}:" for _, colour in SCALE_PALETTE[1:-1])
     key = f"key {SCALE_PALETTE[0][1]}:$1 {middle} {SCALE_PALETTE[-1][1]}:$2"
     return [
         f"alias scale_color {sampled('$1', '$2', f'{minimum:g}')}",
         f"alias occupy_level volume {shown} level $1",
-        f"alias occupy_scale_range {sampled(shown, scale, '$1', '$2')}; {key}",
+        f"alias occupy_scale_range {_painted(shown, number, '$1', '$2')}; {key}",
     ]
 
 

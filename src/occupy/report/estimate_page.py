@@ -31,7 +31,7 @@ from occupy.report.palette import CONFIDENCE, MINIMUM_SCALE, SCALE
 from occupy.report.record import fit_text, full_scale_source, number_text, read_input, read_output
 from occupy.report.set_figures import strip
 from occupy.report.set_page import interval_table
-from occupy.report.surfaces import LIMITS, level_in, surface_message, unpack
+from occupy.report.surfaces import LIMITS, Array, carried, level_in, surface_message, unpack
 from occupy.volume import answer_in
 
 _BAD = "The solvent fit is bad: do not trust the confidence, nor maps weighted by it."
@@ -118,15 +118,15 @@ def _opening(notices: Sequence[Notice], *, bad_fit: bool) -> str:
 
 
 def surface_of(
-    est: Estimate, level: float | None = None, limits: tuple[int, int] = LIMITS["report"]
+    est: Estimate,
+    level: float | None = None,
+    limits: tuple[int, int] = LIMITS["report"],
+    painted: Mapping[str, Array] | None = None,
 ) -> tuple[bytes, float]:
     """Return the surface of a map with what colours it, packed for the browser, and its level."""
     volume = est.volume
     contour = contour_level(est) if level is None else level
-    layers = {
-        each.layer: (volume.with_data(est.maps[each.layer].data).standard(), 0.0, 1.0)
-        for each in colourings(est)
-    }
+    layers = {name: (layer, 0.0, 1.0) for name, layer in (painted or _painted(est)).items()}
     origin = [float(v) for v in volume.position((0, 0, 0))]
     message = surface_message(
         volume.standard(), contour, layers, spacing=volume.spacing, origin=origin,
@@ -135,8 +135,19 @@ def surface_of(
     return message, contour
 
 
+def _painted(est: Estimate) -> dict[str, Array]:
+    """Return what colours the surface of a map; the occupancy is that of the carried scale."""
+    maps, volume, calibration = est.maps, est.volume, est.calibration
+    scale, confidence = (volume.with_data(maps[name].data).standard() for name in ("scale", "confidence"))
+    painted = carried(volume.standard(), {"scale": scale}, volume.spacing[::-1]) | {"confidence": confidence}
+    if calibration is not None:
+        painted["occupancy"] = calibration.occupancy_of(painted["scale"])
+    return {each.layer: painted[each.layer] for each in colourings(est)}
+
+
 def _surface(est: Estimate, level: float | None) -> str:
-    message, contour = surface_of(est, level)
+    painted = _painted(est)
+    message, contour = surface_of(est, level, painted=painted)
     caption = (
         "Input map, coloured by the matter beneath its surface; at level "
         f"{contour:.4g} (map units) unless the slider says otherwise."
@@ -145,7 +156,9 @@ def _surface(est: Estimate, level: float | None) -> str:
     # each weighs about a quarter.
     limits = LIMITS["report"][0], max(1000, int(0.15 * unpack(message)[0]["triangles"]))
     others = [share * contour for share in (0.6, 1.6)]
-    levels = [surface_of(est, other, limits)[0] for other in others if 0 < other < 0.9 * est.facts.high]
+    levels = [
+        surface_of(est, other, limits, painted)[0] for other in others if 0 < other < 0.9 * est.facts.high
+    ]
     if est.full_scale.source != "tile":
         return surface_block(message, colourings(est), levels=levels, caption=caption)
     lines = _circles(*tile_sphere(est, est.full_scale.largest))
@@ -273,11 +286,12 @@ def _region_surface(estimated: Mapping[str, Any], source: Path) -> str:
     volume = read_input(estimated, scale)
     if isinstance(volume, str):
         return paragraph(f"{volume}, so its surface is not shown.")
-    data, scales = volume.standard(), scale.standard()
+    data = volume.standard()
+    painted = carried(data, {colouring.layer: scale.standard()}, volume.spacing[::-1])
     given = estimated["options"].get("level")
     level = float(given) if given is not None else level_in(data, estimated["numbers"])
     message = surface_message(
-        data, level, {colouring.layer: (scales, 0.0, 1.0)}, spacing=volume.spacing,
+        data, level, {name: (layer, 0.0, 1.0) for name, layer in painted.items()}, spacing=volume.spacing,
         origin=[float(v) for v in volume.position((0, 0, 0))],
         dust=float(estimated["settings"]["lowpass"]) ** 3, limits=LIMITS["report"],
     )  # fmt: skip

@@ -22,6 +22,7 @@ from occupy.report.chimerax_files import copy_name, opens_as_read, seen_from
 from occupy.report.contents import WHAT as WHAT
 from occupy.report.contents import make_way
 from occupy.report.record import log_text, record_of, to_json
+from occupy.report.surfaces import colouring
 from occupy.settings import Output, Settings
 from occupy.volume import Consume, LazyMap, Progress, Volume, compute_planes
 
@@ -220,7 +221,7 @@ def write_results(
     stem = est.volume.name
     paths = {role: f.path if isinstance(f, ReadFile) else f for role, (_, f) in inputs.items()}
     named = ("scale", "confidence", *modifications(est.settings), "occupancy")
-    shown = {p: f"{stem}_{p}.mrc" for p in named if p in est.maps}
+    shown = {p: f"{stem}_{p}.mrc" for p in named if p in est.maps} | {"colouring": f"{stem}_colouring.map"}
     opens = opens_as_read(folder, paths["map"], est.volume.voxel_size)
     shown["map"] = seen_from(folder, paths["map"]) if opens else copy_name(stem)
     # Before anything is written: a name that ChimeraX cannot open, a bad level, or an input that changed
@@ -234,7 +235,8 @@ def write_results(
     if not opens:
         files["input"] = copy_name(stem)
         write_map(folder / files["input"], est.volume, "input")
-    files["chimerax"] = f"{stem}.cxc"
+    files |= {"colouring": shown["colouring"], "chimerax": f"{stem}.cxc"}
+    write_map(folder / files["colouring"], colouring(est), "what surfaces are coloured by")
     write_text(folder / files["chimerax"], script)
     report = progress or (lambda *_: None)
     files |= _pictures(est, folder, stem, output, report)

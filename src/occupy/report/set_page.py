@@ -30,7 +30,7 @@ from occupy.report.html import (
 from occupy.report.palette import SCALE, UNCERTAINTY
 from occupy.report.set_figures import by_difference, map_tree, set_forest
 from occupy.report.set_figures import heat_map as heat_map_figure
-from occupy.report.surfaces import LIMITS, Array, clear_level, spread_of, surface_message
+from occupy.report.surfaces import LIMITS, Array, carried, clear_level, spread_of, surface_message
 from occupy.report.tables import cell_text, note_text, short_names
 from occupy.volume import Volume
 
@@ -206,6 +206,8 @@ def _surface(
     limits: tuple[int, int],
 ) -> bytes:
     origin = [float(v) for v in grid.position((0, 0, 0))]
+    painted = carried(drawn, {name: layer for name, (layer, *_) in layers.items()}, grid.spacing[::-1])
+    layers = {name: (painted[name], low, high) for name, (_, low, high) in layers.items()}
     return surface_message(
         drawn, level, layers, spacing=grid.spacing, origin=origin, dust=512.0, limits=limits
     )

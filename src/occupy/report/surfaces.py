@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,10 @@ import numpy.typing as npt
 from occupy.numerics.mesh import Mesh, TooManyCellsError, climb, sample, surface
 from occupy.numerics.resampling import block_means
 from occupy.numerics.smoothing import smooth_volume
+from occupy.volume import LazyMap, Volume, frame_of_box
+
+if TYPE_CHECKING:
+    from occupy.pipeline import Estimate
 
 Array = npt.NDArray[np.float32]
 
@@ -27,48 +31,83 @@ LIMITS = {
     "thumb": (64, 30_000),
 }
 
-# Å from a surface to where its colour is read, uphill in the map averaged with a Gaussian. A contour lies
-# in the rim, where the scale rises from 0 to what the part reads. Measured (benchmarks/surfaces.py): without
-# the average, paths end at grains of noise and of fine detail (12 % of complete pol II below 0.9 at a tenth
-# of full scale, instead of 5 %); 2.5 Å, or paths uphill in the scale, lead out of small absent chains.
-REACH, _STEP, _SMOOTHING = 8.0, 2.0, 1.5
+# Å that a colour is carried from: uphill in the map averaged with a Gaussian, to the average over the ridges
+# there, which reach as far as each is the highest. A contour lies in the rim, where the scale rises from 0 to
+# what the part reads. Measured (benchmarks/surfaces.py): without the last average, or averaging occupancies
+# instead of scales, noise shows (6 to 8 % of a complete noisy pol II below 0.9, instead of 4 %); 4 Å leads
+# out of small partial chains.
+REACH, _SMOOTHING, _AVERAGE = 8.0, 1.5, 3.0
 # Layers that are read on the surface itself: what they say of matter beneath is always the same.
 ON_SURFACE = ("confidence",)
 # Share of full scale at which maps are contoured. Lower shows weaker parts and more of the rim.
 LEVEL = 0.4
 
 
-def _beneath(data: Array, points: Array, spacing_zyx: Sequence[float]) -> Array:
-    """Return the points whose values are painted on points of a surface.
+def carried(data: Array, layers: Mapping[str, Array], spacing_zyx: Sequence[float]) -> dict[str, Array]:
+    """Return what is painted on surfaces: what the matter of a map reads, carried out of it.
 
-    What is painted is what the matter beneath reads: the value where a path ends that climbs the map,
-    averaged a little, from the surface, at most 8 Å. Viewer, reports and notebooks paint so; ChimeraX reads
-    at a fixed depth along the normal instead (`occupy.report.chimerax.DEPTH`).
+    A place has the average (Gaussian of 3 Å) of what is read on the ridges of the map around the place where
+    a path ends that climbs the map from there, at most 8 Å; weak ridges count as much as strong ones. So
+    surfaces have the same colours at every level. Where the occupancy follows from the scale, that of the
+    carried scale is the better one: noise is averaged before it is judged what is full.
 
     Parameters
     ----------
     data : ndarray, shape (nz, ny, nx)
-        The map whose surface it is.
-    points : ndarray of float32, shape (n, 3)
-        Fractional indices z, y, x.
+        The map whose surface is painted.
+    layers : mapping
+        Name → array of the same shape.
     spacing_zyx : sequence of float
         Å per voxel.
+
+    Returns
+    -------
+    dict
+        Name → array on the grid of `blocks_of`, whose voxels are as large as the averages allow.
     """
-    if len(points) == 0:
-        return points
-    size = np.asarray(spacing_zyx, dtype=np.float32)
-    # Only the part of the map around the surface, on voxels as large as the average allows.
-    blocks = np.clip((1.5 * _SMOOTHING / size).astype(int), 1, np.array(data.shape) // 2)
-    margin = np.ceil((REACH + 3 * _SMOOTHING) / size)
-    first = np.clip(points.min(axis=0) - margin, 0, np.array(data.shape) - 2 * blocks).astype(int) // blocks
-    first, end = first * blocks, (points.max(axis=0) + margin).astype(int) + 2
-    part = data[tuple(slice(a, b) for a, b in zip(first, end, strict=True))]
+    from occupy.numerics.morphology import ball_widths, box_of_ball, dilate
+
+    blocks = blocks_of(data.shape, spacing_zyx)
+    size = np.asarray(spacing_zyx) * blocks
     # What the average over blocks has smoothed already is not smoothed again.
-    sigma = np.sqrt(np.maximum(_SMOOTHING**2 - (blocks * size) ** 2 / 12 * (blocks > 1), 0)) / (blocks * size)
-    smooth = smooth_volume(block_means(part, tuple(blocks)), tuple(sigma.tolist()), 3.0)
-    middle = (first + (blocks - 1) / 2).astype(np.float32)
-    ends = climb(smooth, (points - middle) / blocks, blocks * size, reach=REACH, step=_STEP)
-    return np.asarray(ends * blocks + middle, dtype=np.float32)
+    sigma = np.sqrt(np.maximum(_SMOOTHING**2 - size**2 / 12 * (np.array(blocks) > 1), 0)) / size
+    smooth = smooth_volume(block_means(data, blocks), tuple(sigma.tolist()), 3.0)
+    z, y, x = (max(_AVERAGE / float(a), 1.5) for a in size)
+    highest = dilate(smooth, ball_widths((z, y, x), (box_of_ball(z), box_of_ball(y), box_of_ball(x))))
+    middle, spread, _ = spread_of(smooth)
+    ridge = np.divide(smooth, highest, out=np.zeros_like(smooth), where=smooth > max(middle + 3 * spread, 0))
+    # Far from all matter, what is read there.
+    weight = ridge**4 + np.float32(1e-4)
+    width = tuple((_AVERAGE / size).tolist())
+    total = smooth_volume(weight, width, 3.0)
+    means = {name: block_means(layer, blocks) for name, layer in layers.items()}
+    out = {name: smooth_volume(weight * mean, width, 3.0) / total for name, mean in means.items()}
+    # Where surfaces may pass, and a voxel more for what is interpolated.
+    passed = dilate((smooth > middle + 2 * spread).astype(np.float32), ball_widths((1, 1, 1), (3, 3, 3))) > 0
+    ends = climb(smooth, np.argwhere(passed).astype(np.float32), size.tolist(), reach=REACH, step=REACH / 4)
+    for values, there in zip(out.values(), sample(list(out.values()), ends), strict=True):
+        values[passed] = there
+    return out
+
+
+def colouring(est: Estimate) -> Volume:
+    """Return the occupancy (or scale) as `carried`, on a coarse grid, to colour surfaces at any level."""
+    grid, size = est.coarse_maps["scale"], est.settings.voxel_size
+    painted = carried(est.lowpassed, {"scale": grid.data}, size)["scale"]
+    blocks = np.array(blocks_of(grid.shape, size))
+    if est.calibration is not None:
+        painted = est.calibration.occupancy_of(painted)
+    z, y, x = (float(a) for a in blocks * size)
+    first = grid.volume().position((blocks - 1) / 2)
+    of = LazyMap(painted.shape, (z, y, x), grid.frame, grid.name)
+    return Volume(painted, of.voxel_size, frame_of_box(of, tuple(first.tolist())), grid.name)
+
+
+def blocks_of(shape: Sequence[int], spacing_zyx: Sequence[float]) -> tuple[int, int, int]:
+    """Return how many voxels of a map along z, y, x one of `carried` stands for."""
+    most = np.maximum(np.array(shape) // 2, 1)
+    z, y, x = np.clip((1.5 * _SMOOTHING / np.asarray(spacing_zyx)).astype(int), 1, most).tolist()
+    return z, y, x
 
 
 def surface_message(
@@ -91,8 +130,8 @@ def surface_message(
     level : float
         Contour level.
     layers : mapping
-        Name → array of the same shape, and the values that become 0 and 255. They are read `_beneath` the
-        surface, but `ON_SURFACE` for those named there.
+        Name → array and the values that become 0 and 255. Arrays are as `carried`; of `ON_SURFACE` as they
+        are, of the map's shape.
     spacing, origin : sequence of float
         Å per voxel and position of the first voxel, along x, y, z.
     dust : float
@@ -105,11 +144,10 @@ def surface_message(
     mesh, step = _fitting_mesh(data, level, limits, dust / float(np.prod(spacing)))
     points = mesh.vertices * np.float32(step)
     arrays: dict[str, npt.NDArray[Any]] = _packed_mesh(mesh, points, data.shape)
-    inside = _beneath(data, points, spacing[::-1])
-    for wanted, where in ((False, inside), (True, points)):
-        names = [name for name in layers if (name in ON_SURFACE) == wanted]
-        for name, found in zip(names, sample([layers[name][0] for name in names], where), strict=True):
-            arrays[f"colour:{name}"] = to_bytes(found, *layers[name][1:])
+    blocks = blocks_of(data.shape, spacing[::-1])
+    for name, (layer, low, high) in layers.items():
+        found = sample([layer], points)[0] if name in ON_SURFACE else paint(layer, points, blocks)
+        arrays[f"colour:{name}"] = to_bytes(found, low, high)
     about = {
         "vertices": len(points),
         "triangles": len(mesh.faces),
@@ -120,6 +158,12 @@ def surface_message(
         "ranges": {name: [low, high] for name, (_, low, high) in layers.items()},
     }
     return pack({**about, **(head or {})}, arrays)
+
+
+def paint(values: Array, points: Array, blocks: tuple[int, int, int]) -> Array:
+    """Return what a layer as `carried` has at points z, y, x of the map; ``blocks`` from `blocks_of`."""
+    sides = np.array(blocks, dtype=np.float32)
+    return sample([values], np.asarray((points - (sides - 1) / 2) / sides, dtype=np.float32))[0]
 
 
 def _packed_mesh(mesh: Mesh, points: Array, shape: Sequence[int]) -> dict[str, npt.NDArray[Any]]:

@@ -28,12 +28,15 @@ class Partition:
         For each entry the index of its class in `classes`.
     certainty : ndarray of float64, shape (N,), or None
         Probability of that class, as the run states it.
+    overstated : float or None
+        By what the logarithms of its odds are known to be too large.
     """
 
     name: str
     classes: tuple[int, ...]
     labels: Integers
     certainty: Reals | None = None
+    overstated: float | None = None
 
     def __post_init__(self) -> None:
         labels = np.array(self.labels, dtype=np.int64)
@@ -54,11 +57,17 @@ class Partition:
         return np.bincount(self.labels, minlength=len(self.classes))
 
     @classmethod
-    def of(cls, name: str, numbers: npt.ArrayLike, certainty: npt.ArrayLike | None = None) -> Partition:
+    def of(
+        cls,
+        name: str,
+        numbers: npt.ArrayLike,
+        certainty: npt.ArrayLike | None = None,
+        overstated: float | None = None,
+    ) -> Partition:
         """Return the partition that class numbers, one per entry, make; classes nobody is in do not exist."""
         classes, labels = np.unique(np.asarray(numbers, dtype=np.int64), return_inverse=True)
         known = None if certainty is None else np.asarray(certainty, dtype=np.float64)
-        return cls(name, tuple(classes.tolist()), labels, known)
+        return cls(name, tuple(classes.tolist()), labels, known, overstated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +177,7 @@ def class_agreement(table: npt.NDArray[Any], partner: Integers) -> Reals:
     counts = np.asarray(table, dtype=np.float64)
     total, rows, columns = counts.sum(), counts.sum(axis=1), counts.sum(axis=0)
     common = counts[np.arange(len(counts)), partner]
-    chance = rows * columns[partner] / total
+    chance = rows * columns[partner] / max(total, 1)
     most = (rows + columns[partner]) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         # kappa = (observed - expected) / (1 - expected), with the four cells written out.

@@ -38,9 +38,8 @@ class Rules:
     settled : float
         A particle is settled where its class is at least this probable.
     overstated : float
-        Temperature of what runs state alike: every run is surer than it should be of what its maps and noise
-        model get wrong in the same way, which no agreement shows. Measured on runs of RELION with occupy in
-        its loop (`docs/explanation/runs.md`).
+        Temperature of what runs state alike, which no agreement shows, where a run's files do not tell it.
+        Measured on runs of RELION (`docs/explanation/runs.md`).
     """
 
     least_distinct: float = 0.2
@@ -98,7 +97,8 @@ class Consensus:
             posterior[:, keep] += posterior[:, gone]
             posterior = np.delete(posterior, gone, axis=1)
         candidates = max(len(run.classes) for run in runs)
-        chance, too_sure = _pooled(runs, posterior, belongs, rules.overstated)
+        alike_off = np.array([run.overstated or rules.overstated for run in runs])
+        chance, too_sure = _pooled(runs, posterior, belongs, alike_off)
         order = np.argsort(-np.bincount(chance.argmax(axis=1), minlength=len(distinct)), kind="stable")
         chance, distinct = chance[:, order], distinct[np.ix_(order, order)]
         rank = np.argsort(order)
@@ -193,20 +193,13 @@ def _distinctness(runs: Sequence[Partition], belongs: Sequence[Integers], count:
     found = np.full((count, count), np.nan)
     for y, z in combinations(range(count), 2):
         pair = np.array([y, z])
-        found[y, z] = found[z, y] = max(_kappa(table[np.ix_(pair, pair)]) for table in tables)
+        kappas = (class_agreement(table[np.ix_(pair, pair)], np.arange(2))[0] for table in tables)
+        found[y, z] = found[z, y] = max(kappas)
     return found
 
 
-def _kappa(table: npt.NDArray[np.int64]) -> float:
-    """Cohen's kappa of a table of two classes; 0 where either run has one of them only."""
-    n = table.astype(np.float64)
-    chance = (n.sum(axis=1) * n.sum(axis=0)).sum() / max(n.sum() ** 2, 1)
-    observed = np.trace(n) / max(n.sum(), 1)
-    return float((observed - chance) / (1 - chance)) if chance < 1 else 0.0
-
-
 def _pooled(
-    runs: Sequence[Partition], posterior: Reals, belongs: Sequence[Integers], overstated: float
+    runs: Sequence[Partition], posterior: Reals, belongs: Sequence[Integers], overstated: Reals
 ) -> tuple[Reals, Reals]:
     """Return the probability of each consensus class for each particle, from what runs state and agree on.
 
@@ -217,8 +210,11 @@ def _pooled(
     it agrees with best. With the log-odds of a run off by noise of variance v, t² = 1 + cv (the usual
     approximation of a logistic function averaged over a normal distribution: Spiegelhalter & Lauritzen,
     Networks 20, 579, 1990). In the mean, runs have weights w proportional to 1/t² (a run that failed hardly
-    counts), and it is off by the sum of w²v. What runs are off by alike can't be seen in this way: the square
-    of `overstated` stands for it, in place of the 1.
+    counts), and it is off by the sum of w²v. What runs are off by alike can't be seen in this way: the mean
+    square of `overstated`, one for each run, stands for it in place of the 1.
+
+    A run that has two classes in one says nothing of which of the two a particle is in: the mean of a pair's
+    log-odds is over the runs that tell them apart. The pairs of K classes give K scores by least squares.
 
     Returns
     -------
@@ -228,38 +224,50 @@ def _pooled(
         The temperature of each run: 1 where its stated probabilities are taken as they are.
     """
     count = posterior.shape[1]
-    stated = [np.log(_stated(run, of, posterior)) for run, of in zip(runs, belongs, strict=True)]
-    labels = [of[run.labels] for run, of in zip(runs, belongs, strict=True)]
     if count == 1:
         return np.ones((len(posterior), 1)), np.ones(len(runs))
+    held = [_classes_for(run, of, posterior) for run, of in zip(runs, belongs, strict=True)]
+    stated = [np.log(_stated(run, where)) for run, where in zip(runs, held, strict=True)]
+    labels = [of[run.labels] for run, of in zip(runs, belongs, strict=True)]
+    others = [labels[:i] + labels[i + 1 :] for i in range(len(labels))]
     too_sure = np.array(
-        [
-            min(_temperature(mine, other) for other in labels[:i] + labels[i + 1 :])
-            for i, mine in enumerate(stated)
-        ]
+        [min(_temperature(mine, other) for other in each) for mine, each in zip(stated, others, strict=True)]
     )
-    weights = too_sure**-2.0 / (too_sure**-2.0).sum()
-    together = np.sqrt(overstated**2 + (weights**2 * (too_sure**2 - 1)).sum())
-    mean = sum(weight * each for each, weight in zip(stated, weights, strict=True)) / together
-    return _softmax(np.asarray(mean)), too_sure
+    score = np.zeros((len(posterior), count))
+    for y, z in combinations(range(count), 2):
+        tells = [not np.array_equal(where[:, y], where[:, z]) for where in held]
+        weights = too_sure**-2.0 * tells
+        weights /= max(weights.sum(), 1e-12)
+        together = np.sqrt((weights * overstated**2 + weights**2 * (too_sure**2 - 1)).sum() or 1)
+        odds = sum(w * (each[:, y] - each[:, z]) for w, each in zip(weights, stated, strict=True)) / together
+        score[:, y] += odds / count
+        score[:, z] -= odds / count
+    return _softmax(score), too_sure
 
 
-def _stated(run: Partition, belongs: Integers, posterior: Reals) -> Reals:
+def _classes_for(run: Partition, belongs: Integers, posterior: Reals) -> npt.NDArray[np.bool_]:
+    """Return which of a run's classes hold each consensus class, shape (classes of the run, K).
+
+    A consensus class that a run has no class for is in the one that holds most of it.
+    """
+    held = np.arange(posterior.shape[1]) == belongs[:, None]
+    empty = ~held.any(axis=0)
+    held[_confusion(run, posterior).argmax(axis=1)[empty], np.flatnonzero(empty)] = True
+    return np.asarray(held)
+
+
+def _stated(run: Partition, held: npt.NDArray[np.bool_]) -> Reals:
     """Return the probability of each consensus class as a run states it, shape (N, K).
 
     What is left of a particle's probability is spread evenly over the run's other classes: no more is known
-    of them. A consensus class that a run has no class for is in the class that holds most of it.
+    of them.
     """
-    classes, count = len(run.classes), posterior.shape[1]
+    classes = len(run.classes)
     sure = np.ones(len(run.labels)) if run.certainty is None else run.certainty
     sure = np.clip(sure, 1 / classes, 1 - _DOUBT)
     own = np.tile(((1 - sure) / max(classes - 1, 1))[:, None], (1, classes))
     own[np.arange(len(sure)), run.labels] = sure
-    where = np.zeros((classes, count))
-    where[np.arange(classes), belongs] = 1
-    empty = where.sum(axis=0) == 0
-    where[_confusion(run, posterior).argmax(axis=1)[empty], np.flatnonzero(empty)] = 1
-    found = np.maximum(own @ where, _DOUBT / classes)
+    found = np.maximum(own @ held, _DOUBT / classes)
     return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 

@@ -257,6 +257,13 @@ class MapDocument(ReadMap):
         out["lowpass"] = replace(grey, title="Low-passed input")
         return out
 
+    def _carried(self, source: str, name: str) -> Array:
+        """Return a layer as it is painted; the occupancy is that of the carried scale."""
+        calibration = self.est.calibration
+        if name != "occupancy" or calibration is None:
+            return super()._carried(source, name)
+        return calibration.occupancy_of(super()._carried(source, "scale"))
+
     def _array(self, name: str) -> Array:
         """Return a layer in the order of the file's axes."""
         with self.lock:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from occupy.errors import InputError
 from occupy.report.palette import CONFIDENCE, DIFFERENCE, SCALE, UNCERTAINTY
-from occupy.report.surfaces import LIMITS, pack, surface_message, to_bytes
+from occupy.report.surfaces import LIMITS, ON_SURFACE, carried, pack, surface_message, to_bytes
 from occupy.volume import Volume
 from occupy.web.shelf import ArrayCache, ClosedError, WatchedFiles
 
@@ -180,7 +180,9 @@ class Scene(ABC):
         layers = {}
         for name in colours:
             look = _look(looks, name)
-            layers[name] = self.layer(name), look.low, look.high
+            # The colours of a modified map are those of the map itself.
+            painted = self.layer(name) if name in ON_SURFACE else self._carried(source, name)
+            layers[name] = painted, look.low, look.high
         return surface_message(
             self.layer(source) if data is None else data,
             level,
@@ -191,6 +193,14 @@ class Scene(ABC):
             limits=LIMITS[quality],
             head={"source": source, "quality": quality},
         )
+
+    def _carried(self, source: str, name: str) -> Array:
+        """Return a layer as it is painted on surfaces of another; made once for all levels."""
+
+        def make() -> Array:
+            return carried(self.layer(source), {name: self.layer(name)}, self.spacing[::-1])[name]
+
+        return self.cache.get((self.id, "beneath", source, name, self.revision), make)
 
 
 def _look(looks: dict[str, Look], name: str) -> Look:
