@@ -43,6 +43,7 @@ class Model:
     name: str
     place: tuple[float, float] = (0.0, 0.0)
     level: float | None = None
+    levels: tuple[tuple[float, str], ...] = ()
     shown: bool = True
     painted: tuple[int, dict[str, str]] | None = None
 
@@ -132,13 +133,23 @@ class ChimeraX:
             self._add(Model("map", "difference", place), int(given["modelId"].lstrip("#")))
             return
         flags = [w for w in words[1:] if w in ("show", "hide")]
-        given = _options("volume", [w for w in words[1:] if w not in ("show", "hide")])
+        levels: tuple[tuple[float, str], ...] = ()
+        rest = [w for w in words[1:] if w not in ("show", "hide")]
+        # A level may be followed by its colour, and there may be several such pairs.
+        while "color" in rest:
+            at = rest.index("color")
+            if rest[at - 2] != "level" or not COLOUR.fullmatch(rest[at + 1]):
+                raise WrongCommandError(f"volume {words}")
+            levels = (*levels, (float(rest[at - 1]), rest[at + 1]))
+            del rest[at - 2 : at + 2]
+        given = _options("volume", rest)
         if given.get("style", "surface") not in ("surface", "mesh", "image"):
             raise WrongCommandError(f"no style {given['style']}")
         for number in self._numbers(words[0]):
             model = self.models[number]
             if model.kind != "map":
                 raise WrongCommandError(f"#{number} is no map")
+            model.levels = levels or model.levels
             if "level" in given:
                 model.level = float(given["level"])
                 self._repaint(number)
@@ -227,14 +238,18 @@ class ChimeraX:
         _options("mseries slider", words[2:])
 
     def _hide(self, words: list[str]) -> None:
-        if words[-1] not in ("models", "atoms"):
-            raise WrongCommandError(f"hide {words}")
-        self._numbers(words[0])
+        self._display("hide", words)
 
     def _show(self, words: list[str]) -> None:
-        self._numbers(words[0])
-        if words[-1] != "atoms":
-            raise WrongCommandError(f"show {words}")
+        self._display("show", words)
+
+    def _display(self, command: str, words: list[str]) -> None:
+        """Show or hide atoms, or whole models."""
+        if words[-1] not in ("models", "atoms"):
+            raise WrongCommandError(f"{command} {words}")
+        for number in self._numbers(words[0]):
+            if words[-1] == "models":
+                self.models[number].shown = command == "show"
 
     def _cartoon(self, words: list[str]) -> None:
         self._numbers(words[0])

@@ -63,6 +63,7 @@ def scripts(est: Estimate) -> dict[str, str]:
         "mask of a scale alone": mask_script("k.mrc", "m_scale.mrc"),
         "simulation": simulation_script({"consensus": "c.mrc", "class 1 (32 %)": "1.mrc"}, "m.cif", 0.1),
         "model": model_script(["m.cif", "n.pdb"], {"one": ("occ_1", "1.defattr")}),
+        "model and residual": model_script(["m.cif"], {"a": ("occ_1", "1.defattr")}, residual=("r.mrc", 0.1)),
     }
 
 
@@ -92,6 +93,19 @@ def test_classes_keep_their_colours_when_the_level_is_changed() -> None:
         assert how["range"] == "0,1"
     session.do("occupy_level 0.3")
     assert {session.models[i].level for i in range(1, 5)} == {0.3}
+
+
+def test_a_residual_is_hidden_until_asked_for_and_has_the_colours_of_differences() -> None:
+    script = model_script(
+        ["m.cif", "n.cif"], {"a": ("occ_1", "1.defattr")}, residual=("m_residual.mrc", 0.125)
+    )
+    session = ChimeraX().run(script)
+    residual = session.models[3]
+    assert (residual.kind, residual.name, residual.shown) == ("map", "residual", False)
+    assert residual.levels == ((-0.125, DIFFERENCE[0]), (0.125, DIFFERENCE[-1]))
+    assert session.models[1].shown
+    session.do("occupy_residual")
+    assert residual.shown
 
 
 def test_maps_that_are_moved_alone_lose_their_colours() -> None:

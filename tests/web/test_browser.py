@@ -21,6 +21,7 @@ import pytest
 
 import occupy
 from conftest_browser import FLAGS, Occupy, coloured, find_browser, missing_and_present, need
+from occupy.errors import InputError
 from occupy.inputs import Inputs
 from occupy.io.mrc import read_map, write_map
 from standin_set import write_set
@@ -571,6 +572,14 @@ def test_a_model_is_listed_by_what_is_missing_and_a_click_goes_there(demo_folder
     assert values == sorted(values)
     assert values[0] < 0.5 < 0.9 < values[-1]
     assert "±" in rows.first.inner_text()
+    # What the fit leaves over is hidden at first.
+    assert page.evaluate("document.querySelector('canvas.surface').dataset.masks") is None
+    page.get_by_label("What the fit leaves over").check()
+    page.wait_for_selector("canvas.surface[data-masks='residual 1']")
+    page.get_by_label("What the fit leaves over").uncheck()
+    page.locator(".residual button").click()
+    page.wait_for_selector("[data-layer=residual]:checked")
+    page.locator("[data-layer=residual]").uncheck()
     # Without the surface, the tube alone: missing and present both, in the colours of the table.
     page.get_by_role("spinbutton", name="Level").fill("1e6")
     page.get_by_role("spinbutton", name="Level").press("Enter")
@@ -889,5 +898,140 @@ def test_a_table_of_many_maps_is_paged_sorted_and_filtered(tmp_path: Path, visit
     page.locator(".heat tbody th", has_text="lobe_a").click()
     assert columns() == [f"{i:03d}" for i in range(60, 36, -1)]
     assert page.locator(".thumb span").first.inner_text() == "060"
+    page.close()
+    assert running.stop() == (0, "")
+
+
+def test_a_failed_estimate_says_why_and_is_tried_again_in_place(
+    server: Any, visit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, estimate = [], Inputs.estimate
+
+    def failing(self: Inputs, settings: Any = None, progress: Any = None) -> Any:
+        asked.append(settings.lowpass)
+        if settings.lowpass is None:
+            raise InputError("no content in this map")
+        return estimate(self, settings, progress)
+
+    monkeypatch.setattr(Inputs, "estimate", failing)
+    page = visit(f"http://127.0.0.1:{server.port}/?token={server.access.new_code()}")
+    to_files(page)
+    page.locator(".welcome .files li", has_text="blob.mrc").first.click()
+    for _ in range(2):
+        page.wait_for_selector(".waiting h3:has-text('Not estimated')")
+        assert page.locator(".stageline").inner_text() == "no content in this map"
+        assert page.locator("canvas.surface[data-ready^=read]").count() == 1
+        page.get_by_role("button", name="Estimate again").click()
+    page.reload()
+    page.wait_for_selector(".waiting h3:has-text('Not estimated')")
+    tabs = page.locator("[role=tab][title='blob.mrc']").count()
+    page.get_by_label("Low-pass").fill("12")
+    page.get_by_role("button", name="Estimate again").click()
+    page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=20000)
+    assert asked[-1] == 12
+    assert page.locator("[role=tab][title='blob.mrc']").count() == tabs
+    assert page.locator("[data-setting=lowpass]").input_value() == "12"
+
+
+def test_settings_go_back_to_those_of_what_is_shown(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+    field, back = (
+        page.locator("[data-setting=lowpass]"),
+        page.get_by_role("button", name="Back to those shown"),
+    )
+    page.wait_for_timeout(600)
+    assert back.is_hidden()
+    for value in ("14", "20"):
+        field.fill(value)
+        field.press("Enter")
+        back.wait_for(state="visible")
+        page.wait_for_timeout(600)
+    page.get_by_role("button", name="Undo").click()
+    assert field.input_value() == "14"
+    page.get_by_role("button", name="Redo").click()
+    assert field.input_value() == "20"
+    back.click()
+    back.wait_for(state="hidden")
+    assert field.input_value() == ""
+    assert not page.locator(".primary.pending").count()
+
+
+def test_a_crop_box_of_any_shape_by_numbers_and_by_dragged_faces(served: Occupy, visit: Any) -> None:
+    page = visit(served.address())
+    open_blob(page)
+    page.locator("summary", has_text="clipping").click()
+    page.get_by_label("Cross", exact=True).uncheck()
+    page.get_by_label("Colour by").select_option("uniform")
+    assert page.locator(".face:not([hidden])").count() == 0
+    whole = surface_box(page)[0]
+    low, high = (page.get_by_label(f"Face x {end}") for end in ("from", "to"))
+    ends = [float(low.input_value()), float(high.input_value())]
+    assert ends == pytest.approx([5.0, 5.0 + 47 * 2.5])
+    # The right half away.
+    high.fill(str(sum(ends) / 2))
+    high.press("Enter")
+    settle(page)
+    half = surface_box(page)[0]
+    assert 0.4 * whole < half < 0.75 * whole
+    # Its face is seen from the side; those of z point to the viewer.
+    assert page.locator(".face:not([hidden])").count() == 4
+    handle = page.get_by_title("Drag to crop x to")
+    at = handle.bounding_box()
+    middle = (at["x"] + at["width"] / 2, at["y"] + at["height"] / 2)
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] - 40, middle[1] + 25, steps=4)
+    page.mouse.up()
+    settle(page)
+    moved = handle.bounding_box()
+    assert moved["x"] - at["x"] == pytest.approx(-40, abs=2)
+    assert moved["y"] == pytest.approx(at["y"], abs=2)
+    assert float(high.input_value()) < sum(ends) / 2 - 5
+    assert surface_box(page)[0] < 0.95 * half
+    # No face passes the one opposite, nor the end of the box.
+    low.fill("1000")
+    low.press("Enter")
+    assert float(low.input_value()) == pytest.approx(float(high.input_value()) - 1)
+    page.wait_for_timeout(600)
+    low.fill("-1000")
+    low.press("Enter")
+    assert float(low.input_value()) == 5
+    page.wait_for_timeout(600)
+    page.get_by_role("button", name="Undo").click()
+    assert float(low.input_value()) > 5
+    page.get_by_role("button", name="Uncrop").click()
+    assert surface_box(page)[0] > 0.95 * whole
+
+
+def test_files_of_the_users_computer_are_chosen_or_dropped_and_opened(
+    visit: Any, shelf_folder: Path, tmp_path: Path
+) -> None:
+    running = Occupy(cwd=tmp_path)
+    page = visit(running.address(), quiet=False)
+    page.wait_for_selector(".welcome .files li")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Upload …").click()
+    chooser.value.set_files(str(shelf_folder / "blob.mrc"))
+    page.wait_for_selector("canvas.surface[data-ready=fine]", timeout=30000)
+    assert (tmp_path / "blob.mrc").read_bytes() == (shelf_folder / "blob.mrc").read_bytes()
+    # Dropped on the page of the map: what is there already is not written over, a model is taken.
+    drop = """([name, text]) => {
+      const data = new DataTransfer();
+      data.items.add(new File([text], name));
+      document.querySelector('canvas.surface, .welcome').dispatchEvent(
+        new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true })); }"""
+    page.evaluate(drop, ["blob.mrc", "other"])
+    page.wait_for_selector(".openerror.bad")
+    assert "already" in page.locator(".openerror").inner_text()
+    page.evaluate(drop, ["model.pdb", "END"])
+    page.wait_for_function("() => document.querySelector('.openerror').textContent.includes('panel Model')")
+    page.wait_for_selector(
+        ".welcome .files li[data-name='model.pdb'], .welcome .files li[data-name='blob.mrc']"
+    )
+    page.evaluate("""() => { Object.defineProperty(File.prototype, 'size', { get: () => 1e15 }); }""")
+    page.evaluate(drop, ["huge.mrc", "x"])
+    page.wait_for_function("() => document.querySelector('.openerror').textContent.includes('at most')")
+    assert {path.name for path in tmp_path.iterdir()} == {"blob.mrc", "model.pdb"}
     page.close()
     assert running.stop() == (0, "")

@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from occupy.errors import InputError
 pytest.importorskip("starlette")
 from occupy.web.app import ACTS, LOOKS
 from occupy.web.shelf import Shelf
+from occupy.web.viewer import Viewer
 
 STATE = "/api/state"
 
@@ -431,3 +433,69 @@ def test_unknown_addresses(server: Any) -> None:
 def test_a_folder_of_another_kind_is_not_opened(server: Any, shelf_folder: Path) -> None:
     assert "choose a map" in error_of(post(server, "open", {"path": "."}))
     assert shelf_folder.is_dir()
+
+
+def uploaded(server: Any, name: str, body: bytes, **headers: str) -> Any:
+    headers = {"content_type": "application/octet-stream", **headers}
+    return server.ask(f"/api/upload?name={quote(name)}", "POST", body, **headers)
+
+
+def test_a_file_is_uploaded_where_the_user_started_and_over_nothing(server: Any, shelf_folder: Path) -> None:
+    before = set(shelf_folder.iterdir())
+    body = (shelf_folder / "blob.mrc").read_bytes()
+    answer = uploaded(server, "sent map.mrc", body)
+    try:
+        assert (answer.status, json.loads(answer.body)["kind"]) == (200, "map")
+        assert Path(json.loads(answer.body)["path"]) == shelf_folder / "sent map.mrc"
+        assert (shelf_folder / "sent map.mrc").read_bytes() == body
+        again = uploaded(server, "sent map.mrc", b"other")
+        assert (again.status, "already" in error_of(again)) == (400, True)
+        assert (shelf_folder / "sent map.mrc").read_bytes() == body
+    finally:
+        (shelf_folder / "sent map.mrc").unlink()
+    for name in (
+        "../out.mrc",
+        "a" * 300 + ".mrc",
+        "a/b.mrc",
+        "a\\b.mrc",
+        ".hidden.mrc",
+        "notes.txt",
+        "",
+        "/tmp/x.mrc",
+        "x\0.mrc",
+    ):
+        assert uploaded(server, name, b"x").status == 400, name
+    assert set(shelf_folder.iterdir()) == before
+
+
+def test_uploads_are_asked_for_by_our_own_page_only(server: Any, shelf_folder: Path) -> None:
+    before = set(shelf_folder.iterdir())
+    assert uploaded(server, "x.mrc", b"x", content_type="text/plain").status == 415
+    assert uploaded(server, "x.mrc", b"x", cookie="").status == 403
+    assert uploaded(server, "x.mrc", b"x", origin="http://evil.example").status == 403
+    assert server.ask("/api/upload?name=x.mrc").status == 405
+    assert set(shelf_folder.iterdir()) == before
+
+
+def test_too_large_or_broken_uploads_leave_nothing(
+    server: Any, shelf_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(shelf_folder.iterdir())
+    monkeypatch.setattr(Viewer, "largest_upload", 1000)
+    answer = uploaded(server, "large.mrc", b"x" * 1001)
+    assert (answer.status, "larger than" in error_of(answer)) == (413, True)
+    # A connection that ends before its file does.
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+        sock.sendall(
+            f"POST /api/upload?name=cut.mrc HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            f"Cookie: {server.cookie}={server.access.secret}\r\n"
+            "Content-Type: application/octet-stream\r\nContent-Length: 900\r\n\r\nhalf".encode()
+        )
+        time.sleep(0.3)
+    for _ in range(100):
+        if set(shelf_folder.iterdir()) == before:
+            break
+        time.sleep(0.05)
+    assert set(shelf_folder.iterdir()) == before
+    assert uploaded(server, "small.mrc", b"x" * 1000).status == 200
+    (shelf_folder / "small.mrc").unlink()

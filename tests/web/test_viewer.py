@@ -10,6 +10,7 @@ import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gemmi
@@ -120,6 +121,39 @@ def test_a_map_that_cannot_be_estimated_is_shown_with_the_reason_or_not_at_all(
     assert unpack(viewer.mesh({"id": job["scene"], "level": scene["level"]}))[0]["triangles"] == 0
     job = finished(viewer, viewer.open({"path": "holed.mrc"}))
     assert (job["state"], job["scene"], "not a finite number" in job["error"]) == ("failed", None, True)
+    viewer.close()
+
+
+def test_a_map_that_could_not_be_estimated_is_tried_again_in_its_place(
+    shelf_folder: Path, tmp_path: Path, finished: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = read_map(shelf_folder / "blob.mrc")
+    noise = 0.05 * np.random.default_rng(2).standard_normal(good.shape).astype(np.float32)
+    for name, sign in (("blob", 0), ("blob_half1", 1), ("blob_half2", -1)):
+        write_map(tmp_path / f"{name}.mrc", good.with_data(good.data + sign * noise))
+    estimate = Inputs.estimate
+
+    def failing(self: Inputs, settings: Any = None, progress: Any = None) -> Any:
+        if self.half_maps is not None and not (tmp_path / "mended").exists():
+            raise InputError("blob_half2.mrc is no half of this map")
+        return estimate(self, settings, progress)
+
+    monkeypatch.setattr(Inputs, "estimate", failing)
+    viewer = Viewer(Shelf.of(tmp_path))
+    job = finished(viewer, viewer.open({"path": "blob.mrc"}))
+    assert (job["state"], "blob_half2.mrc" in job["error"]) == ("failed", True)
+    scene = viewer.describe({"id": job["scene"]})
+    assert (scene["kind"], scene["at_work"], scene["inputs"]["neighbours"]) == ("read", False, True)
+    # Without what lies beside it, or once that is mended.
+    again = viewer.estimate({"id": scene["id"], "neighbours": False, "settings": {"lowpass": 14.0}})
+    assert finished(viewer, again)["result"] == {"scene": scene["id"]}
+    found = viewer.describe({"id": scene["id"]})
+    assert (found["kind"], found["settings"]["lowpass"], found["title"]) == ("map", 14.0, "blob.mrc")
+    other = finished(viewer, viewer.open({"path": "blob.mrc"}))["scene"]
+    write_map(tmp_path / "blob_half2.mrc", good.with_data(good.data - noise))
+    (tmp_path / "mended").touch()
+    job = finished(viewer, viewer.estimate({"id": other}))
+    assert job["state"] == "done", job["error"]
     viewer.close()
 
 
@@ -447,6 +481,19 @@ def test_parts_of_a_model_read_what_the_command_line_reads(
         assert part["value"] == pytest.approx(table.values[row, 0], abs=2e-4)
         assert part["error"] == pytest.approx(table.errors[row, 0], abs=2e-4)
         assert [part["low"], part["high"]] == pytest.approx([table.low[row, 0], table.high[row, 0]], abs=2e-4)
+    # What the fit leaves over is a layer here, and a map of the model's box there.
+    looks = viewer.describe(said)["looks"]
+    assert ("residual" in looks, bool(list(tmp_path.glob("*_residual.mrc")))) == (not by_reading,) * 2
+    if not by_reading:
+        there, document = read_map(next(tmp_path.glob("*_residual.mrc"))), viewer.document(said)
+        start = np.rint((there.position((0, 0, 0)) - document.origin) / document.spacing).astype(int)[::-1]
+        layer = document.layer("residual")
+        box = layer[tuple(slice(a, a + n) for a, n in zip(start, there.shape, strict=True))]
+        np.testing.assert_allclose(box, there.data, atol=1e-5)
+        assert np.abs(layer).sum() == pytest.approx(np.abs(box).sum(), rel=1e-3)
+        assert (
+            looks["residual"]["high"] == -looks["residual"]["low"] == pytest.approx(4 * box.std(), rel=1e-3)
+        )
     # Each lies in its own density, and every point of the trace belongs to one.
     model = gemmi.read_structure(str(demo_folder / "demo_model.cif"))[0]
     for name, part in found.items():
@@ -455,6 +502,21 @@ def test_parts_of_a_model_read_what_the_command_line_reads(
     _, arrays = unpack(viewer.trace({"path": "demo_model.cif"}))
     assert len(job["result"]["part_of"]) == len(arrays["first"])
     assert set(job["result"]["part_of"]) == set(range(len(found)))
+
+
+def test_what_a_fit_leaves_over_lies_where_it_is_whatever_the_axes(
+    viewer: Any, opened: dict[str, Any]
+) -> None:
+    document = viewer.document(opened)
+    values = np.random.default_rng(1).standard_normal((4, 5, 6)).astype(np.float32)
+    lattice = SimpleNamespace(start=(1, 2, 3), shape=values.shape)
+    document.keep_residual(SimpleNamespace(fit=SimpleNamespace(lattice=lattice, residual=values)))
+    layer = document.layer("residual")
+    assert np.array_equal(layer[1:5, 2:7, 3:9], values)
+    assert np.count_nonzero(layer) == values.size
+    assert document.as_volume("residual").frame.axes == (2, 3, 1)
+    document.keep_residual(None)
+    assert "residual" not in document.looks
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,8 @@ class JointRegions:
         Parts that are there but do not look like their density.
     off : str
         By how much the model seems to lie beside its density; empty where it does not.
+    origin : tuple of float
+        x, y, z in Å of the map's first voxel.
     """
 
     fit: PartFit
@@ -59,6 +61,16 @@ class JointRegions:
     correlations: Mapping[str, float]
     poor: tuple[str, ...]
     off: str = ""
+    origin: Triple = (0.0, 0.0, 0.0)
+
+    @property
+    def residual(self) -> Volume:
+        """What the fitted model leaves over of the map, around the model: above 0 the map has more."""
+        lattice = self.fit.lattice
+        volume = Volume.from_array(self.fit.residual, lattice.voxel_size, "residual")
+        place = np.add(self.origin, np.multiply(lattice.start, lattice.voxel_size)[::-1])
+        x, y, z = place.tolist()
+        return replace(volume, frame=replace(volume.frame, origin=(x, y, z)))
 
     @property
     def notices(self) -> list[Notice]:
@@ -204,7 +216,7 @@ def fit_regions_of_set(
         correlations = local_correlations(fit, model.xyz, parts, _origin(volume))
         fit = with_sums(fit, exclusive)
         found[name] = JointRegions(
-            fit, rows, not_separable(fit), correlations, poor_parts(fit, correlations), off
+            fit, rows, not_separable(fit), correlations, poor_parts(fit, correlations), off, _origin(volume)
         )
     return found
 

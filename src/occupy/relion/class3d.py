@@ -91,7 +91,6 @@ def guide(job: Class3D, program: str) -> str:
     line = shlex.join(_class3d_words(job))
     folder = job.output.rpartition("/")[0] or "."
     setting = f"export {VARIABLE}={shlex.quote(program)}"
-    tasks, threads = job.processes, job.threads
     return f"""# In a shell, in RELION's project folder:
 {setting}
 mkdir -p {shlex.quote(folder)}
@@ -103,8 +102,8 @@ mkdir -p {shlex.quote(folder)}
 
 # For a scheduler (Slurm), save as class3d.sh and `sbatch class3d.sh`:
 #!/bin/bash
-#SBATCH --ntasks={tasks}
-#SBATCH --cpus-per-task={threads}
+#SBATCH --ntasks={job.processes}
+#SBATCH --cpus-per-task={job.threads}
 {setting}
 mkdir -p {shlex.quote(folder)}
 {line}

@@ -421,7 +421,11 @@ def difference_script(
 
 
 def model_script(
-    models: Sequence[str], attributes: Mapping[str, tuple[str, str]], *, minimum: float = 0.0
+    models: Sequence[str],
+    attributes: Mapping[str, tuple[str, str]],
+    *,
+    minimum: float = 0.0,
+    residual: tuple[str, float] | None = None,
 ) -> str:
     """Return a script that colours a model by the occupancy of its regions.
 
@@ -433,6 +437,9 @@ def model_script(
         Map → (attribute, its ``.defattr`` file); the first is shown.
     minimum : float
         Lower end of the colours.
+    residual : tuple of str and float, optional
+        Map of what the fitted model leaves over, and the level at which it is drawn, hidden at first: in the
+        colours of differences, what the map has less and more.
     """
     everything = f"#1-{len(models)}" if len(models) > 1 else "#1"
     first, (shown, _) = next(iter(attributes.items()))
@@ -453,7 +460,19 @@ def model_script(
         f"color byattribute r:{shown} {options}",
         f"alias occupy_by color byattribute r:$1 {options}",
     ]
-    return joined(head, opened, look, scale_key("occupancy", minimum), ["view"])
+    left_over = []
+    if residual is not None:
+        (file, level), number = residual, len(models) + 1
+        head.append("#   occupy_residual               what the fit leaves over: red less, blue more")
+        sides = f"level {-level:.3g} color {DIFFERENCE[0]} level {level:.3g} color {DIFFERENCE[-1]}"
+        left_over = [
+            f"open {quoted(file)}",
+            f'rename #{number} "residual"',
+            f"volume #{number} step 1 style surface {sides}",
+            f"hide #{number} models",
+            f"alias occupy_residual show #{number} models",
+        ]
+    return joined(head, opened, look, left_over, scale_key("occupancy", minimum), ["view"])
 
 
 def joined(*parts: Sequence[str]) -> str:

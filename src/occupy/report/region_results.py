@@ -258,7 +258,8 @@ def write_found(
     for old in (record, html):
         old.unlink(missing_ok=True)
     notes = [notice.text for notice in notices]
-    files = write_set_tables(folder, table, stem=stem, model=found.model, notes=notes)
+    residual = found.joint.residual if isinstance(found.joint, JointRegions) else None
+    files = write_set_tables(folder, table, stem=stem, model=found.model, notes=notes, residual=residual)
     if page:
         files["report"] = html.name
     estimated = read_record(path)

@@ -26,7 +26,7 @@ from occupy.io.atomic import make_folder, write_text
 from occupy.io.checksum import sha256_of, written
 from occupy.io.mapset import MapSet
 from occupy.io.models import ResidueKey, write_occupancies
-from occupy.io.mrc import read_map
+from occupy.io.mrc import read_map, write_map
 from occupy.model import AtomicModel
 from occupy.regions.joint import JointRegions, with_joint
 from occupy.regions.region import Region, residue_values
@@ -46,7 +46,7 @@ from occupy.report.set_page import NAME as PAGE
 from occupy.report.set_page import write_set_report
 from occupy.report.set_record import NAME, begin, refuse_changed_maps, set_record, sweep
 from occupy.report.tables import write_tables
-from occupy.volume import LazyMap
+from occupy.volume import LazyMap, Volume
 
 
 def _file_name(text: str) -> str:
@@ -62,6 +62,7 @@ def write_set_tables(
     model: ModelFiles | None = None,
     notes: Sequence[str] = (),
     figures: bool = True,
+    residual: Volume | None = None,
 ) -> dict[str, str]:
     """Write the tables, the figures, and, with a model, its attributes, script and occupancies.
 
@@ -81,6 +82,8 @@ def write_set_tables(
         For people, at the head of the TSV.
     figures : bool
         Draw pictures.
+    residual : Volume, optional
+        What a fitted model leaves over of the map: ``<map>_residual.mrc``, opened by the script.
 
     Returns
     -------
@@ -94,12 +97,12 @@ def write_set_tables(
 
         files |= write_set_figures(table, folder, stem)
     if model is not None:
-        files |= _write_model_files(folder, table, model, stem)
+        files |= _write_model_files(folder, table, model, stem, residual)
     return files
 
 
 def _write_model_files(
-    folder: Path, table: OccupancyTable, model: ModelFiles, stem: str = "occupancy"
+    folder: Path, table: OccupancyTable, model: ModelFiles, stem: str, residual: Volume | None = None
 ) -> dict[str, str]:
     """Write, per map, a model coloured by its regions (``.defattr``, script) and with occupancies (mmCIF).
 
@@ -134,7 +137,12 @@ def _write_model_files(
         name, copied = model_for_chimerax(folder, path, _file_name(model.model.names[number]))
         opened.append(name)
         files |= {f"input_{model.model.names[number]}": name} if copied else {}
-    write_text(folder / script, model_script(opened, attributes))
+    left_over = None
+    if residual is not None:
+        files["residual"] = f"{_file_name(table.maps[0])}_residual.mrc"
+        write_map(folder / files["residual"], residual, "residual of the joint fit")
+        left_over = files["residual"], 3 * float(residual.data.std())
+    write_text(folder / script, model_script(opened, attributes, residual=left_over))
     return files | {"model_script": script}
 
 

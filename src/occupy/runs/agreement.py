@@ -145,13 +145,8 @@ def adjusted_rand(a: Sequence[Hashable], b: Sequence[Hashable]) -> float:
         raise ValueError(f"{len(a)} particles in one partition, {len(b)} in the other")
     if not len(a):
         return 1.0
-    (one, rows), (other, columns) = _indices(a), _indices(b)
-    return rand_of(contingency(one, other, rows, columns))
-
-
-def _indices(values: Sequence[Hashable]) -> tuple[Integers, int]:
-    names, labels = np.unique(np.asarray(list(values)), return_inverse=True)
-    return labels.astype(np.int64), len(names)
+    one, other = (np.unique(np.asarray(list(each)), return_inverse=True)[1] for each in (a, b))
+    return rand_of(contingency(one, other, one.max() + 1, other.max() + 1))
 
 
 def match(table: npt.NDArray[Any]) -> Integers:

@@ -193,8 +193,8 @@ def _distinctness(runs: Sequence[Partition], belongs: Sequence[Integers], count:
     found = np.full((count, count), np.nan)
     for y, z in combinations(range(count), 2):
         pair = np.array([y, z])
-        kappas = (class_agreement(table[np.ix_(pair, pair)], np.arange(2))[0] for table in tables)
-        found[y, z] = found[z, y] = max(kappas)
+        among = [table[np.ix_(pair, pair)] for table in tables]
+        found[y, z] = found[z, y] = max(class_agreement(each, np.arange(2))[0] for each in among)
     return found
 
 

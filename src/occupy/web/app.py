@@ -21,7 +21,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from occupy.errors import InputError, OccupyError
-from occupy.web.security import Access, Gate, RefusedError
+from occupy.io.atomic import atomic_file
+from occupy.web.security import UPLOAD, Access, Gate, RefusedError
 from occupy.web.shelf import ClosedError
 from occupy.web.viewer import Download, Viewer
 
@@ -58,6 +59,7 @@ def application(viewer: Viewer, access: Access, hosts: tuple[str, ...] = ()) -> 
         routes += [
             Route(f"/api/{n}", _endpoint(getattr(viewer, n), limiter), methods=[method]) for n in names
         ]
+    routes.append(Route(UPLOAD, _upload(viewer), methods=["POST"]))
     for name in ("geometry.js", "surface.js"):
         routes.append(Route(f"/static/js/{name}", _shared_script, methods=["GET"]))
     routes.append(Mount("/static", StaticFiles(directory=STATIC)))
@@ -90,6 +92,24 @@ def _endpoint(
             return _Json({"error": " ".join(str(error).split())}, 400)
         except MemoryError:
             return _Json({"error": "not enough memory for this"}, 507)
+
+    return answer
+
+
+def _upload(viewer: Viewer) -> Callable[[Request], Any]:
+    async def answer(request: Request) -> Response:
+        try:
+            path = viewer.place_of_upload(request.query_params.get("name", ""))
+            with atomic_file(path) as part, part.open("wb") as file:
+                async for chunk in request.stream():
+                    if file.tell() + len(chunk) > viewer.largest_upload:
+                        raise RefusedError(413, viewer.too_large(path.name))
+                    await to_thread.run_sync(file.write, chunk)
+            return _Json(viewer.uploaded(path))
+        except RefusedError as refused:
+            return _Json({"error": str(refused)}, refused.status)
+        except OccupyError as error:
+            return _Json({"error": str(error)}, 400)
 
     return answer
 

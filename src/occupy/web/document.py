@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ from occupy.settings import Settings
 from occupy.volume import LazyMap, Volume
 from occupy.web.scene import Look, Scene
 from occupy.web.shelf import ArrayCache, WatchedFiles, read_watched
+
+if TYPE_CHECKING:
+    from occupy.regions.joint import JointRegions
 
 Array = npt.NDArray[np.float32]
 
@@ -132,6 +135,7 @@ class ReadMap(Scene):
             "shown_from": 0.0,
             "dust": self.resolved(self.asked).lowpass ** 3,
             "asked": {k: v for k, v in vars(self.asked).items() if v != getattr(Settings(), k)},
+            "inputs": {"neighbours": self.files.neighbours},
         }
 
     def resolved(self, settings: Settings) -> ResolvedSettings:
@@ -178,6 +182,7 @@ class MapDocument(ReadMap):
         self.est = est
         self.folder = None if result is None else result.path.parent
         self._masks: dict[str, Array] = {}
+        self._residual_reach = 0.0
         self._outputs: dict[str, Path] = {}
         self._show(result)
 
@@ -255,6 +260,9 @@ class MapDocument(ReadMap):
             if name not in out:
                 out[name] = LOOKS.get(name, replace(grey, title=WHAT.get(name, name).capitalize()))
         out["lowpass"] = replace(grey, title="Low-passed input")
+        if "residual" in out:
+            reach = self._residual_reach
+            out["residual"] = Look("Residual of the joint fit", "difference", -reach, reach, "map units")
         return out
 
     def _carried(self, source: str, name: str) -> Array:
@@ -434,6 +442,19 @@ class MapDocument(ReadMap):
         if edge > 0:
             mask = masks.smooth(mask, self.est.volume.voxel_size, edge)
         return mask, "1 is kept and 0 subtracted (RELION's convention)"
+
+    def keep_residual(self, fit: JointRegions | None) -> None:
+        """Keep as a layer what the joint fit of a model leaves over, or forget what an earlier one did."""
+        with self.lock:
+            self.revision += self._masks.pop("residual", None) is not None or fit is not None
+            if fit is not None:
+                whole, lattice = np.zeros(self.shape, dtype=np.float32), fit.fit.lattice
+                box = tuple(slice(a, a + n) for a, n in zip(lattice.start, lattice.shape, strict=True))
+                whole[box] = fit.fit.residual
+                self._residual_reach = 4 * float(whole[box].std())
+                # Back into the order of the file's axes: of z, y, x, the last is axis 1.
+                order = [3 - axis for axis in reversed(self.grid.frame.axes)]
+                self._masks["residual"] = np.ascontiguousarray(whole.transpose(order))
 
     def as_volume(self, name: str) -> Volume:
         """Return a layer as a map with the input's frame."""

@@ -77,6 +77,8 @@ def parts_of(document: MapDocument, path: Path, by: str, by_reading: bool, job: 
     job.report("reading its parts", 0, 0)
     table = MapResult(est, document.asked).regions(found.regions)
     table, notices = judged(table, found, 0.0 if est.settings.recalibrate else est.lowest_confident_scale)
+    joint = found.joint if isinstance(found.joint, JointRegions) else None
+    document.keep_residual(joint)
     assert found.model is not None
     model = found.model.model
     numbers = zip(table.values, table.errors, table.low, table.high, strict=True)
@@ -92,7 +94,8 @@ def parts_of(document: MapDocument, path: Path, by: str, by_reading: bool, job: 
     return {
         "name": path.name,
         "kind": table.kind,
-        "fitted": isinstance(found.joint, JointRegions),
+        "fitted": joint is not None,
+        "revision": document.revision,
         "parts": parts,
         "part_of": _part_of(model, found),
         "notices": [notice.text for notice in notices],

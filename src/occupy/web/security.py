@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 LARGEST_BODY = 1 << 18
+UPLOAD = "/api/upload"
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -111,7 +112,9 @@ class Gate:
             if self._check(scope, headers):
                 await self._welcome(send)
                 return
-            await self._app(scope, _limited(receive), _with_headers(send))
+            # The largest file is the viewer's to say.
+            body = receive if scope["path"] == UPLOAD else _limited(receive)
+            await self._app(scope, body, _with_headers(send))
         except RefusedError as refused:
             if isinstance(refused, _UnknownError) and "text/html" in headers.get("accept", ""):
                 page = _REFUSAL.format(_ONCE_MORE if refused.gave_token else "")
@@ -135,7 +138,7 @@ class Gate:
         if not known:
             raise _UnknownError(_NO_TOKEN)
         if scope["method"] not in ("GET", "HEAD"):
-            _check_body(headers)
+            _check_body(headers, file=scope["path"] == UPLOAD)
         return False
 
     async def _welcome(self, send: Send) -> None:
@@ -170,13 +173,15 @@ def _host_in(origin: str) -> str | None:
         return None
 
 
-def _check_body(headers: dict[str, str]) -> None:
-    if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
-        raise RefusedError(415, "the body must be JSON (content-type application/json)")
+def _check_body(headers: dict[str, str], *, file: bool) -> None:
+    # Neither type can be sent by a form of another page.
+    kind = "application/octet-stream" if file else "application/json"
+    if headers.get("content-type", "").split(";")[0].strip().lower() != kind:
+        raise RefusedError(415, f"the body must be {kind} (content-type)")
     length = headers.get("content-length", "0")
     if not length.isascii() or not length.isdigit():
         raise RefusedError(400, "the content-length is not a number")
-    if int(length) > LARGEST_BODY:
+    if int(length) > LARGEST_BODY and not file:
         raise RefusedError(413, f"the body is larger than {LARGEST_BODY} bytes")
 
 

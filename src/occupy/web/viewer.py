@@ -113,6 +113,7 @@ class Viewer:
             "root": str(self.shelf.root),
             "scenes": [{"id": s.id, "title": s.title} for s in self.scenes.in_order()],
             "neighbours": self.neighbours,
+            "upload": {"most": self.largest_upload, "folder": str(self.shelf.base)},
             "jobs": [j.id for j in self.jobs.running()],
             "schema": schema(),
             "palettes": palettes(),
@@ -139,6 +140,33 @@ class Viewer:
         files = InputFiles(path, voxel_size=voxel, neighbours=flag(said, "neighbours", self.neighbours))
         return self._started(path.name, lambda job: self._open_map(files, settings, job))
 
+    @property
+    def largest_upload(self) -> int:
+        """Bytes of the largest file that is taken: a larger map could not be opened."""
+        return self.scenes.limit
+
+    def too_large(self, name: str) -> str:
+        """Say that a file cannot be uploaded."""
+        return (
+            f"{name} is larger than the {self.largest_upload / 1e9:.1f} GB that maps may take here; "
+            f"copy it into {self.shelf.base} where occupy view runs, and open it there"
+        )
+
+    def place_of_upload(self, name: str) -> Path:
+        """Return where a file that a browser sends is written: where the user started, over nothing."""
+        plain = name.isprintable() and len(name.encode()) < 200 and not set(name) & {"/", "\\"}
+        if kind_of_file(name) is None or not plain or name.startswith("."):
+            raise InputError(f"{name or 'a file without a name'}: only maps and models can be uploaded")
+        path = self.shelf.base / name
+        if path.exists():
+            raise InputError(f"{name} is in {path.parent} already: open it there, or rename yours")
+        return path
+
+    def uploaded(self, path: Path) -> dict[str, Any]:
+        """Allow a file that was uploaded to be opened; return its path and kind."""
+        self.shelf = self.shelf.also(path)
+        return {"path": str(path), "kind": kind_of_file(path.name)}
+
     def fetch(self, said: Said) -> dict[str, Any]:
         """Begin to download an EMDB entry and open its map."""
         from occupy.io.emdb import fetch, normalise_entry_id
@@ -163,17 +191,20 @@ class Viewer:
 
     def _open_map(
         self, files: InputFiles, settings: Settings, job: Job, *, level: float | None = None,
-        result: LoadedResult | None = None,
+        result: LoadedResult | None = None, which: int | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         job.report("reading", 0, 0)
-        watched, job.scene = WatchedFiles(), None
-        which = next(self._numbers)
+        watched, job.scene = WatchedFiles(), which
+        which = next(self._numbers) if which is None else which
 
         def read(path: Path, voxel_size: float | None = None) -> tuple[Volume, ReadFile]:
             volume, source = watched.read(path, voxel_size)
-            first = ReadMap(which, files, volume, settings, watched, self.cache, level=level)
+            # Of what lies beside it nothing is seen yet: where that is bad, it may be mended meanwhile.
+            alone = WatchedFiles()
+            first = ReadMap(which, files, volume, settings, alone, self.cache, level=level)
             if path == files.map and all(map(isfinite, first.span)):
                 # Seen before the rest is read and anything is estimated.
+                alone.watch(path)
                 self.scenes.add(first)
                 job.scene = which
             return volume, source
@@ -239,10 +270,14 @@ class Viewer:
     def describe(self, said: Said) -> dict[str, Any]:
         """Return everything of a scene but pictures."""
         scene = self.scene(said)
-        about = scene.describe()
+        about = scene.describe() | {"at_work": self._at_work(scene)}
         if isinstance(scene, MapDocument):
             about["saves_into"] = str(self._folder_of(scene))
         return about
+
+    def _at_work(self, scene: Scene) -> bool:
+        """Tell whether a scene is being estimated."""
+        return any(job.scene == scene.id for job in self.jobs.running())
 
     def _folder_of(self, document: MapDocument) -> Path:
         """Return the folder that results of a map are written into: that of the command line."""
@@ -325,8 +360,16 @@ class Viewer:
         }
 
     def estimate(self, said: Said) -> dict[str, Any]:
-        """Begin to estimate a map anew with other settings."""
-        document, settings = self.document(said), settings_from(said.get("settings", {}))
+        """Begin to estimate a map anew with other settings, or again where that failed or was stopped."""
+        settings, scene = settings_from(said.get("settings", {})), self.scene(said)
+        if isinstance(scene, ReadMap) and not isinstance(scene, MapDocument):
+            if self._at_work(scene):
+                raise InputError(f"{scene.title} has not been estimated yet, but is being")
+            asked, level, which = _files_asked(scene, said), scene.given_level, scene.id
+            return self._started(
+                scene.title, lambda job: self._open_map(asked, settings, job, level=level, which=which)
+            )
+        document = self.document(said)
         files = _files_asked(document, said)
 
         def work(job: Job) -> dict[str, Any]:
@@ -445,7 +488,7 @@ class Viewer:
         return Download(temporary / name, name, temporary)
 
 
-def _files_asked(document: MapDocument, said: Said) -> InputFiles:
+def _files_asked(document: ReadMap, said: Said) -> InputFiles:
     """Return what a map was opened with, with or without half-maps beside it as a request says."""
     wanted = flag(said, "neighbours", document.files.neighbours)
     return document.files if document.files.half_maps else replace(document.files, neighbours=wanted)

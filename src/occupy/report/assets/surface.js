@@ -361,6 +361,14 @@ export class SurfaceView {
     return [this.camera.pan[0] * this.radius, this.camera.pan[1] * this.radius, -eye.distance];
   }
 
+  /** Return where on the canvas, in CSS pixels, a place is drawn. */
+  project(place) {
+    const shift = this.shift(this.eye());
+    const [x, y, z] = turned(this.camera.turn, place.map((v, i) => v - this.centre[i])).map((v, i) => v + shift[i]);
+    const scale = this.canvas.clientHeight / (2 * Math.tan(FIELD_OF_VIEW / 2)) / Math.max(-z, 1e-6);
+    return [this.canvas.clientWidth / 2 + x * scale, this.canvas.clientHeight / 2 - y * scale];
+  }
+
   /** Return the place on the nearest opaque mesh under a point of the canvas, or null. */
   pick(clientX, clientY) {
     const box = this.canvas.getBoundingClientRect();

@@ -79,6 +79,20 @@ export async function postBytes(name, body, signal) {
   return (await answered(fetch(`api/${name}`, asked(body, signal)))).arrayBuffer();
 }
 
+/** Send a file of this computer to where the server runs; `show` is told the share that is there. Returns its path and kind. */
+export function upload(file, show) {
+  return new Promise((done, fail) => {
+    const request = new XMLHttpRequest(); // fetch does not tell how far it is
+    request.open("POST", address("upload", { name: file.name }));
+    request.setRequestHeader("content-type", "application/octet-stream");
+    request.responseType = "json";
+    request.upload.onprogress = (event) => show(event.loaded / Math.max(event.total, 1));
+    request.onload = () => (request.status === 200 ? done(request.response) : fail(new Refused(request.response?.error ?? `the server said ${request.status}`)));
+    request.onerror = () => fail(new Refused(`${file.name} was not sent: the server does not answer`));
+    request.send(file);
+  });
+}
+
 /** Fetch a file and hand it to the browser's downloads. */
 export async function download(body) {
   const answer = await answered(fetch("api/download", asked(body)));

@@ -1,5 +1,5 @@
 // Choosing a file of the server, or an entry of EMDB.
-import { get } from "./api.js";
+import { get, upload } from "./api.js";
 import { h, note } from "./dom.js";
 
 const ICONS = { folder: "▸", map: "◍", result: "◉", set: "⊞", model: "⌬" };
@@ -41,7 +41,9 @@ export function fileList(choose, { kinds = ["map", "result", "set"], said } = {}
     }
   }
   show("");
-  return h("div.browser", {}, h("div.row", {}, where, filter), list);
+  const element = h("div.browser", {}, h("div.row", {}, where, filter), list);
+  element.refresh = () => show(here);
+  return element;
 }
 
 /** The list of files and the field for EMDB entries. */
@@ -58,13 +60,32 @@ export function filesPanel(app) {
     }
   };
   const beside = h("input", { type: "checkbox", checked: app.info.neighbours });
+  const { most, folder } = app.info.upload;
+  const send = async (files) => {
+    for (const file of files) {
+      try {
+        if (file.size > most) throw new Error(`${file.name} has ${size(file.size)}; at most ${size(most)} can be uploaded here. Copy it into ${folder}, and open it there.`);
+        const { path, kind } = await upload(file, (share) => said.good(`sending ${file.name}: ${Math.floor(100 * share)} %`));
+        list.refresh();
+        if (kind === "map") await open({ path, neighbours: beside.checked });
+        else said.good(`${file.name} is in ${folder}: choose it in the panel Model of a map`);
+      } catch (error) {
+        said.bad(error);
+      }
+    }
+  };
+  const chosen = h("input", { type: "file", multiple: true, hidden: true, "aria-label": "Files to upload", onchange: () => send([...chosen.files]) });
+  app.send = send;
+  const list = fileList((found) => open({ path: found.path, neighbours: beside.checked }), { said });
   const entry = h("input", { type: "text", placeholder: "EMD-3061", "aria-label": "EMDB entry", size: 12 });
   const typed = h("input", { type: "text", placeholder: "path of a map, a result or a set", "aria-label": "Path", size: 40 });
   return h("div.opener", {},
     h("p.faint", {}, `Files below ${app.info.root}`),
-    fileList((found) => open({ path: found.path, neighbours: beside.checked }), { said }),
+    list,
     h("form.row.typed", { onsubmit: (event) => { event.preventDefault(); open({ path: typed.value.trim(), neighbours: beside.checked }); } },
       h("label", {}, "Path ", typed), h("button", {}, "Open")),
+    h("div.row", {}, h("button", { type: "button", title: `Send a map or model of this computer into ${folder}, where occupy view runs`, onclick: () => chosen.click() }, "Upload …"), chosen,
+      h("span.faint", {}, `or drop files on this page; they are written into ${folder}`)),
     h("form.row", { onsubmit: (event) => { event.preventDefault(); open({ entry: entry.value, neighbours: beside.checked }, "fetch"); } },
       h("label", {}, "From EMDB ", entry), h("button", {}, "Download")),
     h("label.check", { title: "Half-maps named as RELION, cryoSPARC or EMDB name them tell the noise, which changes the numbers" },

@@ -111,14 +111,15 @@ async function opened(job) {
   let first = null; // a map is shown as soon as it is read, and estimated meanwhile
   try {
     const done = await watch(job, (now) => {
-      if (now.scene && now.state === "running") first ??= addScene(now.scene, !pages.has(now.scene)).catch(() => {});
-      pages.get(now.scene)?.progress?.(now);
+      if (now.scene && now.state !== "done") first ??= addScene(now.scene, !pages.has(now.scene)).catch(() => {});
+      first?.then(() => pages.get(now.scene)?.progress?.(now));
     });
     document.getElementById("closed").hidden = true;
     await first;
     if (done.result.scene) await addScene(done.result.scene, first === null);
     return done;
   } catch (error) {
+    await first;
     if (!pages.size) select("welcome");
     if (current === "welcome" || current === null) main.querySelector(".openerror")?.replaceChildren(String(error.message));
     throw error;
@@ -158,6 +159,15 @@ function help() {
 }
 
 document.querySelector("#closed button").addEventListener("click", () => { document.getElementById("closed").hidden = true; });
+// Files of this computer, dropped anywhere.
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  const files = [...event.dataTransfer.files];
+  if (!files.length || !app.info) return;
+  select("welcome");
+  app.send(files);
+});
 document.getElementById("help").addEventListener("click", help);
 document.getElementById("theme").addEventListener("click", () => {
   const dark = getComputedStyle(document.documentElement).colorScheme === "dark";

@@ -4,7 +4,7 @@ import { getBytes, latest, paced, postBytes, saveAs } from "./api.js";
 import { h, hex, key, linkedView, nice, roundLength, segments, slider, theme, wishes } from "./dom.js";
 import { panels, waitingPanel } from "./panels.js";
 import { slicesView } from "./slices.js";
-import { boxLines, circles, crossLines, gizmo, paintKey, paintRuler } from "./stage.js";
+import { boxLines, circles, cropFaces, crossLines, gizmo, paintKey, paintRuler } from "./stage.js";
 import { changes, keptViews } from "./state.js";
 import { SurfaceView, paletteBytes, unpack } from "./surface.js";
 
@@ -99,7 +99,8 @@ function context(app, scene) {
       return { ...this.parts.surface.state(), ...this.parts.slices.state(), cross: [...this.cross], modification: { ...this.modification } };
     },
     restore(state) {
-      const { cross, modification } = state;
+      const { cross, modification, settings } = state;
+      if (settings && this.settings) this.emit("settings", settings);
       if (modification && typeof modification === "object") this.modification = { ...modification };
       this.emit("modification");
       if (Array.isArray(cross) && cross.length === 3 && cross.every(Number.isFinite)) this.moveCross(cross);
@@ -140,7 +141,7 @@ function surfaceView(ctx) {
     view = new SurfaceView(canvas, { background: theme().background, onPick: (xyz) => toCross(xyz), onDraw: (a) => drawn(a) });
   } catch (error) {
     wrap.replaceChildren(h("p.note.bad", {}, `${error.message}. Slices and numbers work without it.`));
-    view = new Proxy({}, { get: () => () => {} });
+    view = new Proxy({ low: [0, 0, 0], high: [0, 0, 0], project: () => [0, 0] }, { get: (known, name) => known[name] ?? (() => {}) });
   }
   let shown = null; // the head of the mesh on screen
   let level = ctx.scene.level;
@@ -160,12 +161,14 @@ function surfaceView(ctx) {
   wrap.append(keybox, ruled, trouble, axes.element);
   let clip = 0; // share of the depth that is cut away from the front
   let crop = Infinity; // Å, side of the cube around the cross outside of which nothing is drawn
+  let box = null; // x, y, z from, x, y, z to in Å: a crop box of any place and shape, in place of the cube
   let framing = null; // centre and radius that a link asks for
   let bar = { pixels: 0, text: "" };
 
   function drawn(perPixel) {
     ruler(perPixel);
     axes.turn(view.camera.turn);
+    faces.place();
     ctx.history.changed();
     ctx.emit("drawn");
   }
@@ -286,7 +289,7 @@ function surfaceView(ctx) {
     choice.value = colouring.name;
     range = areNumbers(ends, 2) && ends[1] > ends[0] ? [...ends] : [colouring.low, colouring.high];
     [low.value, high.value] = range.map((v) => nice(v));
-    for (const field of [low, high]) field.disabled = ["uniform", "modification"].includes(colouring.name);
+    low.parentElement.hidden = ["uniform", "modification"].includes(colouring.name);
     recolour();
   }
   const shows = segments("Surface of", [["input", "Input"], ["modified", "Modified"]], source, (name) => { source = name; reload(); });
@@ -294,13 +297,19 @@ function surfaceView(ctx) {
   const setOpacity = (v) => { opacity = v; view.setLook("surface", { opacity }); };
   const side = Math.max(...ctx.scene.spacing.map((a, i) => a * ctx.scene.shape[2 - i]));
   const clipBar = slider({ label: "Clip", low: 0, high: 1, step: 0.01, value: 0, title: "Cut away what is nearer than a plane across the view", change: (v) => { clip = v; cut(); } });
-  const cropBar = slider({ label: "Crop", low: 10, high: Math.ceil(side), step: 1, value: Math.ceil(side), unit: "Å", title: "Side of the cube around the cross outside of which nothing is drawn; at its end all is", change: (v) => { crop = v >= Math.ceil(side) ? Infinity : v; cut(); } });
+  const cropBar = slider({ label: "Crop", low: 10, high: Math.ceil(side), step: 1, value: Math.ceil(side), unit: "Å", title: "Side of the cube around the cross outside of which nothing is drawn; at its end all is", change: (v) => { crop = v >= Math.ceil(side) ? Infinity : v; box = null; cut(); } });
+  const isCropped = () => box !== null || Number.isFinite(crop);
+  const faces = cropFaces(view, () => isCropped(), () => {
+    const { origin, spacing, shape } = ctx.scene;
+    return [...origin, ...origin.map((o, i) => o + spacing[i] * (shape[2 - i] - 1))];
+  }, (to) => { box = to; if (!to) crop = Infinity; cropBar.set(Math.min(crop, Math.ceil(side))); cut(); });
   /** Tell the view what is cut away. */
   function cut() {
     const place = ctx.place(ctx.cross);
     view.clip = clip;
-    view.low = place.map((v) => v - crop / 2);
-    view.high = place.map((v) => v + crop / 2);
+    view.low = box ? box.slice(0, 3) : place.map((v) => v - crop / 2);
+    view.high = box ? box.slice(3) : place.map((v) => v + crop / 2);
+    faces.show();
     drawExtras();
     view.draw();
   }
@@ -316,8 +325,8 @@ function surfaceView(ctx) {
 
   function state() {
     const { turn = [0, 0, 0, 1], pan = [0, 0], zoom = 1 } = view.camera ?? {};
-    const centre = view.centre === view.home ? null : view.centre;
-    return { level, opacity, colour: colouring.name, range: [...range], source, dust, clip, crop: Number.isFinite(crop) ? crop : null, camera: { turn: [...turn], pan: [...pan], zoom, centre } };
+    const centre = !view.home || view.centre === view.home ? null : view.centre;
+    return { level, opacity, colour: colouring.name, range: [...range], source, dust, clip, crop: Number.isFinite(crop) ? crop : null, box, camera: { turn: [...turn], pan: [...pan], zoom, centre } };
   }
   function restore(to) {
     const before = `${level} ${dust} ${source}`;
@@ -326,6 +335,7 @@ function surfaceView(ctx) {
     dust = to.dust >= 0 ? to.dust : dust;
     clip = Math.min(1, to.clip > 0 ? to.clip : 0);
     crop = positive(to.crop, Infinity);
+    box = areNumbers(to.box, 6) && [0, 1, 2].every((i) => to.box[i] < to.box[i + 3]) ? [...to.box] : null;
     source = to.source === "modified" && ctx.scene.kind === "map" ? "modified" : "input";
     setOpacity(Math.min(1, positive(to.opacity, opacity)));
     const bars = [[levelBar, level], [see, opacity], [clipBar, clip], [cropBar, Math.min(crop, Math.ceil(side))]];
@@ -383,7 +393,7 @@ function surfaceView(ctx) {
     else view.remove("tile");
     if (extras.cross) view.setLines("cross", crossLines(ctx.place(ctx.cross), extent), [...hex(theme().read("--cross")), 1]);
     else view.remove("cross");
-    if (Number.isFinite(crop)) view.setLines("crop", boxLines(view.low, [crop, crop, crop]), [...paint, 1]);
+    if (isCropped()) view.setLines("crop", boxLines(view.low, view.high.map((v, i) => v - view.low[i])), [...paint, 1]);
     else view.remove("crop");
   }
 
@@ -404,7 +414,7 @@ function surfaceView(ctx) {
     pickColouring(wanted);
     shows.hidden = scene.kind === "read";
     tileCheck.hidden = !fromTile();
-    drawExtras();
+    cut();
     reload();
   });
   ctx.on("cross", cut);
@@ -412,19 +422,23 @@ function surfaceView(ctx) {
   const modified = latest((signal) => load(signal, "fine"));
   ctx.on("modified", () => { if (source === "modified") modified().catch(failed); });
 
-  /** Show a mask as a transparent surface, or take it away. */
+  /** Show a mask as a transparent surface, or both sides of a residual at three standard deviations; or take them away. */
   ctx.on("mask", async (layer, visible) => {
-    if (!visible) return view.remove(layer);
-    try {
-      const mesh = unpack(await getBytes("mesh", { id: ctx.scene.id, source: layer, level: 0.5, colours: "", quality: "coarse" }));
-      const colour = theme().read(layer === "solvent_mask" ? "--cross" : "--tile");
-      const { positions, normals, indices } = mesh.arrays;
-      view.setMesh(layer, { positions, normals, indices, origin: mesh.origin, extent: mesh.extent },
-        { palette: paletteBytes([colour, colour]), range: [0, 1], opacity: 0.28 });
-    } catch (error) {
-      failed(error);
+    const { low, high } = ctx.scene.looks[layer] ?? {};
+    const ends = ctx.app.info.palettes.difference;
+    const sides = layer === "residual" ? [[0.75 * low, ends[0], 0.7], [0.75 * high, ends[ends.length - 1], 0.7]] : [[0.5, theme().read(layer === "solvent_mask" ? "--cross" : "--tile"), 0.28]];
+    for (const [side, [level, colour, opacity]] of sides.entries()) {
+      const name = `${layer} ${side}`;
+      view.remove(name);
+      if (!visible) continue;
+      try {
+        const { arrays: { positions, normals, indices }, origin, extent } = unpack(await getBytes("mesh", { id: ctx.scene.id, source: layer, level, dust: layer === "residual" ? dust : 0, colours: "", quality: "coarse" }));
+        view.setMesh(name, { positions, normals, indices, origin, extent }, { palette: paletteBytes([colour, colour]), range: [0, 1], opacity });
+        canvas.dataset.masks = name;
+      } catch (error) {
+        failed(error);
+      }
     }
-    return undefined;
   });
   /** Show a model's tubes inside the surface; those whose parts were read in the colours of the scale. */
   ctx.on("trace", (tubes) => {
@@ -439,8 +453,9 @@ function surfaceView(ctx) {
   ctx.on("show", (name) => { source = name; shows.set(name); reload(); });
   ctx.on("colour", (name) => { wanted = name; pickColouring(name); });
 
+  wrap.append(...faces.handles);
   const more = h("details.more", { open: wishes.get("more", false), ontoggle: () => wishes.set("more", more.open) }, h("summary", {}, "Opacity, clipping, dust, kept views"),
-    see, clipBar, cropBar,
+    see, clipBar, cropBar, faces.fields,
     h("div.row", {}, h("label.inline", { title: "Smaller pieces are hidden as noise" }, "Dust ", dustBar, h("i", {}, "Å³")), keptViews(ctx)));
   const beside = besideView(ctx, { view, state }, wrap);
   const element = h("div.left.pane", {}, beside.grid,

@@ -19,6 +19,10 @@ export function modelPanel(ctx) {
   const choices = h("div.row", { hidden: true }, h("label.inline", {}, "Parts are ", by),
     h("label.check", { title: "The local scale at a part's atoms, instead of fitting all parts to the map together" }, reading, "Read at the atoms"),
     h("button", { onclick: () => remove() }, "Take the model away"));
+  const leftOver = h("input", { type: "checkbox", "data-mask": "residual", onchange: () => ctx.emit("mask", "residual", leftOver.checked) });
+  const residual = h("div.row.residual", { hidden: true, title: "Map minus fitted model, at three standard deviations: red where the map has less, blue where it has more" },
+    h("label.check", {}, leftOver, "What the fit leaves over"), h("button", { onclick: () => ctx.emit("layer", "residual") }, "in slices"));
+  const forget = () => { residual.hidden = true; leftOver.checked = false; ctx.emit("mask", "residual", false); };
   let path = null;
   let trace = null;
   let of = -1; // revision of the estimate that was read
@@ -29,6 +33,7 @@ export function modelPanel(ctx) {
     files.hidden = false;
     path = trace = null;
     ctx.emit("trace", []);
+    forget();
     list.show(null);
     notices.replaceChildren();
     said.good("");
@@ -52,6 +57,7 @@ export function modelPanel(ctx) {
     if (!path) return;
     const [asked, { id, revision }] = [path, ctx.scene];
     of = revision;
+    forget();
     list.show(null);
     notices.replaceChildren();
     try {
@@ -62,6 +68,9 @@ export function modelPanel(ctx) {
       notices.replaceChildren(...done.result.notices.map((text) => h("p.warn", {}, text)));
       list.show(done.result.parts);
       ctx.emit("trace", tubes(trace, done.result));
+      of = done.result.revision;
+      if (of !== revision) await ctx.app.showScene(id, false);
+      residual.hidden = !done.result.fitted;
       document.body.dataset.parts = done.result.parts.length;
     } catch (error) {
       said.bad(error.message.replace("--by-reading reads", "“Read at the atoms” reads"));
@@ -70,7 +79,7 @@ export function modelPanel(ctx) {
   ctx.on("scene", () => { if (path && ctx.scene.revision !== of) find(); });
   return [
     h("p.faint", {}, "A model in the map's frame is drawn as a tube, checked for its fit, and its parts are listed with what they read."),
-    files, choices, said, notices, list.element,
+    files, choices, said, notices, residual, list.element,
   ];
 }
 

@@ -32,18 +32,31 @@ export function waitingPanel(ctx) {
   const bar = h("progress", { max: 4, value: 0, "aria-label": "Progress of the estimate" });
   const stop = h("button", {}, "Stop");
   const log = h("pre.log", { "aria-label": "Log" });
-  const title = h("h3", {}, "Estimating the local scale …");
+  const title = h("h3");
+  const lowpass = h("input", { type: "number", min: 0, step: "any", placeholder: "auto", value: ctx.scene.asked.lowpass ?? "", "aria-label": "Low-pass" });
+  const beside = h("input", { type: "checkbox", checked: ctx.scene.inputs.neighbours });
+  const again = h("form.settings", { hidden: true, onsubmit: (event) => { event.preventDefault(); retry(); } },
+    h("label.setting", {}, h("span", {}, "Low-pass"), lowpass, h("i", {}, "Å")),
+    h("label.check", { title: "Half-maps named as RELION, cryoSPARC or EMDB name them" }, beside, "Take half-maps that lie beside the map"),
+    h("div.row", {}, h("button.primary", {}, "Estimate again")));
+  async function retry() {
+    again.hidden = true;
+    const settings = { ...ctx.scene.asked, lowpass: Number(lowpass.value) || undefined };
+    await ctx.app.open({ id: ctx.scene.id, settings, neighbours: beside.checked }, "estimate").catch((error) => { if (again.hidden) progress({ state: "failed", error: error.message }); });
+  }
   function progress(now) {
     const over = now.state === "failed" || now.state === "stopped";
     stage.classList.toggle("bad", now.state === "failed");
-    stage.textContent = now.state === "failed" ? now.error : over ? "Stopped: only the map itself is shown. Open it again to estimate it." : standing(now);
-    if (over) title.textContent = "Not estimated";
+    stage.textContent = now.state === "failed" ? now.error : over ? "Only the map itself is shown." : standing(now);
+    title.textContent = over ? "Not estimated" : "Estimating the local scale …";
     bar.hidden = stop.hidden = over;
+    again.hidden = !over;
     if (now.total) Object.assign(bar, { max: now.total, value: now.done });
-    log.textContent = now.log.join("\n");
-    stop.onclick = () => post("stop", { job: now.id });
+    if (now.log) log.textContent = now.log.join("\n");
+    stop.onclick = () => now.id && post("stop", { job: now.id });
   }
-  const element = h("aside.panels.pane.waiting", {}, title, stage, bar,
+  progress(ctx.scene.at_work ? { stage: "reading", seconds: 0 } : { state: "stopped" });
+  const element = h("aside.panels.pane.waiting", {}, title, stage, bar, again,
     h("p.faint", {}, "The map is shown as it was read. Colours, confidence and settings follow as soon as they are known."), h("div.row", {}, stop), log);
   return { element, progress };
 }
@@ -80,6 +93,7 @@ function estimatePanel(ctx) {
   const copy = h("button", { onclick: () => navigator.clipboard?.writeText(command.textContent).then(() => said.good("copied")) }, "Copy");
   const run = h("button.primary", { title: "Estimate again with these settings" }, "Run");
   const stop = h("button", { disabled: true }, "Stop");
+  const back = h("button", { hidden: true, title: "The settings that gave what is shown", onclick: () => show(ctx.scene.asked, ctx.scene.inputs.neighbours) }, "Back to those shown");
   const auto = h("input", { type: "checkbox" });
   const beside = h("input", { type: "checkbox", onchange: () => resolve() });
   const besideRow = h("label.check", { title: "They tell the noise, which changes the numbers" }, beside, "Half-maps beside the map");
@@ -114,6 +128,10 @@ function estimatePanel(ctx) {
     }
   }
   const resolve = paced(async () => {
+    const differs = JSON.stringify(settings()) !== JSON.stringify(pickFrom(ctx.scene.asked, schema))
+      || beside.checked !== ctx.scene.inputs.neighbours;
+    back.hidden = !differs;
+    ctx.history.changed();
     try {
       const found = await post("resolve", { id: ctx.scene.id, neighbours: beside.checked, settings: { ...settings(), ...asModification(ctx) } });
       resolved = found.settings;
@@ -126,8 +144,6 @@ function estimatePanel(ctx) {
         else if (field.default === null) input.placeholder = unsaid;
         input.classList.remove("wrong");
       }
-      const differs = JSON.stringify(settings()) !== JSON.stringify(pickFrom(ctx.scene.asked, schema))
-        || beside.checked !== ctx.scene.inputs.neighbours;
       run.classList.toggle("pending", differs);
       said.good(differs ? "Settings differ from those of the result shown." : "");
       if (differs && auto.checked && job === null) start();
@@ -174,21 +190,26 @@ function estimatePanel(ctx) {
   stop.addEventListener("click", () => job && post("stop", { job }));
   auto.addEventListener("change", () => resolve());
 
+  function show(asked, neighbours) {
+    beside.checked = neighbours;
+    put(asked);
+    resolve();
+  }
+  ctx.settings = () => ({ asked: settings(), neighbours: beside.checked });
+  ctx.on("settings", ({ asked, neighbours }) => show(asked, neighbours));
   ctx.on("scene", () => {
     const { files, neighbours, beside: found } = ctx.scene.inputs;
-    beside.checked = neighbours;
     besideRow.hidden = !found;
     read.textContent = Object.keys(files).length ? `Read with the map: ${Object.values(files).join(", ")}` : "";
-    put(ctx.scene.asked);
     numbers.replaceChildren(...numberRows(ctx.scene, ctx.before));
-    resolve();
+    show(ctx.scene.asked, neighbours);
   });
   ctx.on("modified", () => resolve());
   return [
     h("h3", {}, "What was found"), numbers, read,
     h("h3", {}, "Settings"), h("p.faint", {}, "Empty fields are chosen by the program; what it chose stands in grey."),
     form, besideRow,
-    h("div.row", {}, run, stop, h("label.check", { title: "Estimate again whenever a setting changes" }, auto, "at every change")),
+    h("div.row", {}, run, stop, back, h("label.check", { title: "Estimate again whenever a setting changes" }, auto, "at every change")),
     said,
     h("h3", {}, "The same in a shell"), h("div.row.commandrow", {}, command, copy),
     log,

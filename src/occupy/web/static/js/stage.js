@@ -1,6 +1,6 @@
 // What is drawn with a surface: colour key, scale bar, axes, boxes and crosses.
 import { matrix } from "./geometry.js";
-import { nice, s } from "./dom.js";
+import { h, nice, s } from "./dom.js";
 
 const AXES = [["x", "#d55e00"], ["y", "#009e73"], ["z", "#56b4e9"]];
 // Turns that bring x, y or z to the viewer.
@@ -32,6 +32,57 @@ export function gizmo(look) {
       element.replaceChildren(...ends.sort((a, b) => a.z - b.z).flatMap(({ line, text }) => [line, text]));
     },
   };
+}
+
+/** A crop box: its numbers in Å, and a handle on each face, to be dragged along its axis. `change` is told six numbers. */
+export function cropFaces(view, on, whole, change) {
+  const now = () => { const all = whole(); return [...view.low, ...view.high].map((v, i) => (Number.isFinite(v) ? v : all[i])); };
+  /** Move one face, by no more than to the one opposite and to the end of the map's box. */
+  const move = (face, to) => {
+    const [ends, all, low] = [now(), whole(), face < 3];
+    const opposite = ends[(face + 3) % 6];
+    ends[face] = low ? Math.max(Math.min(to, opposite - 1), all[face]) : Math.min(Math.max(to, opposite + 1), all[face]);
+    change(ends.map((v) => Number(v.toFixed(1))));
+  };
+  const names = [0, 1, 2, 3, 4, 5].map((face) => `${AXES[face % 3][0]} ${face < 3 ? "from" : "to"}`);
+  const inputs = names.map((name, face) => h("input", { type: "number", step: "any", "aria-label": `Face ${name}`,
+    onchange: (event) => { if (event.target.value !== "") move(face, Number(event.target.value)); show(); } }));
+  const fields = h("div.row.crop", { title: "Faces of the crop box, in Å; they can be dragged too" }, [0, 1, 2].map((a) => h("span.inline", {}, AXES[a][0], inputs[a], "–", inputs[a + 3])), "Å",
+    h("button", { title: "Show all of the map's box", onclick: () => change(null) }, "Uncrop"));
+  const centre = (ends, face) => [0, 1, 2].map((a) => (a === face % 3 ? ends[face] : (ends[a] + ends[a + 3]) / 2));
+  /** Pixels that one Å along a face's axis is long on the screen, there. */
+  const perAngstrom = (ends, face) => {
+    const at = centre(ends, face);
+    const [from, to] = [view.project(at), view.project(at.map((v, a) => v + (a === face % 3)))];
+    return [to[0] - from[0], to[1] - from[1]];
+  };
+  const handles = names.map((name, face) => {
+    const handle = h("div.face", { hidden: true, title: `Drag to crop ${name}` });
+    handle.style.background = AXES[face % 3][1];
+    handle.addEventListener("pointerdown", (down) => {
+      const [ends, step] = [now(), perAngstrom(now(), face)];
+      const length = step[0] ** 2 + step[1] ** 2;
+      handle.setPointerCapture(down.pointerId);
+      handle.onpointermove = (event) => move(face, ends[face] + ((event.clientX - down.clientX) * step[0] + (event.clientY - down.clientY) * step[1]) / Math.max(length, 1e-4));
+      handle.onpointerup = handle.onpointercancel = () => { handle.onpointermove = null; };
+    });
+    return handle;
+  });
+  function place() {
+    const ends = now();
+    handles.forEach((handle, face) => {
+      // What points to the viewer cannot be dragged.
+      handle.hidden = !on() || Math.hypot(...perAngstrom(ends, face)) < 0.25 * Math.hypot(...[0, 1, 2].map((f) => Math.hypot(...perAngstrom(ends, f))));
+      const [x, y] = view.project(centre(ends, face));
+      Object.assign(handle.style, { left: `${x}px`, top: `${y}px` });
+    });
+  }
+  function show() {
+    const ends = now();
+    inputs.forEach((input, face) => { input.value = nice(ends[face]); });
+    place();
+  }
+  return { fields, handles, place, show };
 }
 
 /** Draw a scale bar into a picture's lower right corner. */

@@ -4,7 +4,7 @@ import { h, wishes } from "./dom.js";
 const MOST = 100;
 const REST = 350; // ms without a change, after which it counts as one
 
-/** Undo and redo of what is seen: level, colours, camera, layers, cross, modification. */
+/** Undo and redo of what is seen (level, colours, camera, layers, cross, modification) and of the settings typed. */
 export function changes(ctx) {
   let past = [];
   let future = [];
@@ -16,7 +16,7 @@ export function changes(ctx) {
     clearTimeout(timer);
     timer = 0;
     if (ctx.closed) return;
-    const now = JSON.stringify(ctx.state());
+    const now = JSON.stringify({ ...ctx.state(), settings: ctx.settings?.() });
     if (last !== null && now !== last && !restoring) {
       past = [...past.slice(1 - MOST), last];
       future = [];
