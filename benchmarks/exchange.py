@@ -160,13 +160,13 @@ MAPS: Mapping[str, Way] = {
     "content: as in sets": set_content_in_maps,
     "content: core of sets (0.15)": lambda: moved("MAP", core=tuning.SET.core),
     "full level: uppermost peak of averaged readings": set_level_in_maps,
-    "full level: uppermost peak of single readings, as in sets": lambda: set_level_in_maps(False),
+    "full level: uppermost peak of single readings": lambda: set_level_in_maps(False),
     "prior: 0.8, as in sets": set_prior_in_maps,
 }
 SETS: Mapping[str, Way] = {
     "content: as in single maps": map_content_in_sets,
     "content: core of single maps (0.4)": lambda: moved("SET", core=tuning.MAP.core),
-    "full level: upper edge of averaged readings, as in single maps": map_level_in_sets,
+    "full level: upper edge of averaged readings": map_level_in_sets,
     "full level: upper edge of single readings": lambda: map_level_in_sets(False),
     "prior: share of places that read full, as in single maps": map_prior_in_sets,
 }

@@ -308,14 +308,14 @@ def test_a_lowpass_finer_than_the_voxels_allow_is_said(volumes):
 
 
 def test_every_stage_is_named_and_pictures_and_report_are_said(folder: Path, tmp_path: Path, capsys):
-    from occupy.cli.estimate import Job, run, summarise
+    from occupy.cli.estimate import Job, run_job, summarise
     from occupy.settings import Output, Settings
 
     pytest.importorskip("matplotlib")
     job = Job(Settings(), wanted=Output(plot=True, report=True))
     stages: list[str] = []
     inputs = occupy.open_inputs(folder / "a.mrc")
-    written = run(inputs, tmp_path, job, None, lambda stage, *_: stages.append(stage))
+    written = run_job(inputs, tmp_path, job, None, lambda stage, *_: stages.append(stage))
     assert stages.index("maps") < stages.index("pictures") < stages.index("report")
     summarise(written, job)
     said = capsys.readouterr().out

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from occupy import Settings, Volume, estimate_set, read_map, write_map
-from occupy.cli.main import run, with_command
+from occupy.cli.main import _with_command, run
 from occupy.ensemble.members import Member
 from occupy.errors import InputError
 from occupy.numerics import parallel
@@ -126,7 +126,7 @@ def test_l17_files_and_numbers_do_not_depend_on_threads(tmp_path: Path):
         folder = tmp_path / f"t{threads}"
         words = ["t.mrc", "-o", folder, "--threads", threads, "--amplify", 3, "--attenuate", 3, "--quiet"]
         words[0] = tmp_path / "t.mrc"
-        assert run(with_command([str(word) for word in words])) == 0
+        assert run(_with_command([str(word) for word in words])) == 0
         maps = {path.name: path.read_bytes() for path in folder.glob("*.mrc")}
         kept[threads] = maps, json.loads((folder / "t_occupy.json").read_text())["numbers"]
     assert len(kept[1][0]) >= 4

@@ -135,11 +135,11 @@ def estimate_any_map(path: Path) -> None:
 
 def occupy(*words: object) -> None:
     """Call the command line; it may say anything but that a mistake is its own."""
-    from occupy.cli.main import run, with_command
+    from occupy.cli.main import _with_command, run
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = run(with_command([str(word) for word in words]))
+        code = run(_with_command([str(word) for word in words]))
     if code not in (0, 1, 2) or "our mistake" in said.getvalue() or "Traceback" in said.getvalue():
         raise AssertionError(f"exit {code}: {said.getvalue()[-400:]}")
 

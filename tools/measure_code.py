@@ -25,8 +25,8 @@ ALGORITHMS = ("numerics", "maths", "statistics", "estimate", "ensemble", "classe
 """Rooms where comments say why; a module of that name at the top counts too."""
 BOUNDS = {
     "code lines": 26_200,
-    "files": 181,
-    "public names per 1000 code lines": 30.5,
+    "files": 163,
+    "public names per 1000 code lines": 29.5,
     "module constants": 100,
     "most parameters": 10,
     "functions of complexity above 10, %": 2.2,

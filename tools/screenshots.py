@@ -228,7 +228,7 @@ def _in_columns(picture: Any) -> Any:
 
 def every_picture(browser: Any, said: argparse.Namespace) -> None:
     """Make every kind of picture of maps and sets, and contact sheets."""
-    from occupy.cli.main import COMMANDS
+    from occupy.cli.app import COMMANDS
 
     folder: Path = said.sheet
     folder.mkdir(parents=True, exist_ok=True)

@@ -118,12 +118,12 @@ class ClassesResult(Result):
         """
         if self.found is None:
             raise InputError("the maps of this set are in memory; write them as files and estimate those")
-        from occupy.report.set_record import asked_of
+        from occupy.report.set_record import request_of
         from occupy.report.set_results import SetOutput, write_set
 
         folder = Path(folder)
         paths = [entry.path for entry in self.found.maps if entry.name in self.names]
-        begun = asked_of(paths, self.settings)
+        begun = request_of(paths, self.settings)
         given = self.parts[: len(self.parts) - len(self.components)]
         output = SetOutput(
             self.found, begun, self.settings, notices=self.notices, regions=given, joint=self.joint

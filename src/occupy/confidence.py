@@ -109,7 +109,7 @@ class SolventModel:
             mean, sigma = float(mean + moved * sigma), float(sigma * np.exp(growth))
             if abs(moved) + abs(growth) < 1e-3:
                 break
-        inside = expected_solvent(self.region, mean, sigma)
+        inside = _expected_solvent(self.region, mean, sigma)
         return mean, sigma, float(min(1.0, inside / (counts.sum() + self.beyond[0])))
 
 
@@ -186,7 +186,7 @@ def _cut_off_loss(
     return float((weights * 0.5 * z**2).sum() + q[1] + log_ndtr((cut - q[0]) / sigma))
 
 
-def expected_solvent(counted: Histogram, mean: float, sigma: float, reach: float = 1.0) -> float:
+def _expected_solvent(counted: Histogram, mean: float, sigma: float, reach: float = 1.0) -> float:
     """Return the number of voxels of a Gaussian, from those below mean + ``reach`` · sigma."""
     from scipy.special import ndtr
 
@@ -444,7 +444,7 @@ def fdr_threshold(model: SolventModel, rate: float) -> float:
     )
     edges = counted.edges
     above = beyond + np.cumsum(counted.counts[::-1])[::-1].astype(np.float64)
-    total = min(expected_solvent(counted, mean, sigma), float(above[0]))
+    total = min(_expected_solvent(counted, mean, sigma), float(above[0]))
     solvent = total * ndtr((mean - edges[:-1]) / sigma)
     found = solvent <= rate * above
     occupied = np.flatnonzero(above > 0)

@@ -354,7 +354,7 @@ class RunsRequest:
 
 
 @dataclass(frozen=True)
-class ClassWish:
+class ClassSelection:
     """What the maps of classes must show for their particles to be taken."""
 
     region: tuple[str, ...] = option((), "Region of the table; may be repeated.")
@@ -383,7 +383,7 @@ class Numbering:
 
 
 @dataclass(frozen=True)
-class PartWish:
+class PartSelection:
     """Parts that a particle must have, and must lack, and how sure that must be."""
 
     part: tuple[str, ...] = option((), "Part a particle has; may be repeated.", "By occupy particles")

@@ -77,7 +77,7 @@ def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> C
         arguments = [str(word) for word in words]
         monkeypatch.setattr("sys.argv", ["occupy", *arguments])
         capfd.readouterr()
-        code = main.run(main.with_command(arguments))
+        code = main.run(main._with_command(arguments))
         out, err = capfd.readouterr()
         return Said(code, out, err)
 

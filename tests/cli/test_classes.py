@@ -33,13 +33,13 @@ def result(job, tmp_path_factory):
     import contextlib
     import io
 
-    from occupy.cli.main import run, with_command
+    from occupy.cli.main import _with_command, run
 
     folder = tmp_path_factory.mktemp("result") / "out"
     said = io.StringIO()
     words = ["classes", str(job), "-o", str(folder), "--model", str(job / "model.cif"), "--compare", "1", "2"]
     with contextlib.redirect_stdout(said):
-        assert run(with_command(words)) == 0
+        assert run(_with_command(words)) == 0
     return folder, said.getvalue()
 
 

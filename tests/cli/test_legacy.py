@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from occupy.cli.main import with_command
+from occupy.cli.main import _with_command
 from occupy.io.mrc import read_map, write_map
 
 WHOLE = """
@@ -119,15 +119,15 @@ def test_keeping_the_output_path(cli, blob, work, result):
 
 
 def test_how_an_old_command_line_is_known():
-    assert with_command(["-i", "m.mrc"]) == ["legacy", "-i", "m.mrc"]
-    assert with_command(["-am", "3", "--input-map=m.mrc"])[0] == "legacy"
-    assert with_command(["--quiet", "--emdb", "3061"])[0] == "legacy"
-    assert with_command(["m.mrc", "--amplify", "3"])[0] == "estimate"
-    assert with_command(["--amplify", "3", "m.mrc"])[0] == "estimate"
-    assert with_command(["estimate", "m.mrc"])[0] == "estimate"
-    assert with_command(["mask", "solvent", "x"])[0] == "mask"
-    assert with_command(["--version"]) == ["--version"]
-    assert with_command([]) == []
+    assert _with_command(["-i", "m.mrc"]) == ["legacy", "-i", "m.mrc"]
+    assert _with_command(["-am", "3", "--input-map=m.mrc"])[0] == "legacy"
+    assert _with_command(["--quiet", "--emdb", "3061"])[0] == "legacy"
+    assert _with_command(["m.mrc", "--amplify", "3"])[0] == "estimate"
+    assert _with_command(["--amplify", "3", "m.mrc"])[0] == "estimate"
+    assert _with_command(["estimate", "m.mrc"])[0] == "estimate"
+    assert _with_command(["mask", "solvent", "x"])[0] == "mask"
+    assert _with_command(["--version"]) == ["--version"]
+    assert _with_command([]) == []
 
 
 def test_what_makes_no_sense(cli, the_error, blob, work):

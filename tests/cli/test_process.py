@@ -67,8 +67,8 @@ def test_help_says_what_an_option_means(cli):
 def imported_by(program, *words):
     """Return the modules that a command line leaves imported."""
     code = (
-        "import sys\nfrom occupy.cli.main import run, with_command\n"
-        "code = run(with_command(sys.argv[1:]))\nprint('\\n', *sys.modules)\nsys.exit(code)"
+        "import sys\nfrom occupy.cli.main import run, _with_command\n"
+        "code = run(_with_command(sys.argv[1:]))\nprint('\\n', *sys.modules)\nsys.exit(code)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, words)],

@@ -99,8 +99,8 @@ def replace(self, target):
     return move(self, target)
 
 Path.replace = replace
-from occupy.cli.main import run, with_command
-sys.exit(run(with_command(sys.argv[2:])))
+from occupy.cli.main import run, _with_command
+sys.exit(run(_with_command(sys.argv[2:])))
 """
 
 

@@ -11,14 +11,14 @@ import pytest
 from occupy.ensemble.execution import Execution, LocalExecutor, MemoryStorage
 from occupy.ensemble.pipeline import SetEstimate, estimate_set
 from occupy.errors import InputError, OutputError
-from occupy.io.cluster import SCRATCH, FolderStorage, scratch_storage
+from occupy.io.cluster import SCRATCH, _FolderStorage, scratch_storage
 
 SHAPE = (3, 4, 5)
 
 
 @pytest.fixture(params=["memory", "folder"])
 def storage(request, tmp_path):
-    return MemoryStorage(4, SHAPE) if request.param == "memory" else FolderStorage(tmp_path / "s", 4, SHAPE)
+    return MemoryStorage(4, SHAPE) if request.param == "memory" else _FolderStorage(tmp_path / "s", 4, SHAPE)
 
 
 def arrays(seed=0):
@@ -54,7 +54,7 @@ def test_a_shelf_can_be_filled_by_spans_alone(storage):
 
 
 def test_scratch_files_that_are_missing_cut_or_misshapen(tmp_path):
-    storage = FolderStorage(tmp_path, 2, SHAPE)
+    storage = _FolderStorage(tmp_path, 2, SHAPE)
     with pytest.raises(InputError, match="all workers must see this folder"):
         storage[0]
     storage[0] = arrays()[0]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occupy.errors import InputError
-from occupy.io.particles import read_integers, write_integers
+from occupy.io.particles import _write_integers, read_integers
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
@@ -39,7 +39,7 @@ def test_written_arrays_are_read_back_by_numpy_and_by_us(
     tmp_path_factory: pytest.TempPathFactory, values: list[int]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "ind.pkl"
-    write_integers(path, np.array(values, dtype=np.int64))
+    _write_integers(path, np.array(values, dtype=np.int64))
     found = pickle.loads(path.read_bytes())
     assert isinstance(found, np.ndarray)
     assert found.dtype == np.int64
@@ -47,7 +47,7 @@ def test_written_arrays_are_read_back_by_numpy_and_by_us(
 
 
 def test_written_arrays_name_no_module_of_numpy_2(tmp_path: Path) -> None:
-    write_integers(tmp_path / "ind.pkl", [1, 2])
+    _write_integers(tmp_path / "ind.pkl", [1, 2])
     assert b"numpy._core" not in (tmp_path / "ind.pkl").read_bytes()
 
 

@@ -15,7 +15,7 @@ from blob_images import CENTRES, NAMES, STATES, WIDTHS, Stack, blobs, off_by, pr
 from occupy.errors import InputError
 from occupy.io.particle_images import FolderStore, forget_pieces
 from occupy.particles import pipeline
-from occupy.particles.agreement import OfMap, beside_map, disagreements
+from occupy.particles.agreement import OfMap, compare_with_map, disagreements
 from occupy.particles.columns import (
     BLOCK,
     Block,
@@ -30,7 +30,7 @@ from occupy.particles.images import Ctf, ParticleImages, _wavelength, transfer
 from occupy.particles.pipeline import Options, ParticleOccupancy, grid_for, particle_occupancy
 from occupy.particles.presence import empty_images
 from occupy.particles.refine import Model, no_offsets, overconfidence, refine
-from occupy.particles.scaling import Seen, fit_scaling, shell_sums, turned
+from occupy.particles.scaling import RefinedPoses, fit_scaling, shell_sums, turned
 from occupy.particles.slices import (
     Band,
     FourierVolumes,
@@ -280,7 +280,7 @@ def start_of(
     volumes = blobs(2 * band.last + 2, images.side)
     seen = [read_block(images, band, rows) for rows in blocks(images.group)]
     parts = fourier_volumes(list(volumes), band.last)
-    start = Seen(images.matrices, np.zeros((len(images), 7)), np.zeros(len(volumes), dtype=bool))
+    start = RefinedPoses(images.matrices, np.zeros((len(images), 7)), np.zeros(len(volumes), dtype=bool))
     scaling = fit_scaling(shell_sums(seen, band, parts, start, 1))
     core = np.tensordot(scaling.amplitudes.astype(np.float32), volumes, 1)
     return seen, Model(band, whole_and_moments(core, 0 * core, band.last), scaling), volumes, parts
@@ -395,7 +395,7 @@ def test_images_and_map_are_compared_in_standard_errors(found: ParticleOccupancy
         "two": OfMap(two - 0.3, 0.02, relative_b=40.0),
         "three": OfMap(0.4, 0.02, unlike=True),
     }
-    rows = {row.name: row for row in beside_map(found, of_map)}
+    rows = {row.name: row for row in compare_with_map(found, of_map)}
     assert set(rows) == set(of_map)
     assert rows["one"].difference == pytest.approx(-0.01 / (error * 2**0.5))
     assert not rows["one"].reason

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from blob_images import blobs, off_by, projected
 from occupy.particles.images import ParticleImages
 from occupy.particles.pipeline import Options, ParticleOccupancy, grid_for, particle_occupancy
-from occupy.particles.symmetry import _turned, count_copies, find_expansion, neighbours, with_copies
+from occupy.particles.symmetry import _count_copies, _turned, find_expansion, neighbours, with_copies
 
 ORDER = 4
 OPERATIONS = Rotation.from_rotvec(2 * np.pi / ORDER * np.arange(ORDER)[:, None] * [0, 0, 1]).as_matrix()
@@ -161,7 +161,7 @@ def test_independent_copies_are_counted_as_such() -> None:
     ring = 2 * np.pi * np.arange(6) / 6
     pairs = neighbours(np.stack([np.cos(ring), np.sin(ring), 0 * ring], axis=1))
     assert len(pairs) == 6
-    copies = count_copies([*"abcdef"], chance, pairs)
+    copies = _count_copies([*"abcdef"], chance, pairs)
     truth = np.bincount(there.sum(axis=1), minlength=7) / 4000
     assert (np.abs(copies.shares - truth) < 0.01 + 4 * copies.shares_error).all()
     assert copies.ratio == pytest.approx(1.0, abs=max(0.03, 3 * copies.ratio_error))

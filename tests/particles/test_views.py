@@ -17,8 +17,8 @@ from occupy.particles.views import Views, _harmonics, _hiding, _sphere
 from occupy.report.palette import DIFFERENCE
 from occupy.report.particle_results import (
     _correlation_plot,
+    _view_rows,
     in_words,
-    view_rows,
     write_particle_report,
     write_tables,
 )
@@ -91,7 +91,7 @@ def test_views_are_written(made: Made, tmp_path: Path) -> None:
     assert len(lines) == 1 + 4 * 48
     assert lines[0].split("\t")[:3] == ["part", "rot", "tilt"]
     # Rot and tilt are RELION's: the third row of its matrix is where an image looks.
-    row, views = view_rows(found)[5], views_of(found)
+    row, views = _view_rows(found)[5], views_of(found)
     rot, tilt = np.radians(float(str(row[1]))), np.radians(float(str(row[2])))
     along = [np.cos(rot) * np.sin(tilt), np.sin(rot) * np.sin(tilt), np.cos(tilt)]
     np.testing.assert_allclose(along, views.directions[5], atol=1e-9)

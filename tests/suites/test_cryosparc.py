@@ -83,7 +83,7 @@ def made(job: Path) -> Standin:
     (root / "J50").mkdir()
     names = [f"{kind}_class_{k}" for kind in ("volume", "particles") for k in range(3)]
     standin = Standin(root, [*names, "particles_all_classes"])
-    assert cryosparc.run_external(standin.instance, "P3", "J42", [], 0.7) == "J50"
+    assert cryosparc._run_external(standin.instance, "P3", "J42", [], 0.7) == "J50"
     return standin
 
 
@@ -125,7 +125,7 @@ def test_particles_with_and_without_a_part_are_all_of_them(made: Standin) -> Non
 def test_a_job_without_classes_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     standin = Standin(tmp_path, ["volume", "particles"])
     with pytest.raises(InputError, match="P3 J42: no classes"):
-        cryosparc.run_external(standin.instance, "P3", "J42", [], 0.7)
+        cryosparc._run_external(standin.instance, "P3", "J42", [], 0.7)
     standin.instance.create_external_job.assert_not_called()
 
 
@@ -173,7 +173,7 @@ def read_group(path: Path) -> tuple[dict, dict[str, Dataset]]:
 
 def test_offline_everything_is_written_as_groups_that_cryosparc_takes_in(job: Path, tmp_path: Path) -> None:
     particles = put_particles(job / "J42")
-    groups, notices = cryosparc.run_in_folder(job, "J42", tmp_path, [], 0.7)
+    groups, notices = cryosparc._run_in_folder(job, "J42", tmp_path, [], 0.7)
     assert not [notice for notice in notices if notice.code == "no-particles"]
     assert {path.name for path in groups} == {path.name for path in tmp_path.glob("*.csg")}
     whole: dict[str, set[int]] = {}
@@ -210,8 +210,8 @@ def test_offline_everything_is_written_as_groups_that_cryosparc_takes_in(job: Pa
 def test_offline_without_particles_there_are_maps_and_masks_and_a_word(job: Path, tmp_path: Path) -> None:
     for path in (*(job / "J42").glob("*.cs"), *(job / "J42").glob("*.csg")):
         path.unlink()
-    groups, notices = cryosparc.run_in_folder(job, "J42", tmp_path, [], 0.7)
+    groups, notices = cryosparc._run_in_folder(job, "J42", tmp_path, [], 0.7)
     assert {path.name.partition("_")[0] for path in groups} == {"occupancy", "mask"}
     assert [notice.code for notice in notices] == ["no-particles"]
     with pytest.raises(InputError, match="no such job"):
-        cryosparc.run_in_folder(job, "J43", tmp_path, [], 0.7)
+        cryosparc._run_in_folder(job, "J43", tmp_path, [], 0.7)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupy.cli.main import with_command
+from occupy.cli.main import _with_command
 from occupy.errors import InputError
 from occupy.inputs import InputFiles
 from occupy.settings import Settings
@@ -60,7 +60,7 @@ def test_the_command_line_means_the_same_settings(names: set[str]) -> None:
     if "bfactor" in names:  # the calibrated estimator's, and for low-passed maps only
         names = names - {"estimator", "mode", "naive", "recalibrate", "tau", "tile_size"}
     settings = settings_from({name: SOME[name] for name in names})
-    words = with_command(shlex.split(command_line("map.mrc", settings))[1:])
+    words = _with_command(shlex.split(command_line("map.mrc", settings))[1:])
     seen: list[Settings] = []
     app = typer.Typer()
 

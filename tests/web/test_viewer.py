@@ -673,9 +673,9 @@ def test_a_result_that_names_a_map_outside_is_refused(
     assert job["state"] == "failed"
     assert "outside" in job["error"]
     # Named on the command line, its input may be read.
-    from occupy.web.serve import shelf_for
+    from occupy.web.serve import _shelf_for
 
-    shelf, what = shelf_for(shelf_folder / "far")
+    shelf, what = _shelf_for(shelf_folder / "far")
     viewer.shelf = replace(shelf)
     assert finished(viewer, viewer.open({"path": what}))["state"] == "done"
 

@@ -6,13 +6,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from occupy.cli.console import Report, progress, say, warn, warn_of
 from occupy.cli.estimate import Job
+from occupy.cli.options import Folder, Run, app, command
 from occupy.errors import InputError, Notice
 from occupy.requests import RegionRequest, SetRequest
-from occupy.settings import Reading, Settings
+from occupy.settings import Modification, Output, Reading, Settings, names_of
 
 if TYPE_CHECKING:
     from occupy.classes import ClassesResult
@@ -22,30 +25,55 @@ if TYPE_CHECKING:
     from occupy.report.set_results import SetOutput
 
 
-def read_map_regions(
-    name: str, asked: RegionRequest, output: Path | None, job: Job, page: bool, quiet: bool
+@command(
+    "regions",
+    app,
+    without=names_of(Modification)
+    | {"bfactor", "hedge", "fdr"}
+    | names_of(Reading) - {"neighbours", "voxel_size"}
+    | names_of(Output) - {"report"},
+    examples=(
+        "occupy regions map.mrc --model model.cif --by ligand --report",
+        "occupy regions occupy_map --model model.cif --regions parts.yaml",
+    ),
+)
+def _regions(
+    map: Annotated[
+        str,
+        typer.Argument(
+            metavar="MAP", help="Map, EMDB entry, or the folder (or _occupy.json) of an earlier estimate."
+        ),
+    ],
+    asked: RegionRequest,
+    *,
+    output: Folder = None,
+    reading: Reading,
+    wanted: Output,
+    run: Run,
+    settings: Settings,
 ) -> None:
-    """Estimate a map (or take an earlier estimate), read its regions, write everything, print a summary."""
+    """Read the occupancy of chains, ligands or masks in a map."""
     from occupy.io.loop import drawn_notice
     from occupy.report.region_results import read_found, write_found
 
+    job = Job(settings, reading, quiet=True)
     asked.check()
-    drawn = [notice for notice in [drawn_notice(Path(name))] if notice is not None]
-    with progress(Path(name).name, quiet) as report:
-        if Path(name).is_dir() or name.endswith(".json"):
+    drawn = [notice for notice in [drawn_notice(Path(map))] if notice is not None]
+    with progress(Path(map).name, run.quiet) as report:
+        if Path(map).is_dir() or map.endswith(".json"):
             if (job.settings, job.reading) != (Settings(), Reading()):
                 raise InputError(
-                    f"{name} is an earlier estimate, so its settings hold; name the map to estimate it anew"
+                    f"{map} is an earlier estimate, so its settings hold; map the map to estimate it anew"
                 )
-            path, found, folder = _earlier(Path(name), asked, output)
+            path, found, folder = _earlier(Path(map), asked, output)
         else:
-            path, found, folder = _estimated(name, asked, output, job, report)
+            path, found, folder = _estimated(map, asked, output, job, report)
         report("reading regions", 0, 0)
         table, notices = read_found(path, found)
         notices = [*drawn, *notices]
         report("writing", 0, 0)
-        files = write_found(path, folder, found, table, notices, page=page, command=sys.argv)
-    _summarise_regions(table, files, folder, notices, quiet)
+        files = write_found(path, folder, found, table, notices, page=wanted.report, command=sys.argv)
+    _summarise_regions(table, files, folder, notices, run.quiet)
 
 
 def _earlier(result: Path, asked: RegionRequest, output: Path | None) -> tuple[Path, FoundRegions, Path]:
@@ -66,7 +94,7 @@ def _estimated(
     name: str, asked: RegionRequest, output: Path | None, job: Job, report: Report
 ) -> tuple[Path, FoundRegions, Path]:
     """Estimate a map into the folder, once its regions are known to be good."""
-    from occupy.cli.estimate import find_map, output_folders, run
+    from occupy.cli.estimate import find_map, output_folders, run_job
     from occupy.report.region_results import find_regions, with_fit
 
     path, level = find_map(name, quiet=True)
@@ -76,7 +104,7 @@ def _estimated(
     report("fitting the model", 0, 0)
     found = with_fit(found, inputs.volume)
     folder = output_folders([path], output)[0]
-    written = run(inputs, folder, job, level, report)
+    written = run_job(inputs, folder, job, level, report)
     return folder / written.files["record"], found, folder
 
 
@@ -103,34 +131,53 @@ def _summarise_regions(
         say(f"  report                  {folder / files['report']}", quiet)
 
 
-def estimate_classes(
-    inputs: Sequence[str], output: Path | None, regions: RegionRequest, asked: SetRequest, quiet: bool
+@command(
+    "classes",
+    app,
+    examples=(
+        "occupy classes Class3D/job012 --model model.cif --report",
+        "occupy classes map1.mrc map2.mrc --masks 'masks/*.mrc' --compare 1 2",
+    ),
+)
+def _classes(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="model.star, optimiser.star, job folder (RELION, cryoSPARC, cryoDRGN), or maps.",
+        ),
+    ],
+    regions: RegionRequest,
+    *,
+    output: Folder = None,
+    asked: SetRequest,
+    run: Run,
 ) -> None:
-    """Find a set, say what it is, estimate it, write everything and print a summary."""
+    """Estimate what is there in each class, and how sure that is."""
     from occupy.inputs import members_of, without_small
     from occupy.io.sets import find_set
     from occupy.report.region_results import fit_members, regions_of_set
-    from occupy.report.set_record import asked_of, earlier_run
+    from occupy.report.set_record import earlier_run, request_of
     from occupy.report.set_results import SetOutput
 
     found = find_set(inputs, count_particles=True)
-    say("\n".join(found.describe()), quiet)
+    say("\n".join(found.describe()), run.quiet)
     used, left = without_small(found)
-    warn_of((*found.notices, *left), quiet)
+    warn_of((*found.notices, *left), run.quiet)
     compare = asked.compare and (used.named(asked.compare[0]), used.named(asked.compare[1]))
     folder = output or Path(f"occupy_{found.stem}")
     of_regions = regions.options if regions.models or regions.masks else {}
     of_regions |= {"by_reading": True} if regions.by_reading else {}
-    begun = asked_of([entry.path for entry in used.maps], asked.options | of_regions)
+    begun = request_of([entry.path for entry in used.maps], asked.options | of_regions)
     state, why = earlier_run(folder, begun) if asked.resume else ("none", "")
     if state == "done":
-        say(f"done already, in {folder}", quiet)
+        say(f"done already, in {folder}", run.quiet)
         return
     if why:
-        warn(f"{folder}: {why}", quiet)
+        warn(f"{folder}: {why}", run.quiet)
     made = regions_of_set(regions, used.maps[0].path, asked.voxel_size)
     joint, warnings = fit_members(made, members_of(used, asked.voxel_size, resample=asked.resample))
-    warn_of(warnings, quiet)
+    warn_of(warnings, run.quiet)
     extras = SetOutput(
         found=found,
         begun=begun,
@@ -145,7 +192,7 @@ def estimate_classes(
     )
     if made is not None:
         extras = replace(extras, regions=made.regions, model=made.model, inputs=made.inputs)
-    _compare(used, folder, asked, extras, quiet)
+    _compare(used, folder, asked, extras, run.quiet)
 
 
 def _compare(used: MapSet, folder: Path, asked: SetRequest, extras: SetOutput, quiet: bool) -> None:

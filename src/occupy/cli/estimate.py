@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from occupy.cli.console import Report, fail, progress, say, warn
+from occupy.cli.options import Folder, Run, app, command
 from occupy.errors import InputError, Notice, OccupyError
-from occupy.requests import SimulationRequest
 from occupy.settings import Output, Reading, Settings
 
 if TYPE_CHECKING:
     from occupy.inputs import InputFiles, Inputs
     from occupy.report.results import Written
+    from occupy.requests import ClassMixture, ImagingWithHalves, Processing, Truth
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,48 @@ class Job:
     def output(self, level: float | None) -> Output:
         """Return what to write, given the contour level an EMDB entry has."""
         return replace(self.wanted, level=level if self.wanted.level is None else self.wanted.level)
+
+
+@command(
+    "estimate",
+    app,
+    without={"minimum_scale"},
+    examples=(
+        "occupy estimate map.mrc --plot --report",
+        "occupy estimate run_half1.mrc --attenuate 3 --exclude-solvent -o weak_parts",
+    ),
+)
+def _estimate(
+    maps: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MAP...",
+            help="Maps (.mrc, .map, .gz …), EMDB entries (EMD-3061), or a job's folder or model.star.",
+        ),
+    ],
+    *,
+    output: Folder = None,
+    reading: Reading,
+    wanted: Output,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Skip maps whose results are complete.",
+            show_default=False,
+            rich_help_panel="Output",
+        ),
+    ] = False,
+    run: Run,
+    settings: Settings,
+) -> None:
+    """Write the local scale of one map or many.
+
+    With its confidence and standard error, and modified maps where asked for.
+    """
+    job = Job(settings, reading, wanted, quiet=run.quiet, resume=resume)
+    if _estimate_all(maps, output, job):
+        raise typer.Exit(1)
 
 
 def output_folders(maps: list[Path], output: Path | None) -> list[Path]:
@@ -118,7 +163,7 @@ def _maps_of(name: str, quiet: bool) -> list[str]:
     return [str(each.path) for each in found.maps]
 
 
-def estimate_all(names: list[str], output: Path | None, job: Job) -> int:
+def _estimate_all(names: list[str], output: Path | None, job: Job) -> int:
     """Estimate every map; return how many failed. One that fails does not stop the others."""
     names = [each for name in names for each in _maps_of(name, job.quiet)]
     if job.reading.half_maps is not None and len(names) > 1:
@@ -172,11 +217,11 @@ def _estimate_one(path: Path, folder: Path, job: Job, level: float | None, title
     # Within a run over many maps the bar counts maps; a bar of its own would fight with it.
     with progress(map_stem(path), job.quiet or title is None) as report:
         report("reading", 0, 0)
-        written = run(job.files(path).open(job.settings), folder, job, level, report)
+        written = run_job(job.files(path).open(job.settings), folder, job, level, report)
     summarise(written, job)
 
 
-def run(inputs: Inputs, folder: Path, job: Job, level: float | None, report: Report) -> Written:
+def run_job(inputs: Inputs, folder: Path, job: Job, level: float | None, report: Report) -> Written:
     """Estimate one map that has been opened and write its results."""
     from occupy.report.results import write_results
 
@@ -254,12 +299,26 @@ def _already_done(path: Path, folder: Path, job: Job, level: float | None) -> bo
     return reason is None
 
 
-def fetch_all(entries: list[str], output: Path | None, *, half_maps: bool, quiet: bool) -> None:
-    """Download entries and print where they are."""
+@command("fetch", app, examples=("occupy fetch EMD-3061 --half-maps -o maps",))
+def _fetch(
+    entries: Annotated[list[str], typer.Argument(metavar="ENTRY...", help="EMDB entries, such as EMD-3061.")],
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Folder to download to [default: the cache].", show_default=False
+        ),
+    ] = None,
+    half_maps: Annotated[
+        bool, typer.Option("--half-maps", help="Download half-maps too.", show_default=False)
+    ] = False,
+    run: Run,
+) -> None:
+    """Download maps from EMDB."""
     from occupy.io.emdb import fetch
 
     for name in entries:
-        with progress(name, quiet, unit="B") as report:
+        with progress(name, run.quiet, unit="B") as report:
             entry = fetch(
                 name,
                 output,
@@ -268,26 +327,77 @@ def fetch_all(entries: list[str], output: Path | None, *, half_maps: bool, quiet
             )
         about = f", contour level {entry.contour_level:g}" if entry.contour_level is not None else ""
         about += f", {entry.resolution:g} Å" if entry.resolution is not None else ""
-        say(f"{entry.entry_id}: {entry.title or 'no title'}{about}", quiet)
-        say(f"  {entry.map_path}", quiet)
+        say(f"{entry.entry_id}: {entry.title or 'no title'}{about}", run.quiet)
+        say(f"  {entry.map_path}", run.quiet)
         for path in entry.half_map_paths:
-            say(f"  {path}", quiet)
+            say(f"  {path}", run.quiet)
         if half_maps and not entry.half_map_paths:
-            say("  (the entry has no half-maps)", quiet)
+            say("  (the entry has no half-maps)", run.quiet)
 
 
-def run_simulation(asked: SimulationRequest, output: Path, quiet: bool) -> None:
-    """Simulate what was asked for, write it, and say what was written."""
+@command(
+    "simulate",
+    app,
+    examples=(
+        "occupy simulate model.cif --occupancy A=0.5,B=0.8 --resolution 4",
+        "occupy simulate model.cif --classes 4 --blocks 3 --class3d --seed 1",
+    ),
+)
+def _simulate(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Atomic model (.pdb, .cif, .gz), or several that make one complex; demo is the bundled one.",
+        ),
+    ],
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(
+        "occupy-simulated"
+    ),
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            help="Start of file names [default: the model's].",
+            show_default=False,
+            rich_help_panel="Map",
+        ),
+    ] = None,
+    imaging: ImagingWithHalves,
+    truth: Truth,
+    mixture: ClassMixture,
+    processing: Processing,
+    run: Run,
+) -> None:
+    """Make maps with known occupancies from an atomic model.
+
+    The truth is written beside them.
+    """
     from occupy.report.simulated import write_request
-    from occupy.simulation.asked import simulate_request
+    from occupy.requests import SimulationRequest
+    from occupy.simulation.request import simulate_request
 
+    asked = SimulationRequest(tuple(models), name, imaging, truth, mixture, processing)
     files = write_request(output, asked, simulate_request(asked))
-    for name in files.values():
-        say(str(output / name), quiet)
+    for file in files.values():
+        say(str(output / file), run.quiet)
 
 
-def run_demo(output: Path, seed: int, quiet: bool) -> None:
-    """Simulate the bundled complex, estimate it, and print true and estimated occupancy per chain."""
+@command("demo", app)
+def _demo(
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(
+        "occupy-demo"
+    ),
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the noise.")] = 0,
+    run: Run,
+) -> None:
+    """Run on a simulated map of known occupancies.
+
+    No input and no network needed.
+    """
+    quiet = run.quiet
     from occupy.io.atomic import make_folder, write_text
     from occupy.io.mrc import read_map, write_map
     from occupy.simulation import chain_values, demo_occupancies, demo_structure, simulate
@@ -303,7 +413,7 @@ def run_demo(output: Path, seed: int, quiet: bool) -> None:
     settings = Settings(amplify=3.0, exclude_solvent=True, seed=seed)
     with progress("demo", quiet) as report:
         job = Job(settings, wanted=Output(plot=True), quiet=quiet)
-        written = run(job.files(path).open(settings), folder, job, None, report)
+        written = run_job(job.files(path).open(settings), folder, job, None, report)
     scale = read_map(folder / written.files[answer_in(written.files)])
     values = chain_values(scale.data, made.voxel_size, made.structure)
     rows = [(name, made.occupancies[name], values[name]) for name in values]

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from occupy.cli.options import app, command
 from occupy.errors import InputError
 from occupy.settings import Output, Reading, Settings, option
 
@@ -112,7 +113,8 @@ def _show_in_chimerax(script: Path) -> None:
     subprocess.Popen([program, str(script)], start_new_session=True)
 
 
-def legacy(files: _OldFiles, old: _OldSettings, options: _OldOptions) -> None:
+@command("legacy", app, hidden=True)
+def _legacy(files: _OldFiles, old: _OldSettings, options: _OldOptions) -> None:
     """Understand the command line of OccuPy 0.1.13 (results go to a folder, under this program's names)."""
     if (files.input_map is None) == (files.emdb is None):
         raise InputError("give either a map (-i MAP) or an EMDB entry (--emdb ID)")
@@ -123,7 +125,7 @@ def legacy(files: _OldFiles, old: _OldSettings, options: _OldOptions) -> None:
 
 def _run(files: _OldFiles, settings: Settings, options: _OldOptions) -> Path:
     from occupy.cli.console import progress
-    from occupy.cli.estimate import Job, find_map, output_folders, run, summarise
+    from occupy.cli.estimate import Job, find_map, output_folders, run_job, summarise
 
     quiet = options.quiet
     name = str(files.input_map)
@@ -141,6 +143,6 @@ def _run(files: _OldFiles, settings: Settings, options: _OldOptions) -> Path:
         job = Job(settings, reading, wanted, quiet)
         inputs = job.files(path).open(settings)
         job = replace(job, settings=_with_old_tile(settings, inputs.volume.shape))
-        written = run(inputs, folder, job, level, report)
+        written = run_job(inputs, folder, job, level, report)
     summarise(written, job)
     return written.folder / written.files["chimerax"]

@@ -11,21 +11,19 @@ from io import StringIO, TextIOWrapper
 from shutil import get_terminal_size
 
 _STOPPED = "stopped; unfinished files were removed"
-COMMANDS = (
-    "estimate", "modify", "mask", "classes", "regions", "particles", "compare-runs", "select",
-    "watch", "view", "fetch", "demo", "simulate", "relion", "cryosparc", "legacy",
-)  # fmt: skip
 _MODELS = (".cif", ".mmcif", ".pdb", ".ent")
 _GENERAL = ("--help", "-h", "--version", "--install-completion", "--show-completion")
 _OF_OLD = ("-i", "--input-map", "--emdb", "--emdb-id")
 
 
-def with_command(arguments: Sequence[str]) -> list[str]:
+def _with_command(arguments: Sequence[str]) -> list[str]:
     """Put the command in front where the user left it out.
 
     ``occupy map.mrc`` means ``occupy estimate map.mrc``; the flags of OccuPy 0.1.13 (``-i``, ``--emdb``)
     mean a command line written for that program.
     """
+    from occupy.cli.app import COMMANDS
+
     words = list(arguments)
     if not words or words[0] in _GENERAL or words[0] in COMMANDS:
         return words
@@ -68,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A job that a scheduler ends cleans up after itself, as after Ctrl-C (nohup still holds).
         if signal.getsignal(number := getattr(signal, name, signal.SIGTERM)) is signal.SIG_DFL:
             signal.signal(number, _ended)
-    words = _with_lists(with_command(sys.argv[1:] if arguments is None else arguments))
+    words = _with_lists(_with_command(sys.argv[1:] if arguments is None else arguments))
     sys.exit(run(words))
 
 

@@ -6,15 +6,24 @@ import math
 import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from occupy.cli.console import progress, say, warn
+from occupy.cli.options import Folder, Run, app, command
 from occupy.errors import InputError
 from occupy.requests import ContentRequest, SubtractionRequest
-from occupy.settings import Modification, Settings, names_of
+from occupy.settings import Estimation, Modification, Settings, names_of
 
 if TYPE_CHECKING:
     from occupy.volume import Volume
+
+_mask_app = typer.Typer(help="Make masks from a scale map.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(_mask_app, name="mask")
+
+_File = Annotated[Path | None, typer.Option("-o", "--output", help="File to write.", show_default=False)]
+_ScaleMap = Annotated[Path, typer.Argument(metavar="SCALE", help="Scale map, or the folder of an estimate.")]
 
 
 def _input_map(record: dict[str, Any], given: Path | None) -> Volume:
@@ -51,10 +60,29 @@ def _resolved(record: dict[str, Any], settings: Settings) -> Any:
         raise InputError(f"the record is damaged: its settings are incomplete ({error})") from error
 
 
-def modify_result(
-    result: Path, settings: Settings, output: Path | None, given: Path | None, quiet: bool
+@command(
+    "modify",
+    app,
+    without=names_of(Estimation),
+    examples=(
+        "occupy modify occupy_map --amplify 3",
+        "occupy modify occupy_map --sigmoid 5 --pivot 0.4 --lowpass-output 6",
+    ),
+)
+def _modify(
+    result: Annotated[
+        Path, typer.Argument(metavar="RESULT", help="Folder of an earlier estimate, or its _occupy.json.")
+    ],
+    *,
+    output: Folder = None,
+    map: Annotated[
+        Path | None,
+        typer.Option("--map", help="The input map, where it is no longer where it was.", show_default=False),
+    ] = None,
+    run: Run,
+    settings: Settings,
 ) -> None:
-    """Read map, scale and confidence of an earlier estimate and write modified maps."""
+    """Make new modified maps from an earlier estimate."""
     from occupy.report.modified import write_modified
     from occupy.report.record import find_record, output_file, read_output, read_record
     from occupy.volume import LazyMap
@@ -65,20 +93,22 @@ def modify_result(
         output_file(path, record, name)
     resolved = _resolved(record, settings)
     folder = output or path.parent
-    with progress(path.name, quiet) as report:
+    with progress(path.name, run.quiet) as report:
         report("reading", 0, 0)
         # Names follow the earlier outputs, also where the map was renamed.
-        volume = replace(_input_map(record, given), name=path.name.removesuffix("_occupy.json"))
+        volume = replace(_input_map(record, map), name=path.name.removesuffix("_occupy.json"))
         scale, confidence = (LazyMap.of(read_output(path, record, name)) for name in ("scale", "confidence"))
-        sources = (given or Path(record["inputs"]["map"]["path"]), output_file(path, record, "scale"))
+        sources = (map or Path(record["inputs"]["map"]["path"]), output_file(path, record, "scale"))
         now = {**record, "command": sys.argv, "settings_asked": asdict(settings)}
         written, removed = write_modified(volume, scale, confidence, now, resolved, folder, report, sources)
     for name in written:
-        say(str(folder / name), quiet)
+        say(str(folder / name), run.quiet)
     if removed:
-        say(f"removed from {folder}, as of another estimate: {', '.join(removed)}", quiet)
+        say(f"removed from {folder}, as of another estimate: {', '.join(removed)}", run.quiet)
     if "files" not in record:
-        warn(f"{path}: its record keeps no checksums; that its maps are as written was not checked", quiet)
+        warn(
+            f"{path}: its record keeps no checksums; that its maps are as written was not checked", run.quiet
+        )
 
 
 def _scale_of(source: Path) -> tuple[Path, Volume, dict[str, Any] | None]:
@@ -93,25 +123,39 @@ def _scale_of(source: Path) -> tuple[Path, Volume, dict[str, Any] | None]:
     return source, read_map(source), None
 
 
-def write_subtraction_mask(source: Path, output: Path | None, asked: SubtractionRequest, quiet: bool) -> None:
-    """Write a mask for `relion_particle_subtract`."""
+@command(
+    "subtraction",
+    _mask_app,
+    examples=(
+        "occupy mask subtraction occupy_map --attenuate 3",
+        "occupy mask subtraction occupy_map --sigmoid 5 --pivot 0.4 --soft-edge 6",
+    ),
+)
+def _mask_subtraction(
+    scale: _ScaleMap,
+    *,
+    output: _File = None,
+    asked: SubtractionRequest,
+    run: Run,
+) -> None:
+    """Mask for particle subtraction, RELION's convention: 1 is kept, 0 is subtracted."""
     from occupy.io.mrc import map_stem, write_map
     from occupy.masks import smooth, subtraction_mask
 
     if not (math.isfinite(asked.soft_edge) and asked.soft_edge >= 0):
         raise InputError(f"soft edge must not be negative, not {asked.soft_edge}")
-    path, scale, record = _scale_of(source)
-    _check_scale(scale.data, path)
-    mask = subtraction_mask(scale.data, attenuate=asked.attenuate, sigmoid=asked.sigmoid, pivot=asked.pivot)
+    path, volume, record = _scale_of(scale)
+    _check_scale(volume.data, path)
+    mask = subtraction_mask(volume.data, attenuate=asked.attenuate, sigmoid=asked.sigmoid, pivot=asked.pivot)
     if asked.soft_edge > 0:
-        mask = smooth(mask, scale.voxel_size, asked.soft_edge)
+        mask = smooth(mask, volume.voxel_size, asked.soft_edge)
     stem = map_stem(path).removesuffix("_scale")
     target = output or path.with_name(f"{stem}_subtraction_mask.mrc")
-    write_map(target, scale.with_data(mask), "subtraction mask, 1 = keep")
-    _write_mask_script(target, path, record, quiet)
+    write_map(target, volume.with_data(mask), "subtraction mask, 1 = keep")
+    _write_mask_script(target, path, record, run.quiet)
     say(
         f"{target}: keeps {mask.mean():.1%} of the box; 1 is kept and 0 subtracted (RELION's convention)",
-        quiet,
+        run.quiet,
     )
 
 
@@ -133,21 +177,32 @@ def _content_settings(asked: ContentRequest, record: dict[str, Any] | None) -> d
     return {"threshold": max(weak, usual["threshold"]), "weak": weak, "close": close}
 
 
-def write_solvent_definition(source: Path, output: Path | None, asked: ContentRequest, quiet: bool) -> None:
-    """Write a mask of the content, for `--solvent-mask` here and as a mask elsewhere.
-
-    Without a threshold those of `occupy.masks.usual_content` are taken.
-    """
+@command(
+    "solvent",
+    _mask_app,
+    examples=(
+        "occupy mask solvent occupy_map --soft-edge 6",
+        "occupy mask solvent occupy_map --threshold 0.3 --smallest 4000 --extend 4",
+    ),
+)
+def _mask_solvent(
+    scale: _ScaleMap,
+    *,
+    output: _File = None,
+    asked: ContentRequest,
+    run: Run,
+) -> None:
+    """Solvent definition: 1 where there is content, with a soft edge, keeping weak density."""
     from occupy.io.mrc import map_stem, write_map
     from occupy.masks import solvent_definition
 
-    path, scale, record = _scale_of(source)
+    path, volume, record = _scale_of(scale)
     chosen: dict[str, Any] = _content_settings(asked, record)
     threshold, weak = chosen["threshold"], chosen["weak"]
-    _check_scale(scale.data, path)
+    _check_scale(volume.data, path)
     mask = solvent_definition(
-        scale.data,
-        voxel_size=scale.voxel_size,
+        volume.data,
+        voxel_size=volume.voxel_size,
         **chosen,
         smallest=asked.smallest,
         extend=asked.extend,
@@ -155,11 +210,11 @@ def write_solvent_definition(source: Path, output: Path | None, asked: ContentRe
     )
     stem = map_stem(path).removesuffix("_scale")
     target = output or path.with_name(f"{stem}_solvent_mask.mrc")
-    write_map(target, scale.with_data(mask), f"content, scale above {threshold:.3g}")
-    _write_mask_script(target, path, record, quiet)
+    write_map(target, volume.with_data(mask), f"content, scale above {threshold:.3g}")
+    _write_mask_script(target, path, record, run.quiet)
     kept = f", weak parts above {weak:.3g}" if weak is not None else ""
     share = f"{(mask > 0.5).mean():.1%} of the box"
-    say(f"{target}: content (1) is {share}, scale above {threshold:.3g}{kept}", quiet)
+    say(f"{target}: content (1) is {share}, scale above {threshold:.3g}{kept}", run.quiet)
 
 
 def _write_mask_script(mask: Path, scale: Path, record: dict[str, Any] | None, quiet: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import wraps
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
@@ -15,6 +16,19 @@ from typer.core import TyperCommand
 
 from occupy.errors import InputError
 from occupy.settings import flags_of, option
+
+app = typer.Typer(
+    name="occupy",
+    help="Occupancy in cryo-EM maps. `occupy MAP` means `occupy estimate MAP`.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Folder = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Folder for the results.", show_default=False)
+]
 
 # Sections of a help whose options have defaults that most runs keep.
 _EXPERT = ("Scale", "Solvent", "Comparison", "Joint fit", "Images", "Numbering")

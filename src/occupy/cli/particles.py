@@ -5,29 +5,60 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from occupy.cli.console import progress, say, say_files, warn_of
+from occupy.cli.options import Folder, Run, app, command
 from occupy.errors import InputError
-from occupy.requests import ClassWish, Numbering, ParticleRequest, PartWish, RegionRequest, RunsRequest
+from occupy.requests import (
+    ClassSelection,
+    Numbering,
+    ParticleRequest,
+    PartSelection,
+    RegionRequest,
+    RunsRequest,
+)
 
 if TYPE_CHECKING:
     from occupy.particles.pipeline import ParticleOccupancy
     from occupy.report.compared_runs import ComparedRuns
 
 
-def estimate_particles(
-    source: Path, output: Path | None, parts: RegionRequest, asked: ParticleRequest, quiet: bool
+@command(
+    "particles",
+    app,
+    without={"by_reading", "exclusive"},
+    examples=(
+        "occupy particles run_data.star --model model.cif --map consensus.mrc",
+        "occupy particles J12_particles.cs --passthrough J12_passthrough.cs \\",
+        "    --model model.cif --regions parts.yaml -o parts",
+    ),
+)
+def _particles(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="PARTICLES", help="RELION's particles.star or cryoSPARC's particles.cs."),
+    ],
+    parts: RegionRequest,
+    *,
+    output: Folder = None,
+    asked: ParticleRequest,
+    run: Run,
 ) -> None:
-    """Read everything, estimate, write everything, print a summary."""
+    """Tell which parts each particle has, from its image.
+
+    With its pose and a model; no classes needed.
+    """
     from occupy.report.particle_run import estimate_parts, write_parts
 
     folder = output or Path(f"occupy_particles_{source.name.split('.')[0]}")
-    with progress(source.name, quiet, "images") as report:
+    with progress(source.name, run.quiet, "images") as report:
         found = estimate_parts(source, parts, asked, report, folder)
     files = write_parts(source, folder, found, parts, asked, sys.argv)
-    _summarise(found, quiet)
-    say_files(files, folder, quiet)
+    _summarise(found, run.quiet)
+    say_files(files, folder, run.quiet)
 
 
 def _summarise(found: ParticleOccupancy, quiet: bool) -> None:
@@ -61,8 +92,50 @@ def _summarise(found: ParticleOccupancy, quiet: bool) -> None:
         say(sentence, quiet)
 
 
-def select_by_classes(
-    source: Path, particles: Path, output: Path, wish: ClassWish, numbering: Numbering, quiet: bool
+@command(
+    "select",
+    app,
+    examples=(
+        "occupy select occupy_job012 --particles run_it025_data.star -o L17.star \\",
+        "    --region L17 --present 0.7",
+        "occupy select occupy_particles --particles particles.cs -o CP.cs --part CP",
+    ),
+)
+def _select(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TABLE", help="Folder of `occupy classes` (its occupancy.csv) or `particles`."
+        ),
+    ],
+    *,
+    particles: Annotated[
+        Path,
+        typer.Option(
+            "--particles", help="RELION's *_data.star, cryoSPARC's .cs, cryoDRGN's labels.pkl or labels.txt."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help="File to write: .star, .cs, or .pkl for cryoDRGN's --ind."),
+    ],
+    wish: ClassSelection,
+    numbering: Numbering,
+    parts: PartSelection,
+    run: Run,
+) -> None:
+    """Write the particles that have, or lack, a part.
+
+    By the classes they are in, or each by itself.
+    """
+    if parts.part or parts.not_part:
+        _select_by_presence(table, particles, output, parts, wish, run.quiet)
+    else:
+        _select_by_classes(table, particles, output, wish, numbering, run.quiet)
+
+
+def _select_by_classes(
+    source: Path, particles: Path, output: Path, wish: ClassSelection, numbering: Numbering, quiet: bool
 ) -> None:
     """Select, write the particles and a record beside them, print what was found."""
     from occupy.report.selection import select_particles, selection_lines
@@ -72,8 +145,8 @@ def select_by_classes(
     say("\n".join([*selection_lines(found), f"written: {output} (and {record.name})"]), quiet)
 
 
-def select_by_presence(
-    source: Path, particles: Path, output: Path, parts: PartWish, wish: ClassWish, quiet: bool
+def _select_by_presence(
+    source: Path, particles: Path, output: Path, parts: PartSelection, wish: ClassSelection, quiet: bool
 ) -> None:
     """Write the particles that surely have, or lack, parts, and say how many."""
     from occupy.report.selection import select_parts
@@ -86,18 +159,41 @@ def select_by_presence(
     say(f"written: {output}", quiet)
 
 
-def compare_all(paths: Sequence[Path], output: Path | None, asked: RunsRequest, quiet: bool) -> None:
-    """Read runs, compare them, write everything, print the verdict."""
-    from occupy.io.runs import Run
+@command(
+    "compare-runs",
+    app,
+    examples=(
+        "occupy compare-runs Class3D/job012 Class3D/job013 Class3D/job014",
+        "occupy compare-runs seed1/labels.pkl seed2/labels.pkl -o agreement",
+    ),
+)
+def _compare_runs(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Job folders, *_data.star, .cs, labels.pkl or .txt, or tables (.tsv) of particle and class.",
+        ),
+    ],
+    *,
+    output: Folder = None,
+    asked: RunsRequest,
+    run: Run,
+) -> None:
+    """Tell which classes are real, and how many.
+
+    From several runs over the same particles.
+    """
+    from occupy.io.runs import Run as ComparedRun
     from occupy.report.compared_runs import compare_runs
 
-    asked.check(len(paths))
-    with progress("runs", quiet, "runs") as report:
+    asked.check(len(runs))
+    with progress("runs", run.quiet, "runs") as report:
         report("reading", 0, 0)
-        read = [Run.read(path, asked.class_field) for path in paths]
+        read = [ComparedRun.read(path, asked.class_field) for path in runs]
         report("comparing", 0, 0)
         compared = compare_runs(read, asked)
-    _write_compared(compared, output, asked, quiet)
+    _write_compared(compared, output, asked, run.quiet)
 
 
 def report_jobs(jobs: Sequence[Path], output: Path | None, quiet: bool) -> None:

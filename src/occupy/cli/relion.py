@@ -7,18 +7,19 @@ from typing import Annotated
 
 import typer
 
-from occupy.cli.options import Run, command
+from occupy.cli.options import Folder, Run, app, command
 from occupy.relion.class3d import Class3D, Experiment
 from occupy.requests import RegionRequest, SetRequest, WatchRequest
 
-relion_app = typer.Typer(
+_relion = typer.Typer(
     help="Work together with RELION: inside the loop of Class3D.", no_args_is_help=True, rich_markup_mode=None
 )
+app.add_typer(_relion, name="relion")
 
 
 @command(
     "class3d-command",
-    relion_app,
+    _relion,
     without={"extra", "quiet"},
     examples=(
         "occupy relion class3d-command particles.star consensus.mrc -K 4",
@@ -41,7 +42,7 @@ def _class3d_command(job: Class3D, experiment: Experiment, run: Run) -> None:
 
 @command(
     "class3d-report",
-    relion_app,
+    _relion,
     examples=("occupy relion class3d-report Class3D/job012 Class3D/job013",),
 )
 def _class3d_report(
@@ -77,10 +78,27 @@ def _class3d_report(
         say(text, run.quiet)
 
 
-def watch_job(
-    folder: Path, output: Path | None, regions: RegionRequest, asked: WatchRequest, quiet: bool
+@command(
+    "watch",
+    app,
+    without={"exclusive"},
+    examples=(
+        "occupy watch Class3D/job012 --model model.cif",
+        "occupy watch Class3D/job012 --masks 'masks/*.mrc' --every 5 --once",
+    ),
+)
+def _watch(
+    job: Annotated[Path, typer.Argument(metavar="JOB", help="Folder of a RELION Class3D job that runs.")],
+    regions: RegionRequest,
+    *,
+    output: Folder = None,
+    asked: WatchRequest,
+    run: Run,
 ) -> None:
-    """Follow a job with the regions asked for, to its end."""
+    """Follow the occupancy of regions while a job classifies.
+
+    In each class against iteration.
+    """
     from functools import partial
 
     from occupy.cli.console import say, warn
@@ -96,15 +114,15 @@ def watch_job(
             "regions": None if regions.selections is None else str(regions.selections.resolve()),
         }
     )
-    target = output or Path(f"occupy_watch_{folder.resolve().name}")
+    target = output or Path(f"occupy_watch_{job.resolve().name}")
     watch = Watch(
-        folder,
+        job,
         target,
         options,
         asked.interval,
         asked.every,
         asked.once,
-        say=partial(say, quiet=quiet),
-        warn=partial(warn, quiet=quiet),
+        say=partial(say, quiet=run.quiet),
+        warn=partial(warn, quiet=run.quiet),
     )
     watch.follow(set_reader(regions, asked.lowpass, target))

@@ -19,7 +19,7 @@ from scipy.ndimage import distance_transform_edt, label
 
 from occupy import tuning
 from occupy.ensemble.execution import Execution
-from occupy.ensemble.pipeline import ClassEstimate, SetEstimate
+from occupy.ensemble.pipeline import ClassEstimate, SetEstimate, freeze
 from occupy.numerics.parallel import one_blas_thread
 from occupy.numerics.smoothing import scipy_smoothed
 from occupy.regions.region import Region
@@ -51,7 +51,7 @@ class Component:
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
-        self.mask.flags.writeable = False
+        freeze(self)
 
 
 def varying(est: SetEstimate) -> npt.NDArray[np.bool_]:
@@ -167,8 +167,7 @@ class _Summary:
     variability: Array
 
     def __post_init__(self) -> None:
-        for array in (self.composite, self.mean_occupancy, self.variability):
-            array.flags.writeable = False
+        freeze(self)
 
 
 def summary_terms(est: SetEstimate, k: int, found: ClassEstimate) -> tuple[Array, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,9 +49,11 @@ Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
 
 
-def _freeze(*arrays: npt.NDArray[np.generic]) -> None:
-    for array in arrays:
-        array.flags.writeable = False
+def freeze(*things: Any) -> None:
+    """Make the arrays that objects hold read-only."""
+    for array in (value for thing in things for value in vars(thing).values()):
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +77,7 @@ class ClassEstimate:
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
-        _freeze(self.relative, self.occupancy, self.uncertainty)
+        freeze(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,17 +136,7 @@ class SetEstimate(OnGrid):
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
-        _freeze(
-            self.weights,
-            self.reading,
-            self.best,
-            self.best_without_leakage,
-            self.keep,
-            self.scatter,
-            self.content,
-        )
-        scaled = self.scaled
-        _freeze(scaled.total, scaled.noise, scaled.solvent, scaled.resolutions, scaled.gains)
+        freeze(self, self.scaled)
 
     @cached_property
     def power(self) -> Array:

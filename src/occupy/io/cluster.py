@@ -188,7 +188,7 @@ SCRATCH = ".occupy-scratch"
 _LOCK = "lock"
 
 
-class FolderStorage:
+class _FolderStorage:
     """Float32 arrays of one shape, each in a file of its own; what is not in use takes no memory.
 
     Files are read and written, not mapped: mapped pages count as memory of the process.
@@ -261,7 +261,7 @@ class FolderStorage:
 
 
 @contextmanager
-def scratch_storage(folder: Path) -> Iterator[Callable[[int, _Shape], FolderStorage]]:
+def scratch_storage(folder: Path) -> Iterator[Callable[[int, _Shape], _FolderStorage]]:
     """Give what makes storage beside results, removed afterwards; what a killed run left is removed first.
 
     Raises
@@ -277,7 +277,7 @@ def scratch_storage(folder: Path) -> Iterator[Callable[[int, _Shape], FolderStor
             if left.name != _LOCK:
                 shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
         names = (inside / f"{number:02d}" for number in itertools.count(1))
-        yield lambda count, shape: FolderStorage(next(names), count, shape)
+        yield lambda count, shape: _FolderStorage(next(names), count, shape)
     finally:
         shutil.rmtree(inside, ignore_errors=True)
         os.close(lock)

@@ -174,7 +174,7 @@ def _plain(found: Any) -> _Integers:
     raise _RefusedError(f"a {type(found).__name__.strip('_').lower()}")
 
 
-def write_integers(path: Path, values: npt.ArrayLike) -> None:
+def _write_integers(path: Path, values: npt.ArrayLike) -> None:
     """Write a one-dimensional array of whole numbers so that any NumPy since 1.0 reads it, atomically."""
     array = np.ascontiguousarray(values, dtype=np.int64)
     if array.ndim != 1:
@@ -259,7 +259,7 @@ class Particles:
             write_rows(self.path, self._content[keep], target)
         else:
             indices = np.flatnonzero(keep)
-            write_integers(target, indices if parents is None else np.asarray(parents)[indices])
+            _write_integers(target, indices if parents is None else np.asarray(parents)[indices])
 
 
 def read_particles(path: Path, class_field: str | None = None) -> Particles:

@@ -203,7 +203,7 @@ def match_histogram(
 Moments = tuple[int, float, float, float, float]
 
 
-def moments_of_parts(flat: npt.NDArray[np.float32]) -> list[Moments]:
+def _moments_of_parts(flat: npt.NDArray[np.float32]) -> list[Moments]:
     """Return count, minimum, maximum, mean and sum of squared deviations from it, for each part.
 
     For the same bytes with any number of cores the caller keeps the linear algebra library on one thread.
@@ -214,10 +214,10 @@ def moments_of_parts(flat: npt.NDArray[np.float32]) -> list[Moments]:
 
 
 def moments_of_planes(block: npt.NDArray[np.float32]) -> list[list[Moments]]:
-    """Return `moments_of_parts` of each plane of a block; of small planes with one call for all."""
+    """Return `_moments_of_parts` of each plane of a block; of small planes with one call for all."""
     flat = block.reshape(len(block), -1)
     if flat.shape[1] > VOXELS_IN_CACHE or not flat.size:
-        return [moments_of_parts(plane) for plane in flat]
+        return [_moments_of_parts(plane) for plane in flat]
     with np.errstate(invalid="ignore", over="ignore"):
         found = zip(flat, flat.min(axis=1), flat.max(axis=1), flat.mean(axis=1), strict=True)
         return [[_moments(*each)] for each in found]

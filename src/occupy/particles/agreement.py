@@ -35,7 +35,7 @@ class OfMap:
 
 
 @dataclass(frozen=True)
-class Beside:
+class ImagesAndMap:
     """Both occupancies of a part.
 
     Attributes
@@ -61,7 +61,7 @@ class Beside:
     reason: str
 
 
-def beside_map(found: ParticleOccupancy, of_map: Mapping[str, OfMap]) -> tuple[Beside, ...]:
+def compare_with_map(found: ParticleOccupancy, of_map: Mapping[str, OfMap]) -> tuple[ImagesAndMap, ...]:
     """Compare both occupancies of every part that images and map know.
 
     Parameters
@@ -83,7 +83,7 @@ def beside_map(found: ParticleOccupancy, of_map: Mapping[str, OfMap]) -> tuple[B
         # Less than 0.05 is not warned about, however small its error.
         if abs(difference) > _SURELY and abs(away) > 0.05:
             reason = _reason(away, float(found.states.levels[i] / found.levels.full), other, found)
-        rows.append(Beside(name, occupancy, error, other.occupancy, other.error, difference, reason))
+        rows.append(ImagesAndMap(name, occupancy, error, other.occupancy, other.error, difference, reason))
     return tuple(rows)
 
 
@@ -104,7 +104,7 @@ def _reason(away: float, level: float, other: OfMap, found: ParticleOccupancy) -
     return f"{lower} lower: " + " ".join(reasons)
 
 
-def disagreements(rows: tuple[Beside, ...]) -> tuple[Notice, ...]:
+def disagreements(rows: tuple[ImagesAndMap, ...]) -> tuple[Notice, ...]:
     """One warning that names the parts where images and map differ."""
     names = [row.name for row in rows if row.reason]
     if not names:

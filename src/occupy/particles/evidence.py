@@ -166,7 +166,7 @@ class Fitted:
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class BlockEvidence:
     """What a block of images tells.
 
     Attributes
@@ -187,7 +187,7 @@ class Told:
     right: Array
 
 
-def told_by(block: Block, matrices: Array, fitted: Fitted) -> Told:
+def evidence_of_block(block: Block, matrices: Array, fitted: Fitted) -> BlockEvidence:
     """Find the poses of a block's images, and what the images say about the parts.
 
     Parameters
@@ -212,7 +212,7 @@ def told_by(block: Block, matrices: Array, fitted: Fitted) -> Told:
     gradient, curvature, normal, right = _marginal(columns, nuisance, seen, values, variance, fitted)
     upper = np.triu_indices(len(right))
     left = np.diagonal(posterior, axis1=1, axis2=2)
-    return Told(
+    return BlockEvidence(
         gradient.astype(np.float32), curvature[:, *upper].astype(np.float32), values.astype(np.float32),
         left.astype(np.float32), normal, right,
     )  # fmt: skip

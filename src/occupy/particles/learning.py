@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy.particles.columns import NUISANCES, Block, blocks, in_order, read_block, whole_and_moments
-from occupy.particles.evidence import Evidence, Fitted, fit_spread, told_by
+from occupy.particles.evidence import Evidence, Fitted, evidence_of_block, fit_spread
 from occupy.particles.images import ParticleImages
 from occupy.particles.presence import empty_images, find_levels
 from occupy.particles.refine import Model, Offsets, no_offsets, overconfidence, refine
 from occupy.particles.scaling import (
     Extent,
+    RefinedPoses,
     Scaling,
-    Seen,
     displacement_variance,
     extent_of,
     fit_scaling,
@@ -52,7 +52,7 @@ class Job:
     threads : int
         How many.
     report : callable
-        Told stage, steps done and steps in all.
+        BlockEvidence stage, steps done and steps in all.
     """
 
     images: ParticleImages
@@ -119,7 +119,7 @@ def learn(job: Job) -> dict[str, npt.NDArray[Any]]:
     rows = _chosen(job.images.group)
     parts, none = fourier_volumes(list(job.volumes), job.band.last), np.zeros(len(job.volumes), dtype=bool)
     lesson = _lesson(job, rows, parts)
-    start = Seen(job.images.matrices, np.zeros((len(job.images), len(NUISANCES))), none)
+    start = RefinedPoses(job.images.matrices, np.zeros((len(job.images), len(NUISANCES))), none)
     scaling = fit_scaling(shell_sums(lesson.blocks, job.band, parts, start, job.threads))
     known = _Known(scaling, none, np.zeros((len(none),) * 2), np.ones(5))
     known, offsets = lesson.fit(known, no_offsets(len(job.images)))
@@ -199,7 +199,7 @@ class _Lesson:
             here = turned(matrices, offsets.values)
             covariance = inflated(offsets.covariance, known.inflation)
             variance = displacement_variance(covariance, here, self.extent)
-            seen = Seen(matrices, offsets.values, known.outside, variance)
+            seen = RefinedPoses(matrices, offsets.values, known.outside, variance)
             sums = shell_sums(self.blocks, job.band, self.parts, seen, job.threads)
             known = replace(known, scaling=fit_scaling(sums))
         return known, offsets
@@ -209,7 +209,9 @@ class _Lesson:
         job, matrices = self.job, self.job.images.matrices
         fitted = _fitted(job, self.parts, self.extent, known, offsets.spread)
         told = list(
-            in_order(lambda block: told_by(block, matrices[block.rows], fitted), self.blocks, job.threads)
+            in_order(
+                lambda block: evidence_of_block(block, matrices[block.rows], fitted), self.blocks, job.threads
+            )
         )
         gradient = np.concatenate([each.gradient for each in told])
         curvature = np.concatenate([each.curvature for each in told])

@@ -26,6 +26,7 @@ from occupy.particles.slices import (
     fourier_volumes,
     plane_of,
 )
+from occupy.particles.symmetry import SOLID, likeness
 
 Array = npt.NDArray[np.float64]
 Real = npt.NDArray[np.float32]
@@ -115,8 +116,6 @@ the parts' power, from which on it is said that something is not accounted for: 
 parts, and where it is at them. There, B-factors and ice unlike the model leave some (relion_mini:
 7 %)."""
 
-_SOLID = 0.2
-
 
 @dataclass(frozen=True, eq=False)
 class Residual:
@@ -197,7 +196,7 @@ def find_residual(
     parts = np.stack([cropped(each, 2 * band.last + 2) for each in volumes_zyx])
     mask = _surroundings(parts.sum(axis=0))
     (one, first, own), (other, second, its) = (_direction(pieces[half::2], grid, mask) for half in (0, 1))
-    agreement = _correlation(one, other)
+    agreement = likeness(one, other)
     sign = -1.0 if agreement < 0 else 1.0
     amplitudes = np.concatenate([first, sign * second])
     root = float(np.sqrt((amplitudes**2).mean()))
@@ -268,19 +267,14 @@ def _surroundings(whole_zyx: Real) -> Real:
     """1 where the parts are and up to a few waves around them, 0 elsewhere."""
     from scipy.ndimage import binary_dilation
 
-    solid = whole_zyx > _SOLID * whole_zyx.max()
+    solid = whole_zyx > SOLID * whole_zyx.max()
     return np.asarray(binary_dilation(solid, iterations=4), dtype=np.float32)
-
-
-def _correlation(one: Real, other: Real) -> float:
-    norms = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
-    return float(np.vdot(one, other)) / max(norms, 1e-30)
 
 
 def _where(volume: Real, parts_zyx: Real) -> tuple[float, ...]:
     """Share of a volume's power at each part."""
     power = volume.astype(np.float64) ** 2
-    return tuple(float(power[part > _SOLID * part.max()].sum() / power.sum()) for part in parts_zyx)
+    return tuple(float(power[part > SOLID * part.max()].sum() / power.sum()) for part in parts_zyx)
 
 
 def residual_notices(found: Residual, names: tuple[str, ...]) -> tuple[Notice, ...]:

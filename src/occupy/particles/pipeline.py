@@ -13,7 +13,15 @@ import numpy.typing as npt
 from occupy.errors import InputError, Notice
 from occupy.numerics.parallel import one_blas_thread
 from occupy.particles.columns import blocks, in_order, read_block
-from occupy.particles.evidence import Evidence, Fitted, Spread, Told, false_spread, fit_spread, told_by
+from occupy.particles.evidence import (
+    BlockEvidence,
+    Evidence,
+    Fitted,
+    Spread,
+    evidence_of_block,
+    false_spread,
+    fit_spread,
+)
 from occupy.particles.images import ParticleImages
 from occupy.particles.learning import Job, fitted_of, learn
 from occupy.particles.maps import Residual, find_residual, reconstruct, residual_notices
@@ -29,10 +37,10 @@ from occupy.particles.states import (
     responsibilities,
 )
 from occupy.particles.symmetry import Copies, Entries, entries_of
-from occupy.particles.views import Views, look_by_views, view_notices
+from occupy.particles.views import Views, presence_by_view, view_notices
 
 if TYPE_CHECKING:
-    from occupy.particles.agreement import Beside
+    from occupy.particles.agreement import ImagesAndMap
 
 Array = npt.NDArray[np.float64]
 Volumes = npt.NDArray[np.float32]
@@ -131,7 +139,7 @@ class ParticleOccupancy:
         Number of a state, from 1, → its reconstruction.
     copies : tuple of Copies
         Of parts that symmetry turns into each other, where particles are symmetry-expanded.
-    beside : tuple of Beside
+    beside : tuple of ImagesAndMap
         The same occupancies by a map, where there is one.
     """
 
@@ -157,7 +165,7 @@ class ParticleOccupancy:
     residual: Residual | None = None
     maps: Mapping[int, Volumes] = field(default_factory=dict)
     copies: tuple[Copies, ...] = ()
-    beside: tuple[Beside, ...] = ()
+    beside: tuple[ImagesAndMap, ...] = ()
 
     @property
     def particles(self) -> str:
@@ -197,7 +205,7 @@ def particle_occupancy(
     options : Options
         Settings.
     report : callable
-        Told stage, steps done and steps in all.
+        BlockEvidence stage, steps done and steps in all.
     store : Store, optional
         Where finished work is kept, and found again.
     """
@@ -289,8 +297,8 @@ def _read_chunk(job: Job, fitted: Fitted, chunk: list[npt.NDArray[np.int64]]) ->
     """Return what the images of some blocks say, and sums over them."""
     images = job.images
 
-    def work(rows: npt.NDArray[np.int64]) -> Told:
-        return told_by(read_block(images, job.band, rows), images.matrices[rows], fitted)
+    def work(rows: npt.NDArray[np.int64]) -> BlockEvidence:
+        return evidence_of_block(read_block(images, job.band, rows), images.matrices[rows], fitted)
 
     told = list(in_order(work, chunk, job.threads))
     return {
@@ -358,7 +366,7 @@ def _summary(
     # Of what is neither always there nor present or absent next to nothing is known.
     noise = np.where(levels.unclear, 0.5, noise)
     error = np.hypot(noise, levels.common_error * np.maximum(occupancy, 0.1))
-    views = look_by_views(evidence, matrices[~empty], spread, levels, occupancy)
+    views = presence_by_view(evidence, matrices[~empty], spread, levels, occupancy)
     correlation, correlation_error = presence_correlations(sample, mixture)
     return ParticleOccupancy(
         names, occupancy, error, mean, levels, correlation, correlation_error, mixture,

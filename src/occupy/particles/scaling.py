@@ -22,7 +22,7 @@ def turned(matrices: Array, offsets: Array) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class RefinedPoses:
     """Poses as they are thought to be, and how far parts may still be off.
 
     Attributes
@@ -176,7 +176,7 @@ def blur_of(variance: Array, band: Band) -> npt.NDArray[np.float32]:
 
 
 def shell_sums(
-    blocks: Sequence[Block], band: Band, volumes: FourierVolumes, seen: Seen, threads: int
+    blocks: Sequence[Block], band: Band, volumes: FourierVolumes, seen: RefinedPoses, threads: int
 ) -> _ShellSums:
     """Sum products of columns and images over blocks of images.
 
@@ -188,7 +188,7 @@ def shell_sums(
         What is used of them.
     volumes : FourierVolumes
         The columns.
-    seen : Seen
+    seen : RefinedPoses
         At what poses, and how well these are known.
     threads : int
         How many.
@@ -211,7 +211,7 @@ def shell_sums(
 
 
 def _products(
-    block: Block, band: Band, volumes: FourierVolumes, seen: Seen, edges: npt.NDArray[np.intp]
+    block: Block, band: Band, volumes: FourierVolumes, seen: RefinedPoses, edges: npt.NDArray[np.intp]
 ) -> Array:
     """Products of the columns and the image in each shell, summed over a block: (shells, C + 1, C + 1)."""
     matrices, shifts = seen.poses(block.rows)

@@ -32,12 +32,12 @@ _SAME, _APART = 0.5, 0.3
 """Correlation from which on a turned part is one that is there; share of it that may overlap with parts that
 are there if it is a new one."""
 
-_SOLID = 0.2
+SOLID = 0.2
 """Density, relative to the highest, from which on a part counts as being there."""
 
 
 @dataclass(frozen=True, eq=False)
-class Expansion:
+class _Expansion:
     """Entries of the same image, related by the operations of a symmetry.
 
     Attributes
@@ -62,7 +62,7 @@ class Expansion:
 
 
 @dataclass(frozen=True, eq=False)
-class Copied:
+class _Copied:
     """Parts together with their copies by symmetry.
 
     Attributes
@@ -85,7 +85,7 @@ class Copied:
         return [np.array(each) for each in sorted(found) if len(each) > 1]
 
 
-def find_expansion(images: ParticleImages, particle: Integers) -> Expansion | None:
+def find_expansion(images: ParticleImages, particle: Integers) -> _Expansion | None:
     """Find the symmetry that relates entries of the same image; None where it is none.
 
     Entries that were refined further, or duplicates with other poses, have no common symmetry.
@@ -99,7 +99,7 @@ def find_expansion(images: ParticleImages, particle: Integers) -> Expansion | No
     operation, off = _nearest(relative, operations)
     if (off > np.radians(_ALIKE)).mean() > 0.01:
         return None
-    return Expansion(first, operation, operations)
+    return _Expansion(first, operation, operations)
 
 
 def _nearest(rotations: Array, operations: Array) -> tuple[Integers, Array]:
@@ -125,12 +125,12 @@ def _group(operations: Array) -> Array | None:
     return found
 
 
-def with_copies(names: tuple[str, ...], volumes_zyx: Volumes, expansion: Expansion) -> Copied | None:
+def with_copies(names: tuple[str, ...], volumes_zyx: Volumes, expansion: _Expansion) -> _Copied | None:
     """Add what symmetry makes of each part, unless it is among the parts already.
 
     Returns
     -------
-    Copied or None
+    _Copied or None
         None where a turned part lies across several of those given, or there would be too many.
     """
     count = len(names)
@@ -141,7 +141,7 @@ def with_copies(names: tuple[str, ...], volumes_zyx: Volumes, expansion: Expansi
     for number, operation in enumerate(expansion.operations[1:], start=1):
         for part in range(count):
             volume = _turned(volumes_zyx[part], operation)
-            alike = [_correlation(volume, each) for each in made]
+            alike = [likeness(volume, each) for each in made]
             best = int(np.argmax(alike))
             if alike[best] < _SAME:
                 if _overlap(volume, everything) > _APART or len(made) == _MOST_PARTS:
@@ -156,7 +156,7 @@ def with_copies(names: tuple[str, ...], volumes_zyx: Volumes, expansion: Expansi
     turned = np.column_stack([turned, *more])
     if (np.sort(turned, axis=1) != np.arange(len(made))).any():
         return None
-    return Copied(tuple(added), np.stack(made), turned)
+    return _Copied(tuple(added), np.stack(made), turned)
 
 
 def _turned(volume_zyx: Volumes, operation: Array) -> Volumes:
@@ -172,27 +172,28 @@ def _turned(volume_zyx: Volumes, operation: Array) -> Volumes:
     return cropped(moved, len(volume_zyx))
 
 
-def _correlation(one: Volumes, other: Volumes) -> float:
+def likeness(one: Volumes, other: Volumes) -> float:
+    """Correlation of two volumes about zero."""
     norms = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
     return float(np.vdot(one, other)) / max(norms, 1e-30)
 
 
 def _overlap(volume: Volumes, everything: Volumes) -> float:
     """Share of a volume's solid voxels that are solid already."""
-    solid = volume > _SOLID * volume.max()
-    return float((everything[solid] > _SOLID * everything.max()).mean())
+    solid = volume > SOLID * volume.max()
+    return float((everything[solid] > SOLID * everything.max()).mean())
 
 
-def expanded(evidence: Evidence, copied: Copied, expansion: Expansion, particle: Integers) -> Evidence:
+def expanded(evidence: Evidence, copied: _Copied, expansion: _Expansion, particle: Integers) -> Evidence:
     """Return what every entry says of the parts in its own frame, from what their images said.
 
     Parameters
     ----------
     evidence : Evidence
         Of each of P images once.
-    copied : Copied
+    copied : _Copied
         The parts.
-    expansion : Expansion
+    expansion : _Expansion
         Of N entries.
     particle : ndarray of int64, shape (N,)
         Number of each entry's image, 0 to P − 1.
@@ -234,8 +235,8 @@ class Entries:
     names: tuple[str, ...]
     volumes: Volumes
     particle: Integers | None = None
-    expansion: Expansion | None = None
-    copied: Copied | None = None
+    expansion: _Expansion | None = None
+    copied: _Copied | None = None
     notices: tuple[Notice, ...] = ()
 
     @property
@@ -260,7 +261,7 @@ class Entries:
         if self.particle is None:
             return ()
         chance = {
-            int(part): presence_alone(evidence, spread, int(part), levels.full)
+            int(part): _presence_alone(evidence, spread, int(part), levels.full)
             for part in np.flatnonzero(levels.varying)
         }
         if self.expansion is None or self.copied is None:
@@ -270,7 +271,7 @@ class Entries:
             if levels.varying[orbit].all():
                 chances = np.stack([chance[int(part)][first] for part in orbit], axis=1)
                 names = [self.names[part] for part in orbit]
-                found.append(count_copies(names, chances, neighbours(centres_xyz[orbit])))
+                found.append(_count_copies(names, chances, neighbours(centres_xyz[orbit])))
         return tuple(found)
 
     def _of_entries(self, chance: Mapping[int, Array], centres_xyz: Array) -> tuple[Copies, ...]:
@@ -283,7 +284,7 @@ class Entries:
         found = []
         for part, each in chance.items() if most > 1 else ():
             pairs = neighbours(self.images.matrices[rows[0]] @ centres_xyz[part])
-            found.append(count_copies([self.names[part]] * most, each[rows], pairs))
+            found.append(_count_copies([self.names[part]] * most, each[rows], pairs))
         return tuple(found)
 
 
@@ -345,7 +346,7 @@ class Copies:
     ratio_error: float
 
 
-def presence_alone(evidence: Evidence, spread: Spread, part: int, level: float) -> Array:
+def _presence_alone(evidence: Evidence, spread: Spread, part: int, level: float) -> Array:
     """Probability of a part in each image, were it there in half of them; all others are marginalised."""
     gradient, curvature = alone(evidence, spread, part)
     mean = float(evidence.amplitudes[part])
@@ -362,7 +363,7 @@ def neighbours(centres_xyz: Array) -> list[tuple[int, int]]:
     return list(zip(first[near].tolist(), second[near].tolist(), strict=True))
 
 
-def count_copies(names: Sequence[str], chance: Array, pairs: Sequence[tuple[int, int]]) -> Copies:
+def _count_copies(names: Sequence[str], chance: Array, pairs: Sequence[tuple[int, int]]) -> Copies:
     """Estimate how many copies particles have, and how often both of two neighbours are there.
 
     Parameters
@@ -370,7 +371,7 @@ def count_copies(names: Sequence[str], chance: Array, pairs: Sequence[tuple[int,
     names : sequence of str, length n
         The part and its copies.
     chance : ndarray of float64, shape (P, n)
-        Of each copy in each particle, from `presence_alone`.
+        Of each copy in each particle, from `_presence_alone`.
     pairs : sequence of (int, int)
         Copies that are neighbours.
     """

@@ -61,7 +61,7 @@ class Views:
         return (self.chance * len(self.chance) < _SURELY) & (self.deviation > _WORTH_SAYING)
 
 
-def look_by_views(
+def presence_by_view(
     evidence: Evidence, matrices: Array, spread: Spread, levels: Levels, occupancy: Array
 ) -> Views:
     """Sort by views what images say.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from occupy.errors import InputError
 from occupy.regions.table import OccupancyTable
-from occupy.requests import ClassWish
+from occupy.requests import ClassSelection
 
 Flags = npt.NDArray[np.bool_]
 
@@ -205,7 +205,7 @@ def _threshold_of(text: str | float) -> float:
     return value
 
 
-def condition_of(wish: ClassWish) -> Condition:
+def condition_of(wish: ClassSelection) -> Condition:
     """Return what is wished for as one condition; InputError where it is none, or two at a time."""
     simple = bool(wish.region) or wish.any or wish.present is not None or wish.absent is not None
     if wish.where is not None:

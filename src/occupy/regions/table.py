@@ -18,7 +18,6 @@ from occupy.statistics.posterior import STANDARD_ERRORS_95
 from occupy.volume import LazyMap, Volume
 
 Numbers = npt.NDArray[np.float64]
-Pair = tuple[Any, Any]
 
 
 class Reading(NamedTuple):

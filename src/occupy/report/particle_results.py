@@ -151,7 +151,7 @@ def _beside_rows(found: ParticleOccupancy) -> list[list[object]]:
     ]
 
 
-def copy_rows(found: ParticleOccupancy) -> list[list[object]]:
+def _copy_rows(found: ParticleOccupancy) -> list[list[object]]:
     """One row per part and number of its copies: share of the particles, error."""
     return [
         [each.names[0], number, float(share), float(error)]
@@ -160,7 +160,7 @@ def copy_rows(found: ParticleOccupancy) -> list[list[object]]:
     ]
 
 
-def neighbour_rows(found: ParticleOccupancy) -> list[list[object]]:
+def _neighbour_rows(found: ParticleOccupancy) -> list[list[object]]:
     """One row per part with copies: both of two neighbours, error; over chance, error."""
     return [
         [each.names[0], each.together, each.together_error, each.ratio, each.ratio_error]
@@ -168,7 +168,7 @@ def neighbour_rows(found: ParticleOccupancy) -> list[list[object]]:
     ]
 
 
-def view_rows(found: ParticleOccupancy) -> list[list[object]]:
+def _view_rows(found: ParticleOccupancy) -> list[list[object]]:
     """One row per part and direction of view: RELION's rot and tilt, what is seen from there, how well."""
     views = found.views
     if views is None:
@@ -192,11 +192,11 @@ def write_tables(folder: Path, found: ParticleOccupancy) -> dict[str, str]:
     write_text(folder / PRESENCE, _presence_text(found))
     files = {"parts": PARTS, "correlations": CORRELATIONS, "states": STATES, "presence": PRESENCE}
     if found.views is not None:
-        write_text(folder / _VIEWS, _tsv(_VIEW_COLUMNS, view_rows(found)))
+        write_text(folder / _VIEWS, _tsv(_VIEW_COLUMNS, _view_rows(found)))
         files["views"] = _VIEWS
     if found.copies:
-        write_text(folder / _COPIES, _tsv(_COPY_COLUMNS, copy_rows(found)))
-        write_text(folder / _NEIGHBOURS, _tsv(_NEIGHBOUR_COLUMNS, neighbour_rows(found)))
+        write_text(folder / _COPIES, _tsv(_COPY_COLUMNS, _copy_rows(found)))
+        write_text(folder / _NEIGHBOURS, _tsv(_NEIGHBOUR_COLUMNS, _neighbour_rows(found)))
         files |= {"copies": _COPIES, "neighbours": _NEIGHBOURS}
     if not found.beside:
         return files
@@ -243,8 +243,8 @@ def particle_record(
                 "agreement": found.residual.agreement, "power": found.residual.power,
                 "mean": found.residual.mean, "sure": found.residual.sure,
             },
-            "copies": [dict(zip(_COPY_COLUMNS, row, strict=True)) for row in copy_rows(found)],
-            "neighbours": [dict(zip(_NEIGHBOUR_COLUMNS, row, strict=True)) for row in neighbour_rows(found)],
+            "copies": [dict(zip(_COPY_COLUMNS, row, strict=True)) for row in _copy_rows(found)],
+            "neighbours": [dict(zip(_NEIGHBOUR_COLUMNS, row, strict=True)) for row in _neighbour_rows(found)],
             "images_and_map": [dict(zip(_BESIDE_COLUMNS, row, strict=True)) for row in _beside_rows(found)],
             "common_error": found.levels.common_error,
             "error_of_poses": spread, "error_of_poses_left": left,
@@ -361,9 +361,9 @@ def _sphere_plot(found: ParticleOccupancy, views: Views) -> Figure:
 
 
 def _copies_tables(found: ParticleOccupancy) -> str:
-    counts = [[name, number, f"{s:.3f} ± {e:.3f}"] for name, number, s, e in copy_rows(found)]
+    counts = [[name, number, f"{s:.3f} ± {e:.3f}"] for name, number, s, e in _copy_rows(found)]
     pairs = [
-        [name, f"{t:.3f} ± {te:.3f}", f"{r:.2f} ± {re:.2f}"] for name, t, te, r, re in neighbour_rows(found)
+        [name, f"{t:.3f} ± {te:.3f}", f"{r:.2f} ± {re:.2f}"] for name, t, te, r, re in _neighbour_rows(found)
     ]
     return table(counts, ("part", "copies", "share of the particles")) + table(
         pairs, ("part", "both of two neighbours", "over chance")

@@ -21,7 +21,7 @@ from occupy.io.star import StarRows, read_star
 from occupy.io.tables import read_selections
 from occupy.model import AtomicModel
 from occupy.numerics.parallel import available_cores
-from occupy.particles.agreement import Beside, OfMap, beside_map, disagreements
+from occupy.particles.agreement import ImagesAndMap, OfMap, compare_with_map, disagreements
 from occupy.particles.images import ParticleImages
 from occupy.particles.pipeline import SHORTEST, Options, ParticleOccupancy, grid_for, particle_occupancy
 from occupy.particles.slices import cropped
@@ -131,7 +131,7 @@ def write_parts(
 
 def _beside(
     parts: RegionRequest, consensus: Path | None, found: ParticleOccupancy
-) -> tuple[tuple[Beside, ...], tuple[Notice, ...]]:
+) -> tuple[tuple[ImagesAndMap, ...], tuple[Notice, ...]]:
     """Occupancies of the same parts by the joint fit of the map, where there are map and model."""
     if consensus is None or not parts.models:
         return (), ()
@@ -151,7 +151,7 @@ def _beside(
         for i, name in enumerate(fit.names)
         if name not in joint.untold
     }
-    rows = beside_map(found, of_map)
+    rows = compare_with_map(found, of_map)
     return rows, disagreements(rows)
 
 

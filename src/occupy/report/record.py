@@ -358,7 +358,7 @@ def number_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def tile_place(tile: Mapping[str, Any]) -> str:
+def _tile_place(tile: Mapping[str, Any]) -> str:
     """Return size and position of a tile."""
     x, y, z = tile["centre_angstrom_xyz"]
     return f"tile of {number_text(tile['side_angstrom'][0])} Å at x, y, z = {x:.1f}, {y:.1f}, {z:.1f} Å"
@@ -367,7 +367,7 @@ def tile_place(tile: Mapping[str, Any]) -> str:
 def full_scale_source(numbers: Mapping[str, Any]) -> str:
     """Return where full scale comes from: the calibration and its interval, the maximum, or a tile."""
     if "calibration" not in numbers:
-        place = tile_place(numbers["full_scale_tile"])
+        place = _tile_place(numbers["full_scale_tile"])
         return "maximum of the map" if numbers.get("full_scale_source") == "maximum" else place
     found = numbers["calibration"]
     low, high = (number_text(value) for value in found["full_scale_interval_95"])

@@ -28,7 +28,7 @@ from occupy.regions.table import OccupancyTable
 from occupy.report.particle_results import PRESENCE
 from occupy.report.record import file_of, opening, to_json
 from occupy.report.tables import cell_text, read_table
-from occupy.requests import ClassWish, Numbering, PartWish
+from occupy.requests import ClassSelection, Numbering, PartSelection
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +206,7 @@ def _selection_record(
 
 
 def _choose(
-    table: OccupancyTable, maps: NumberedSet, particles: Particles, wish: ClassWish, numbering: Numbering
+    table: OccupancyTable, maps: NumberedSet, particles: Particles, wish: ClassSelection, numbering: Numbering
 ) -> _Selection:
     """Choose classes by what their maps hold; InputError where none fulfils the condition."""
     condition = condition_of(wish)
@@ -237,7 +237,7 @@ def select_particles(
     source: Path,
     particles_file: Path,
     output: Path,
-    wish: ClassWish,
+    wish: ClassSelection,
     numbering: Numbering,
     command: Sequence[str] = (),
 ) -> tuple[_Selection, tuple[Notice, ...], Path]:
@@ -251,7 +251,7 @@ def select_particles(
         All particles, with their classes.
     output : Path
         File to write.
-    wish : ClassWish
+    wish : ClassSelection
         What the classes must show.
     numbering : Numbering
         What files do not tell.
@@ -325,7 +325,7 @@ def _parents(path: Path | None, particles: Particles) -> Any:
     return parents
 
 
-def select_parts(source: Path, particles: Path, output: Path, wish: PartWish) -> tuple[int, int, str]:
+def select_parts(source: Path, particles: Path, output: Path, wish: PartSelection) -> tuple[int, int, str]:
     """Write the particles whose presence table fulfils every wish.
 
     Parameters
@@ -336,7 +336,7 @@ def select_parts(source: Path, particles: Path, output: Path, wish: PartWish) ->
         The particles that were looked at.
     output : Path
         File to write.
-    wish : PartWish
+    wish : PartSelection
         Parts that a particle must have, and must lack.
 
     Returns

@@ -141,7 +141,7 @@ def _are_files(outputs: Any) -> bool:
 STARTED = "occupy_set.started.json"
 
 
-def asked_of(paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
+def request_of(paths: Sequence[Path], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what results depend on: the program, the maps (path, size, time of change) and the options."""
     maps = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in paths]
     return {"version": __version__, "maps": maps, "options": plain(options, infinite=True)}
@@ -166,7 +166,7 @@ def earlier_run(folder: Path, asked: Mapping[str, Any]) -> tuple[Literal["none",
     folder : Path
         Of its results.
     asked : mapping
-        From `asked_of`.
+        From `request_of`.
     """
     try:
         alike = json.loads((folder / STARTED).read_text()) == json.loads(json.dumps(asked, allow_nan=False))
@@ -220,7 +220,7 @@ def begin(folder: Path, asked: Mapping[str, Any], *, old: Iterable[str] | None =
     folder : Path
         Of the results; created where missing.
     asked : mapping
-        From `asked_of`.
+        From `request_of`.
     old : iterable of str
         Files in the folder that this run makes and would leave alone when resumed. Those of an earlier run
         are gone before the note says otherwise, whenever this run is killed. None: this run goes on.

@@ -338,7 +338,7 @@ class SetOutput:
     found : MapSet
         Where the maps come from.
     begun : mapping
-        From `occupy.report.set_record.asked_of`: what the maps were when the run began.
+        From `occupy.report.set_record.request_of`: what the maps were when the run began.
     options, inputs : mapping
         What was asked for, and the model and masks given, for the record.
     notices : tuple of Notice

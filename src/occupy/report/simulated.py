@@ -20,7 +20,7 @@ from occupy.report.chimerax_files import simulation_script
 from occupy.report.record import to_json
 from occupy.requests import SimulationRequest
 from occupy.simulation import ClassSet, Simulation
-from occupy.simulation.asked import Simulated
+from occupy.simulation.request import Simulated
 from occupy.volume import Volume
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, pi
 from typing import TYPE_CHECKING, Any
@@ -59,27 +59,32 @@ def potential_of(
     -------
     (size, size, size) float32 array
     """
+    return _potential((site.atom for site in placed[0].all()), placed.cell, size, voxel_size, resolution)
+
+
+def _potential(
+    atoms: Iterable[gemmi.Atom], cell: gemmi.UnitCell, size: int, voxel_size: float, resolution: float
+) -> NDArray[np.float32]:
     # With voxels of a quarter of the resolution d, what aliases into the band lies beyond 3/d, where atoms of
     # B = 4 d² have fallen to exp(−9).
     finer = max(1, ceil(4 * voxel_size / resolution - 1e-6))
-    fine_zyx = _scattering_density(placed, size * finer)
+    fine_zyx = _scattering_density(atoms, cell, size * finer)
     fourier = _crop_fourier(np.fft.rfftn(fine_zyx), size) / np.float32(finer**3)
     fourier *= soft_low_pass(frequency_of(size, voxel_size), resolution)
     potential = np.fft.irfftn(fourier, s=(size,) * 3, axes=(0, 1, 2))
     return np.asarray(VOLT * potential, dtype=np.float32)
 
 
-def _scattering_density(placed: gemmi.Structure, size: int) -> NDArray[np.float32]:
+def _scattering_density(atoms: Iterable[gemmi.Atom], cell: gemmi.UnitCell, size: int) -> NDArray[np.float32]:
     """Return the scattering length density less that of the displaced ice in Å⁻²: (size, size, size), zyx."""
     import gemmi
 
     calculator = gemmi.DensityCalculatorE()
-    calculator.grid.unit_cell = placed.cell
+    calculator.grid.unit_cell = cell
     calculator.grid.spacegroup = gemmi.SpaceGroup("P 1")
     calculator.grid.set_size(size, size, size)
     displaced = -ICE * HEAVY_SHARE * ATOM_VOLUME
-    for site in placed[0].all():
-        atom = site.atom
+    for atom in atoms:
         if atom.occ == 0:
             continue
         calculator.add_atom_density_to_grid(atom)
@@ -199,30 +204,19 @@ class PartAtoms:
         ndarray of float32, shape (size, size, size)
             z, y, x.
         """
+        import gemmi
+
+        cell = gemmi.UnitCell(side, side, side, 90, 90, 90)
         for number in range(len(self.names)):
-            chosen = np.flatnonzero(self.part == number)
+            atoms = self._of(np.flatnonzero(self.part == number), b_factor)
             # The band's soft edge lies beyond the resolution asked for.
-            yield potential_of(_structure(self, chosen, side, b_factor), size, side / size, 0.85 * resolution)
+            yield _potential(atoms, cell, size, side / size, 0.85 * resolution)
 
+    def _of(self, chosen: npt.NDArray[np.intp], b_factor: float) -> Iterator[gemmi.Atom]:
+        import gemmi
 
-def _structure(
-    atoms: PartAtoms, chosen: npt.NDArray[np.intp], side: float, b_factor: float
-) -> gemmi.Structure:
-    import gemmi
-
-    structure = gemmi.Structure()
-    structure.cell = gemmi.UnitCell(side, side, side, 90, 90, 90)
-    structure.spacegroup_hm = "P 1"
-    residue = gemmi.Residue()
-    residue.name, residue.seqid = "UNK", gemmi.SeqId("1")
-    for index in chosen:
-        atom = gemmi.Atom()
-        atom.name, atom.element = "X", gemmi.Element(int(atoms.elements[index]))
-        atom.pos, atom.b_iso, atom.occ = gemmi.Position(*atoms.xyz[index]), b_factor, 1.0
-        residue.add_atom(atom)
-    chain = gemmi.Chain("A")
-    chain.add_residue(residue)
-    model = gemmi.Model(1)
-    model.add_chain(chain)
-    structure.add_model(model)
-    return structure
+        for index in chosen:
+            atom = gemmi.Atom()
+            atom.element = gemmi.Element(int(self.elements[index]))
+            atom.pos, atom.b_iso = gemmi.Position(*self.xyz[index]), b_factor
+            yield atom

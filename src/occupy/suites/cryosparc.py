@@ -62,10 +62,10 @@ def estimate_job(
     if re.fullmatch(r"P\d+", project):
         if output is not None:
             raise InputError("-o is for a project's folder; an External job has a folder of its own")
-        made = run_external(connect(), project, job, options, present)
+        made = _run_external(connect(), project, job, options, present)
         return [f"{project} {made}: occupancies, masks and particles of {job}"]
     folder = output or Path(f"occupy_{job}")
-    groups, notices = run_in_folder(Path(project), job, folder, options, present)
+    groups, notices = _run_in_folder(Path(project), job, folder, options, present)
     said = [f"warning: {notice.text}" for notice in notices]
     said.append(f"{len(groups)} result groups in {folder}, for cryoSPARC's job Import Result Group:")
     return said + [f"  {group.name}" for group in groups]
@@ -115,7 +115,7 @@ def _classification(job: JobController) -> _ClassificationJob:
     return _ClassificationJob(job.project_uid, job.uid, named["volume"], named["particles"])
 
 
-def run_external(instance: CryoSPARC, project: str, job: str, options: Sequence[str], present: float) -> str:
+def _run_external(instance: CryoSPARC, project: str, job: str, options: Sequence[str], present: float) -> str:
     """Estimate a classification's occupancies in a new External job of its project.
 
     Parameters
@@ -155,7 +155,7 @@ def run_external(instance: CryoSPARC, project: str, job: str, options: Sequence[
     return str(external.uid)
 
 
-def run_in_folder(
+def _run_in_folder(
     project: Path, job: str, folder: Path, options: Sequence[str], present: float
 ) -> tuple[list[Path], list[Notice]]:
     """Estimate a classification in a project's folder, and write its result groups beside the results.
@@ -169,7 +169,7 @@ def run_in_folder(
     folder : Path
         For results and groups.
     options, present
-        As of `run_external`.
+        As of `_run_external`.
 
     Returns
     -------

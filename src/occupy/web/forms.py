@@ -15,8 +15,6 @@ from occupy.errors import InputError
 from occupy.inputs import InputFiles
 from occupy.settings import Settings
 
-MODIFICATIONS = ("amplify", "attenuate", "sigmoid")
-
 
 def _kinds(hint: Any) -> tuple[set[type], tuple[str, ...]]:
     """Return the plain types a setting may have, and its choices where it has some."""

@@ -22,7 +22,7 @@ HOST = "127.0.0.1"
 PORT = 8642
 
 
-def shelf_for(what: Path | None) -> tuple[Shelf, str | None]:
+def _shelf_for(what: Path | None) -> tuple[Shelf, str | None]:
     """Return the files that may be seen, and what to open at once, for the argument of the command.
 
     A map: its folder. A result folder or set: the folder above it (where others like it are), and the maps
@@ -160,7 +160,7 @@ def serve(
         raise InputError(
             f"the viewer needs {error.name}; install it with: pip install 'occupy-em[web]'"
         ) from error
-    shelf, opened = shelf_for(what)
+    shelf, opened = _shelf_for(what)
     sock = listen(port)
     access, ended = Access(), threading.Event()
     viewer = Viewer(shelf, neighbours=neighbours)
