@@ -65,7 +65,7 @@ def _scale_slice(est: Estimate, axis: int) -> Array:
 
     Only a slab as thick as the footprint is dilated, so that no whole map is made for three slices.
     """
-    if est.resampled:
+    if est.resampled or est.calibration is not None:
         return central_slice(est.volume, est.scale, axis)
     along = file_axes(est.volume)[axis]
     middle = est.volume.shape[along] // 2
@@ -74,11 +74,7 @@ def _scale_slice(est: Estimate, axis: int) -> Array:
     band = [slice(None)] * 3
     band[along] = slice(first, middle + reach + 1)
     data = np.ascontiguousarray(est.working_map[tuple(band)])
-    calibration = est.calibration
-    if calibration is not None:
-        z, y, x = (first if k == along else 0 for k in range(3))
-        calibration = calibration.within((z, y, x))
-    stream = scale_stream(data, est.settings, est.full_scale.value, 0, len(data), est.zero, calibration)
+    stream = scale_stream(data, est.settings, est.full_scale.value, 0, len(data), est.zero)
     slab = np.concatenate([part.copy() for _, _, part in stream])
     plane = slab.take([middle - first], axis=along)
     # As a view of full size, so that one function turns all slices.
