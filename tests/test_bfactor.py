@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from occupy import InputError, Settings, Volume
 from occupy.bfactor import UNKNOWN, _band_centres, relative_b_factors
@@ -92,3 +93,28 @@ def test_noise_alone_gives_none_and_says_so():
     est = estimate(Volume.from_array(data, 3.0, "noise"), Settings(bfactor=True))
     assert est.b_factors is None
     assert "bfactor" in [notice.code for notice in est.notices]
+
+
+def belted(detail=1.0, noise=0.05):
+    """Return a map whose lower block has a fold at half occupancy, the upper one density without detail."""
+    rng = np.random.default_rng(3)
+    shape, where = (64, 64, 64), np.zeros((64, 64, 64), dtype=int)
+    where[10:32, 16:48, 16:48], where[32:54, 16:48, 16:48] = 1, 2
+    fold = 0.5 * (1 + detail * rng.standard_normal(shape)) * (where == 1)
+    data = gaussian_filter(fold, 0.6) + 0.6 * gaussian_filter((where == 2).astype(float), 2.0)
+    noisy = data + gaussian_filter(noise * rng.standard_normal(shape), 0.6)
+    return where, Volume.from_array(noisy.astype(np.float32), 2.2)
+
+
+def test_density_without_detail_is_marked_and_weak_folds_are_not():
+    where, volume = belted()
+    est = estimate(volume, Settings(bfactor=True))
+    marked = est.maps["mask_featureless"].data
+    assert marked[38:48, 22:42, 22:42].mean() > 0.8
+    assert marked[where == 1].mean() < 0.05
+    assert [n.text.split()[0] for n in est.notices if n.code == "featureless"] != []
+    assert "mask_featureless" not in estimate(volume).maps
+
+
+def test_where_noise_hides_all_detail_nothing_is_called_featureless():
+    assert "mask_featureless" not in estimate(belted(noise=3.0)[1], Settings(bfactor=True)).maps

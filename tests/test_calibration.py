@@ -101,6 +101,16 @@ def test_full_is_what_nothing_is_above_and_not_the_commonest_value():
     assert found == pytest.approx(3.0, rel=0.05)
 
 
+def test_where_most_is_full_the_level_is_the_middle_of_what_reads_so():
+    rng = np.random.default_rng(7)
+    few = np.concatenate([rng.normal(3.0, 0.2, 3000), rng.uniform(0.5, 2.8, 17000)])
+    most = np.concatenate([rng.normal(3.0, 0.2, 17000), rng.uniform(0.5, 2.8, 3000)])
+    found = [_full_level(np.log(values).astype(np.float32))[0] for values in (few, most)]
+    # Close to the edge in the one, as much further below is partial; a wider mean in the other.
+    assert found[0] == pytest.approx(3.0, rel=0.05)
+    assert found[1] == pytest.approx(3.0, rel=0.03)
+
+
 def test_in_noise_what_reads_a_little_less_than_full_is_more_likely_full():
     quiet, noisy = (occupancy(np.array([0.8, 1.0]), noise, 0.6) for noise in (0.05, 0.5))
     assert quiet[0] == pytest.approx(0.8, abs=0.01)
@@ -262,17 +272,21 @@ def test_corners_that_a_mask_made_equal_do_not_count_as_solvent():
     assert 0.085 < np.count_nonzero(chosen & ~content) / np.count_nonzero(chosen) < 0.105
 
 
+def scale_of(calibration, maxima):
+    return calibration.scale_of(calibration.readings_of(maxima, np.empty_like(maxima)))
+
+
 def test_the_scale_is_linear_in_what_is_read_and_nothing_is_pulled_to_full():
     plain = Calibration(0.0, 2.0, 0.05, 0.6)
     read = np.linspace(0, 2, 101, dtype=np.float32)
-    assert_allclose(plain.scale_of(read, np.empty_like(read)), read / 2, atol=2e-5)
+    assert_allclose(scale_of(plain, read), read / 2, atol=2e-5)
     noisy = Calibration(0.4, 2.0, 0.05, 0.6)
-    scale = noisy.scale_of(read, np.empty_like(read))
+    scale = scale_of(noisy, read)
     power = tuning.SHARED.noise_power
     expected = np.maximum(read**power - 0.4**power, 0) ** (1 / power) / (2**power - 0.4**power) ** (1 / power)
     assert_allclose(scale, expected, atol=3e-5)
     # What lies above full is full; below, no two readings are told as one.
-    assert noisy.scale_of(np.float32([5.0]), np.empty(1, np.float32)) == 1
+    assert scale_of(noisy, np.float32([5.0])) == 1
     assert (np.diff(scale[scale > 0]) > 0).all()
     # The posterior mean is pulled upwards, most where parts are nearly full.
     pulled = noisy.occupancy_of(scale) - scale
@@ -283,10 +297,12 @@ def test_the_scale_is_linear_in_what_is_read_and_nothing_is_pulled_to_full():
 
 def test_scale_and_occupancy_are_two_maps_of_one_measurement():
     data, middles = slabs(values=(1.0, 0.6, 0.3, 0.0))
-    est = estimate(volume(data, voxel=2.3))
-    assert not est.resampled  # otherwise each is interpolated by itself
-    assert_allclose(est.occupancy, est.calibration.occupancy_of(est.scale), rtol=0)
-    assert_allclose(est.uncertainty, est.calibration.uncertainty_of(est.occupancy), rtol=0)
+    finer, est = (estimate(volume(data, voxel)) for voxel in (1.7, 2.3))
+    # On any grid, as readings are interpolated and all else follows from them voxel by voxel.
+    assert (finer.resampled, est.resampled) == (True, False)
+    for one in (finer, est):
+        assert_allclose(one.occupancy, one.calibration.occupancy_of(one.scale), rtol=0)
+        assert_allclose(one.uncertainty, one.calibration.uncertainty_of(one.occupancy), rtol=0)
     for k, truth in enumerate((1.0, 0.6, 0.3)):
         assert np.median(est.scale[middles[k]]) == pytest.approx(truth, abs=0.06)
 

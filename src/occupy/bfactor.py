@@ -223,3 +223,37 @@ def relative_b_factors(
         return None
     values, errors, used = found
     return BFactors(values, errors, sides, tuple(float(1 / centres[k]) for k in used))
+
+
+def featureless(
+    detail: Array, low: Array, content: npt.NDArray[np.bool_], empty: npt.NDArray[np.bool_], voxel: float
+) -> npt.NDArray[np.bool_] | None:
+    """Tell which content has no detail, as belts of lipid and detergent have none.
+
+    Detail and density both are in proportion to the occupancy; their ratio is low where nothing has a fold.
+
+    Parameters
+    ----------
+    detail, low : ndarray of float32, same shape
+        What the map has beyond its low-pass, and the low-passed map.
+    content, empty : ndarray of bool, same shape
+        Where there is content, and where only noise.
+    voxel : float
+        Å.
+
+    Returns
+    -------
+    ndarray of bool or None
+        None where detail does not stand out of the noise.
+    """
+    t = tuning.B_FACTOR
+    sigma = (t.detail_window / voxel,) * 3
+    power = smooth_volume(np.square(detail), sigma, 2.5)
+    noise = float(np.median(power[empty])) if empty.any() else 0.0
+    power -= np.float32(noise)
+    if not content.any() or float(np.quantile(power[content], 0.9)) <= t.detail_signal * noise:
+        return None
+    density = smooth_volume(np.maximum(low, np.float32(0)), sigma, 2.5)
+    ratio = np.sqrt(np.maximum(power, np.float32(0))) / np.maximum(density, np.float32(1e-6 * density.max()))
+    # Belts may be most of the content: folds are what has the most detail.
+    return np.asarray(content & (ratio < np.float32(t.detail_share * np.quantile(ratio[content], 0.9))))

@@ -5,7 +5,7 @@ Pure numbers: local maxima in, a `Calibration` out. See docs/explanation/estimat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import log
 
@@ -87,12 +87,6 @@ class Calibration:
         second = [k for k in peaks if abs(log(ratio[k])) > log(1.15) and chance[k] >= least]
         return float(ratio[max(second, key=lambda k: chance[k])]) if second else None
 
-    def within(self, start: tuple[int, int, int]) -> Calibration:
-        """Return the same for a part of the map that begins at this voxel."""
-        if self.context is None:
-            return self
-        return replace(self, context=self.context.within(start))
-
     def is_content(self, data: Array, dilated: Array) -> npt.NDArray[np.bool_]:
         """Tell where low-passed map and local maxima are surely of content."""
         least = max(2 * self.floor, 0.3 * self.full)
@@ -125,8 +119,8 @@ class Calibration:
         value[0] = 0.0
         return relative.astype(np.float32), value.astype(np.float32), error.astype(np.float32)
 
-    def scale_of(self, dilated: Array, out: Array, first: int | None = None) -> Array:
-        """Return what local maxima read relative to full scale, at most 1: linear in the occupancy.
+    def readings_of(self, dilated: Array, out: Array, first: int | None = None) -> Array:
+        """Return what local maxima read relative to full scale, neighbours and all.
 
         Parameters
         ----------
@@ -140,14 +134,26 @@ class Calibration:
         np.multiply(dilated, np.float32(1 / (_TOP * self.full)), out=out)
         np.clip(out, 0.0, 1.0, out=out)
         _look_up(self._tables[0], out, out)
-        if first is not None and self.context is not None:
-            self.context.mend(out, first)
-        return np.minimum(out, np.float32(1), out=out)
+        return out if first is None or self.context is None else self.context.levelled(out, first)
+
+    def scale_of(self, readings: Array, around: Array | None = None) -> Array:
+        """Return the scale, linear in the occupancy and at most 1, where the map reads so.
+
+        Parameters
+        ----------
+        readings : ndarray of float32
+            From `readings_of`, perhaps interpolated.
+        around : ndarray of float32, same shape, optional
+            Mean reading around; without it nothing is taken off for neighbours.
+        """
+        if around is not None and self.context is not None:
+            readings = self.context.mended(readings, around)
+        return np.minimum(readings, np.float32(1))
 
     def of_value(self, value: float) -> float:
         """Return the scale that one local maximum reads in average local context."""
         values = np.array([value], dtype=np.float32)
-        return float(self.scale_of(values, values)[0])
+        return float(self.scale_of(self.readings_of(values, values))[0])
 
     def occupancy_of(self, scale: Array) -> Array:
         """Return the posterior mean of the occupancy where the map reads this scale (float32, same shape)."""
@@ -268,7 +274,8 @@ def _full_level(logs: Array) -> tuple[float, float, tuple[tuple[float, float], .
     """Find full scale from what can't be above it: the upper edge of what parts read.
 
     Nothing is more than full, so the highest readings over part-sized neighbourhoods are of full parts,
-    however few these are. Full scale is the mean of those close below the highest, but for a few outliers.
+    however few these are. Full scale is the mean of those close below the highest, but for a few outliers:
+    the closer the fewer places read nearly full, as what lies below then is rather partial than full.
 
     Parameters
     ----------
@@ -286,9 +293,11 @@ def _full_level(logs: Array) -> tuple[float, float, tuple[tuple[float, float], .
     """
     t = tuning.MAP
     high = float(np.quantile(logs, t.edge))
-    close = logs[logs > high + log(1 - t.below_edge)]
-    level = float(np.log(np.exp(close.astype(np.float64)).mean()))
-    share = float(np.count_nonzero(logs > level + log(1 - t.nearly_full)) / logs.size)
+    share = 0.5
+    for _ in range(2):
+        close = logs[logs > high + log(1 - t.below_edge * (0.5 + share))]
+        level = float(np.log(np.exp(close.astype(np.float64)).mean()))
+        share = float(np.count_nonzero(logs > level + log(1 - t.nearly_full)) / logs.size)
     off = np.linspace(-3, 3, 25)
     chance = np.exp(-0.5 * off**2)
     crowd = _crowd(logs, level)

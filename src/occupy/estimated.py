@@ -20,7 +20,7 @@ from occupy.modify import modified_maps
 from occupy.resolve import ResolvedSettings
 from occupy.scale import FullScale, TargetOccupancy, scale_stream
 from occupy.settings import short_repr
-from occupy.volume import LazyMap, Volume, answer_in, frame_of_box, on_finer_grid
+from occupy.volume import Grid, LazyMap, Volume, answer_in, frame_of_box, on_finer_grid
 
 Array = npt.NDArray[np.float32]
 
@@ -56,6 +56,8 @@ class Estimate:
         working grid.
     b_factors : BFactors or None
         Relative B-factors, where they were asked for and could be found.
+    featureless : ndarray of float32 or None
+        1 where content has no detail, as lipid and detergent; on the working grid, with B-factors.
     """
 
     volume: Volume
@@ -70,6 +72,7 @@ class Estimate:
     notices: tuple[Notice, ...]
     working_map: Array
     b_factors: BFactors | None = None
+    featureless: Array | None = None
 
     __repr__ = short_repr
 
@@ -88,8 +91,8 @@ class Estimate:
         """Every map there is, by name, in the order in which they are written.
 
         ``scale``, ``confidence``, those modified as settings ask; ``occupancy``, ``uncertainty``,
-        ``relative_bfactor``, ``relative_bfactor_error``, ``mask_fdr`` where they were asked for or can be
-        stated; ``lowpass``.
+        ``relative_bfactor``, ``relative_bfactor_error``, ``mask_featureless``, ``mask_fdr`` where they were
+        asked for or can be stated; ``lowpass``.
         """
         plain = _plain_maps(self)
         scale, confidence = plain["scale"], plain["confidence"]
@@ -107,13 +110,7 @@ class Estimate:
     @cached_property
     def coarse_maps(self) -> Mapping[str, LazyMap]:
         """Scale, confidence, and where stated occupancy with its uncertainty, on the working grid."""
-        low, curve, calibration = self.lowpassed, self.curve, self.calibration
-        scale = self._working_scale
-        found = {"scale": scale, "confidence": _on_working_grid(self, lambda a, b: curve(low[a:b]))}
-        if calibration is not None:
-            found["occupancy"] = _made_of(scale, calibration.occupancy_of)
-            found["uncertainty"] = _made_of(found["occupancy"], calibration.uncertainty_of)
-        return found
+        return self._maps_on(self._readings)
 
     @property
     def scale(self) -> Array:
@@ -151,8 +148,8 @@ class Estimate:
         return any(notice.code == "solvent-fit" for notice in self.notices)
 
     @cached_property
-    def _working_scale(self) -> LazyMap:
-        """Local scale on the working grid."""
+    def _readings(self) -> LazyMap:
+        """Local scale on the working grid, or of a calibration the readings it is made of."""
         stream = partial(
             scale_stream,
             self.working_map,
@@ -163,13 +160,30 @@ class Estimate:
         )
         return _on_working_grid(self, stream=stream)
 
+    def _maps_on(self, grid: Grid) -> dict[str, LazyMap]:
+        """Return what `coarse_maps` has on a grid: all but confidence follows there from readings."""
+        low, curve, calibration = self.lowpassed, self.curve, self.calibration
+        confidence = _on_working_grid(self, lambda start, stop: curve(low[start:stop]))
+        readings = on_finer_grid(self._readings, grid)
+        found = {"scale": readings, "confidence": on_finer_grid(confidence, grid)}
+        if calibration is not None:
+            context, across, around = calibration.context, self.settings.shape[1:], []
+            if context is not None:
+                means = _on_working_grid(self, lambda a, b: context.around_planes(a, b, across))
+                around.append(on_finer_grid(means, grid))
+            # Neighbours are taken off here and not before readings are interpolated, as that step is bent.
+            found["scale"] = _made_of(readings, calibration.scale_of, *around)
+            found["occupancy"] = _made_of(found["scale"], calibration.occupancy_of)
+            found["uncertainty"] = _made_of(found["occupancy"], calibration.uncertainty_of)
+        return found
+
     @cached_property
     def variability_limit(self) -> float:
         """Mean of the map the scale is taken of where that is 1, relative to full scale.
 
         On the working grid; NaN where no voxel has full scale.
         """
-        return self.mean_at_full_scale(self.sums_at_full_scale(self._working_scale.data, 0))
+        return self.mean_at_full_scale(self.sums_at_full_scale(self.coarse_maps["scale"].data, 0))
 
     def sums_at_full_scale(self, scale: Array, start: int) -> npt.NDArray[np.float64]:
         """Count the voxels of full scale in each plane from ``start`` on, and sum the map there.
@@ -199,22 +213,30 @@ class Estimate:
 def _plain_maps(est: Estimate) -> dict[str, LazyMap]:
     """Return all maps of an estimate but the modified ones."""
     low, fields = est.lowpassed, est.b_factors
-    lowpass = on_finer_grid(_on_working_grid(est, lambda start, stop: low[start:stop]), est.volume)
-    found = {name: on_finer_grid(lazy, est.volume) for name, lazy in est.coarse_maps.items()}
+    lowpass = on_finer_grid(_on_working_grid(est, _planes_of(low)), est.volume)
+    found = dict(est._maps_on(est.volume))
     if fields is not None:
         across = est.volume.shape[1:]
         for name, what in (("relative_bfactor", "values"), ("relative_bfactor_error", "errors")):
             planes = partial(fields.planes, what, shape=across)
             found[name] = LazyMap.on(est.volume, planes, threads=est.settings.threads)
+    if est.featureless is not None:
+        mask = on_finer_grid(_on_working_grid(est, _planes_of(est.featureless)), est.volume)
+        found["mask_featureless"] = _made_of(mask, lambda planes: (planes >= 0.5).astype(np.float32))
     if est.fdr_level is not None:
         level = np.float32(est.fdr_level)
         found["mask_fdr"] = _made_of(lowpass, lambda planes: (planes > level).astype(np.float32))
     return found | {"lowpass": lowpass}
 
 
-def _made_of(source: LazyMap, make: Callable[[Array], Array]) -> LazyMap:
-    """Return a map whose every value is made of that of another."""
-    return LazyMap.on(source, lambda _, __, planes: make(planes), sources=(source,), threads=source.threads)
+def _planes_of(data: Array) -> Callable[[int, int], Array]:
+    return lambda start, stop: data[start:stop]
+
+
+def _made_of(source: LazyMap, make: Callable[..., Array], *others: LazyMap) -> LazyMap:
+    """Return a map whose every value is made of that of another, or of several."""
+    sources = (source, *others)
+    return LazyMap.on(source, lambda _, __, *planes: make(*planes), sources=sources, threads=source.threads)
 
 
 def _on_working_grid(est: Estimate, make: Any = None, **how: Any) -> LazyMap:

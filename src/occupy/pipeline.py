@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupy import tuning
-from occupy.bfactor import BFactors, relative_b_factors
+from occupy.bfactor import BFactors, featureless, relative_b_factors
 from occupy.calibration import Calibration, calibrate, noise_floor
 from occupy.checks import MapFacts, input_notices, look_at
 from occupy.confidence import (
@@ -134,19 +134,15 @@ def estimate(
     maps = _Maps(volume, raw, low, half_maps, facts, resolved)
     report("full scale", 2, 4)
     full, about_scale = _full_scale(maps)
-    b_factors, about_b_factors = _b_factors(maps, full.calibration)
+    b_factors, smooth, about_detail = _detail(maps, full.calibration)
     report("solvent", 3, 4)
     solvent = solvent_of(low, raw, solvent_data, facts, resolved)
     curve = confidence_curve(solvent, hedge=resolved.hedge, published=resolved.estimator == "nlf")
     lowest = min(max(_scale_of_value(curve.crossing(0.5), full), 0.0), 0.999)
-    warnings += [*about_scale, *about_b_factors, *solvent_notices(solvent, curve, facts, full)]
+    warnings += [*about_scale, *about_detail, *solvent_notices(solvent, curve, facts, full)]
     for notice in warnings:
         log.warning("%s", notice.text)
-    target = None
-    if target_data is not None:
-        target = TargetOccupancy.of(maps.working, target_data, resolved, full.calibration)
-    report("done", 4, 4)
-    return Estimate(
+    est = Estimate(
         volume,
         resolved,
         facts,
@@ -155,11 +151,22 @@ def estimate(
         solvent,
         curve,
         lowest,
-        target,
+        None,
         tuple(warnings),
         maps.working,
         b_factors,
+        smooth,
     )
+    if target_data is not None:
+        est = replace(est, target=_target(est, target_data))
+    report("done", 4, 4)
+    return est
+
+
+def _target(est: Estimate, mask: Array) -> TargetOccupancy:
+    if est.calibration is None:
+        return TargetOccupancy.of(est.working_map, mask, est.settings)
+    return TargetOccupancy.read(est.maps["occupancy"], mask, est.calibration, est.settings.tau)
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,13 +291,44 @@ def _b_factors(maps: _Maps, found: Calibration | None) -> tuple[BFactors | None,
     return None, [Notice("bfactor", text)]
 
 
+def _content(maps: _Maps, found: Calibration) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return where on the working grid there is content, and where only noise."""
+    maxima = strided_maxima(maps.low, maps.settings, (1, 1, 1))
+    noise = _noisy_places(maps, (1, 1, 1)) & (maxima < np.float32(found.floor))
+    return found.is_content(maps.low, maxima), noise
+
+
+def _featureless(maps: _Maps, found: Calibration | None) -> tuple[Array | None, list[Notice]]:
+    """Find content without detail, where B-factors are wanted: 1 there, on the working grid."""
+    s, t = maps.settings, tuning.B_FACTOR
+    finest = max(t.detail, 2.05 * max(*s.voxel_size, *maps.volume.voxel_size))
+    if not s.bfactor or found is None or finest > 0.9 * s.lowpass:
+        return None, []
+    finer = _lowpassed(maps.volume.data, replace(s, lowpass=finest))
+    content, empty = _content(maps, found)
+    mask = featureless(finer - maps.low, maps.low, content, empty, s.voxel_size[0])
+    if mask is None:
+        return None, []
+    share = np.count_nonzero(mask) / np.count_nonzero(content)
+    text = (
+        f"{share:.0%} of the content has no detail beyond {s.lowpass:.3g} Å, like lipid and detergent: "
+        "what reads there is no occupancy (see mask_featureless)"
+    )
+    return mask.astype(np.float32), [Notice("featureless", text)] * bool(share > t.belt)
+
+
+def _detail(maps: _Maps, found: Calibration | None) -> tuple[BFactors | None, Array | None, list[Notice]]:
+    """Find what `--bfactor` asks for: relative B-factors, and content without detail."""
+    fields, about_fields = _b_factors(maps, found)
+    mask, about_mask = _featureless(maps, found)
+    return fields, mask, about_fields + about_mask
+
+
 def _content_of_blocks(
     maps: _Maps, found: Calibration
 ) -> Callable[[tuple[int, int, int]], tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
     """Return what tells, from the sides of blocks of voxels, which blocks are content and which are not."""
-    maxima = strided_maxima(maps.low, maps.settings, (1, 1, 1))
-    noisy = _noisy_places(maps, (1, 1, 1))
-    places = found.is_content(maps.low, maxima), noisy & (maxima < np.float32(found.floor))
+    places = _content(maps, found)
 
     def content(sides: tuple[int, int, int]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         at = [

@@ -14,10 +14,10 @@ from occupy.numerics.fourier import FourierBand
 from occupy.numerics.histogram import Tile, Tiling, coarse_tile, extreme_tile, tau_of
 from occupy.numerics.morphology import ball_widths, dilate_stream, dilate_strided
 from occupy.numerics.parallel import planes_per_slab, scratch
-from occupy.numerics.resampling import Refiner
 from occupy.resolve import ResolvedSettings
 from occupy.settings import short_repr
 from occupy.statistics.posterior import interval_95
+from occupy.volume import LazyMap
 
 
 @dataclass(frozen=True)
@@ -98,38 +98,47 @@ class TargetOccupancy:
 
     @classmethod
     def of(
-        cls,
-        data: npt.NDArray[np.float32],
-        mask: npt.NDArray[np.floating],
-        settings: ResolvedSettings,
-        calibration: Calibration | None = None,
+        cls, data: npt.NDArray[np.float32], mask: npt.NDArray[np.floating], settings: ResolvedSettings
     ) -> TargetOccupancy:
-        """Return the occupancy of one target given by a mask.
+        """Return the occupancy of one target by the published statistic.
 
         Parameters
         ----------
         data : ndarray of float32
             Low-passed map (or map), as for the scale.
         mask : ndarray, same shape
-            The target is where it exceeds ½; with a calibration it may be on a finer grid over the same
-            extent.
+            The target is where it exceeds ½.
         settings : ResolvedSettings
             As for the scale.
-        calibration : Calibration, optional
-            Of the calibrated estimator.
         """
-        if mask.shape != data.shape and calibration is None:
+        if mask.shape != data.shape:
             raise InputError(f"the target mask is {mask.shape} voxels, the map {data.shape}")
-        inside = mask > 0.5
+        inside = _inside(mask)
         voxels = int(np.count_nonzero(inside))
-        if voxels == 0:
-            raise InputError("the target mask is empty: no voxel is above 0.5")
-        if calibration is not None:
-            return _calibrated_target(data, inside, settings, calibration)
         tau = tau_of(voxels)
         full = find_full_scale(data, settings, tau).value
         occupancy = float(np.clip(data[inside].max() / full, 0.0, 1.0))
         return cls(occupancy, voxels, tau, full)
+
+    @classmethod
+    def read(
+        cls, occupancy: LazyMap, mask: npt.NDArray[np.floating], calibration: Calibration, tau: float
+    ) -> TargetOccupancy:
+        """Return the median occupancy of one target, with its standard error; ``mask`` as for `of`."""
+        inside = _inside(mask)
+        planes = [int(z) for z in np.flatnonzero(inside.any(axis=(1, 2)))]
+        values = np.concatenate([occupancy.planes(z, z + 1)[0][inside[z]] for z in planes])
+        middle = np.median(values, keepdims=True)
+        error = float(calibration.uncertainty_of(middle.astype(np.float32))[0])
+        value = float(middle[0])
+        return cls(value, values.size, tau, calibration.full, error, interval_95(value, error))
+
+
+def _inside(mask: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    inside = mask > 0.5
+    if not inside.any():
+        raise InputError("the target mask is empty: no voxel is above 0.5")
+    return inside
 
 
 def lowpass_band(settings: ResolvedSettings) -> FourierBand:
@@ -187,6 +196,8 @@ def scale_stream(
 ) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
     """Yield the local scale of planes ``start`` to ``stop``, some planes at a time.
 
+    With a calibration, its readings: what they become where neighbours leak in, `Calibration.scale_of` tells.
+
     Parameters
     ----------
     data : ndarray of float32, shape (sections, rows, columns)
@@ -216,31 +227,12 @@ def scale_stream(
     factor = np.float32(1.0 / ((1.0 - zero) * full_scale))
     for first, last, dilated in dilate_stream(data, widths, start, stop, thickness):
         if calibration is not None:
-            yield first, last, calibration.scale_of(dilated, scratch("scale", dilated.shape), first)
+            yield first, last, calibration.readings_of(dilated, scratch("scale", dilated.shape), first)
             continue
         out = np.subtract(dilated, np.float32(zero * full_scale), out=scratch("scale", dilated.shape))
         out *= factor
         np.clip(out, 0.0, 1.0, out=out)
         yield first, last, out
-
-
-def _calibrated_target(
-    data: npt.NDArray[np.float32],
-    inside: npt.NDArray[np.bool_],
-    settings: ResolvedSettings,
-    calibration: Calibration,
-) -> TargetOccupancy:
-    """Return the median occupancy in a mask, perhaps on a finer grid, with its standard error."""
-    steps = scale_stream(data, settings, calibration.full, 0, len(data), calibration=calibration)
-    occupancy = np.concatenate([calibration.occupancy_of(part) for _, _, part in steps])
-    finer = Refiner(occupancy.shape, inside.shape, occupancy.__getitem__)
-    planes = [int(z) for z in np.flatnonzero(inside.any(axis=(1, 2)))]
-    values = np.concatenate([finer.planes(z, z + 1)[0][inside[z]] for z in planes])
-    middle = np.median(values, keepdims=True)
-    error = float(calibration.uncertainty_of(middle.astype(np.float32))[0])
-    value = float(middle[0])
-    interval = interval_95(value, error)
-    return TargetOccupancy(value, values.size, settings.tau, calibration.full, error, interval)
 
 
 def strided_maxima(

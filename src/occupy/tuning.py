@@ -57,7 +57,7 @@ class _SharedTuning:
         1.3,
         "",
         "Noise and signal add up as (sᵖ + nᵖ)^(1/p) in a local maximum.",
-        effect="+11% / +16% (maps); -9% / +3% (sets)",
+        effect="+23% / +15% (maps); -9% / +3% (sets)",
     )
 
 
@@ -66,13 +66,13 @@ class _MapTuning:
     """Numbers of the calibrated estimator for one map."""
 
     lowpass: float = tuned(
-        9.0, "Å", "Low-pass: a length of proteins.", effect="+9% / +38%; stated error +3% / -27%"
+        9.0, "Å", "Low-pass: a length of proteins.", effect="+10% / +37%; stated error +3% / -25%"
     )
     floor_of_mode: float = tuned(
         1.155,
         "modes",
         "Noise floor in modes of the local maxima of noise.",
-        effect="+36% / +5%; stated error -23% / +13%",
+        effect="+17% / +11%; stated error -2% / +12%",
     )
     halves_over_solvent: float = fixed(
         1.2, "floors", "Half-maps that show so many times the solvent's noise are used instead of it."
@@ -81,19 +81,19 @@ class _MapTuning:
         0.4,
         "maxima",
         "A voxel is inside density from this share of its own local maximum on.",
-        effect="+13% / -11%; stated error -6% / +10%",
+        effect="+13% / -12%; stated error -8% / +12%",
     )
     above_floor: float = tuned(
         1.83,
         "floors",
         "Local maxima below are not looked at for full scale.",
-        effect="+2% / -1%; stated error +2% / +7%",
+        effect="+0% / -4%; stated error +0% / +7%",
     )
     least_share: float = tuned(
         0.1,
         "highest maximum",
         "Nor those below this share of the highest.",
-        effect="+3% / +0%; stated error -1% / -1%",
+        effect="+3% / -1%; stated error -2% / +0%",
     )
     least_places: float = fixed(150, "places", "With fewer there is nothing to calibrate on.")
     grid: float = fixed(3.9, "per low-pass", "Voxels of the working grid in a low-pass resolution, at least.")
@@ -102,28 +102,28 @@ class _MapTuning:
         "Å",
         "Radius of the neighbourhood whose maximum is the local scale.",
         KINDS,
-        effect="+33% / +0%; stated error -17% / +0%",
+        effect="+35% / +0%; stated error -24% / +0%",
     )
     most_voxels: float = fixed(2.24, "voxels", "The same radius at most: 57 voxels of the working grid.")
     stride: float = tuned(
         5.5,
         "Å",
         "Distance of the places looked at for full scale, at most.",
-        effect="-5% / -0%; stated error +10% / +2%",
+        effect="-5% / -1%; stated error +10% / +5%",
     )
     span: float = fixed(2.3, "ln", "Range of the histogram of local maxima: a factor of ten.")
     relative_error: float = tuned(
         0.05, "", "Relative standard error of partial readings.", effect="+0% / +0%; stated error -2% / +3%"
     )
     noise_error: float = tuned(
-        0.2, "floors", "Standard error of readings, from noise.", effect="+0% / +0%; stated error -6% / +8%"
+        0.2, "floors", "Standard error of readings, from noise.", effect="-4% / +7%; stated error -4% / +3%"
     )
     least_error: float = fixed(0.01, "", "Standard error of every reading at least.")
     error_scale: float = tuned(
         1.62,
         "",
         "Factor of all standard errors: with ± 1.96 of them 95 % of parts of new particles hold.",
-        effect="+0% / +0%; stated error -18% / +19%",
+        effect="+0% / +0%; stated error -18% / +18%",
     )
     ambiguous: float = fixed(
         0.1, "", "Weight of a second level of full, relative to the first, from which on a warning is given."
@@ -133,25 +133,25 @@ class _MapTuning:
         "Å",
         "Gaussian over which maxima are averaged before full scale is sought.",
         KINDS,
-        effect="-10% / +36%; stated error +10% / -9%",
+        effect="+2% / +33%; stated error +2% / -14%",
     )
     edge: float = tuned(
         0.99,
         "of places",
         "The highest reading, but for outliers.",
         KINDS,
-        effect="-4% / +2%; stated error +3% / -1%",
+        effect="-4% / +2%; stated error +3% / -2%",
     )
     below_edge: float = tuned(
-        0.15,
+        0.13,
         "highest reading",
-        "Readings so close below it are of full parts.",
+        "Readings so close below it are of full parts where half of the places read so; × (½ + their share).",
         KINDS,
-        effect="-11% / +22%; stated error +9% / -9%",
+        effect="-10% / +17%; stated error +8% / -9%",
     )
     nearly_full: float = fixed(0.25, "full scales", "Places so close to full scale count as full.")
     level_error: float = tuned(
-        0.05, "ln", "Standard error of full scale.", KINDS, effect="+0% / +0%; stated error -2% / +2%"
+        0.05, "ln", "Standard error of full scale.", KINDS, effect="+0% / +0%; stated error -2% / +3%"
     )
     crowd_below: float = fixed(0.15, "ln", "A level that most places gather around so far below may be full.")
     crowd_share: float = fixed(0.4, "of places", "Share of the places there.")
@@ -162,11 +162,11 @@ class _MapTuning:
         "Chance to be full before a part is looked at, at most; else the share of places that read so.",
     )
     full_spread: float = tuned(
-        0.07,
+        0.05,
         "full scales",
         "Standard deviation of readings of full parts, per share of places that read nearly full.",
         KINDS,
-        effect="-6% / +14%; stated error +6% / -6%",
+        effect="-4% / +8%; stated error +2% / -4%",
     )
     crowding_reach: float = fixed(25.0, "Å", "Gaussian over which density far around is averaged.")
     crowding_power: float = tuned(
@@ -174,21 +174,21 @@ class _MapTuning:
         "",
         "Readings grow with this power of the density far around.",
         KINDS,
-        effect="-0% / -1%; stated error +1% / +2%",
+        effect="-1% / +0%; stated error -1% / +3%",
     )
     leakage_reach: float = tuned(
         4.2,
         "Å",
         "Gaussian over which a reading is compared with what is around.",
         KINDS,
-        effect="+4% / +6%; stated error +1% / -2%",
+        effect="-5% / +10%; stated error +6% / -3%",
     )
     leakage_share: float = tuned(
         0.72,
         "",
         "A reading below this share of its neighbours' is partly theirs.",
         KINDS,
-        effect="+46% / -6%; stated error -17% / +7%",
+        effect="+45% / -2%; stated error -18% / +6%",
     )
 
 
@@ -364,6 +364,11 @@ class _BFactorTuning:
     )
     structure_error: float = fixed(30.0, "Å²", "Standard error from what the structure itself does.")
     relative_error: float = fixed(0.4, "", "Relative standard error: the recovered share was 0.2 to 0.6.")
+    detail: float = fixed(4.8, "Å", "Detail that belts lack lies between this and the low-pass.")
+    detail_window: float = fixed(8.0, "Å", "Gaussian over which detail is compared with density.", KINDS)
+    detail_share: float = fixed(0.45, "90 % value", "Content with less of it is featureless.", KINDS)
+    detail_signal: float = fixed(2.0, "noise", "Power of detail above which any is told.", KINDS)
+    belt: float = fixed(0.12, "of content", "A warning is given from so much of it on.", KINDS)
 
 
 SHARED = _SharedTuning()

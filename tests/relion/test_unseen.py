@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.classification.particles import SETS, write_particles
+from benchmarks.classification.particles import BLOCKS, SETS, write_particles
+from benchmarks.classification.runs import area_row
 from benchmarks.classification.unseen import Images, likelihoods, mixture, project, read_images
 from occupy.io.mrc import write_map
 from occupy.volume import Volume
@@ -72,3 +73,27 @@ def test_the_right_map_is_the_likeliest(projected: tuple[np.ndarray, Images]) ->
     # The same map twice tells no more than once, and its grey scale does not matter.
     assert mixture(likelihoods([data, data], images)) == pytest.approx(mixture(likelihoods([data], images)))
     assert likelihoods([3 * data], images) == pytest.approx(likelihoods([data], images), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(SETS))
+def test_shares_of_a_sets_states_add_up(name: str) -> None:
+    states = SETS[name].states
+    assert sum(share for share, _ in states.values()) == pytest.approx(1)
+    assert len({tuple(absent) for _, absent in states.values()}) == len(states)
+
+
+def test_sixteen_unequal_states_lack_known_blocks() -> None:
+    states = SETS["sixteen"].states
+    assert len(states) == 16
+    assert min(share for share, _ in states.values()) == pytest.approx(0.0117, abs=1e-4)
+    assert {block for _, absent in states.values() for block in absent} == set(BLOCKS)
+
+
+def test_the_area_is_half_for_the_same_map_and_less_for_another_state() -> None:
+    rng = np.random.default_rng(2)
+    one, other = blobs(rng, extra=True), blobs(rng, extra=False)
+    found = area_row([one, other], [3 * one, one], PIXEL, 100.0)
+    same, different = map(float, found["areas"].split())
+    assert same == pytest.approx(0.5, abs=0.02)
+    assert different < 0.8 * same
+    assert float(found["area"]) == pytest.approx((same + different) / 2, abs=1e-3)

@@ -15,8 +15,13 @@ def context(readings, density, share=SHARE, gain=1.0):
     return LocalContext.of(readings, density, gains, (1.25,) * 3, (1, 1, 1), share)
 
 
-def mend(readings, density):
-    return context(readings, density).mend(readings.copy(), 0)
+def mend(readings, density, **how):
+    field = context(readings, density, **how)
+    return field.mended(field.levelled(readings.copy(), 0), around(field, readings))
+
+
+def around(field, readings, first=0):
+    return field.around_planes(first, first + len(readings), readings.shape[1:]).copy()
 
 
 def bar(values, width=8):
@@ -66,7 +71,7 @@ def test_mending_does_not_depend_on_units(one, other):
 
 def test_a_gain_that_is_the_same_everywhere_is_a_factor():
     readings, density = bar((1.0, 0.2, 0.6)), bar((1.0, 0.1, 0.5))
-    found = context(readings, density, gain=0.5).mend(readings.copy(), 0)
+    found = mend(readings, density, gain=0.5)
     assert_allclose(found, 0.5 * mend(readings, density), atol=2e-3)
 
 
@@ -78,10 +83,17 @@ def test_where_nothing_is_nothing_leaks():
 
 def test_planes_of_a_part_are_those_of_the_whole():
     rng = np.random.default_rng(2)
-    around, gain = rng.random((2, 5, 6, 7), dtype=np.float32)
-    field = LocalContext(around, gain, (3, 3, 3), SHARE)
+    means, gain = rng.random((2, 5, 6, 7), dtype=np.float32)
+    field = LocalContext(means, gain, (3, 3, 3), SHARE)
     readings = rng.random((15, 18, 21), dtype=np.float32)
-    whole = field.mend(readings.copy(), 0)
-    assert_allclose(field.mend(readings[4:9].copy(), 4), whole[4:9], rtol=1e-6)
-    part = field.within((4, 5, 6)).mend(readings[4:9, 5:15, 6:17].copy(), 0)
-    assert_allclose(part, whole[4:9, 5:15, 6:17], rtol=1e-2, atol=1e-5)
+    whole, part = field.levelled(readings.copy(), 0), field.levelled(readings[4:9].copy(), 4)
+    assert_allclose(part, whole[4:9], rtol=1e-6)
+    assert_allclose(around(field, part, 4), around(field, whole)[4:9], rtol=1e-6)
+
+
+def test_halfway_between_strong_and_empty_is_mended_as_what_it_reads_there():
+    # Weak beside strong: mended first and averaged after, half of the strong one would be left.
+    field = context(*2 * (bar((1.0, 1.0)),))
+    strong, weak = np.float32([1.0]), np.float32([0.3])
+    middle = field.mended((strong + weak) / 2, np.float32([1.0]))
+    assert middle < 0.6 * (field.mended(strong, np.float32([1.0])) + field.mended(weak, np.float32([1.0])))

@@ -11,7 +11,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,11 +132,12 @@ class CommonParticles:
         if count < most:
             text = f"{count} of up to {most} particles are in all runs; the others are left out"
             notices.append(Notice("particles-left-out", text))
+        certainties = [
+            None if run.certainty is None else run.certainty[at] for run, at in zip(runs, rows, strict=True)
+        ]
         partitions = tuple(
-            Partition.of(
-                name, run.labels[at], None if run.certainty is None else run.certainty[at], run.overstated
-            )
-            for name, run, at in zip(labelled, runs, rows, strict=True)
+            replace(Partition.of(name, run.labels[at], certainty), overstated=run.overstated)
+            for name, run, at, certainty in zip(labelled, runs, rows, certainties, strict=True)
         )
         of = Entries.of(_sources(runs, keys)[rows[0]])
         if of.expanded:

@@ -16,6 +16,7 @@ from occupy.report.record import read_record, to_json
 WHAT = {
     "scale": "local scale",
     "confidence": "confidence",
+    "mask_featureless": "content without detail: lipid, detergent",
     "mask_fdr": "content at a false-discovery rate",
     "occupancy": "occupancy",
     "uncertainty": "standard error of the occupancy",

@@ -65,7 +65,7 @@ def _scale_slice(est: Estimate, axis: int) -> Array:
 
     Only a slab as thick as the footprint is dilated, so that no whole map is made for three slices.
     """
-    if est.resampled:
+    if est.resampled or est.calibration is not None:
         return central_slice(est.volume, est.scale, axis)
     along = file_axes(est.volume)[axis]
     middle = est.volume.shape[along] // 2
@@ -74,11 +74,7 @@ def _scale_slice(est: Estimate, axis: int) -> Array:
     band = [slice(None)] * 3
     band[along] = slice(first, middle + reach + 1)
     data = np.ascontiguousarray(est.working_map[tuple(band)])
-    calibration = est.calibration
-    if calibration is not None:
-        z, y, x = (first if k == along else 0 for k in range(3))
-        calibration = calibration.within((z, y, x))
-    stream = scale_stream(data, est.settings, est.full_scale.value, 0, len(data), est.zero, calibration)
+    stream = scale_stream(data, est.settings, est.full_scale.value, 0, len(data), est.zero)
     slab = np.concatenate([part.copy() for _, _, part in stream])
     plane = slab.take([middle - first], axis=along)
     # As a view of full size, so that one function turns all slices.
@@ -110,11 +106,25 @@ def shown_scale(est: Estimate, axis: int) -> np.ma.MaskedArray[Any, Any]:
 
     Scale reaches beyond matter by half a footprint, where it falls to 0 also around what is complete. It is
     shown from `lowest_shown_scale` on, and where the low-passed map has the share of local full scale at
-    which surfaces are contoured. About 600 pixels wide, so that edges are smooth and thin parts stay.
+    which surfaces are contoured; also in gaps of matter narrower than the low-pass resolution, and not in
+    islands smaller than that. About 600 pixels wide, so that edges are smooth and thin parts stay.
     """
+    from scipy.ndimage import distance_transform_edt, label
+
     scale, low = (_finer(part) for part in (_smoothed_scale(est, axis), _lowpassed_slice(est, axis)))
-    hidden = (scale < lowest_shown_scale(est)) | (low < LEVEL * est.full_scale.value * scale)
-    return np.ma.masked_array(scale, hidden)
+    above = scale >= lowest_shown_scale(est)
+    matter = above & (low >= LEVEL * est.full_scale.value * scale)
+    order = [i for i in file_axes(est.volume) if i != file_axes(est.volume)[axis]]
+    pixel = [
+        est.volume.shape[i] * est.volume.voxel_size[i] / n for i, n in zip(order, scale.shape, strict=True)
+    ]
+    width = est.settings.lowpass
+    islands, _ = label(matter)
+    matter &= (np.bincount(islands.ravel()) * np.prod(pixel) >= width**2)[islands]
+    if matter.any():
+        grown = distance_transform_edt(~matter, pixel) <= width / 2
+        matter |= (distance_transform_edt(grown, pixel) > width / 2) & above
+    return np.ma.masked_array(scale, ~matter)
 
 
 def shown_occupancy(est: Estimate, axis: int) -> np.ma.MaskedArray[Any, Any]:

@@ -57,17 +57,11 @@ class Partition:
         return np.bincount(self.labels, minlength=len(self.classes))
 
     @classmethod
-    def of(
-        cls,
-        name: str,
-        numbers: npt.ArrayLike,
-        certainty: npt.ArrayLike | None = None,
-        overstated: float | None = None,
-    ) -> Partition:
+    def of(cls, name: str, numbers: npt.ArrayLike, certainty: npt.ArrayLike | None = None) -> Partition:
         """Return the partition that class numbers, one per entry, make; classes nobody is in do not exist."""
         classes, labels = np.unique(np.asarray(numbers, dtype=np.int64), return_inverse=True)
         known = None if certainty is None else np.asarray(certainty, dtype=np.float64)
-        return cls(name, tuple(classes.tolist()), labels, known, overstated)
+        return cls(name, tuple(classes.tolist()), labels, known)
 
 
 @dataclass(frozen=True, eq=False)

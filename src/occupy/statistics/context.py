@@ -9,7 +9,7 @@ docs/explanation/estimator.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -111,15 +111,12 @@ class LocalContext:
         n.
     share : float
         What reads less than this share of the mean is partly its neighbours'.
-    start : tuple of int
-        First voxel of the part of the map that is asked about.
     """
 
     around: Array
     gain: Array
     strides: tuple[int, int, int]
     share: float
-    start: tuple[int, int, int] = (0, 0, 0)
 
     @classmethod
     def of(
@@ -150,16 +147,21 @@ class LocalContext:
         """
         return cls(Neighbourhood.of(density, sigma).mean(readings * gain), gain, strides, share)
 
-    def within(self, start: tuple[int, int, int]) -> LocalContext:
-        """Return the same for a part of the map that begins at this voxel."""
-        return replace(self, start=start)
+    def around_planes(self, start: int, stop: int, across: tuple[int, ...]) -> Array:
+        """Return the mean around the voxels of some planes, positive; this thread's scratch array.
 
-    @cached_property
-    def _table(self) -> Array:
-        return _mended(np.linspace(0, 1, _STEPS), self.share).astype(np.float32)
+        Parameters
+        ----------
+        start, stop : int
+            Planes.
+        across : tuple of int
+            Rows and columns.
+        """
+        found = interpolated_planes(self.around, self.strides, start, stop, across)
+        return np.maximum(found, np.float32(1e-9), out=found)
 
-    def mend(self, readings: Array, first: int) -> Array:
-        """Take from readings what leaks in, and give them what their own density reads beside them, in place.
+    def levelled(self, readings: Array, first: int) -> Array:
+        """Make readings comparable, whatever lies far around, in place.
 
         Parameters
         ----------
@@ -168,22 +170,34 @@ class LocalContext:
         first : int
             Number of the first plane.
         """
-        z, y, x = self.start
-        last = first + len(readings)
-        across, back = readings.shape[1:], (-z, -y, -x)
-        # Both are interpolated into the same scratch array, one after the other.
-        readings *= interpolated_planes(self.gain, self.strides, first, last, across, back)
-        around = interpolated_planes(self.around, self.strides, first, last, across, back)
-        np.maximum(around, np.float32(1e-9), out=around)
-        below = readings < around
-        ratio = np.divide(readings, around, out=scratch("ratio", readings.shape))
-        np.minimum(ratio, np.float32(1), out=ratio)
-        steps = scratch("steps", readings.shape, np.intp)
-        np.multiply(ratio, np.float32(_STEPS - 1), out=steps, casting="unsafe")
-        around *= self._table.take(steps, out=ratio, mode="clip")
-        # At and above the mean around, readings stay.
-        np.copyto(readings, around, where=below)
+        last, across = first + len(readings), readings.shape[1:]
+        readings *= interpolated_planes(self.gain, self.strides, first, last, across)
         return readings
+
+    @cached_property
+    def _factors(self) -> Array:
+        ratio = np.linspace(0, 1, _STEPS)[1:]
+        return np.concatenate([[0], _mended(ratio, self.share) / ratio]).astype(np.float32)
+
+    def mended(self, readings: Array, around: Array) -> Array:
+        """Return readings without what leaks in, and with what their own density reads beside them.
+
+        Place by place, on any grid: what is interpolated to a finer one is better mended there, as the
+        reading of emptiness between strong density is bent, and means of it are too high.
+
+        Parameters
+        ----------
+        readings : ndarray of float32
+            From `levelled`.
+        around : ndarray of float32, same shape
+            From `around_planes`.
+        """
+        ratio = np.divide(readings, around, out=scratch("ratio", readings.shape))
+        ratio *= np.float32(_STEPS - 1)
+        steps = scratch("steps", readings.shape, np.intp)
+        np.copyto(steps, ratio, casting="unsafe")
+        # At and above the mean around, the factor is 1.
+        return np.asarray(readings * self._factors.take(steps, out=ratio, mode="clip"))
 
 
 def crowding_gain(
