@@ -323,3 +323,18 @@ def test_the_same_picture_is_the_same_file(tmp_path, kind):
         return path.read_bytes()
 
     assert drawn("one", 1_000_000_000) == drawn("two", 1_700_000_000)
+
+
+def test_slices_show_matter_whole_and_no_specks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sheets with a gap narrower than the low-pass resolution (9 Å) are one; a speck of 3 Å is nothing."""
+    est = estimate(Volume.from_array(blob((48, 48, 48)), 3.0))
+    low = np.zeros((48, 48), np.float32)
+    low[10:40, [*range(8, 12), *range(13, 17), *range(24, 28)]] = est.full_scale.value
+    low[4, 40] = est.full_scale.value
+    monkeypatch.setattr(slices, "_smoothed_scale", lambda *_: np.full((48, 48), 0.9, np.float32))
+    monkeypatch.setattr(slices, "_lowpassed_slice", lambda *_: low)
+    shown = ~np.ma.getmaskarray(slices.shown_scale(est, 0))
+    voxels = shown.reshape(48, 12, 48, 12).mean(axis=(1, 3))
+    assert voxels[15:35, 8:17].min() == 1
+    assert voxels[15:35, 19:22].max() == 0
+    assert voxels[4, 40] == 0

@@ -106,11 +106,25 @@ def shown_scale(est: Estimate, axis: int) -> np.ma.MaskedArray[Any, Any]:
 
     Scale reaches beyond matter by half a footprint, where it falls to 0 also around what is complete. It is
     shown from `lowest_shown_scale` on, and where the low-passed map has the share of local full scale at
-    which surfaces are contoured. About 600 pixels wide, so that edges are smooth and thin parts stay.
+    which surfaces are contoured; also in gaps of matter narrower than the low-pass resolution, and not in
+    islands smaller than that. About 600 pixels wide, so that edges are smooth and thin parts stay.
     """
+    from scipy.ndimage import distance_transform_edt, label
+
     scale, low = (_finer(part) for part in (_smoothed_scale(est, axis), _lowpassed_slice(est, axis)))
-    hidden = (scale < lowest_shown_scale(est)) | (low < LEVEL * est.full_scale.value * scale)
-    return np.ma.masked_array(scale, hidden)
+    above = scale >= lowest_shown_scale(est)
+    matter = above & (low >= LEVEL * est.full_scale.value * scale)
+    order = [i for i in file_axes(est.volume) if i != file_axes(est.volume)[axis]]
+    pixel = [
+        est.volume.shape[i] * est.volume.voxel_size[i] / n for i, n in zip(order, scale.shape, strict=True)
+    ]
+    width = est.settings.lowpass
+    islands, _ = label(matter)
+    matter &= (np.bincount(islands.ravel()) * np.prod(pixel) >= width**2)[islands]
+    if matter.any():
+        grown = distance_transform_edt(~matter, pixel) <= width / 2
+        matter |= (distance_transform_edt(grown, pixel) > width / 2) & above
+    return np.ma.masked_array(scale, ~matter)
 
 
 def shown_occupancy(est: Estimate, axis: int) -> np.ma.MaskedArray[Any, Any]:
