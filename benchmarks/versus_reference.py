@@ -9,16 +9,18 @@ outputs agree, and our time per stage. Figures of one machine say little; the ra
 from __future__ import annotations
 
 import argparse
+import compileall
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+import occupy
 from benchmarks import reference
 from benchmarks.maps import KINDS, write_benchmark_map
 from benchmarks.processes import Cost, measure, middle
@@ -167,6 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--many", type=int, default=0, help="also this many maps of 128 in one process")
     parser.add_argument("--estimator", default="nlf", choices=("nlf", "default"))
+    parser.add_argument(
+        "--ours", default="", help="more options for our side, such as '--output-voxel coarse'"
+    )
     parser.add_argument("--no-reference", action="store_true", help="time this program only")
     parser.add_argument("--folder", type=Path, help="keep maps and the reference here")
     parser.add_argument("--smoke", action="store_true", help="one small map, once, without the reference")
@@ -176,10 +181,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = a.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
+        # As an installation leaves it, whether or not this environment lets Python write bytecode by itself.
+        compileall.compile_dir(Path(occupy.__file__).parent, quiet=1)
         start = None if a.no_reference else reference.install(folder)
         print("| map | ours: cpu s / wall s / peak MiB | OccuPy 0.1.13 | ratio | scale beyond 0.01 |")
         print("|---|---|---|---|---|", flush=True)
         cases = cases_of(folder, a.sizes, a.kinds, a.many, a.estimator, not a.no_reference)
+        cases = [replace(case, ours=(*case.ours, *a.ours.split())) for case in cases]
         for case in cases:
             with tempfile.TemporaryDirectory(dir=folder) as work:
                 print(compare(case, Path(work), a.runs, start), flush=True)

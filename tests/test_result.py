@@ -317,6 +317,11 @@ def test_every_stage_is_named_and_pictures_and_report_are_said(folder: Path, tmp
     inputs = occupy.open_inputs(folder / "a.mrc")
     written = run_job(inputs, tmp_path, job, None, lambda stage, *_: stages.append(stage))
     assert stages.index("maps") < stages.index("pictures") < stages.index("report")
+    named = [stage for stage in dict.fromkeys(stages) if ": " in stage]
+    assert named == [
+        *("pictures: slices", "pictures: solvent"),
+        *("report: surface", "report: slices", "report: solvent"),
+    ]
     summarise(written, job)
     said = capsys.readouterr().out
     pictures = [*tmp_path.glob("*.png"), *tmp_path.glob("*.html")]

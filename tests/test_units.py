@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from occupy.numerics.parallel import one_blas_thread, ordinary_unit
 from occupy.pipeline import estimate
 from occupy.report.results import _write_maps
 from occupy.settings import Output
-from occupy.volume import compute_planes
+from occupy.volume import Frame, LazyMap, compute_planes, in_stretches
 
 SIDE = 56
 PRODUCTS = ["scale", "confidence", "uncertainty", "mask_fdr", "lowpass", "amplified", "attenuated", "sigmoid"]
@@ -165,6 +166,33 @@ def test_one_thread_of_linear_algebra_until_the_last_is_done(monkeypatch):
         assert set(threads()) == {1}
         second.__exit__(None, None, None)
         assert set(threads()) == {2}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_scale_that_is_never_whole_in_memory_gives_the_same_maps(monkeypatch, threads: int):
+    volume, asked = Volume.from_array(blobs(SIDE), 1.25), Settings(amplify=3, threads=threads)
+    whole = estimate(volume, asked)
+    parts = estimate(volume, asked)
+    assert parts.resampled
+    monkeypatch.setattr("occupy.estimated.in_stretches", partial(in_stretches, planes=5, most=0))
+    for name, lazy in whole.maps.items():
+        np.testing.assert_array_equal(parts.maps[name].data, lazy.data)
+    assert not parts._readings.is_known
+    assert parts.variability_limit == whole.variability_limit
+
+
+def test_each_stretch_is_made_once_for_planes_in_their_order():
+    asked: list[tuple[int, int]] = []
+
+    def stream(start: int, stop: int):
+        asked.append((start, stop))
+        yield start, stop, np.arange(start, stop, dtype=np.float32)[:, None, None] * np.ones((1, 2, 3))
+
+    lazy = LazyMap((11, 2, 3), (1.0, 1.0, 1.0), Frame(), stream=stream)
+    assert in_stretches(lazy) is lazy
+    parts = in_stretches(lazy, planes=4, most=0)
+    assert [float(parts.planes(z, z + 1)[0, 0, 0]) for z in range(11)] == list(range(11))
+    assert asked == [(0, 4), (4, 8), (8, 11)]
 
 
 def test_the_variability_limit_means_the_same_on_a_coarser_grid(tmp_path: Path):

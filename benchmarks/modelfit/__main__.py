@@ -126,6 +126,19 @@ def per_map(rows: Sequence[Row]) -> dict[tuple[str, str], list[dict[str, float]]
     return found
 
 
+def changes(rows: Sequence[Row]) -> str:
+    """Return how far chains of a processed map, or with a faulty model, read from those of the raw one."""
+    values = {(name, method, r.chain): r.value for _, name, method, r in rows}
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for (name, method, chain), value in values.items():
+        raw = f"{name.rsplit('_', 1)[0]}_raw"
+        if name != raw and (raw, method, chain) in values:
+            found[name, method].append(abs(value - values[raw, method, chain]))
+    lines = ["| map | method | mean change | largest |", "|---|---|---|---|"]
+    lines += [f"| {n} | {m} | {np.mean(off):.3f} | {max(off):.3f} |" for (n, m), off in found.items()]
+    return "\n".join(lines)
+
+
 def write_readings(path: Path, rows: Sequence[Row]) -> None:
     """Write every single reading as CSV."""
     with path.open("w", newline="") as stream:
@@ -149,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "joint fit" in a.methods:
             rows += measured_sets(made)
         write_readings(folder / "readings.csv", rows)
-        print(table(per_map(rows)))
+        print(table(per_map(rows)), changes(rows), sep="\n\n")
 
 
 if __name__ == "__main__":

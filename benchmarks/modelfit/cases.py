@@ -81,8 +81,9 @@ VARIANTS: tuple[tuple[str, Processing], ...] = (
 VARIED = (Case("7pbl", 191, 5.0, 2.0, 90, 15, 0.5), Case("1wcm", 591, 5.0, 2.25, 96, 15, 0.5))
 
 
-FAULTS = ("displaced", "incomplete", "cut")
-"""Models with 0.8 Å random coordinate error, without a tenth of the residues, without side chains."""
+FAULTS = ("displaced", "incomplete", "cut", "short")
+"""Models with 0.8 Å random coordinate error, without a tenth of the residues, without side chains, and
+without their third chain, whose density then has no model."""
 MAIN_CHAIN = frozenset(("N", "CA", "C", "O", "CB", "P", "OP1", "OP2", "O5'", "C5'", "C4'", "C3'", "O3'"))
 
 
@@ -90,6 +91,8 @@ def faulty(structure: gemmi.Structure, fault: str, seed: int) -> gemmi.Structure
     """Return a model with one kind of fault."""
     rng = np.random.default_rng((seed, 21))
     found = structure.clone()
+    if fault == "short":
+        del found[0][2]
     for chain in found[0]:
         for number in range(len(chain) - 1, -1, -1):
             if fault == "incomplete" and rng.random() < 0.1:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from occupy import tuning
 from occupy.numerics.parallel import scratch
-from occupy.numerics.smoothing import smooth_curve, smooth_volume
+from occupy.numerics.smoothing import quantile, smooth_curve, smooth_volume
 from occupy.statistics.context import LocalContext, crowding_gain
 from occupy.statistics.noise import mode_of_maxima, with_noise, without_noise
 from occupy.statistics.posterior import STANDARD_ERRORS_95, chance_of_full, posterior_error, posterior_mean
@@ -238,7 +238,7 @@ def _content_places(data: Array, dilated: Array, floor: float) -> npt.NDArray[np
     strong = dilated[dilated > 2 * floor]
     if strong.size < t.least_places:
         return None
-    least = max(t.above_floor * floor, floor + t.least_share * (float(np.quantile(strong, 0.99)) - floor))
+    least = max(t.above_floor * floor, floor + t.least_share * (quantile(strong, 0.99) - floor))
     inside = np.asarray((data > np.float32(t.core) * dilated) & (dilated > np.float32(least)))
     return inside if np.count_nonzero(inside) >= t.least_places // 10 else None
 
@@ -292,7 +292,7 @@ def _full_level(logs: Array) -> tuple[float, float, tuple[tuple[float, float], .
         What full scale may be instead: ratio to it, and how likely.
     """
     t = tuning.MAP
-    high = float(np.quantile(logs, t.edge))
+    high = quantile(logs, t.edge)
     share = 0.5
     for _ in range(2):
         close = logs[logs > high + log(1 - t.below_edge * (0.5 + share))]
@@ -373,8 +373,8 @@ def calibrate(
     off = np.array([[log(ratio), chance] for ratio, chance in others])
     error = float(np.sqrt((off[:, 1] * off[:, 0] ** 2).sum()))
     # Relative to full scale, as readings are there.
-    relative = readings / np.float32(above)
-    context = LocalContext.of(relative, data, gain, voxels(t.leakage_reach), strides, t.leakage_share)
+    readings /= np.float32(above)
+    context = LocalContext.of(readings, data, gain, voxels(t.leakage_reach), strides, t.leakage_share)
     return Calibration(
         zero,
         with_noise(above, zero, tuning.SHARED.noise_power),

@@ -22,6 +22,7 @@ from occupy.numerics.histogram import (
     two_histograms,
     value_range,
 )
+from occupy.numerics.smoothing import quantile
 from occupy.resolve import ResolvedSettings
 from occupy.scale import FullScale
 from occupy.settings import short_repr
@@ -168,8 +169,10 @@ def _histogram_range(
     if region is not None:
         planes = range(0, len(data), step)
         sample = sample[np.stack([region(z, z + 1)[0, ::step, ::step] for z in planes])]
-    middle = float(np.median(sample)) if sample.size else 0.0
-    spread = 1.4826 * float(np.median(np.abs(sample - np.float32(middle)))) if sample.size else 0.0
+    if not sample.size:
+        return low, high
+    middle = quantile(sample, 0.5)
+    spread = 1.4826 * quantile(np.abs(sample - np.float32(middle)), 0.5)
     if spread <= 0:
         return low, high
     return max(low, middle - 12 * spread), min(high, middle + 40 * spread)

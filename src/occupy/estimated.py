@@ -20,7 +20,16 @@ from occupy.modify import modified_maps
 from occupy.resolve import ResolvedSettings
 from occupy.scale import FullScale, TargetOccupancy, scale_stream
 from occupy.settings import short_repr
-from occupy.volume import Grid, LazyMap, Volume, answer_in, frame_of_box, on_finer_grid
+from occupy.volume import (
+    Grid,
+    LazyMap,
+    Volume,
+    answer_in,
+    compute_planes,
+    frame_of_box,
+    in_stretches,
+    on_finer_grid,
+)
 
 Array = npt.NDArray[np.float32]
 
@@ -164,7 +173,7 @@ class Estimate:
         """Return what `coarse_maps` has on a grid: all but confidence follows there from readings."""
         low, curve, calibration = self.lowpassed, self.curve, self.calibration
         confidence = _on_working_grid(self, lambda start, stop: curve(low[start:stop]))
-        readings = on_finer_grid(self._readings, grid)
+        readings = on_finer_grid(in_stretches(self._readings), grid)
         found = {"scale": readings, "confidence": on_finer_grid(confidence, grid)}
         if calibration is not None:
             context, across, around = calibration.context, self.settings.shape[1:], []
@@ -183,7 +192,13 @@ class Estimate:
 
         On the working grid; NaN where no voxel has full scale.
         """
-        return self.mean_at_full_scale(self.sums_at_full_scale(self.coarse_maps["scale"].data, 0))
+        sums = np.empty((self.settings.shape[0], 2))
+
+        def add(_: str, start: int, stop: int, scale: Array) -> None:
+            sums[start:stop] = self.sums_at_full_scale(scale, start)
+
+        compute_planes({"scale": self.coarse_maps["scale"]}, add)
+        return self.mean_at_full_scale(sums)
 
     def sums_at_full_scale(self, scale: Array, start: int) -> npt.NDArray[np.float64]:
         """Count the voxels of full scale in each plane from ``start`` on, and sum the map there.

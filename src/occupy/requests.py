@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from occupy.errors import InputError
 from occupy.settings import as_written, option
+
+if TYPE_CHECKING:
+    from occupy.model import Alternatives
 
 Mask = Literal["none", "sphere", "soft"]
 
@@ -226,7 +230,7 @@ class RegionRequest:
     )
     exclusive: tuple[str, ...] = option(
         (),
-        "Regions in one place, at most 1 together: 'LIG_A | LIG_B'; may be repeated.",
+        "Regions in one place, at most 1 together: 'LIG_A | LIG_B', or 'LIG_A | LIG_B = 1'; may be repeated.",
         "Joint fit",
         metavar="REGIONS",
     )
@@ -247,11 +251,14 @@ class RegionRequest:
             raise InputError("--exclusive is about the joint fit of a --model's parts")
 
     @property
-    def alternatives(self) -> tuple[tuple[str, ...], ...]:
-        """Names of the regions that exclude each other, in groups."""
-        return tuple(
-            tuple(name.strip() for name in text.split("|") if name.strip()) for text in self.exclusive
-        )
+    def alternatives(self) -> tuple[Alternatives, ...]:
+        """Regions that exclude each other."""
+        from occupy.model import Alternatives
+
+        names = [re.sub(r"=\s*1\s*$", "", text) for text in self.exclusive]
+        parts = (tuple(name.strip() for name in text.split("|") if name.strip()) for text in names)
+        complete = (name != text for name, text in zip(names, self.exclusive, strict=True))
+        return tuple(map(Alternatives, parts, complete))
 
     @property
     def options(self) -> dict[str, Any]:

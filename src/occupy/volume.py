@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -332,6 +334,30 @@ def on_finer_grid(coarse: LazyMap, grid: Grid) -> LazyMap:
     # Planes that share work with their neighbours' are made together and kept, others when they are wanted.
     shared = tuple(lazy for lazy in _with_sources([coarse]) if lazy.make is None)
     return LazyMap.on(grid, finer.planes, needs=shared, threads=coarse.threads)
+
+
+def in_stretches(lazy: LazyMap, *, planes: int = 24, most: int = 1 << 26) -> LazyMap:
+    """Return a map of many voxels as one that is never whole in memory, for use in the order of its planes.
+
+    Parameters
+    ----------
+    lazy : LazyMap
+        A map of more than ``most`` voxels; a smaller one is returned as it is.
+    planes : int
+        Each thread makes so many at a time, and keeps them until it needs others.
+    """
+    if lazy.is_known or math.prod(lazy.shape) <= most:
+        return lazy
+    kept = threading.local()
+
+    def make(start: int, stop: int) -> Array:
+        first, stretch = getattr(kept, "stretch", (0, np.empty((0, 0, 0), dtype=np.float32)))
+        if not first <= start <= stop <= first + len(stretch):
+            first, stretch = start, lazy.planes(start, min(max(stop, start + planes), lazy.shape[0]))
+            kept.stretch = first, stretch
+        return stretch[start - first : stop - first]
+
+    return LazyMap.on(lazy, make, threads=lazy.threads)
 
 
 @dataclass(frozen=True, eq=False)

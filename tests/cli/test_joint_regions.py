@@ -81,6 +81,11 @@ def test_files_for_refinement_name_the_partial_parts(cli, made, done, work, the_
     found = rows(work / "out")
     assert float(found["D"]["occupancy"]) + float(found["F"]["occupancy"]) == pytest.approx(1, abs=0.02)
     assert "alts incomplete 1 3" in (work / "out" / "demo_demo_refmac.txt").read_text()
+    assert cli(*words, "D | G = 1").code == 0
+    found = rows(work / "out")
+    assert float(found["D"]["occupancy"]) + float(found["G"]["occupancy"]) == pytest.approx(1, abs=0.001)
+    assert "alts complete 1 4" in (work / "out" / "demo_demo_refmac.txt").read_text()
+    assert "complete: true" in (work / "out" / "demo_demo_servalcat.yaml").read_text()
     assert "D | Z" in the_error(cli(*words, "D | Z"))
     assert "--exclusive" in the_error(cli(*words, "D | F", "--by-reading"))
 

@@ -92,6 +92,10 @@ def test_help_imports_nothing_heavy(program):
 
 
 def test_an_estimate_imports_only_what_it_needs(program, blob, work):
+    modules = imported_by(program, blob, "--lowpass", 12, "--amplify", 3)
+    assert "occupy.calibration" in modules
+    # Start-up is half of a small map's run: masked arrays alone are 8 ms of it.
+    assert not modules & {"numpy.ma", "secrets", "occupy.regions.table", "occupy.io.star", "occupy.requests"}
     modules = imported_by(program, blob, "--estimator", "local", "--amplify", 3, "--match-histogram")
     assert "occupy.pipeline" in modules
     assert not modules & {

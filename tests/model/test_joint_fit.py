@@ -10,7 +10,7 @@ from occupy.errors import InputError
 from occupy.model.density import map_coefficients
 from occupy.model.fit import _chains_of, finest_detail, fit_parts, fit_set
 from occupy.model.level import Level, full_elsewhere
-from occupy.model.solve import Products, _inverse, solve
+from occupy.model.solve import Products, _inverse, solve, solve_all
 
 
 def test_without_noise_the_truth_is_found():
@@ -145,6 +145,17 @@ def test_a_set_shares_the_b_factors_of_its_parts():
     assert np.mean(off) <= np.mean([np.abs(fit.values - truth).mean() for fit in alone]) + 0.002
     with pytest.raises(InputError, match="no maps"):
         fit_set({}, VOXEL, molecule())
+
+
+def test_no_shell_decides_alone_in_a_set():
+    lattice, rows = densities()
+    maps = np.array([map_coefficients(clean_map(), lattice)] * 2)
+    products = Products.of(rows, maps, lattice)
+    power = products.power[0] / products.count
+    assert (solve(products).noise < 1e-3 * power).all()
+    # Classes differ by more than their particles in strong shells: a share of the power is noise in them.
+    for solution in solve_all(products):
+        np.testing.assert_allclose(solution.noise, 0.2 * power, rtol=0.01)
 
 
 def test_at_least_one_part_is_full():

@@ -7,9 +7,9 @@ import pytest
 
 from joint_model import SHAPE, TRUTH, VOXEL, clean_map, molecule
 from occupy.errors import InputError
+from occupy.model import Alternatives
 from occupy.model.fit import _chains_of, fit_parts
 from occupy.model.judge import (
-    at_most_one,
     check_placement,
     difference,
     likely_shift,
@@ -17,6 +17,7 @@ from occupy.model.judge import (
     not_separable,
     poor_parts,
     presence,
+    with_sums,
 )
 
 
@@ -87,14 +88,32 @@ def test_the_residual_holds_what_has_no_model():
 
 def test_alternatives_sum_up_to_one_at_most():
     fit = fit_parts(noisy(), VOXEL, molecule())
-    found = at_most_one(fit, [("A", "B")])
+    found = with_sums(fit, [Alternatives(("A", "B"))])
     assert fit.values[0] + fit.values[1] > 1.5
     assert found.values[0] + found.values[1] == pytest.approx(1, abs=0.02)
     assert found.values[0] > found.values[1]
     np.testing.assert_array_equal(found.values[2:], fit.values[2:])
     # What is within 1 anyway stays where it is.
-    loose = at_most_one(fit, [("B", "D")])
+    loose = with_sums(fit, [Alternatives(("B", "D"))])
     assert loose.values[1] == pytest.approx(fit.values[1], abs=0.03)
     assert loose.values[3] == pytest.approx(fit.values[3], abs=0.03)
     with pytest.raises(InputError, match="no alternatives"):
-        at_most_one(fit, [("A", "Z")])
+        with_sums(fit, [Alternatives(("A", "Z"))])
+
+
+def test_alternatives_that_sum_up_to_one_share_their_error():
+    fit = fit_parts(noisy(), VOXEL, molecule())
+    found = with_sums(fit, [Alternatives(("B", "D"), complete=True)])
+    b, d = (fit.names.index(name) for name in "BD")
+    assert fit.values[b] + fit.values[d] < 0.8
+    assert found.values[b] + found.values[d] == pytest.approx(1, abs=1e-9)
+    # What one has more the other has less: one error for both, and intervals that mirror each other.
+    assert found.errors[b] == pytest.approx(found.errors[d], rel=1e-6)
+    assert found.low[b] + found.high[d] == pytest.approx(1, abs=1e-6)
+    # Two that are measured alike are measured better by their difference: half its error.
+    equal = np.diag(np.full(len(fit.names), 0.02**2))
+    halves = np.full(len(fit.names), 0.5)
+    level = replace(fit.level, error=0.0)
+    alike = replace(fit, unlimited=halves, covariance=equal, level=level)
+    shared = with_sums(alike, [Alternatives(("B", "D"), complete=True)])
+    assert shared.errors[b] == pytest.approx(0.02 / 2**0.5, rel=0.03)

@@ -243,6 +243,22 @@ def test_the_surface_lies_where_the_map_is_and_carries_its_scale(
     assert arrays["indices"].max() < head["vertices"]
 
 
+def test_what_is_painted_is_made_once_for_all_levels(
+    viewer: Any, opened: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from occupy.calibration import Calibration
+
+    made, look_up = [], Calibration.occupancy_of
+    monkeypatch.setattr(
+        Calibration, "occupancy_of", lambda self, scale: made.append(1) or look_up(self, scale)
+    )
+    said = {"id": opened["id"], "colours": "occupancy", "quality": "coarse"}
+    first, again = (unpack(viewer.mesh({**said, "level": share * opened["level"]})) for share in (1, 1.2))
+    assert first[1]["colour:occupancy"].std() > 0
+    assert not np.array_equal(first[1]["positions"], again[1]["positions"])
+    assert len(made) == 1
+
+
 def test_a_level_in_the_noise_takes_a_coarser_grid(viewer: Any, opened: dict[str, Any]) -> None:
     head, _ = unpack(viewer.mesh({"id": opened["id"], "level": 0.0, "colours": "", "quality": "thumb"}))
     assert head["step"] > 1

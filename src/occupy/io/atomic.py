@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -82,7 +81,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     if (folder := final.parent.absolute()) not in _swept:
         _swept.add(folder)
         remove_leftovers(folder)
-    part = final.parent / f".{final.name}.{secrets.token_hex(4)}.part"
+    part = final.parent / f".{final.name}.{os.urandom(4).hex()}.part"
     # The name is known before there is a file: a signal between the two leaves nothing behind.
     _unfinished.add(part)
     lock = None

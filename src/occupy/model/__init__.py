@@ -14,6 +14,13 @@ CARBON = 6
 Kind = Literal["polymer", "ligand", "water"]
 
 
+class Alternatives(NamedTuple):
+    """Parts in one place; their occupancies sum up to 1 (`complete`) or to 1 at most."""
+
+    names: tuple[str, ...]
+    complete: bool = False
+
+
 class Residue(NamedTuple):
     """One residue of a model.
 
@@ -117,6 +124,15 @@ class AtomicModel:
         """
         chain = residue.chain.strip() or self._blank_chain
         return f"{self.names[residue.file]}.{chain}" if self.chains_clash else chain
+
+    @property
+    def residues_by_chain(self) -> dict[str, list[int]]:
+        """Chain → its residues, water left out."""
+        chains: dict[str, list[int]] = {}
+        for number, residue in enumerate(self.residues):
+            if residue.kind != "water":
+                chains.setdefault(self.chain_label(residue), []).append(number)
+        return chains
 
     @cached_property
     def _blank_chain(self) -> str:

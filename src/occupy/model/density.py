@@ -108,6 +108,10 @@ class Lattice:
         per = np.add.reduceat(np.where(self.index[2] > 0, 2.0, 1.0), self.starts[:-1])
         return np.asarray(per, dtype=np.float64)
 
+    def spread(self, of_shells: Numbers) -> npt.NDArray[np.float32]:
+        """Return every coefficient's value of its shell: (n,)."""
+        return np.repeat(of_shells, np.diff(self.starts)).astype(np.float32)
+
     @classmethod
     def of(
         cls, start: tuple[int, int, int], shape: tuple[int, int, int], voxel_size: Triple, resolution: float

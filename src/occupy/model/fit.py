@@ -22,7 +22,7 @@ from occupy.model.density import (
     shape_coefficients,
     weighted_sum,
 )
-from occupy.model.level import PARTIAL_ERROR, PARTIAL_ERROR_OF_CLASSES, Level, full_elsewhere, model_error
+from occupy.model.level import PARTIAL_ERROR_OF_CLASSES, Level, full_elsewhere, model_error
 from occupy.model.solve import FIRST_MIX, Products, Solution, damping, ice_mix, ice_of, solve, solve_all
 from occupy.settings import short_repr
 
@@ -104,12 +104,7 @@ class PartFit:
 
 def _chains_of(model: AtomicModel) -> dict[str, Indices]:
     """Return the atoms of every chain, water left out."""
-    chosen: dict[str, list[int]] = {}
-    for atom, number in enumerate(model.residue.tolist()):
-        residue = model.residues[number]
-        if residue.kind != "water":
-            chosen.setdefault(model.chain_label(residue), []).append(atom)
-    return {name: np.array(atoms, dtype=np.intp) for name, atoms in chosen.items()}
+    return {n: np.flatnonzero(np.isin(model.residue, rows)) for n, rows in model.residues_by_chain.items()}
 
 
 def fit_parts(
@@ -209,7 +204,7 @@ def fit_set(
     del shapes
     solutions = solve_all(Products.of(coefficients, observed, lattice), start)
     phosphorus = np.array([(atoms.elements[group] == PHOSPHORUS).mean() for group in groups])
-    partial_error = PARTIAL_ERROR if len(rows) == 1 else PARTIAL_ERROR_OF_CLASSES
+    partial_error = PARTIAL_ERROR_OF_CLASSES if len(rows) > 1 else 0.0
     named = _Named(names, groups, atoms.points, phosphorus > NUCLEIC_PHOSPHORUS, partial_error)
     whole = coefficients.sum(axis=0)
     explained = [_explained(coefficients, solution, lattice) for solution in solutions]
@@ -406,5 +401,5 @@ def _result(
         lattice=lattice,
         explained=explained,
         observed=observed,
-        whole=whole * np.repeat(solution.scale, np.diff(lattice.starts)).astype(np.float32),
+        whole=whole * lattice.spread(solution.scale),
     )

@@ -11,6 +11,7 @@ from scipy.fft import irfftn, rfftn
 from scipy.stats import norm
 
 from occupy.errors import InputError
+from occupy.model import Alternatives
 from occupy.model.density import Indices, Numbers, Triple, on_grid
 from occupy.model.fit import PartFit
 
@@ -88,21 +89,22 @@ def difference(fit: PartFit, one: str, other: str) -> tuple[float, float]:
     return float(fit.unlimited[i] - fit.unlimited[j]), float(np.sqrt(c[i, i] + c[j, j] - 2 * c[i, j]))
 
 
-def at_most_one(fit: PartFit, groups: Sequence[Sequence[str]]) -> PartFit:
-    """Return a fit in which the occupancies of alternatives in one place sum up to 1 at most.
+def with_sums(fit: PartFit, groups: Sequence[Alternatives]) -> PartFit:
+    """Return a fit in which the occupancies of alternatives in one place sum up to 1, or to 1 at most.
 
     Draws from the normal posterior of each group, with the error of the full level, are kept where none is
-    negative and the sum is within 1; where hardly any is, they are conditioned on a sum of 1.
+    negative and the sum is within 1. Where it has to be 1, or hardly any draw is within, they are conditioned
+    on a sum of 1. Values are then medians, of complete groups means, which sum up to 1.
 
     Parameters
     ----------
     fit : PartFit
         Joint fit.
-    groups : sequence of sequences of str
-        Names of parts that exclude each other; InputError where there is no such part.
+    groups : sequence of Alternatives
+        Parts that exclude each other; InputError where there is no such part.
     """
     values, errors, low, high = (np.array(getattr(fit, n)) for n in ("values", "errors", "low", "high"))
-    for group in groups:
+    for group, complete in groups:
         strange = [name for name in group if name not in fit.names]
         if strange or len(set(group)) < 2:
             known = ", ".join(fit.names[:8])
@@ -110,26 +112,30 @@ def at_most_one(fit: PartFit, groups: Sequence[Sequence[str]]) -> PartFit:
                 f"no alternatives: {' | '.join(group)} (there are {known}{' …' * (len(fit.names) > 8)})"
             )
         rows = [fit.names.index(name) for name in group]
-        kept = _within_one(fit, rows)
+        kept = _within_one(fit, rows, complete)
         low[rows], values[rows], high[rows] = np.quantile(kept, (0.025, 0.5, 0.975), axis=0)
+        if complete:
+            values[rows] = kept.mean(axis=0)
         errors[rows] = kept.std(axis=0)
     return replace(fit, values=values, errors=errors, low=low, high=high)
 
 
-def _within_one(fit: PartFit, rows: Sequence[int]) -> Numbers:
-    """Return draws of some parts' occupancies that sum up to 1 at most: (draws, parts)."""
-    rng = np.random.default_rng(0)
-    covariance = fit.covariance[np.ix_(rows, rows)]
-    draws = rng.multivariate_normal(fit.unlimited[rows], covariance, size=_DRAWS)
-    draws *= 1 + rng.normal(size=(_DRAWS, 1)) * fit.level.error / fit.level.full
-    inside = draws[(draws >= 0).all(axis=1) & (draws.sum(axis=1) <= 1)]
+def _within_one(fit: PartFit, rows: Sequence[int], complete: bool) -> Numbers:
+    """Return draws of some parts' occupancies that sum up to 1, at most or exactly: (draws, parts)."""
+    found = fit.unlimited[rows]
+    of_level = found * fit.level.error / fit.level.full
+    covariance = fit.covariance[np.ix_(rows, rows)] + np.outer(of_level, of_level)
+    draws = np.random.default_rng(0).multivariate_normal(found, covariance, size=_DRAWS)
+    # The share of the excess that each takes is that of its error in the error of the sum.
+    excess = np.outer(draws.sum(axis=1) - 1, covariance.sum(axis=1) / covariance.sum())
+    exactly = draws - excess
+    draws = exactly if complete else draws
+    inside = draws[(draws >= 0).all(axis=1) & (draws.sum(axis=1) <= 1 + 1e-9)]
     if len(inside) >= _DRAWS // 100:
         return np.asarray(inside)
-    # The share of the excess that each takes is that of its error in the error of the sum.
-    gain = covariance.sum(axis=1) / covariance.sum()
-    excess = np.maximum(draws.sum(axis=1, keepdims=True) - 1, 0)
-    clipped = np.maximum(draws - excess * gain, 0)
-    return np.asarray(clipped / np.maximum(clipped.sum(axis=1, keepdims=True), 1))
+    clipped = np.maximum(np.where(excess.sum(axis=1, keepdims=True) > 0, exactly, draws), 0)
+    total = clipped.sum(axis=1, keepdims=True)
+    return np.asarray(clipped / (total if complete else np.maximum(total, 1)))
 
 
 def not_separable(fit: PartFit) -> dict[str, tuple[str, ...]]:
@@ -250,14 +256,9 @@ def _likely_mirror(fit: PartFit) -> tuple[str, float, float]:
     now, then : float
         Highest correlation at any shift as it is, and mirrored.
     """
-    lattice = fit.lattice
-    reach = [int(np.abs(row).max()) + 1 for row in lattice.index]
-    grids = []
-    for row in (fit.observed, fit.whole):
-        fourier = np.zeros((2 * reach[0], 2 * reach[1], reach[2] + 1), dtype=np.complex64)
-        z, y, x = lattice.index
-        fourier[z, y, x] = row
-        grids.append(irfftn(fourier, s=[2 * r for r in reach]))
+    z, y, x = (2 * (reach + 1) for reach in fit.lattice.reach)
+    lattice = replace(fit.lattice, shape=(z, y, x))
+    grids = [on_grid(row, lattice) for row in (fit.observed, fit.whole)]
     observed, whole = (grid / max(float(np.linalg.norm(grid)), 1e-30) for grid in grids)
     spectrum = rfftn(observed)
 

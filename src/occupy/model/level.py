@@ -104,14 +104,14 @@ def model_error(
     blur = SAMPLING_B * lattice.resolution**2
     atom = _ATOM * np.exp(-(blur + _ATOM_B) * curve)
     atom -= ICE * ATOM_VOLUME * np.exp(-(blur + ATOM_VOLUME_B) * curve)
-    matched = np.repeat(solution.scale / solution.noise * atom, np.diff(lattice.starts)).astype(np.float32)
+    matched = lattice.spread(solution.scale / solution.noise * atom)
     at = (points[:, ::-1] / np.array(lattice.voxel_size) - np.array(lattice.start)).T
 
     def of_pieces(coefficients: npt.NDArray[np.complex64]) -> Numbers:
         grid = on_grid(coefficients * matched, lattice)
         return pieces.sums(map_coordinates(grid, at, order=1, mode="nearest").astype(np.float64))
 
-    weight = of_pieces(whole * np.repeat(solution.scale, np.diff(lattice.starts)).astype(np.float32))
+    weight = of_pieces(whole * lattice.spread(solution.scale))
     weight = np.maximum(weight, 1e-3 * np.abs(weight).max() + 1e-300)
     turns = np.random.default_rng(0).random(len(residual), dtype=np.float32)
     noise = residual * np.exp(2j * np.pi * turns).astype(np.complex64)
@@ -121,25 +121,23 @@ def model_error(
 
 Flags = npt.NDArray[np.bool_]
 
-_MODEL_ERRORS = np.geomspace(0.003, 0.16, 12)
+_MODEL_ERRORS = np.geomspace(0.001, 0.16, 16)
 """Standard deviations, relative to full, that the model's faults may cause in a part of `USUAL_SIZE`."""
-_LEAST_MODEL_ERROR, _OF_PIECES, _MODEL_ERROR_SPREAD = 0.003, 0.8, 0.6
-"""Prior of these: log-normal around what the pieces of parts say (`occupy.model.level`), times 0.8, and this
-at least. On the tuning maps of both forward models and RELION's classes, errors of full parts over standard
-errors are then .8 to 1.0. 0.5 and 1.2, or a spread of 0.4, change coverage by less than .01."""
+_MODEL_ERROR_SPREAD = 0.6
+"""Prior of these: log-normal around what the pieces of parts say (`model_error`). On the tuning maps errors
+over standard errors are then .9 for partial parts of the fitted forward model, and 1.1 to 1.2 for those of
+the other one and of RELION's consensus; 1.2 times as large and spreads of .4 and .8 change that by .1."""
 _USUAL_MODEL_ERROR = 0.015
 """Where nothing is known of the pieces."""
 _FULL_SHARES = np.array([0.1, 0.25, 0.4, 0.55, 0.7, 0.85])
 """Shares of parts that are full."""
-_VARIED_FULL = 0.2
+_VARIED_FULL, PARTIAL_ERROR_OF_CLASSES = 0.2, 0.025
 """Chance that a part that is not full in all maps of a set is full in one of them. In classes of the 50S
-subunit partial parts err by .064 without this, by .057 with 0.3 and .054 with 0.15."""
+subunit partial parts err by .064 without this, by .057 with 0.3 and .054 with 0.15. And standard deviation on
+top for partial parts of a set: classes differ by more than their particles, since noise too decided which
+class each went to. The values hardly depend on it."""
 _ABSENT_SHARE = 0.08
 """Chance that a part that is not full is absent altogether."""
-PARTIAL_ERROR, PARTIAL_ERROR_OF_CLASSES = 0.005, 0.04
-"""Standard deviation on top for parts that are not full: what they do to their neighbours' ice, and states in
-which they lie elsewhere, is not modelled. The maps of a classification differ by more than their particles,
-since noise too decided which class each went to. The values hardly depend on it."""
 _LEVELS, _LEVEL_STEP, _LOWEST_LEVEL = 240, 0.0046, 0.45
 """Levels that are tried, relative to the highest part; each so much higher than the one before."""
 _NUCLEIC_SPREAD = 0.05
@@ -197,7 +195,7 @@ class Level:
         errors: Numbers,
         use: Flags | None = None,
         sizes: Numbers | None = None,
-        partial_error: float = PARTIAL_ERROR,
+        partial_error: float = 0.0,
         nucleic: Flags | None = None,
         of_pieces: float | None = None,
         likely_full: Numbers | None = None,
@@ -224,16 +222,14 @@ class Level:
         """
         count = len(occupancy)
         chosen = np.ones(count, dtype=bool) if use is None or not use.any() else use
-        factors = np.ones(count)
-        if sizes is not None:
-            factors = np.clip(np.sqrt(USUAL_SIZE / np.maximum(sizes, 1)), 0.3, 4.0)
+        atoms = np.full(count, USUAL_SIZE) if sizes is None else np.maximum(sizes, 1)
+        factors = np.clip(np.sqrt(USUAL_SIZE / atoms), 0.3, 4.0)
         other = np.zeros(count, dtype=bool) if nucleic is None else nucleic
         # One part alone has nothing to be compared with: it is what full is.
         shares = _FULL_SHARES if chosen.sum() > 1 else np.ones(1)
         steps = _NUCLEIC_STEPS if other.any() and not other.all() else np.zeros(1, dtype=np.intp)
-        usual = _USUAL_MODEL_ERROR
-        if of_pieces is not None:
-            usual = float(np.hypot(_LEAST_MODEL_ERROR, _OF_PIECES * of_pieces / np.max(occupancy[chosen])))
+        told = _USUAL_MODEL_ERROR if of_pieces is None else of_pieces / float(np.max(occupancy[chosen]))
+        usual = max(float(_MODEL_ERRORS[0]), told)
         readings = _Readings(occupancy, errors, factors, other, partial_error, usual)
         levels, weight = _posterior(readings.of(chosen), shares, steps)
         over_levels = weight.sum(axis=(0, 2, 3))
@@ -280,13 +276,8 @@ class _Readings:
     usual_error: float
 
     def of(self, chosen: Flags) -> _Readings:
-        return replace(
-            self,
-            occupancy=self.occupancy[chosen],
-            errors=self.errors[chosen],
-            factors=self.factors[chosen],
-            nucleic=self.nucleic[chosen],
-        )
+        names = ("occupancy", "errors", "factors", "nucleic")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
 
 def _likelihoods(x: Numbers, error: Numbers, partial_error: float) -> tuple[Numbers, Numbers, Numbers]:

@@ -73,8 +73,11 @@ FIRST_MIX = (0.5, 0.2)
 ROUNDS = 30
 B_PRIOR = 60.0
 """Å²: standard deviation of the parts' relative B-factors, before the map is looked at."""
-_B_BETWEEN_MAPS = 10.0
-"""Å²: how much a part's B-factor differs between the maps of a set. 30 Å² gives a little less."""
+_B_BETWEEN_MAPS, _CLASS_NOISE = 10.0, 0.2
+"""Å²: how much a part's B-factor differs between the maps of a set; 30 Å² gives a little less. And the share
+of a shell's power that counts as noise in them: in RELION's classes parts differ from their mean 1.3 to 1.4
+times too much in shells below 1/25 Å, 1.0 to 1.07 times above 1/20 Å, however strong the low ones are, so
+these may not decide alone. 0.1 and 0.3 do nearly as well."""
 _MOST_B = 1000.0
 """Å²: steps of the fit go no further."""
 OCCUPANCY_PRIOR = 0.8
@@ -110,7 +113,7 @@ def damping(frequency: Numbers, b_factor: Numbers) -> Numbers:
     return np.asarray(np.exp(-np.outer(frequency**2 / 4, b_factor)))
 
 
-def _scale_and_noise(products: Products, which: int, weight: Numbers) -> tuple[Numbers, Numbers]:
+def _scale_noise(products: Products, which: int, weight: Numbers, excess: float) -> tuple[Numbers, Numbers]:
     """Return c(s) and σ²(s) for given weights (shells, parts) of the parts."""
     model = np.einsum("si,si->s", weight, (products.parts @ weight[:, :, None])[:, :, 0])
     cross = np.einsum("si,si->s", weight, products.maps[which])
@@ -119,7 +122,7 @@ def _scale_and_noise(products: Products, which: int, weight: Numbers) -> tuple[N
     power = products.power[which] / products.count
     # Scale and occupancies follow the data, so the freedom of a shell is a little less than its numbers.
     noise = np.maximum(left / np.maximum(products.count - 1, 1), LEAST_NOISE * power + 1e-30)
-    return scale, noise
+    return scale, noise + excess * power
 
 
 def solve(
@@ -128,6 +131,7 @@ def solve(
     *,
     start: Solution | None = None,
     usual_b: tuple[Numbers | float, float] = (0.0, B_PRIOR),
+    excess: float = 0.0,
 ) -> Solution:
     """Fit one map.
 
@@ -141,6 +145,8 @@ def solve(
         Where to begin; by default everything is equally present.
     usual_b : tuple
         Prior of the parts' B-factors: mean (one, or one per part) and standard deviation in Å².
+    excess : float
+        Share of each shell's power in the map that counts as noise too.
 
     Returns
     -------
@@ -159,7 +165,7 @@ def solve(
     for _ in range(ROUNDS):
         damp = damping(products.frequency, b_factor)
         weight = damp * occupancy
-        scale, noise = _scale_and_noise(products, which, weight)
+        scale, noise = _scale_noise(products, which, weight, excess)
         normal, gradient = _normal(products, which, occupancy, damp, curvature, scale, noise)
         strength = float(np.einsum("ii->", normal[:count, :count])) / count
         normal[:count, :count] += strength * 1e2 * np.outer(gauge, gauge)
@@ -167,18 +173,17 @@ def solve(
         normal[count:, count:] += np.eye(count) / spread_b**2
         gradient[count:] -= (b_factor - mean_b) / spread_b**2
         # Before the map is looked at, any part may be absent or full.
-        middle = OCCUPANCY_PRIOR
-        normal[np.diag_indices(count)] += 1 / middle**2
-        gradient[:count] -= (occupancy - middle) / middle**2
-        inverse = _inverse(normal)
-        step = inverse @ gradient
+        normal[np.diag_indices(count)] += 1 / OCCUPANCY_PRIOR**2
+        gradient[:count] -= (occupancy - OCCUPANCY_PRIOR) / OCCUPANCY_PRIOR**2
+        covariance = _inverse(normal)
+        step = covariance @ gradient
         reach = max(1.0, float(np.abs(step[count:]).max()) / 100.0, float(np.abs(step[:count]).max()))
         occupancy = occupancy + step[:count] / reach
         b_factor = np.clip(b_factor + step[count:] / reach, -_MOST_B, _MOST_B)
-        covariance = inverse
         if np.abs(step[:count]).max() < 1e-5 and reach == 1.0:
             break
-    scale, noise = _scale_and_noise(products, which, damping(products.frequency, b_factor) * occupancy)
+    weight = damping(products.frequency, b_factor) * occupancy
+    scale, noise = _scale_noise(products, which, weight, excess)
     return Solution(occupancy, b_factor, covariance, scale, noise)
 
 
@@ -209,9 +214,9 @@ def solve_all(products: Products, start: Solution | None = None) -> list[Solutio
     them. It takes a fifth off the errors of unregularised RELION classes, where small parts leave occupancy
     and B-factor open together.
     """
-    solutions = [solve(products, k, start=start) for k in range(len(products.maps))]
-    if len(solutions) < 2:
-        return solutions
+    if len(products.maps) < 2:
+        return [solve(products, start=start)]
+    solutions = [solve(products, k, start=start, excess=_CLASS_NOISE) for k in range(len(products.maps))]
     count = products.parts.shape[1]
     for _ in range(2):
         known = np.array([1 / np.diag(s.covariance)[count:] for s in solutions])
@@ -219,7 +224,8 @@ def solve_all(products: Products, start: Solution | None = None) -> list[Solutio
         # The prior around 0 counts once, as one more map would.
         mean = (known * found).sum(axis=0) / (known.sum(axis=0) + 1 / B_PRIOR**2)
         solutions = [
-            solve(products, k, start=s, usual_b=(mean, _B_BETWEEN_MAPS)) for k, s in enumerate(solutions)
+            solve(products, k, start=s, usual_b=(mean, _B_BETWEEN_MAPS), excess=_CLASS_NOISE)
+            for k, s in enumerate(solutions)
         ]
     return solutions
 

@@ -359,7 +359,8 @@ class Tiling:
 
 def _cells(starts: npt.NDArray[np.intp], tile: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Cut an axis at every tile border; return the borders and each tile's first and last border."""
-    borders = np.unique(np.concatenate([starts, starts + tile]))
+    # numpy.unique would import masked arrays.
+    borders = np.array(sorted({*starts.tolist(), *(starts + tile).tolist()}), dtype=np.intp)
     return borders, np.stack([np.searchsorted(borders, starts), np.searchsorted(borders, starts + tile)])
 
 

@@ -8,6 +8,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from occupy.numerics.parallel import VOXELS_IN_CACHE, slabs
+
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
 
@@ -43,19 +45,29 @@ def smooth_volume(
     empty : bool
         What lies beyond the border is 0, instead of a reflection.
     """
-    out = data
+    source = data
     for axis, width in enumerate(sigma):
-        kernel = _kernel(width, truncate)
-        reach = len(kernel) // 2
-        pads = [(reach, reach) if k == axis else (0, 0) for k in range(data.ndim)]
-        padded = np.moveaxis(np.pad(out, pads, mode="constant" if empty else "symmetric"), axis, 0)
-        moved = np.moveaxis(out, axis, 0)
-        total = np.float32(kernel[reach]) * moved
-        for k in range(1, reach + 1):
-            both = padded[reach + k : reach + k + len(moved)] + padded[reach - k : reach - k + len(moved)]
-            total += np.float32(kernel[reach + k]) * both
-        out = np.moveaxis(total, 0, axis)
-    return np.ascontiguousarray(out)
+        kernel, across = _kernel(width, truncate), (axis + 1) % data.ndim
+        # In place after the first axis, and a few planes at a time: large maps leave no room for copies.
+        out = source if axis else np.empty(data.shape, np.result_type(data, np.float32))
+        step = VOXELS_IN_CACHE * data.shape[across] // max(1, data.size) if across != axis else data.size
+        for start, stop in slabs(data.shape[across], max(1, step)):
+            part = (slice(None),) * across + (slice(start, stop),)
+            _averaged(np.moveaxis(source[part], axis, 0), kernel, np.moveaxis(out[part], axis, 0), empty)
+        source = out
+    return source
+
+
+def _averaged(data: Array, kernel: tuple[float, ...], out: Array, empty: bool) -> None:
+    """Average along the first axis."""
+    reach, count = len(kernel) // 2, len(data)
+    pads = [(reach, reach), *[(0, 0)] * (data.ndim - 1)]
+    padded = np.pad(data, pads, mode="constant" if empty else "symmetric")
+    np.multiply(data, np.float32(kernel[reach]), out=out)
+    for k in range(1, reach + 1):
+        both = padded[reach + k : reach + k + count] + padded[reach - k : reach - k + count]
+        both *= np.float32(kernel[reach + k])
+        out += both
 
 
 def scipy_smoothed(data: npt.NDArray[np.floating] | npt.NDArray[np.bool_], sigma: Sequence[float]) -> Array:
@@ -64,3 +76,13 @@ def scipy_smoothed(data: npt.NDArray[np.floating] | npt.NDArray[np.bool_], sigma
 
     average: Array = gaussian_filter(np.asarray(data, dtype=np.float32), sigma, mode="constant", truncate=3)
     return average
+
+
+def quantile(values: npt.NDArray[np.floating], share: float) -> float:
+    """Return a quantile, interpolated linearly, without NumPy's own, which imports masked arrays."""
+    at = share * (values.size - 1)
+    low = int(at)
+    ends = np.partition(values, (low, min(low + 1, values.size - 1)), axis=None)[low : low + 2]
+    if at - low == 0.5:  # to the last bit a median as NumPy has it
+        return float(ends.mean())
+    return float(ends[0]) + (at - low) * float(ends[-1] - ends[0])

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from occupy.errors import InputError, Notice
-from occupy.model import AtomicModel
+from occupy.model import Alternatives, AtomicModel
 from occupy.model.density import Indices
 from occupy.model.fit import MOST_PARTS, PartFit, finest_detail, fit_set
 from occupy.model.judge import (
-    at_most_one,
     check_placement,
     likely_shift,
     local_correlations,
     not_separable,
     poor_parts,
+    with_sums,
 )
 from occupy.regions.region import Region, index_of, regions_of_model
 from occupy.regions.table import Beside, OccupancyTable
@@ -165,7 +165,7 @@ def fit_regions_of_set(
     maps: Mapping[str, Callable[[], Volume]],
     model: AtomicModel,
     regions: Sequence[Region],
-    exclusive: Sequence[Sequence[str]] = (),
+    exclusive: Sequence[Alternatives] = (),
 ) -> dict[str, JointRegions] | str:
     """Fit the occupancies of a model's regions to maps of one grid, together with the rest of the model.
 
@@ -180,8 +180,8 @@ def fit_regions_of_set(
         In the maps' frame.
     regions : sequence of Region
         Those without residues (masks) are passed over.
-    exclusive : sequence of sequences of str
-        Regions that exclude each other, so that their occupancies sum up to 1 at most.
+    exclusive : sequence of Alternatives
+        Regions that exclude each other, so that their occupancies sum up to 1, or to 1 at most.
 
     Returns
     -------
@@ -214,7 +214,7 @@ def fit_regions_of_set(
     found = {}
     for name, fit in fits.items():
         correlations = local_correlations(fit, model.xyz, parts, _origin(volume))
-        fit = at_most_one(fit, exclusive)
+        fit = with_sums(fit, exclusive)
         found[name] = JointRegions(
             fit, rows, not_separable(fit), correlations, poor_parts(fit, correlations), off, _origin(volume)
         )
@@ -223,8 +223,7 @@ def fit_regions_of_set(
 
 def not_fitted(reason: str) -> Notice:
     """Return the notice that occupancies are read, and why."""
-    text = f"occupancies are read at the atoms, not a joint fit: {reason}"
-    return Notice("no-joint-fit", text)
+    return Notice("no-joint-fit", f"occupancies are read at the atoms, not a joint fit: {reason}")
 
 
 def _origin(volume: Volume) -> Triple:
@@ -302,23 +301,14 @@ def _parts_of(volume: Volume, model: AtomicModel, regions: Sequence[Region]) -> 
             return f"{other!r} and {region.name!r} share residues"
         owner[region.residues] = row
     names = [region.name for region in regions]
-    for label, residues in _chains(model).items():
+    for label, residues in model.residues_by_chain.items():
         _give_rest(owner, names, label, residues, model)
-    inside = (np.rint(index_of(volume, model.xyz)) >= 0).all(1)
-    inside &= (np.rint(index_of(volume, model.xyz)) < np.array(volume.shape)).all(1)
+    at = np.rint(index_of(volume, model.xyz))
+    inside = ((at >= 0) & (at < np.array(volume.shape))).all(1)
     owners = owner[model.residue]
     owners[~inside & (owners >= len(regions))] = _NOBODY
     groups = {name: np.flatnonzero(owners == row) for row, name in enumerate(names)}
     return {name: atoms for name, atoms in groups.items() if len(atoms)}
-
-
-def _chains(model: AtomicModel) -> dict[str, list[int]]:
-    """Return the residues of every chain, water left out."""
-    chains: dict[str, list[int]] = {}
-    for number, residue in enumerate(model.residues):
-        if residue.kind != "water":
-            chains.setdefault(model.chain_label(residue), []).append(number)
-    return chains
 
 
 def _give_rest(

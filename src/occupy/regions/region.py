@@ -389,10 +389,7 @@ def _residues_of_selection(model: AtomicModel, parts: Sequence[str], name: str) 
     InputError
         Where a chain or all residues of a part do not exist.
     """
-    chains: dict[str, list[int]] = {}
-    for number, residue in enumerate(model.residues):
-        if residue.kind != "water":
-            chains.setdefault(model.chain_label(residue), []).append(number)
+    chains = model.residues_by_chain
     found: set[int] = set()
     for part in parts:
         found.update(_residues_of_part(model, chains, part.strip(), name))

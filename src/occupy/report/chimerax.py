@@ -22,7 +22,6 @@ from occupy.numerics.histogram import Tile
 from occupy.pipeline import Estimate
 from occupy.report.palette import ALARM, DIFFERENCE, MINIMUM_SCALE, SCALE, SCALE_PALETTE, WARNING
 from occupy.report.surfaces import content_level
-from occupy.report.tables import short_names
 from occupy.volume import answer_in
 
 _MODIFIED = ("amplified", "attenuated", "sigmoid", "solvent_excluded")
@@ -297,6 +296,8 @@ def _titles(shown: Sequence[Shown]) -> list[str]:
 
     Of RELION's names only the class's number is told, where that is enough to tell all maps apart.
     """
+    from occupy.report.tables import short_names
+
     names = short_names([spoken(each.name) for each in shown])
     shares = ["" if each.share is None else f" ({100 * each.share:.0f} %)" for each in shown]
     return [name + share for name, share in zip(names, shares, strict=True)]

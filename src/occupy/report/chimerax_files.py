@@ -21,7 +21,6 @@ from occupy._version import __version__
 from occupy.errors import InputError
 from occupy.io.atomic import atomic_file, is_utf8
 from occupy.io.mrc import SUFFIXES, read_header, read_map, write_map
-from occupy.io.star import read_bytes
 from occupy.report.chimerax import LOOKS, joined, palette_words, quoted, sampled, scale_key, spoken
 
 if TYPE_CHECKING:
@@ -96,6 +95,7 @@ def map_for_chimerax(
 def model_for_chimerax(folder: Path, path: Path, stem: str) -> tuple[str, bool]:
     """Return how a script names a model, and whether a copy of it had to be written for that."""
     from occupy.io.models import is_pdb
+    from occupy.io.star import read_bytes
 
     packed = path.name.lower().endswith(".gz")
     if is_utf8(seen_from(folder, path)) and (not packed or is_pdb(path)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,14 @@ def colourings(est: Estimate) -> tuple[Colouring, ...]:
     return tuple(colouring for layer, colouring in _COLOURINGS.items() if layer in est.maps)
 
 
-def write_report(path: Path, est: Estimate, record: Mapping[str, Any], *, level: float | None = None) -> Path:
+def write_report(
+    path: Path,
+    est: Estimate,
+    record: Mapping[str, Any],
+    *,
+    level: float | None = None,
+    begin: Callable[[str], str] = str,
+) -> Path:
     """Write the report of one map.
 
     Parameters
@@ -75,25 +82,36 @@ def write_report(path: Path, est: Estimate, record: Mapping[str, Any], *, level:
         From `occupy.report.record.record_of`.
     level : float, optional
         Contour level of the surface, in map units.
+    begin : callable, optional
+        Is told the title of each section that takes time before it is made, and returns it.
     """
-    return write_page(path, _estimate_page(est, record, level=level))
+    return write_page(path, _estimate_page(est, record, level=level, begin=begin))
 
 
-def _estimate_page(est: Estimate, record: Mapping[str, Any], *, level: float | None = None) -> str:
+def _estimate_page(
+    est: Estimate,
+    record: Mapping[str, Any],
+    *,
+    level: float | None = None,
+    begin: Callable[[str], str] = str,
+) -> str:
     """Return the report of one map as HTML."""
     source = record["inputs"]["map"]
     size = " × ".join(str(n) for n in source["columns_rows_sections"])
     voxel = ", ".join(f"{a:.4g}" for a in dict.fromkeys(source["voxel_size_angstrom_columns_rows_sections"]))
     subtitle = f"{Path(source['path']).name} · {size} voxels of {voxel} Å · {est.settings.mode} mode"
     sections = [
-        Section("Surface", _surface(est, level)),
+        Section(begin("Surface"), _surface(est, level)),
         Section(
             "Numbers",
             _numbers(record["numbers"]) + paragraph(_READING + _OCCUPANCY * ("occupancy" in est.maps)),
         ),
-        Section("Slices", figure_png(slices_figure(est), "Central slices of input, scale and confidence.")),
         Section(
-            "Solvent", figure_png(solvent_figure(est), "Histogram, solvent fit and the confidence it gives.")
+            begin("Slices"), figure_png(slices_figure(est), "Central slices of input, scale and confidence.")
+        ),
+        Section(
+            begin("Solvent"),
+            figure_png(solvent_figure(est), "Histogram, solvent fit and the confidence it gives."),
         ),
     ]
     s = est.settings

@@ -452,21 +452,25 @@ def write_paper_figure(
     return names
 
 
-def write_figures(est: Estimate, folder: Path, stem: str) -> list[Path]:
+def write_figures(est: Estimate, folder: Path, stem: str, begin: Callable[[str], str] = str) -> list[Path]:
     """Write the figures of an estimate as PNG, each complete or not at all; return their paths.
 
     Names are ``<stem>_slices.png``, ``<stem>_solvent.png`` and, if a modification was asked for,
-    ``<stem>_modification.png``; the folder is made if missing.
+    ``<stem>_modification.png``; the folder is made if missing. ``begin`` is told each
+    figure's name before it is drawn, and returns it.
     """
     make_folder(folder)
     s = est.settings
-    figures = {"slices": slices_figure(est), "solvent": solvent_figure(est)}
+    figures: dict[str, Callable[[], Figure]] = {
+        "slices": lambda: slices_figure(est),
+        "solvent": lambda: solvent_figure(est),
+    }
     if not s.amplify is s.attenuate is s.sigmoid is None:
         lowest = 0.0 if s.recalibrate else est.lowest_confident_scale
-        figures["modification"] = modification_figure(s, lowest)
-    written = []
-    for what, figure in figures.items():
-        path = folder / f"{stem}_{what}.png"
-        write_picture(path, figure)
+        figures["modification"] = lambda: modification_figure(s, lowest)
+    written: list[Path] = []
+    for what, draw in figures.items():
+        path = folder / f"{stem}_{begin(what)}.png"
+        write_picture(path, draw())
         written.append(path)
     return written

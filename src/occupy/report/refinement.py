@@ -13,7 +13,7 @@ from pathlib import Path
 
 from occupy.io.atomic import write_text
 from occupy.io.models import read_alternatives
-from occupy.model import AtomicModel, Residue
+from occupy.model import Alternatives, AtomicModel, Residue
 from occupy.regions.region import Region
 from occupy.regions.table import OccupancyTable
 
@@ -218,13 +218,13 @@ def _write_refinement(
 class ModelFiles:
     """A model, all regions in the order of the table's rows, and the files the model was read from.
 
-    ``exclusive`` names regions that exclude each other, in groups.
+    ``exclusive`` names regions that exclude each other.
     """
 
     model: AtomicModel
     regions: tuple[Region, ...]
     paths: tuple[Path, ...]
-    exclusive: tuple[tuple[str, ...], ...] = ()
+    exclusive: tuple[Alternatives, ...] = ()
 
 
 def write_groups(
@@ -255,7 +255,7 @@ def write_groups(
     """
     if table.beside is None:
         return {}
-    told = {name for group in model.exclusive for name in group}
+    told = {name for group in model.exclusive for name in group.names}
     rows = [
         row
         for row, region in enumerate(model.regions)
@@ -292,9 +292,9 @@ def _groups_of(
                 groups.append(_OccupancyGroup(name, value * share, error * share, (span,)))
             alternatives.append(_Alternatives(tuple(range(first, len(groups) + 1)), complete=False))
     for named in model.exclusive:
-        among = tuple(numbers[name] for name in named if name in numbers)
+        among = tuple(numbers[name] for name in named.names if name in numbers)
         if len(among) > 1:
-            alternatives.append(_Alternatives(among, complete=False))
+            alternatives.append(_Alternatives(among, named.complete and len(among) == len(named.names)))
     return groups, alternatives
 
 

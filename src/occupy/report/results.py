@@ -167,7 +167,7 @@ def _pictures(est: Estimate, folder: Path, stem: str, output: Output, report: Pr
         from occupy.report.figures import write_figures
 
         report("pictures", 0, 0)
-        paths = write_figures(est, folder, stem)
+        paths = write_figures(est, folder, stem, _named(report, "pictures"))
         files |= {path.stem.removeprefix(f"{stem}_") + "_picture": path.name for path in paths}
     if output.figure_width is not None:
         from occupy.report.figures import write_paper_figure
@@ -175,6 +175,16 @@ def _pictures(est: Estimate, folder: Path, stem: str, output: Output, report: Pr
         report("figure for a paper", 0, 0)
         files |= write_paper_figure(est, folder, stem, output.figure_width)
     return files
+
+
+def _named(report: Progress, stage: str) -> Callable[[str], str]:
+    """Return what reports each part of a stage by its title, and returns the title."""
+
+    def begin(title: str) -> str:
+        report(f"{stage}: {title.lower()}", 0, 0)
+        return title
+
+    return begin
 
 
 def recorded_options(output: Output, voxel_size: float | None) -> dict[str, Any]:
@@ -251,7 +261,9 @@ def write_results(
         from occupy.report.estimate_page import write_report
 
         report("report", 0, 0)
-        write_report(folder / files["report"], est, record, level=output.level)
+        write_report(
+            folder / files["report"], est, record, level=output.level, begin=_named(report, "report")
+        )
     write_text(folder / files["log"], log_text(record))
     sums = made.sums
     record["files"] = {f: sums[f].about() if f in sums else written(folder / f) for f in files.values()}

@@ -11,6 +11,7 @@ import numpy as np
 
 from occupy.errors import Notice
 from occupy.io.atomic import write_text
+from occupy.report.canvas import new_figure
 from occupy.report.html import Section, figure_png, heat_map, page, paragraph, table, verdict, write_page
 from occupy.report.record import opening
 from occupy.runs.agreement import contingency
@@ -350,11 +351,7 @@ def flow_figure(found: Comparison) -> Figure:
     Classes of a run stand in the order of the consensus classes they belong to; a band of another colour than
     its bar is of particles that changed their class.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(min(2.6 + 2.0 * len(found.runs), 16), 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(min(2.6 + 2.0 * len(found.runs), 16), 5, layout="constrained", dpi=100)
     axes = figure.add_subplot()
     kinds = np.where(found.settled, found.consensus.labels, found.consensus.count)
     orders = [

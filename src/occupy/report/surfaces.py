@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from occupy.numerics.mesh import Mesh, TooManyCellsError, climb, sample, surface
 from occupy.numerics.resampling import block_means
-from occupy.numerics.smoothing import smooth_volume
+from occupy.numerics.smoothing import quantile, smooth_volume
 from occupy.volume import LazyMap, Volume, frame_of_box
 
 if TYPE_CHECKING:
@@ -200,8 +200,8 @@ def spread_of(data: Array) -> tuple[float, float, float]:
     """Return median, robust standard deviation and a high value (99.95 %) of a map, from a part of it."""
     step = max(1, round((data.size / 3e5) ** (1 / 3)))
     values = data[::step, ::step, ::step]
-    middle, high = (float(v) for v in np.quantile(values, [0.5, 0.9995]))
-    return middle, 1.4826 * float(np.median(np.abs(values - np.float32(middle)))), high
+    middle, high = quantile(values, 0.5), quantile(values, 0.9995)
+    return middle, 1.4826 * quantile(np.abs(values - np.float32(middle)), 0.5), high
 
 
 def clear_level(middle: float, spread: float, high: float) -> float:

@@ -15,9 +15,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from occupy.numerics.parallel import scratch
+from occupy.numerics.parallel import planes_per_slab, scratch, slabs
 from occupy.numerics.resampling import block_means, interpolated_planes
-from occupy.numerics.smoothing import smooth_volume
+from occupy.numerics.smoothing import quantile, smooth_volume
 
 
 def _smoothed(data: Array, sigma: Sequence[float]) -> Array:
@@ -223,10 +223,14 @@ def crowding_gain(
     coarse = smooth_volume(
         block_means(np.maximum(density, np.float32(0)), (2, 2, 2)), tuple(s / 2 for s in sigma), 2.5
     )
-    around = interpolated_planes(coarse, (2, 2, 2), 0, len(density), density.shape[1:], (0.5, 0.5, 0.5))
-    around /= np.median(around[inside])
+    around = np.empty(density.shape, dtype=np.float32)
+    for first, last in slabs(len(density), planes_per_slab(density.shape)):
+        around[first:last] = interpolated_planes(
+            coarse, (2, 2, 2), first, last, density.shape[1:], (0.5, 0.5, 0.5)
+        )
+    around /= quantile(around[inside], 0.5)
     np.maximum(around, np.float32(0.1), out=around)
-    return np.asarray(around ** np.float32(-power))
+    return np.power(around, np.float32(-power), out=around)
 
 
 def _mended(ratio: npt.NDArray[np.float64], share: float, flank: float = 0.2) -> npt.NDArray[np.float64]:

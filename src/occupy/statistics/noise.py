@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from occupy.numerics.smoothing import smooth_curve
+from occupy.numerics.smoothing import quantile, smooth_curve
 
 
 def without_noise(values: npt.NDArray[np.floating], floor: float, power: float) -> npt.NDArray[np.floating]:
@@ -37,7 +37,7 @@ def mode_of_maxima(maxima: npt.NDArray[np.float32]) -> float:
     if values.size < 150:
         return 0.0
     # Three times the lower quartile lies well above the mode where at least half is solvent.
-    high = 3.0 * float(np.quantile(values, 0.25))
+    high = 3.0 * quantile(values, 0.25)
     counts, edges = np.histogram(values, bins=200, range=(0.0, high))
     at = int(smooth_curve(counts.astype(float), 6.0).argmax())
     return float(edges[at] + edges[at + 1]) / 2

@@ -270,7 +270,8 @@ class MapDocument(ReadMap):
         calibration = self.est.calibration
         if name != "occupancy" or calibration is None:
             return super()._carried(source, name)
-        return calibration.occupancy_of(super()._carried(source, "scale"))
+        scale, key = super()._carried(source, "scale"), (self.id, "beneath", source, name, self.revision)
+        return self.cache.get(key, lambda: calibration.occupancy_of(scale))
 
     def _array(self, name: str) -> Array:
         """Return a layer in the order of the file's axes."""

@@ -62,22 +62,9 @@ class Job:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the page shows."""
-        names = (
-            "id",
-            "title",
-            "state",
-            "stage",
-            "done",
-            "total",
-            "error",
-            "seconds",
-            "scene",
-            "log",
-            "result",
-        )
         if self.state == "running":
             self.seconds = round(time.monotonic() - self.began, 3)
-        return {name: getattr(self, name) for name in names} | {"result": self.result}
+        return {name: value for name, value in vars(self).items() if name not in ("began", "_stop")}
 
 
 class Jobs:

@@ -296,7 +296,11 @@ function comparison(ctx) {
     bPick.hidden = ctx.mode === "one";
     boxes.dataset.mode = ctx.mode;
   }
-  const mode = segments("View", [["one", "One map"], ["pair", "Side by side"], ["difference", "With difference"]], "one", (name) => { ctx.mode = name; layout(); ctx.tell("chosen"); });
+  const mode = segments("View", [["one", "One map"], ["pair", "Side by side"], ["difference", "With difference"]], "one", (name) => {
+    // A map beside itself shows nothing: the one that differs most from it, then.
+    const unlike = (i) => scene.cells.reduce((sum, row) => sum + Math.abs((row[i]?.occupancy ?? 0) - (row[ctx.a]?.occupancy ?? 0)), i === ctx.a ? -1 : 0);
+    if (name !== "one" && ctx.a === ctx.b) ctx.b = scene.maps.reduce((best, _, i) => (unlike(i) > unlike(best) ? i : best), ctx.a);
+    ctx.mode = name; layout(); ctx.tell("chosen"); });
   const kind = h("select", { "aria-label": "Colour by", onchange: () => { ctx.kind = kind.value; ctx.tell("kind"); load(); } }, KINDS.map(([name, title]) => h("option", { value: name }, title)));
   const top = scene.range[1];
   const level = slider({ label: "Level", low: top / 200, high: top, log: true, value: ctx.level, title: "One level for all, on the composite's grey scale",
