@@ -51,7 +51,7 @@ def causes(est: Estimate) -> tuple[npt.NDArray[np.bool_], dict[str, tuple[Array,
     low = lowpass_onto(est.volume.data, twice, (extent[0], extent[1], extent[2]))
 
     def scale(maxima: Array) -> Array:
-        return calibration.scale_of(maxima, np.empty_like(maxima))
+        return calibration.scale_of(calibration.readings_of(maxima, np.empty_like(maxima)))
 
     coarse = scale(dilate(est.lowpassed, ball_widths(s.kernel_radius, s.kernel_size)))
     written = Refiner(s.shape, twice, coarse.__getitem__).planes(0, twice[0])
