@@ -338,7 +338,7 @@ left. Mean errors of all parts, of partial parts, and the stated error:
 | full level: upper edge of single readings | 0.1378 (+345%) | 0.1060 (+162%) | 1.325 (+11%) |
 | prior: share of places that read full, as in single maps | 0.0326 (+5%) | 0.0409 (+1%) | 1.168 (-2%) |
 
-So the rules stay apart, and `tuning.MAP` and `tuning.SET` have the numbers of both. A set's readings are of
+So the rules stay apart, and the numbers of both stand below. A set's readings are of
 the best of several classes, so nearly everywhere some class is full and a peak of full material stands out;
 a single map may have few full parts, and only their upper edge tells. The prior is the one that could become
 one rule: sets lose nothing (all -1%, partial +0%) with the share of voxels within 30 % of full, at most 0.9,
