@@ -30,7 +30,6 @@ def test_a_map_alone_means_estimate(cli, blob, work, result, body):
     one, other = result(work / "occupy_blob"), result(work / "long")
     assert one.names == other.names == {
         "blob_scale.mrc", "blob_confidence.mrc", "blob_occupancy.mrc", "blob_uncertainty.mrc",
-        "blob_colouring.map",
         "blob_occupy.json", "blob.cxc",
         "blob_occupy.log",
     }  # fmt: skip
@@ -104,8 +103,7 @@ def test_modifications_do_not_depend_on_each_other(estimated):
         alone = estimated(*options)
         assert alone.names == {
             "blob_scale.mrc", "blob_confidence.mrc", "blob_occupancy.mrc", "blob_uncertainty.mrc",
-        "blob_colouring.map",
-        f"blob_{product}.mrc",
+            f"blob_{product}.mrc",
             "blob_occupy.json", "blob.cxc", "blob_occupy.log",
         }  # fmt: skip
         assert np.array_equal(alone[product], together[product])
@@ -128,7 +126,7 @@ def test_amplified_and_attenuated_are_what_the_method_says(estimated, blob):
 def test_solvent_exclusion_works_alone(estimated, blob):
     got = estimated("--exclude-solvent")
     assert got.record["outputs"].keys() == {
-        "scale", "confidence", "occupancy", "uncertainty", "solvent_excluded", "colouring", "chimerax", "log",
+        "scale", "confidence", "occupancy", "uncertainty", "solvent_excluded", "chimerax", "log",
     }  # fmt: skip
     np.testing.assert_allclose(
         got["solvent_excluded"], read_map(blob).data * got["confidence"], rtol=1e-6, atol=1e-7
@@ -339,7 +337,6 @@ def test_names_of_files(cli, blob, work, result, name):
     copy = set() if packed is bytes else {f"{stem}_input.mrc"}
     assert got.names == copy | {
         f"{stem}_scale.mrc", f"{stem}_confidence.mrc", f"{stem}_occupancy.mrc", f"{stem}_uncertainty.mrc",
-        f"{stem}_colouring.map",
         f"{stem}_occupy.json",
         f"{stem}.cxc",
         f"{stem}_occupy.log",

@@ -231,7 +231,9 @@ def write_results(
     stem = est.volume.name
     paths = {role: f.path if isinstance(f, ReadFile) else f for role, (_, f) in inputs.items()}
     named = ("scale", "confidence", *modifications(est.settings), "occupancy")
-    shown = {p: f"{stem}_{p}.mrc" for p in named if p in est.maps} | {"colouring": f"{stem}_colouring.map"}
+    shown = {p: f"{stem}_{p}.mrc" for p in named if p in est.maps}
+    if output.plot or output.report:
+        shown["colouring"] = f"{stem}_colouring.map"
     opens = opens_as_read(folder, paths["map"], est.volume.voxel_size)
     shown["map"] = seen_from(folder, paths["map"]) if opens else copy_name(stem)
     # Before anything is written: a name that ChimeraX cannot open, a bad level, or an input that changed
@@ -245,8 +247,11 @@ def write_results(
     if not opens:
         files["input"] = copy_name(stem)
         write_map(folder / files["input"], est.volume, "input")
-    files |= {"colouring": shown["colouring"], "chimerax": f"{stem}.cxc"}
-    write_map(folder / files["colouring"], colouring(est), "what surfaces are coloured by")
+    # It takes as long as all the rest, so it is made where pictures are.
+    if "colouring" in shown:
+        files["colouring"] = shown["colouring"]
+        write_map(folder / files["colouring"], colouring(est), "what surfaces are coloured by")
+    files["chimerax"] = f"{stem}.cxc"
     write_text(folder / files["chimerax"], script)
     report = progress or (lambda *_: None)
     files |= _pictures(est, folder, stem, output, report)
