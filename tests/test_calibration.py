@@ -203,6 +203,10 @@ def test_half_maps_that_cannot_be_are_refused():
     whole, pair = halves()
     with pytest.raises(InputError, match="are equal"):
         estimate(whole, half_maps=(pair[0], pair[0]))
+    broken = pair[1].data.copy()
+    broken[5, 6, 7] = np.nan
+    with pytest.raises(InputError, match=r"the half-map .* not finite numbers"):
+        estimate(whole, half_maps=(pair[0], volume(broken)))
     with pytest.raises(InputError, match="on one grid"):
         estimate(whole, half_maps=(pair[0], volume(pair[1].data[:60])))
     with pytest.raises(InputError, match="calibrated estimator only"):

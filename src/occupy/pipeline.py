@@ -240,6 +240,12 @@ def _check_halves(halves: tuple[Volume, Volume] | None, volume: Volume, settings
 def _half_difference(halves: tuple[Volume, Volume], settings: ResolvedSettings) -> Array:
     """Return half the difference of two half-maps, low-passed: noise as strong as that of their mean."""
     difference = (halves[0].data - halves[1].data) / 2
+    if not np.isfinite(difference.sum()):
+        bad = next((h for h in halves if not np.isfinite(h.data).all()), halves[0])
+        raise InputError(
+            f"the half-map {bad.name} has voxels that are not finite numbers (NaN or infinite); repair it, "
+            "or leave half-maps out (--no-neighbours, if it was found beside the map)"
+        )
     if not difference.any():
         raise InputError(f"the half-maps {halves[0].name} and {halves[1].name} are equal: they are no halves")
     return _lowpassed(difference, settings)
