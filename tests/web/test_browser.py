@@ -954,7 +954,7 @@ def test_settings_go_back_to_those_of_what_is_shown(served: Occupy, visit: Any) 
     back.click()
     back.wait_for(state="hidden")
     assert field.input_value() == ""
-    assert not page.locator(".primary.pending").count()
+    page.locator(".primary.pending").wait_for(state="detached")
 
 
 def test_a_crop_box_of_any_shape_by_numbers_and_by_dragged_faces(served: Occupy, visit: Any) -> None:

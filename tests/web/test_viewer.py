@@ -665,17 +665,23 @@ def test_a_set_that_names_files_outside_is_refused(viewer: Any, finished: Wait, 
     assert "outside" in finished(viewer, viewer.open({"path": "sly_set"}))["error"]
 
 
-def test_a_result_with_larger_voxels_shows_the_same(viewer: Any, finished: Wait, shelf_folder: Path) -> None:
+def test_a_result_with_larger_voxels_is_shown_as_it_is_read(
+    viewer: Any, finished: Wait, shelf_folder: Path
+) -> None:
+    import occupy
     from occupy.cli import main
 
-    seen = []
+    seen = {}
     for kind in ("map", "coarse"):
         options = ["--lowpass", "12", "--output-voxel", kind, "-o", str(shelf_folder / kind), "--quiet"]
         assert main.run(["estimate", str(shelf_folder / "blob.mrc"), *options]) == 0
         job = finished(viewer, viewer.open({"path": kind}))
         assert job["state"] == "done", job
-        seen.append(viewer.scene({"id": job["result"]["scene"]})._array("occupancy"))
-    np.testing.assert_allclose(seen[0], seen[1], atol=1e-6)
+        seen[kind] = viewer.scene({"id": job["result"]["scene"]})._array("occupancy")
+        (maps,) = occupy.load(shelf_folder / kind).maps.values()
+        np.testing.assert_allclose(seen[kind], maps["occupancy"].data, atol=1e-6)
+    assert seen["map"].shape == seen["coarse"].shape
+    assert 0 < np.abs(seen["map"] - seen["coarse"]).mean() < 0.01
 
 
 def test_a_result_that_names_a_map_outside_is_refused(
