@@ -7,6 +7,7 @@ import pytest
 
 from joint_model import SHAPE, TRUTH, VOXEL, clean_map, densities, molecule
 from occupy.errors import InputError
+from occupy.model import AtomicModel
 from occupy.model.density import map_coefficients
 from occupy.model.fit import _chains_of, finest_detail, fit_parts, fit_set
 from occupy.model.level import Level, full_elsewhere
@@ -58,6 +59,29 @@ def test_atoms_of_no_part_are_fitted_too():
     assert fit.names == ("A", "B", "C")
     # D and E are one part then, half of it absent, so the map is not quite explained.
     np.testing.assert_allclose(fit.unlimited / fit.unlimited[0], [1, 0.6, 1], atol=0.08)
+
+
+def without(chain: str) -> AtomicModel:
+    """Return the molecule without one of its chains."""
+    whole = molecule()
+    kept = ~np.isin(whole.residue, whole.residues_by_chain[chain])
+    rows, residue = np.unique(whole.residue[kept], return_inverse=True)
+    residues = tuple(whole.residues[row] for row in rows)
+    return AtomicModel(("m",), whole.xyz[kept], residue, whole.trace[kept], residues, whole.elements[kept])
+
+
+def test_density_without_a_model_is_not_given_to_its_neighbours(monkeypatch: pytest.MonkeyPatch):
+    truth = [TRUTH[name] for name in "ABDE"]
+    fit = fit_parts(clean_map(), VOXEL, without("C"))
+    assert fit.names == ("A", "B", "D", "E")
+    np.testing.assert_allclose(fit.values, truth, atol=0.02)
+    # What is left over still shows it.
+    chain = molecule().xyz[_chains_of(molecule())["C"]]
+    x, y, z = (chain.mean(axis=0) / VOXEL[0] - fit.lattice.start[::-1]).astype(int)
+    assert fit.residual[z, y, x] > 5 * np.median(np.abs(fit.residual))
+    monkeypatch.setattr("occupy.model.fit._UNMODELLED_ROUNDS", 0)
+    given = fit_parts(clean_map(), VOXEL, without("C"))
+    assert np.abs(given.values - truth).max() > 0.04
 
 
 def test_one_part_is_full_whatever_the_scale():

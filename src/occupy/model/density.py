@@ -18,7 +18,7 @@ import gemmi
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import irfftn, rfftn
-from scipy.ndimage import distance_transform_edt, find_objects
+from scipy.ndimage import distance_transform_edt, find_objects, gaussian_filter
 
 Triple = tuple[float, float, float]
 Numbers = npt.NDArray[np.float64]
@@ -36,6 +36,10 @@ EDGE_B = 8 * pi**2
 """Å²: the surface of that shape is blurred by 1 Å."""
 SHAPES = 4
 """Rows of coefficients per part: atoms, and the three shapes of ice."""
+_BEYOND_ATOMS, _FAR_FROM_ATOMS, _SEEN_OVER, _SPREADS = 3.0, 10.0, 3.0, 3.0
+"""Å: density without a model lies at least this far from any atom; what is farther than the second tells the
+noise. Averaged over 3 Å, it is 3 standard deviations of that. Farther out (4 Å) belts around membrane parts
+are missed, and 2 or 2.5 Å, or standard deviations, do alike but for water around other models."""
 STEPS_PER_RESOLUTION = 3
 """Grid points per finest resolution; with `SAMPLING_B` what aliases into the band is below 2 %."""
 SAMPLING_B = 6.0
@@ -171,6 +175,51 @@ def on_grid(coefficients: npt.NDArray[np.complex64], lattice: Lattice) -> npt.ND
     z, y, x = lattice.index
     fourier[z % nz, y % ny, x] = coefficients / np.float32(np.prod(lattice.voxel_size))
     return np.asarray(irfftn(fourier, s=lattice.shape), dtype=np.float32)
+
+
+def unmodelled(
+    residual: npt.NDArray[np.complex64], points: Numbers, lattice: Lattice
+) -> npt.NDArray[np.complex64]:
+    """Return the coefficients of density where there are no atoms: micelles, missing chains, other molecules.
+
+    Parameters
+    ----------
+    residual : (n,) array of complex64
+        What the fitted model leaves over of a map.
+    points : (atoms, 3) array
+        x, y, z of the model's atoms in Å from the map's first voxel.
+    lattice : Lattice
+        Of the residual.
+
+    Returns
+    -------
+    (n,) array of complex64
+        Of what is left over, more than noise, at some distance from all atoms.
+    """
+    grid = _sampled(lattice)
+    left = on_grid(residual, grid)
+    origin = np.multiply(lattice.start, lattice.voxel_size)
+    at = np.rint((points[:, ::-1] - origin) / grid.voxel_size).astype(np.intp)
+    free = np.ones(grid.shape, dtype=bool)
+    free[tuple(at[((at >= 0) & (at < grid.shape)).all(axis=1)].T)] = False
+    distance = distance_transform_edt(free, sampling=grid.voxel_size)
+    smooth = gaussian_filter(left, np.divide(_SEEN_OVER, grid.voxel_size))
+    far = smooth[distance > _FAR_FROM_ATOMS]
+    spread = 1.4826 * float(np.median(np.abs(far - np.median(far)))) if far.size else 0.0
+    there = ((distance > _BEYOND_ATOMS) & (smooth > _SPREADS * spread)).astype(np.float32)
+    # A soft edge half as wide, so that the cut itself adds no detail.
+    left *= gaussian_filter(there, np.divide(_SEEN_OVER / 2, grid.voxel_size))
+    return map_coefficients(left, grid)
+
+
+def _sampled(lattice: Lattice) -> Lattice:
+    """Return a lattice of the same coefficients whose box has no more voxels than these need."""
+    most = lattice.resolution / STEPS_PER_RESOLUTION
+    nz, ny, nx = (
+        min(n, int(np.ceil(length / most))) for n, length in zip(lattice.shape, lattice.lengths, strict=True)
+    )
+    z, y, x = lattice.lengths
+    return replace(lattice, start=(0, 0, 0), shape=(nz, ny, nx), voxel_size=(z / nz, y / ny, x / nx))
 
 
 @dataclass(frozen=True, eq=False)
