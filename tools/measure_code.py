@@ -24,10 +24,10 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 ALGORITHMS = ("numerics", "maths", "statistics", "estimate", "ensemble", "classes", "model", "particles")
 """Rooms where comments say why; a module of that name at the top counts too."""
 BOUNDS = {
-    "code lines": 26_200,
+    "code lines": 26_520,
     "files": 163,
     "public names per 1000 code lines": 29.5,
-    "module constants": 100,
+    "module constants": 98,
     "most parameters": 10,
     "functions of complexity above 10, %": 2.2,
     "body, median": 5,

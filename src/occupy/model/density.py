@@ -177,6 +177,28 @@ def on_grid(coefficients: npt.NDArray[np.complex64], lattice: Lattice) -> npt.ND
     return np.asarray(irfftn(fourier, s=lattice.shape), dtype=np.float32)
 
 
+def correlations_when_moved(
+    fixed: npt.NDArray[np.complex64], moved: npt.NDArray[np.complex64], lattice: Lattice
+) -> npt.NDArray[np.float32]:
+    """Return the correlation of two maps for every shift of the second, by whole voxels of the lattice's box.
+
+    Parameters
+    ----------
+    fixed, moved : (n,) array of complex64
+        Coefficients of the maps on the lattice.
+    lattice : Lattice
+        Of both.
+
+    Returns
+    -------
+    (nz, ny, nx) array of float32
+        Without a shift at [0, 0, 0].
+    """
+    power = np.prod([(np.abs(each) ** 2 * lattice.weights**2).sum() for each in (fixed, moved)])
+    count = float(np.prod(lattice.voxel_size)) * float(np.prod(lattice.shape))
+    return on_grid(fixed * np.conj(moved), lattice) * np.float32(count / max(float(np.sqrt(power)), 1e-30))
+
+
 def unmodelled(
     residual: npt.NDArray[np.complex64], points: Numbers, lattice: Lattice
 ) -> npt.NDArray[np.complex64]:
@@ -196,7 +218,7 @@ def unmodelled(
     (n,) array of complex64
         Of what is left over, more than noise, at some distance from all atoms.
     """
-    grid = _sampled(lattice)
+    grid = sampled(lattice)
     left = on_grid(residual, grid)
     origin = np.multiply(lattice.start, lattice.voxel_size)
     at = np.rint((points[:, ::-1] - origin) / grid.voxel_size).astype(np.intp)
@@ -212,7 +234,7 @@ def unmodelled(
     return map_coefficients(left, grid)
 
 
-def _sampled(lattice: Lattice) -> Lattice:
+def sampled(lattice: Lattice) -> Lattice:
     """Return a lattice of the same coefficients whose box has no more voxels than these need."""
     most = lattice.resolution / STEPS_PER_RESOLUTION
     nz, ny, nx = (

@@ -17,8 +17,10 @@ from occupy.model.density import (
     Lattice,
     Numbers,
     Triple,
+    correlations_when_moved,
     map_coefficients,
     on_grid,
+    sampled,
     shape_coefficients,
     unmodelled,
     weighted_sum,
@@ -369,17 +371,29 @@ def _without_unmodelled(
     """
     accounted = observed
     for _ in range(_UNMODELLED_ROUNDS):
-        explained = np.array([_explained(coefficients, solution, lattice) for solution in solutions])
-        rows = zip(observed, explained, strict=True)
-        extra = np.array([unmodelled(row - fitted, points, lattice) for row, fitted in rows])
-        seen, fitted, left = ((np.abs(each) ** 2).sum(axis=1) for each in (observed, explained, extra))
-        # A model that explains little lies elsewhere, which is said later.
-        extra[(left < _LEAST_UNMODELLED * seen) | (left > fitted / 2)] = 0
+        fitted = (_explained(coefficients, solution, lattice) for solution in solutions)
+        rows = zip(observed, fitted, strict=True)
+        extra = np.array([_without_model(row, model, points, lattice) for row, model in rows])
         if not extra.any():
             break
         accounted = observed - extra
         solutions = solve_all(Products.of(coefficients, accounted, lattice), solutions[0])
     return solutions, accounted
+
+
+def _without_model(
+    observed: npt.NDArray[np.complex64],
+    explained: npt.NDArray[np.complex64],
+    points: Numbers,
+    lattice: Lattice,
+) -> npt.NDArray[np.complex64]:
+    """Return a map's density without a model; none where there is little, or the model lies elsewhere."""
+    found = unmodelled(observed - explained, points, lattice)
+    if np.linalg.norm(found) ** 2 >= _LEAST_UNMODELLED * np.linalg.norm(observed) ** 2:
+        moved = correlations_when_moved(observed, explained, sampled(lattice))
+        if moved.max() < 1.02 * moved[0, 0, 0]:
+            return found
+    return np.zeros_like(found)
 
 
 def _explained(

@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from occupy.errors import InputError
 from occupy.model import Alternatives
-from occupy.model.density import Indices, Numbers, Triple, on_grid
+from occupy.model.density import Indices, Numbers, Triple, correlations_when_moved, on_grid
 from occupy.model.fit import PartFit
 
 FALSE_ALARMS = 0.05
@@ -224,13 +224,7 @@ def likely_shift(fit: PartFit) -> tuple[Triple, float, float]:
         Correlation of map and model as they are and after the shift.
     """
     # What was fitted may be anything in a wrong frame, but its outline is the model's.
-    product = fit.observed * np.conj(fit.explained)
-    norm_of = np.sqrt(
-        (np.abs(fit.observed) ** 2 * fit.lattice.weights**2).sum()
-        * (np.abs(fit.explained) ** 2 * fit.lattice.weights**2).sum()
-    )
-    count = float(np.prod(fit.lattice.voxel_size)) * float(np.prod(fit.lattice.shape))
-    score = on_grid(product, fit.lattice) * np.float32(count / max(float(norm_of), 1e-30))
+    score = correlations_when_moved(fit.observed, fit.explained, fit.lattice)
     best = np.unravel_index(int(score.argmax()), score.shape)
     voxel = np.array(fit.lattice.voxel_size)
     zyx = np.array([(b + n // 2) % n - n // 2 for b, n in zip(best, fit.lattice.shape, strict=True)])
