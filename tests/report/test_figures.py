@@ -326,15 +326,19 @@ def test_the_same_picture_is_the_same_file(tmp_path, kind):
 
 
 def test_slices_show_matter_whole_and_no_specks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sheets with a gap narrower than the low-pass resolution (9 Å) are one; a speck of 3 Å is nothing."""
+    """Sheets with a gap narrower than the low-pass resolution (9 Å) are one; a speck or a cavity is not."""
     est = estimate(Volume.from_array(blob((48, 48, 48)), 3.0))
     low = np.zeros((48, 48), np.float32)
     low[10:40, [*range(8, 12), *range(13, 17), *range(24, 28)]] = est.full_scale.value
     low[4, 40] = est.full_scale.value
-    monkeypatch.setattr(slices, "_smoothed_scale", lambda *_: np.full((48, 48), 0.9, np.float32))
+    scale = np.full((48, 48), 0.9, np.float32)
+    # A cavity in a gap reads less than what is around it.
+    scale[26:32, 12] = 0.3
+    monkeypatch.setattr(slices, "_smoothed_scale", lambda *_: scale)
     monkeypatch.setattr(slices, "_lowpassed_slice", lambda *_: low)
     shown = ~np.ma.getmaskarray(slices.shown_scale(est, 0))
     voxels = shown.reshape(48, 12, 48, 12).mean(axis=(1, 3))
-    assert voxels[15:35, 8:17].min() == 1
+    assert voxels[15:25, 8:17].min() == 1
+    assert not shown[29 * 12, 12 * 12 + 6]
     assert voxels[15:35, 19:22].max() == 0
     assert voxels[4, 40] == 0

@@ -106,8 +106,9 @@ def shown_scale(est: Estimate, axis: int) -> np.ma.MaskedArray[Any, Any]:
 
     Scale reaches beyond matter by half a footprint, where it falls to 0 also around what is complete. It is
     shown from `lowest_shown_scale` on, and where the low-passed map has the share of local full scale at
-    which surfaces are contoured; also in gaps of matter narrower than the low-pass resolution, and not in
-    islands smaller than that. About 600 pixels wide, so that edges are smooth and thin parts stay.
+    which surfaces are contoured; also in gaps of matter narrower than the low-pass resolution that read
+    nearly as it does, and not in islands smaller than that. About 600 pixels wide, so that edges are smooth
+    and thin parts stay.
     """
     from scipy.ndimage import distance_transform_edt, label
 
@@ -123,7 +124,10 @@ def shown_scale(est: Estimate, axis: int) -> np.ma.MaskedArray[Any, Any]:
     matter &= (np.bincount(islands.ravel()) * np.prod(pixel) >= width**2)[islands]
     if matter.any():
         grown = distance_transform_edt(~matter, pixel) <= width / 2
-        matter |= (distance_transform_edt(grown, pixel) > width / 2) & above
+        gaps = (distance_transform_edt(grown, pixel) > width / 2) & above & ~matter
+        # What reads much less than the matter around it is a cavity, not a part that is missing.
+        y, x = distance_transform_edt(~matter, pixel, return_distances=False, return_indices=True)
+        matter |= gaps & (scale >= 0.8 * scale[y, x])
     return np.ma.masked_array(scale, ~matter)
 
 
