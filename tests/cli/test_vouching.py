@@ -235,7 +235,12 @@ def test_old_files_among_new_ones_are_removed_and_named(cli, m, work):
     (work / "o" / "m_solvent.png").write_bytes(b"drawn by hand")
     said = cli("m.mrc", "-o", "o", "--lowpass", 15)
     (line,) = [line for line in said.out.splitlines() if "removed" in line]
-    assert line.split(": ")[1].split(", ") == ["m_slices.png", "m_modification.png", "m_amplified.mrc"]
+    assert line.split(": ")[1].split(", ") == [
+        "m_colouring.map",
+        "m_slices.png",
+        "m_modification.png",
+        "m_amplified.mrc",
+    ]
     left = {p.name for p in (work / "o").iterdir()}
     assert {"notes.txt", "m_sigmoid.mrc", "m_solvent.png"} < left
     assert not left & {"m_slices.png", "m_modification.png", "m_amplified.mrc"}
