@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 import occupy
 from occupy.errors import InputError
-from occupy.masks import _soften, _to_unit_range, smooth, solvent_definition, subtraction_mask, usual_content
+from occupy.masks import _to_unit_range, smooth, soften, solvent_definition, subtraction_mask, usual_content
 from occupy.simulation import demo_occupancies, demo_structure, simulate
 from occupy.simulation.models import voxels_near
 
@@ -180,14 +180,14 @@ def test_a_soft_edge_is_a_raised_cosine_of_its_width(voxel, extend):
 def test_masks_hold_their_content_and_stay_in_range(scale, extend, soft_edge):
     content = scale > 0.5
     if content.any():
-        mask = _soften(content, (1.0, 1.5, 0.8), extend=extend, soft_edge=soft_edge)
+        mask = soften(content, (1.0, 1.5, 0.8), extend=extend, soft_edge=soft_edge)
         assert within_unit_range(mask)
         assert np.all(mask[content] == 1)
 
 
 def test_without_content_or_with_nothing_to_soften():
     content = particle() > 0.5
-    assert np.array_equal(_soften(content, ONE), content)
+    assert np.array_equal(soften(content, ONE), content)
 
 
 @pytest.mark.parametrize(

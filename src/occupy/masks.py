@@ -143,7 +143,7 @@ def solvent_definition(
     if not content.any():
         raise InputError(f"nothing has a scale above {threshold}: the mask would be empty; lower --threshold")
     content = _closed(content, voxel_size, close)
-    return _to_unit_range(_soften(content, voxel_size, extend=extend, soft_edge=soft_edge))
+    return _to_unit_range(soften(content, voxel_size, extend=extend, soft_edge=soft_edge))
 
 
 def _closed(content: npt.NDArray[np.bool_], voxel_size: Triple, reach: float) -> npt.NDArray[np.bool_]:
@@ -175,7 +175,7 @@ def _connected(scale: Array, threshold: float, weak: float | None, smallest: flo
     return np.asarray(keep[pieces], dtype=bool)
 
 
-def _soften(
+def soften(
     content: npt.NDArray[np.bool_], voxel_size: Triple, *, extend: float = 0.0, soft_edge: float = 0.0
 ) -> Array:
     """Grow a binary mask by ``extend`` Å and let it fall off over ``soft_edge`` Å as a raised cosine."""
