@@ -22,7 +22,6 @@ from occupy.report.chimerax_files import copy_name, opens_as_read, seen_from
 from occupy.report.contents import WHAT as WHAT
 from occupy.report.contents import make_way
 from occupy.report.record import log_text, record_of, to_json
-from occupy.report.surfaces import colouring
 from occupy.settings import Output, Settings
 from occupy.volume import Consume, LazyMap, Progress, Volume, compute_planes
 
@@ -249,6 +248,8 @@ def write_results(
         write_map(folder / files["input"], est.volume, "input")
     # It takes as long as all the rest, so it is made where pictures are.
     if "colouring" in shown:
+        from occupy.report.surfaces import colouring
+
         files["colouring"] = shown["colouring"]
         write_map(folder / files["colouring"], colouring(est), "what surfaces are coloured by")
     files["chimerax"] = f"{stem}.cxc"

@@ -99,11 +99,13 @@ def _endpoint(
 def _upload(viewer: Viewer) -> Callable[[Request], Any]:
     async def answer(request: Request) -> Response:
         try:
-            path = viewer.place_of_upload(request.query_params.get("name", ""))
+            path = viewer.shelf.place_of_upload(request.query_params.get("name", ""))
             with atomic_file(path) as part, part.open("wb") as file:
                 async for chunk in request.stream():
                     if file.tell() + len(chunk) > viewer.largest_upload:
-                        raise RefusedError(413, viewer.too_large(path.name))
+                        most = f"the {viewer.largest_upload / 1e9:.1f} GB that maps may take here"
+                        instead = f"copy it into {path.parent} where occupy view runs, and open it there"
+                        raise RefusedError(413, f"{path.name} is larger than {most}; {instead}")
                     await to_thread.run_sync(file.write, chunk)
             return _Json(viewer.uploaded(path))
         except RefusedError as refused:

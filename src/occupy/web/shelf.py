@@ -20,7 +20,7 @@ import numpy.typing as npt
 from occupy.errors import InputError
 from occupy.io.checksum import ReadFile, Stamp
 from occupy.io.mrc import SUFFIXES, read_source
-from occupy.report.record import read_checked
+from occupy.report.record import read_checked, read_record
 from occupy.result import LoadedResult
 from occupy.volume import Volume
 
@@ -62,6 +62,16 @@ class Shelf:
     def base(self) -> Path:
         """The folder in which the user started."""
         return self.start or self.root
+
+    def place_of_upload(self, name: str) -> Path:
+        """Return where a file that a browser sends is written: where the user started, over nothing."""
+        plain = name.isprintable() and len(name.encode()) < 200 and not set(name) & {"/", "\\"}
+        if kind_of_file(name) is None or not plain or name.startswith("."):
+            raise InputError(f"{name or 'a file without a name'}: only maps and models can be uploaded")
+        path = self.base / name
+        if path.exists():
+            raise InputError(f"{name} is in {path.parent} already: open it there, or rename yours")
+        return path
 
     def in_shell(self, path: Path) -> str:
         """Return a path as it is typed where the user started: relative to there where it lies below."""
@@ -266,3 +276,11 @@ class ArrayCache:
         with self._lock:
             for key in [key for key in self._arrays if belongs(key)]:
                 del self._arrays[key]
+
+
+def free_name(path: Path) -> Path:
+    """Return where to write one layer: not in the place of a map that a record there vouches for."""
+    for record in path.parent.glob("*_occupy.json"):
+        if path.name in read_record(record)["outputs"].values():
+            return path.with_name(f"{path.stem}_view.mrc")
+    return path

@@ -26,7 +26,7 @@ from occupy.numerics.parallel import one_blas_thread
 from occupy.report.estimate_page import write_report
 from occupy.report.figures import modifications
 from occupy.report.palette import MINIMUM_SCALE
-from occupy.report.record import read_record, record_of
+from occupy.report.record import record_of
 from occupy.report.results import WHAT, Written, write_results
 from occupy.result import LoadedResult, load
 from occupy.settings import Output, Settings
@@ -48,7 +48,7 @@ from occupy.web.jobs import Job, Jobs
 from occupy.web.mapset import SetDocument
 from occupy.web.model import parts_of, trace_message
 from occupy.web.scene import Limits, OpenScenes, Scene, palettes
-from occupy.web.shelf import ArrayCache, Shelf, WatchedFiles, kind_of_file, kind_of_folder
+from occupy.web.shelf import ArrayCache, Shelf, WatchedFiles, free_name, kind_of_file, kind_of_folder
 
 
 @dataclass(frozen=True)
@@ -144,23 +144,6 @@ class Viewer:
     def largest_upload(self) -> int:
         """Bytes of the largest file that is taken: a larger map could not be opened."""
         return self.scenes.limit
-
-    def too_large(self, name: str) -> str:
-        """Say that a file cannot be uploaded."""
-        return (
-            f"{name} is larger than the {self.largest_upload / 1e9:.1f} GB that maps may take here; "
-            f"copy it into {self.shelf.base} where occupy view runs, and open it there"
-        )
-
-    def place_of_upload(self, name: str) -> Path:
-        """Return where a file that a browser sends is written: where the user started, over nothing."""
-        plain = name.isprintable() and len(name.encode()) < 200 and not set(name) & {"/", "\\"}
-        if kind_of_file(name) is None or not plain or name.startswith("."):
-            raise InputError(f"{name or 'a file without a name'}: only maps and models can be uploaded")
-        path = self.shelf.base / name
-        if path.exists():
-            raise InputError(f"{name} is in {path.parent} already: open it there, or rename yours")
-        return path
 
     def uploaded(self, path: Path) -> dict[str, Any]:
         """Allow a file that was uploaded to be opened; return its path and kind."""
@@ -402,7 +385,7 @@ class Viewer:
             raise InputError(f"{folder}: outside of the folder being viewed; nothing is written there")
         if said.get("layer") is not None:
             volume, name = self._layer(document, said)
-            path = _free_name(folder / name)
+            path = free_name(folder / name)
             return self._started(f"save {path.name}", lambda job: _save_layer(volume, path, job))
         settings = settings_from(said.get("settings", {}))
         plot, report = bool(said.get("plot")), bool(said.get("report"))
@@ -502,14 +485,6 @@ def _check_inputs(inputs: Inputs, result: LoadedResult) -> None:
                 f"{path.name} is not what {result.path.parent.name} was made of (its checksum differs); "
                 "open the map itself to estimate it anew"
             )
-
-
-def _free_name(path: Path) -> Path:
-    """Return where to write one layer: not in the place of a map that a record there vouches for."""
-    for record in path.parent.glob("*_occupy.json"):
-        if path.name in read_record(record)["outputs"].values():
-            return path.with_name(f"{path.stem}_view.mrc")
-    return path
 
 
 def _save_layer(volume: Any, path: Path, job: Job) -> dict[str, Any]:
