@@ -162,6 +162,12 @@ def _write_maps(
 def _pictures(est: Estimate, folder: Path, stem: str, output: Output, report: Progress) -> dict[str, str]:
     """Draw the pictures of an estimate that are wanted; return product → file name."""
     files: dict[str, str] = {}
+    # It takes as long as all the rest, so it is made where pictures are.
+    if output.plot or output.report:
+        from occupy.report.surfaces import colouring
+
+        files["colouring"] = f"{stem}_colouring.map"
+        write_map(folder / files["colouring"], colouring(est), "what surfaces are coloured by")
     if output.plot:
         from occupy.report.figures import write_figures
 
@@ -246,12 +252,6 @@ def write_results(
     if not opens:
         files["input"] = copy_name(stem)
         write_map(folder / files["input"], est.volume, "input")
-    # It takes as long as all the rest, so it is made where pictures are.
-    if "colouring" in shown:
-        from occupy.report.surfaces import colouring
-
-        files["colouring"] = shown["colouring"]
-        write_map(folder / files["colouring"], colouring(est), "what surfaces are coloured by")
     files["chimerax"] = f"{stem}.cxc"
     write_text(folder / files["chimerax"], script)
     report = progress or (lambda *_: None)
