@@ -31,12 +31,13 @@ LIMITS = {
     "thumb": (64, 30_000),
 }
 
-# Å that a colour is carried from: uphill in the map averaged with a Gaussian, to the average over the ridges
-# there, which reach as far as each is the highest. A contour lies in the rim, where the scale rises from 0 to
-# what the part reads. Measured (benchmarks/surfaces.py): without the last average, or averaging occupancies
-# instead of scales, noise shows (6 to 8 % of a complete noisy pol II below 0.9, instead of 4 %); 4 Å leads
-# out of small partial chains.
-REACH, _SMOOTHING, _AVERAGE = 8.0, 1.5, 3.0
+# A contour lies in the rim, where the scale rises from 0 to what the part reads; so colours are carried out
+# of the matter beneath. Å: how far uphill in the map (averaged with a Gaussian) a path climbs, how far the
+# ridges there reach as the highest, and the Gaussian over which they are averaged, like values with like:
+# like is within 0.12 of what the nearest 1.75 Å average. Measured (benchmarks/surfaces.py): plain averages
+# over 3 Å mix parts with their neighbours and leave more noise (a complete noisy channel 5 % below 0.9,
+# instead of 1 %).
+REACH, _SMOOTHING, _RIDGE, _AVERAGE, _NEAR, _LIKE = 8.0, 1.5, 3.0, 9.0, 1.75, 0.12
 # Layers that are read on the surface itself: what they say of matter beneath is always the same.
 ON_SURFACE = ("confidence",)
 # Share of full scale at which maps are contoured. Lower shows weaker parts and more of the rim.
@@ -46,10 +47,12 @@ LEVEL = 0.4
 def carried(data: Array, layers: Mapping[str, Array], spacing_zyx: Sequence[float]) -> dict[str, Array]:
     """Return what is painted on surfaces: what the matter of a map reads, carried out of it.
 
-    A place has the average (Gaussian of 3 Å) of what is read on the ridges of the map around the place where
-    a path ends that climbs the map from there, at most 8 Å; weak ridges count as much as strong ones. So
-    surfaces have the same colours at every level. Where the occupancy follows from the scale, that of the
-    carried scale is the better one: noise is averaged before it is judged what is full.
+    A place has the average (Gaussian of 9 Å) of what is read on the ridges of the map around the place where
+    a path ends that climbs the map from there, at most 8 Å; weak ridges count as much as strong ones, and
+    what reads otherwise than the ridges next to that place, for little. So surfaces have the same colours at
+    every level, parts keep theirs up to their borders, and noise is averaged. Where the occupancy follows
+    from the scale, that of the carried scale is the better one: averages come before it is judged what is
+    full.
 
     Parameters
     ----------
@@ -72,22 +75,56 @@ def carried(data: Array, layers: Mapping[str, Array], spacing_zyx: Sequence[floa
     # What the average over blocks has smoothed already is not smoothed again.
     sigma = np.sqrt(np.maximum(_SMOOTHING**2 - size**2 / 12 * (np.array(blocks) > 1), 0)) / size
     smooth = smooth_volume(block_means(data, blocks), tuple(sigma.tolist()), 3.0)
-    z, y, x = (max(_AVERAGE / float(a), 1.5) for a in size)
+    z, y, x = (max(_RIDGE / float(a), 1.5) for a in size)
     highest = dilate(smooth, ball_widths((z, y, x), (box_of_ball(z), box_of_ball(y), box_of_ball(x))))
     middle, spread, _ = spread_of(smooth)
     ridge = np.divide(smooth, highest, out=np.zeros_like(smooth), where=smooth > max(middle + 3 * spread, 0))
     # Far from all matter, what is read there.
     weight = ridge**4 + np.float32(1e-4)
-    width = tuple((_AVERAGE / size).tolist())
-    total = smooth_volume(weight, width, 3.0)
-    means = {name: block_means(layer, blocks) for name, layer in layers.items()}
-    out = {name: smooth_volume(weight * mean, width, 3.0) / total for name, mean in means.items()}
     # Where surfaces may pass, and a voxel more for what is interpolated.
     passed = dilate((smooth > middle + 2 * spread).astype(np.float32), ball_widths((1, 1, 1), (3, 3, 3))) > 0
     ends = climb(smooth, np.argwhere(passed).astype(np.float32), size.tolist(), reach=REACH, step=REACH / 4)
-    for values, there in zip(out.values(), sample(list(out.values()), ends), strict=True):
-        values[passed] = there
+    near, out = tuple((_NEAR / size).tolist()), {}
+    total = smooth_volume(weight, near, 3.0)
+    for name, layer in layers.items():
+        mean = block_means(layer, blocks)
+        out[name] = smooth_volume(weight * mean, near, 3.0) / total
+        out[name][passed] = _averages_of_like(ends, sample([out[name]], ends)[0], weight, mean, size)
     return out
+
+
+def _averages_of_like(
+    ends: Array, guide: Array, weight: Array, layer: Array, size: npt.NDArray[np.float64]
+) -> Array:
+    """Return weighted averages of a layer around points, over what is like the guide's value at each.
+
+    A bilateral filter (Tomasi and Manduchi 1998): averages over what is like one of a few values, with
+    interpolation between these (Durand and Dorsey 2002).
+    """
+    if not len(ends):
+        return guide
+    # Only what the averages reach.
+    reach = 3 * _AVERAGE / size
+    first = np.maximum(ends.min(0) - reach, 0).astype(int)
+    box = tuple(slice(a, b) for a, b in zip(first, (ends.max(0) + reach).astype(int) + 2, strict=True))
+    weight, layer, ends = weight[box], layer[box], ends - first.astype(np.float32)
+    blocks = _at_most(_AVERAGE / size, layer.shape)
+    width = tuple((_AVERAGE / (size * blocks)).tolist())
+    low, high = float(guide.min()), float(guide.max())
+    # Layers of other units than shares of full are compared as shares of their highest value.
+    like = np.float32(_LIKE * max(1.0, -low, high))
+    step = np.float32(1.5) * like
+    found = np.zeros_like(guide)
+    for centre in low + step * np.arange(2 + int((high - low) / step), dtype=np.float32):
+        share = 1 - np.abs(guide - centre) / step
+        here = share > 0
+        if not here.any():
+            continue
+        # What is like nothing near it keeps the plain average.
+        counts = weight * (np.exp(-0.5 * ((layer - centre) / like) ** 2) + np.float32(1e-6))
+        sums, of = (smooth_volume(block_means(a, blocks), width, 3.0) for a in (counts * layer, counts))
+        found[here] += share[here] * paint(sums / of, ends[here], blocks)
+    return found
 
 
 def colouring(est: Estimate) -> Volume:
@@ -105,8 +142,12 @@ def colouring(est: Estimate) -> Volume:
 
 def blocks_of(shape: Sequence[int], spacing_zyx: Sequence[float]) -> tuple[int, int, int]:
     """Return how many voxels of a map along z, y, x one of `carried` stands for."""
-    most = np.maximum(np.array(shape) // 2, 1)
-    z, y, x = np.clip((1.5 * _SMOOTHING / np.asarray(spacing_zyx)).astype(int), 1, most).tolist()
+    return _at_most(1.5 * _SMOOTHING / np.asarray(spacing_zyx), shape)
+
+
+def _at_most(sides: npt.NDArray[np.float64], shape: Sequence[int]) -> tuple[int, int, int]:
+    """Return whole sides of blocks, at least 1 and at most half the shape."""
+    z, y, x = np.clip(sides.astype(int), 1, np.maximum(np.array(shape) // 2, 1)).tolist()
     return z, y, x
 
 
