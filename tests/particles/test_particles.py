@@ -498,3 +498,14 @@ def test_too_few_shells_are_refused() -> None:
     images, _ = made(2, 0.0)
     with pytest.raises(InputError, match="too few shells"):
         grid_for(replace(images, pixel_size=30.0), Options())
+
+
+def test_images_that_hold_nothing_are_left_out_as_a_state_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where parts that come and go hide them in the first look (a fifth of the large set *channel*)."""
+    monkeypatch.setattr(pipeline, "empty_images", lambda evidence: np.zeros(len(evidence), dtype=bool))
+    states = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]], dtype=bool)
+    images, state = made(400, NOISE, seed=5, states=states)
+    found = estimate(images)
+    assert "empty-images" in {notice.code for notice in found.notices}
+    assert ((found.state == len(found.states.bits)) == (state == 3)).mean() > 0.95
+    np.testing.assert_allclose(found.occupancy, [1, 1 / 3, 2 / 3, 1 / 3], atol=0.05)

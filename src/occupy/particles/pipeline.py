@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 Volumes = npt.NDArray[np.float32]
+Bits = npt.NDArray[np.bool_]
 Arrays = dict[str, npt.NDArray[Any]]
 Report = Callable[[str, int, int], None]
 
@@ -345,8 +346,19 @@ def _sample(evidence: Evidence) -> Evidence:
 def _summary(
     entries: Entries, fitted: Fitted, look: _Look, matrices: Array, full_densities: bool
 ) -> ParticleOccupancy:
-    names = entries.names
     empty = empty_images(look.evidence)
+    found = _of_particles(entries, fitted, look, matrices, full_densities, empty)
+    # Where large parts come and go, images that hold nothing are a state of its own first.
+    nothing = np.isin(found.state, np.flatnonzero(~found.states.bits.any(axis=1)))
+    if not nothing.any():
+        return found
+    return _of_particles(entries, fitted, look, matrices, full_densities, empty | nothing)
+
+
+def _of_particles(
+    entries: Entries, fitted: Fitted, look: _Look, matrices: Array, full_densities: bool, empty: Bits
+) -> ParticleOccupancy:
+    names = entries.names
     seen = look.evidence.of(np.flatnonzero(~empty)).about_its_mean() if empty.any() else look.evidence
     sample = _sample(seen)
     spread = fit_spread(sample)
@@ -389,7 +401,7 @@ def _false(evidence: Evidence, spread: Spread, levels: Levels) -> Array:
 
 
 def _particles(
-    evidence: Evidence, mixture: Mixture, empty: npt.NDArray[np.bool_]
+    evidence: Evidence, mixture: Mixture, empty: Bits
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], Array]:
     """Probability of each part, most probable state and its probability, of every image.
 
@@ -404,9 +416,7 @@ def _particles(
     return presence, state, chance
 
 
-def _doubtful(
-    names: tuple[str, ...], mean: Array, levels: Levels, empty: npt.NDArray[np.bool_]
-) -> tuple[Notice, ...]:
+def _doubtful(names: tuple[str, ...], mean: Array, levels: Levels, empty: Bits) -> tuple[Notice, ...]:
     notices = []
     if empty.any():
         share = f"{empty.sum()} of {len(empty)} images"
