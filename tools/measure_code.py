@@ -24,7 +24,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 ALGORITHMS = ("numerics", "maths", "statistics", "estimate", "ensemble", "classes", "model", "particles")
 """Rooms where comments say why; a module of that name at the top counts too."""
 BOUNDS = {
-    "code lines": 26_545,
+    "code lines": 26_556,
     "files": 163,
     "public names per 1000 code lines": 29.5,
     "module constants": 98,

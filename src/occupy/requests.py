@@ -318,6 +318,9 @@ class ParticleRequest:
     shortest: float | None = option(
         None, "Å: finest resolution that is used [default: 8].", "Images", min=2.0
     )
+    longest: float | None = option(
+        None, "Å: coarsest resolution that is used [default: all].", "Images", min=20.0
+    )
     refine: bool = option(
         True, "Correct small errors of the poses.", "Images", flags=("--refine/--keep-poses",)
     )

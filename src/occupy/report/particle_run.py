@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def estimate_parts(
         raise InputError("--masks cut parts out of a map: give --map CONSENSUS, and no --model")
     images, notices = read_particle_images(source, asked.passthrough)
     options = Options(
+        longest=asked.longest or inf,
         shortest=asked.shortest or SHORTEST,
         refine=asked.refine,
         threads=asked.threads or available_cores(),
@@ -120,7 +122,8 @@ def write_parts(
     inputs: dict[str, Any] = {"particles": file_of(source)}
     inputs |= {"model": [file_of(path) for path in parts.models]} if parts.models else {}
     inputs |= {"map": file_of(asked.map)} if asked.map is not None else {}
-    options = {**parts.options, "shortest": asked.shortest, "refine": asked.refine}
+    images = {name: getattr(asked, name) for name in ("longest", "shortest", "refine")}
+    options = {**parts.options, **images}
     about = particle_record(
         found, inputs=inputs, options=options, outputs=files | {"record": record.name}, command=command
     )
