@@ -21,8 +21,8 @@ def occupancies(maps: int) -> list[dict[str, float]]:
     ]
 
 
-def write_set(folder: Path, maps: int = 3) -> Path:
-    """Write a set of ``maps`` maps and return its folder."""
+def write_set(folder: Path, maps: int = 3, called: str = "class_{:03d}") -> Path:
+    """Write a set of ``maps`` maps, named by their number, and return its folder."""
     (folder / "components").mkdir(parents=True)
     z, y, x = (np.indices((SIDE,) * 3, dtype=np.float32) - (SIDE - 1) / 2) / SIDE
     rng = np.random.default_rng(1)
@@ -43,7 +43,7 @@ def write_set(folder: Path, maps: int = 3) -> Path:
         occupancy = np.select([x > 0.135, x < -0.135], [values["lobe_a"], values["lobe_b"]], values["core"])
         occupancy = occupancy * (z**2 + y**2 < 0.19**2) * (np.abs(x) < 0.47)
         stack.append(occupancy)
-        stem = f"class_{i + 1:03d}"
+        stem = called.format(i + 1)
         files = {kind: f"{stem}_{kind}.mrc" for kind in ("occupancy", "relative", "uncertainty")}
         save(files["occupancy"], occupancy)
         save(files["relative"], occupancy)

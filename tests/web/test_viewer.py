@@ -569,6 +569,21 @@ def test_a_set_is_described_with_its_table(set_scene: dict[str, Any]) -> None:
     assert found == {(r, i): pytest.approx(truth[i][r], abs=1e-4) for r in truth[0] for i in range(3)}
 
 
+def test_maps_of_a_set_are_called_alike_in_table_titles_and_differences(
+    viewer: Any, finished: Wait, shelf_folder: Path
+) -> None:
+    write_set(shelf_folder / "run", called="run_it025_class{:03d}")
+    job = finished(viewer, viewer.open({"path": "run"}))
+    assert job["state"] == "done", job["error"]
+    scene = viewer.describe({"id": job["result"]["scene"]})
+    assert [m["name"] for m in scene["maps"]] == [f"run_it025_class00{n}" for n in (1, 2, 3)]
+    assert [m["told"] for m in scene["maps"]] == ["class 1", "class 2", "class 3"]
+    titles = {name: look["title"] for name, look in scene["looks"].items()}
+    assert (titles["class:0"], titles["occupancy:1"]) == ("class 1", "Occupancy, class 2")
+    looks = viewer.scenes.get(scene["id"]).looks
+    assert looks["difference:2:0"].title == "Occupancy, class 3 − class 1"
+
+
 def test_a_class_is_the_composite_times_its_relative_occupancy(
     viewer: Any, set_scene: dict[str, Any]
 ) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from occupy.errors import InputError
 from occupy.regions.table import OccupancyTable
 from occupy.report.surfaces import clear_level, spread_of
-from occupy.report.tables import read_table
+from occupy.report.tables import read_table, short_names
 from occupy.result import load
 from occupy.web.scene import Look, Scene
 from occupy.web.shelf import SET_RECORD, ArrayCache, Shelf, WatchedFiles, read_watched
@@ -46,6 +46,7 @@ class SetDocument(Scene):
         watched.watch(folder / SET_RECORD)
         self.folder, self.result = folder, load(folder)
         self.names = self.result.names
+        self.told = short_names(self.names)
         of_set = self.result.files[""]
         self.components = [p for p, file in of_set.items() if file.parent.name == "components"]
         if "composite" not in of_set:
@@ -74,14 +75,14 @@ class SetDocument(Scene):
         low, high = self.window
         grey = Look("Composite", "grey", low, high, "map units")
         out = {name: look for name, look in _WHOLE.items() if name in self._files} | {"composite": grey}
-        for number, name in enumerate(self.names):
+        for number, name in enumerate(self.told):
             out[f"class:{number}"] = replace(grey, title=name)
             for kind, look in _PER_MAP.items():
                 if f"{kind}:{number}" in self._files:
                     out[f"{kind}:{number}"] = replace(look, title=f"{look.title}, {name}")
         for component in self.components:
             out[f"component:{component}"] = Look(component.replace("_", " "), "mask")
-        return _WithDifferences(out, self.names)
+        return _WithDifferences(out, self.told)
 
     @property
     def memory(self) -> int:
@@ -138,8 +139,8 @@ class SetDocument(Scene):
             "sigma": float(self.grid.data.std(dtype=np.float64)),
             "dust": 512.0,
             "maps": [
-                {"name": entry["name"], "weight": entry.get("share", entry.get("weight"))}
-                for entry in self.result.read["maps"]
+                {"name": entry["name"], "told": told, "weight": entry.get("share", entry.get("weight"))}
+                for entry, told in zip(self.result.read["maps"], self.told, strict=True)
             ],
             "regions": [] if self.table is None else list(self.table.regions),
             "cells": [] if self.table is None else _cells(self.table, self.names),

@@ -48,10 +48,10 @@ function ordered(scene, by) {
   return rows.sort((a, b) => value(b) - value(a));
 }
 
-/** What tells names apart: without what all of them begin and end with; of RELION's only the class's number. */
-function shortNames(names) {
-  const numbered = names.map((name) => name.replace(/^.*_class0*(\d+)$/, "class $1"));
-  if (names.length < 2 || (new Set(numbered).size === names.length && numbered.every((name) => name.startsWith("class ")))) return numbered;
+/** What tells names apart, where there is little room: without what all of them begin and end with. */
+function shortNames(maps) {
+  const names = maps.map((map) => map.told);
+  if (names.length < 2 || names.every((name) => name.startsWith("class "))) return names;
   const same = (at) => names.every((name) => at(name) !== undefined && at(name) === at(names[0]));
   let start = 0;
   while (same((name) => name[start])) start += 1;
@@ -69,7 +69,7 @@ const plusMinus = (cell) => ("standard_error" in cell ? ` ± ${Math.max(cell.sta
 function heatMap(ctx) {
   const { scene, app } = ctx;
   if (!scene.regions.length) return h("p.faint", {}, "No table of occupancies in this folder.");
-  const short = shortNames(scene.maps.map((m) => m.name));
+  const short = shortNames(scene.maps);
   const said = h("p.faint.cellfacts", {}, "Rows are regions, columns maps. Click a cell to see its map coloured by occupancy, a heading to sort by it.");
   const head = h("thead");
   const body = h("tbody");
@@ -77,7 +77,7 @@ function heatMap(ctx) {
   const filter = h("input", { type: "search", placeholder: "Filter regions", "aria-label": "Filter regions", oninput: () => draw() });
   const errors = h("input", { type: "checkbox", onchange: () => draw() });
   const sort = h("select", { "aria-label": "Order of the regions", onchange: () => { by = sort.value; draw(); } });
-  const about = (region, index, cell) => `${region} in ${scene.maps[index].name}: occupancy ${nice(cell.occupancy, 3)}${plusMinus(cell)}`;
+  const about = (region, index, cell) => `${region} in ${scene.maps[index].told}: occupancy ${nice(cell.occupancy, 3)}${plusMinus(cell)}`;
   const tell = (region, index, cell) => {
     const bar = "low_95" in cell ? `, 95 % from ${nice(cell.low_95, 2)} to ${nice(cell.high_95, 2)}` : "";
     said.textContent = `${about(region, index, cell)}${bar}${"voxels" in cell ? `, ${cell.voxels} voxels` : ""}`;
@@ -97,7 +97,7 @@ function heatMap(ctx) {
   function draw() {
     const word = filter.value.toLowerCase();
     const rows = ordered(scene, by).filter((r) => scene.regions[r].toLowerCase().includes(word));
-    const choices = [["difference", "what differs most"], ["lowest", "lowest anywhere"], ["name", "name"], ...scene.maps.map((m, i) => [i, `as in ${m.name}`])];
+    const choices = [["difference", "what differs most"], ["lowest", "lowest anywhere"], ["name", "name"], ...scene.maps.map((m, i) => [i, `as in ${m.told}`])];
     if (!sort.options.length) sort.replaceChildren(...choices.map(([value, title]) => h("option", { value }, title)));
     sort.value = by;
     head.replaceChildren(h("tr", {}, h("th", {}, ""), ctx.here.map((i) => heading(short[i], `${scene.maps[i].name}: sort regions by it`, () => { by = i; draw(); }))));
@@ -165,7 +165,7 @@ function gallery(ctx) {
   const on = h("button", { "aria-label": "Next page", onclick: () => turn(1) }, "›");
   const sort = h("select", { "aria-label": "Order of the maps", onchange: () => { arrange(); page = 0; build(); load(); } },
     h("option", { value: "order" }, "as in the set"), h("option", { value: "weight" }, "by weight"), ctx.scene.regions.map((r, i) => h("option", { value: i }, `by ${r}`)));
-  const short = shortNames(ctx.scene.maps.map((m) => m.name));
+  const short = shortNames(ctx.scene.maps);
   ctx.orderBy = (region) => { sort.value = region; sort.dispatchEvent(new Event("change")); };
   let view = null;
   let tiles = [];
@@ -283,11 +283,11 @@ function comparison(ctx) {
     for (const slot of present()) loaders[slot](quality).then(() => said.good("")).catch((error) => said.bad(error));
     for (const slot of ["a", "b"]) {
       const m = scene.maps[ctx[slot]];
-      stages[slot].title.textContent = `${ctx.mode === "one" ? "" : `${slot.toUpperCase()}: `}${m.name}`;
+      stages[slot].title.textContent = `${ctx.mode === "one" ? "" : `${slot.toUpperCase()}: `}${m.told}`;
     }
-    stages.difference.title.textContent = `${scene.maps[ctx.b].name} − ${scene.maps[ctx.a].name}, on the composite`;
+    stages.difference.title.textContent = `${scene.maps[ctx.b].told} − ${scene.maps[ctx.a].told}, on the composite`;
   }
-  const select = (slot) => h("select", { "aria-label": `Map ${slot.toUpperCase()}`, onchange: (e) => ctx.choose(slot, Number(e.target.value)) }, scene.maps.map((m, i) => h("option", { value: i }, m.name)));
+  const select = (slot) => h("select", { "aria-label": `Map ${slot.toUpperCase()}`, onchange: (e) => ctx.choose(slot, Number(e.target.value)) }, scene.maps.map((m, i) => h("option", { value: i, title: m.name }, m.told)));
   const picks = { a: select("a"), b: select("b") };
   const bPick = h("label.inline", {}, "B ", picks.b);
   function layout() {
