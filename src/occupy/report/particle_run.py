@@ -122,8 +122,7 @@ def write_parts(
     inputs: dict[str, Any] = {"particles": file_of(source)}
     inputs |= {"model": [file_of(path) for path in parts.models]} if parts.models else {}
     inputs |= {"map": file_of(asked.map)} if asked.map is not None else {}
-    images = {name: getattr(asked, name) for name in ("longest", "shortest", "refine")}
-    options = {**parts.options, **images}
+    options = parts.options | {name: getattr(asked, name) for name in ("longest", "shortest", "refine")}
     about = particle_record(
         found, inputs=inputs, options=options, outputs=files | {"record": record.name}, command=command
     )
