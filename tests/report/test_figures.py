@@ -219,8 +219,8 @@ def test_solvent_figure_marks_mean_lowest_confident_and_full_scale(plain: Estima
     assert near[0] < plain.solvent.mean < plain.curve.crossing(0.5) < near[1]
     assert far[0] < plain.solvent.mean < plain.full_scale.value < far[1]
     # The same scale in the legend as above it, and in the record.
-    assert texts(figure).count(f"{plain.lowest_confident_scale:.2f}") == 2
-    assert f"(scale {plain.lowest_confident_scale:.2f})" in texts(figure)
+    assert texts(figure).count(f"{plain.lowest_confident_scale:.2g}") == 2
+    assert f"(scale {plain.lowest_confident_scale:.2g})" in texts(figure)
 
 
 def test_the_histogram_goes_on_beyond_the_solvents_range_without_a_step() -> None:

@@ -64,11 +64,22 @@ def test_the_report_of_a_set_says_what_was_found(folder):
     assert "components/lobe_a.mrc" in text
 
 
+def test_no_share_of_particles_is_stated_where_a_set_says_none(folder):
+    record = record_in(folder)
+    table = read_table(folder / "occupancy.csv")
+    assert "12.5 % of particles" in _set_page(folder, record, table)
+    for entry in record["maps"]:
+        entry["weight"] = None
+    text = _set_page(folder, record, table)
+    assert "% of particles" not in text
+    assert "12.5 %" not in text
+
+
 def test_surfaces_are_of_the_composite_and_six_classes_in_one_group(folder):
     found = meshes(text := _set_page(folder, record_in(folder), read_table(folder / "occupancy.csv")))
     assert len(found) == 7
     assert len(re.findall('"group": "set"', text)) == 7
-    assert "The 6 of 8 classes with most particles are shown" in text
+    assert "6 of 8 classes are shown, largest share first" in text
     head, arrays = found[0]
     assert set(head["ranges"]) == {"mean_occupancy", "variability"}
     places = arrays["positions"].reshape(-1, 3)

@@ -85,7 +85,7 @@ def _headline(figure: Figure, est: Estimate, title: str) -> float:
     numbers = (
         f"{s.mode} mode  ·  low-pass {s.lowpass:.3g} Å  ·  footprint {s.kernel_voxels} voxels  ·  "
         f"full scale {est.full_scale.value:.3g} ({source})  ·  lowest confident scale "
-        f"{est.lowest_confident_scale:.2f}"
+        f"{est.lowest_confident_scale:.2g}"
     )
     left = 0.35 / figure.get_figwidth()
     figure.text(left, 1 - 0.2 / height, title, size=13, weight="bold", va="top")
@@ -332,7 +332,7 @@ def _solvent_panel(axes: Axes, est: Estimate, span: tuple[float, float]) -> list
     right.set_ylim(-0.02, 1.08)
     right.tick_params(labelsize=8, colors=_BLUE)
     right.set_ylabel("confidence", size=8.5, color=_BLUE)
-    lowest = f"lowest confident value {crossing:.3g} (scale {est.lowest_confident_scale:.2f})"
+    lowest = f"lowest confident value {crossing:.3g} (scale {est.lowest_confident_scale:.2g})"
     lines = [
         axes.axvline(solvent.mean, color="#555555", ls=":", lw=1.3, label=f"solvent mean {solvent.mean:.3g}"),
         axes.axvline(crossing, color=_ORANGE, ls="--", lw=1.5, label=lowest),

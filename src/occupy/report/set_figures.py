@@ -308,7 +308,7 @@ def _honest_words(found: Correlation) -> list[str]:
     if apart:
         words.append("Apart: " + "; ".join(f"{a} without {b} ({r:+.2f})" for a, b, r in apart))
     if found.constant:
-        words.append(f"{len(found.constant)} regions that hardly vary are left out.")
+        words.append(f"Left out because they hardly vary: {len(found.constant)}.")
     return words
 
 

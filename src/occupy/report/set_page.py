@@ -237,19 +237,16 @@ def _surfaces(folder: Path, record: Mapping[str, Any], composite: Volume, level:
         layers = {"occupancy": (occupancy, 0.0, 1.0)}
         drawn = np.asarray(composite.standard() * relative)
         message = _surface(drawn, level, layers, composite, LIMITS["part"])
-        caption = f"{100 * entry['share']:.1f} % of particles"
+        caption = "" if entry["weight"] is None else f"{100 * entry['share']:.1f} % of particles"
         block = surface_block(message, (_OCCUPANCY,), caption=caption, group=_GROUP, small=True)
         block = f"<div><h3>{escaped(told[entry['name']])}</h3>{block}</div>"
         room -= len(block)
         if room < 0:
             break
         blocks.append(block)
-    words = (
-        "Composite times relative occupancy, so that one level means the same in all classes; coloured by "
-        "occupancy."
-    )
+    words = "Composite times relative occupancy: one level means the same in all. Coloured by occupancy."
     if len(blocks) < len(record["maps"]):
-        words += f" The {len(blocks)} of {len(record['maps'])} classes with most particles are shown."
+        words += f" {len(blocks)} of {len(record['maps'])} classes are shown, largest share first."
     return paragraph(words) + f'<div class="grid">{"".join(blocks)}</div>'
 
 
@@ -273,7 +270,7 @@ def _classes(record: Mapping[str, Any]) -> str:
         (
             entry["name"],
             "–" if entry["particles"] is None else f"{entry['particles']:,}",
-            f"{100 * entry['share']:.1f} %",
+            "–" if entry["weight"] is None else f"{100 * entry['share']:.1f} %",
             f"{entry['resolution_angstrom']:.1f} Å",
             entry["path"],
         )

@@ -403,10 +403,9 @@ def write_set(
     regions = output.regions + component_regions(est, components)
     made = _write_class_maps(folder, est, keep=output.keep, regions=regions, execution=execution)
     files: dict[str, Any] = {**made.of_set, **_write_components(folder, est, components)}
-    table = made.table
-    if table is not None and output.joint:
-        table = with_joint(table, output.joint)
+    table, shares = made.table, _shares(output.found, est)
     if table is not None:
+        table = _as_known(table, output, shares)
         model = output.model and replace(output.model, regions=regions)
         files |= write_set_tables(folder, table, model=model, notes=[n.text for n in output.notices])
     paths = {entry.name: entry.path for entry in output.found.maps}
@@ -417,7 +416,7 @@ def write_set(
         compare=output.compare,
         surface=folder / files["composite"],
         voxel_size=output.voxel_size,
-        shares=_shares(output.found, est),
+        shares=shares,
     )
     if output.page:
         files["report"] = PAGE
@@ -452,6 +451,12 @@ def _shares(found: MapSet, est: SetEstimate) -> dict[str, float]:
     if any(entry.weight is None for entry in found.maps):
         return {}
     return {name: float(weight) for name, weight in zip(est.names, est.weights, strict=True)}
+
+
+def _as_known(table: OccupancyTable, output: SetOutput, shares: Mapping[str, float]) -> OccupancyTable:
+    """Put what a joint fit found into a table, and leave shares out that stand in for unknown ones."""
+    joined = with_joint(table, output.joint) if output.joint else table
+    return joined if shares else replace(joined, weights=np.full(len(table.maps), np.nan))
 
 
 def _level(est: SetEstimate, path: Path) -> float:

@@ -139,7 +139,7 @@ class SetDocument(Scene):
             "sigma": float(self.grid.data.std(dtype=np.float64)),
             "dust": 512.0,
             "maps": [
-                {"name": entry["name"], "told": told, "weight": entry.get("share", entry.get("weight"))}
+                {"name": entry["name"], "told": told, "weight": entry.get("weight") and entry.get("share")}
                 for entry, told in zip(self.result.read["maps"], self.told, strict=True)
             ],
             "regions": [] if self.table is None else list(self.table.regions),
