@@ -166,6 +166,7 @@ def _pictures(est: Estimate, folder: Path, stem: str, output: Output, report: Pr
     if output.plot or output.report:
         from occupy.report.surfaces import colouring
 
+        report("colours of surfaces", 0, 0)
         files["colouring"] = f"{stem}_colouring.map"
         write_map(folder / files["colouring"], colouring(est), "what surfaces are coloured by")
     if output.plot:

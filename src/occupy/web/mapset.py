@@ -45,8 +45,7 @@ class SetDocument(Scene):
         watched = WatchedFiles()
         watched.watch(folder / SET_RECORD)
         self.folder, self.result = folder, load(folder)
-        self.names = self.result.names
-        self.told = short_names(self.names)
+        self.names, self.told = self.result.names, short_names(self.result.names)
         of_set = self.result.files[""]
         self.components = [p for p, file in of_set.items() if file.parent.name == "components"]
         if "composite" not in of_set:
