@@ -920,7 +920,8 @@ def test_a_failed_estimate_says_why_and_is_tried_again_in_place(
     for _ in range(2):
         page.wait_for_selector(".waiting h3:has-text('Not estimated')")
         assert page.locator(".stageline").inner_text() == "no content in this map"
-        assert page.locator("canvas.surface[data-ready^=read]").count() == 1
+        # The map itself is still seen; on a busy machine its surface comes after the message.
+        page.wait_for_selector("canvas.surface[data-ready^=read]")
         page.get_by_role("button", name="Estimate again").click()
     page.reload()
     page.wait_for_selector(".waiting h3:has-text('Not estimated')")
